@@ -1,0 +1,310 @@
+//! What can go wrong, by who must act.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call did not do what it was asked for.
+///
+/// Every variant says what to do about it; [`Error::kind`] groups them for callers that only branch, and
+/// [`Error::corruption`] gives file, offset and cause of damage. No input makes the crate panic: bad arguments,
+/// damaged files and a full disk all end here.
+#[non_exhaustive]
+#[derive(Debug, Clone)]
+pub enum Error {
+    /// The operating system refused an operation. The store goes on; retry or mend the cause.
+    Io(Arc<IoError>),
+    /// A file does not hold what was written to it. Restore it from a copy; what it held is not guessed.
+    Corruption(Arc<Corruption>),
+    /// A file was written by a newer version or with a feature that this build does not have. Nothing was changed.
+    UnsupportedFormat(Arc<Unsupported>),
+    /// Another process, or another [`Db`](crate::Db) of this process, holds the directory.
+    Locked(Arc<PathBuf>),
+    /// There is no database at this path, and it was not to be created.
+    NotFound(Arc<PathBuf>),
+    /// The store was opened with [`Options::read_only`](crate::Options::read_only).
+    ReadOnly,
+    /// The store was closed with [`Db::close`](crate::Db::close).
+    Closed,
+    /// A write to the log or the manifest could not be made durable. What the kernel still shows may never have reached
+    /// the disk, so the store takes no more writes until it is opened again. Reads go on. The first cause is kept.
+    Poisoned(Arc<Error>),
+    /// Background work keeps failing and writers have to wait for it. Writes go on once the cause is mended.
+    Background(Arc<Error>),
+    /// A key has more than 65,535 bytes.
+    KeyTooLong {
+        /// Length of the refused key in bytes.
+        bytes: usize,
+    },
+    /// A value has more than 4 GiB - 1 bytes.
+    ValueTooLong {
+        /// Length of the refused value in bytes.
+        bytes: usize,
+    },
+    /// A batch is larger than [`Options::max_batch_bytes`](crate::Options::max_batch_bytes). No byte of it was written.
+    BatchTooLarge {
+        /// Size of the refused batch in the log, in bytes.
+        bytes: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// An option has a value that makes no sense, or that this build does not support.
+    InvalidOptions {
+        /// The option, by its name in [`Options`](crate::Options).
+        option: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// File numbers or sequence numbers are used up (2^63 of them).
+    NumbersExhausted,
+}
+
+/// The failed operation behind [`Error::Io`].
+#[derive(Debug)]
+pub struct IoError {
+    /// What was tried, as a verb: `create`, `sync`, `map`, ...
+    pub operation: &'static str,
+    /// The file or directory it was tried on.
+    pub path: PathBuf,
+    /// The operating system's answer.
+    pub source: io::Error,
+}
+
+/// Damage found in a file: where, and what was expected there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Corruption {
+    /// The damaged file.
+    pub path: PathBuf,
+    /// Offset of the damage in bytes from the file's start.
+    pub offset: u64,
+    /// What is wrong.
+    pub what: Damage,
+}
+
+/// The unknown feature behind [`Error::UnsupportedFormat`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsupported {
+    /// The file that uses it.
+    pub path: PathBuf,
+    /// Which feature.
+    pub what: Feature,
+}
+
+/// A part of the format that this build does not understand.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feature {
+    /// A format version other than 1.
+    Version(u16),
+    /// Bits of the required-feature word that are not known.
+    RequiredBits(u32),
+    /// An entry of a kind that is reserved or not known.
+    EntryKind(u8),
+    /// A group or record of a kind that is not known.
+    RecordKind(u16),
+    /// A key order, hash, compression or encryption id other than the ones of format 1.
+    Algorithm(u8),
+}
+
+/// What is wrong with damaged bytes.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// The file does not begin (or end) with its magic number.
+    BadMagic,
+    /// Stored and computed checksum differ.
+    BadChecksum,
+    /// The file ends before the structure does.
+    Truncated,
+    /// The file is longer or shorter than its own footer, or the manifest, says.
+    WrongLength,
+    /// A length, offset or count points outside its file or region.
+    OutOfBounds,
+    /// A field that must be zero is not, or a field has a value that the format rules out.
+    BadField,
+    /// Entries, sections or tables are not in order.
+    OutOfOrder,
+    /// The file belongs to another database, or is another file under this name.
+    WrongFile,
+    /// A file that the database needs is not there.
+    Missing,
+    /// The manifest and the table describe different contents.
+    ManifestMismatch,
+    /// The sequence number of an entry does not follow from its place.
+    BadSequence,
+    /// An index leads to a wrong place, or does not lead to a key that its table holds.
+    IndexMismatch,
+}
+
+/// A coarse grouping of [`Error`]s.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The operating system failed.
+    Io,
+    /// A file is damaged.
+    Corruption,
+    /// A file needs a newer version of this crate.
+    UnsupportedFormat,
+    /// Another process has the database.
+    Locked,
+    /// No database there.
+    NotFound,
+    /// Not possible in the state of this handle: read-only, closed or poisoned.
+    State,
+    /// The arguments are refused.
+    InvalidInput,
+    /// Background work fails.
+    Background,
+}
+
+impl Error {
+    pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io(Arc::new(IoError { operation, path: path.to_owned(), source }))
+    }
+
+    pub(crate) fn corrupt(path: &Path, offset: u64, what: Damage) -> Self {
+        Self::Corruption(Arc::new(Corruption { path: path.to_owned(), offset, what }))
+    }
+
+    /// The group this error belongs to.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io(_) => ErrorKind::Io,
+            Self::Corruption(_) => ErrorKind::Corruption,
+            Self::UnsupportedFormat(_) => ErrorKind::UnsupportedFormat,
+            Self::Locked(_) => ErrorKind::Locked,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::ReadOnly | Self::Closed | Self::Poisoned(_) => ErrorKind::State,
+            Self::Background(_) => ErrorKind::Background,
+            Self::KeyTooLong { .. }
+            | Self::ValueTooLong { .. }
+            | Self::BatchTooLarge { .. }
+            | Self::InvalidOptions { .. }
+            | Self::NumbersExhausted => ErrorKind::InvalidInput,
+        }
+    }
+
+    /// Whether a damaged file is the cause, directly or as the first cause of a poisoned store.
+    pub fn is_corruption(&self) -> bool {
+        self.corruption().is_some()
+    }
+
+    /// File, offset and cause of the damage, if a damaged file is the cause.
+    pub fn corruption(&self) -> Option<&Corruption> {
+        match self {
+            Self::Corruption(corruption) => Some(corruption),
+            Self::Poisoned(cause) | Self::Background(cause) => cause.corruption(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(e) => write!(f, "cannot {} {}: {}", e.operation, e.path.display(), e.source),
+            Self::Corruption(c) => c.fmt(f),
+            Self::UnsupportedFormat(u) => write!(f, "{}: {}", u.path.display(), u.what),
+            Self::Locked(path) => write!(f, "{} is in use by another process or handle", path.display()),
+            Self::NotFound(path) => write!(f, "there is no database at {}", path.display()),
+            Self::ReadOnly => f.write_str("the store was opened read-only"),
+            Self::Closed => f.write_str("the store is closed"),
+            Self::Poisoned(cause) => {
+                write!(f, "the store takes no writes until it is opened again, because an earlier one failed: {cause}")
+            }
+            Self::Background(cause) => write!(f, "writes wait for background work that keeps failing: {cause}"),
+            Self::KeyTooLong { bytes } => write!(f, "a key of {bytes} bytes is longer than 65535"),
+            Self::ValueTooLong { bytes } => write!(f, "a value of {bytes} bytes is longer than 4294967295"),
+            Self::BatchTooLarge { bytes, limit } => {
+                write!(f, "a batch of {bytes} bytes is larger than max_batch_bytes = {limit}")
+            }
+            Self::InvalidOptions { option, problem } => write!(f, "option {option}: {problem}"),
+            Self::NumbersExhausted => f.write_str("all file or sequence numbers are used up"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(e) => Some(&e.source),
+            Self::Poisoned(cause) | Self::Background(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is damaged at offset {}: {}", self.path.display(), self.offset, self.what)
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BadMagic => "the magic number is missing",
+            Self::BadChecksum => "the checksum does not match",
+            Self::Truncated => "the file ends too early",
+            Self::WrongLength => "the file does not have the recorded length",
+            Self::OutOfBounds => "a length or offset points outside the file",
+            Self::BadField => "a field has a value that the format rules out",
+            Self::OutOfOrder => "entries are not in order",
+            Self::WrongFile => "this is another database's file, or another file under this name",
+            Self::Missing => "the file is missing",
+            Self::ManifestMismatch => "manifest and table describe different contents",
+            Self::BadSequence => "an entry's sequence number does not follow from its place",
+            Self::IndexMismatch => "the index does not match its table",
+        })
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => {
+                write!(f, "format version {version} is not supported (this build reads version 1)")
+            }
+            Self::RequiredBits(bits) => write!(f, "required feature bits {bits:#x} are not supported by this build"),
+            Self::EntryKind(byte) => write!(f, "entries with header byte {byte:#04x} are not supported by this build"),
+            Self::RecordKind(kind) => write!(f, "records of kind {kind} are not supported by this build"),
+            Self::Algorithm(id) => write!(f, "algorithm id {id} is not supported by this build"),
+        }
+    }
+}
+
+/// What a decoder that sees only bytes found, before anyone has added the place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The bytes are damaged.
+    Damage(Damage),
+    /// The bytes need a newer reader.
+    Unsupported(Feature),
+}
+
+impl Fault {
+    /// Adds the place.
+    pub(crate) fn at(self, path: &Path, offset: u64) -> Error {
+        match self {
+            Self::Damage(what) => Error::corrupt(path, offset, what),
+            Self::Unsupported(what) => Error::UnsupportedFormat(Arc::new(Unsupported { path: path.to_owned(), what })),
+        }
+    }
+}
+
+impl From<Damage> for Fault {
+    fn from(damage: Damage) -> Self {
+        Self::Damage(damage)
+    }
+}
+
+impl From<Feature> for Fault {
+    fn from(feature: Feature) -> Self {
+        Self::Unsupported(feature)
+    }
+}

@@ -1,0 +1,284 @@
+//! Version edits: what a manifest records. One group is one edit, applied whole or not at all.
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::checksum::Id;
+use super::table::Section;
+use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Sequence, bytes};
+use crate::error::{Damage, Fault, Feature};
+
+/// Levels 0 to 6.
+pub(crate) const LEVELS: u8 = 7;
+
+/// What the manifest knows of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TableMeta {
+    pub(crate) number: FileNumber,
+    pub(crate) id: Id,
+    pub(crate) file_bytes: u64,
+    pub(crate) footer_checksum: u32,
+    /// In order of keyspace; tables of level 1 and below have exactly one.
+    pub(crate) sections: Vec<Section>,
+}
+
+/// A durable change of the state of the database.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Edit {
+    /// Every file made from now on has this number or a higher one.
+    pub(crate) next_number: Option<FileNumber>,
+    /// No entry of a table has a higher sequence number.
+    pub(crate) last_sequence: Option<Sequence>,
+    /// Log segments with a lower number are obsolete.
+    pub(crate) first_segment: Option<FileNumber>,
+    /// Segments of earlier runs that are still needed, and where they end.
+    pub(crate) segment_ends: Vec<(FileNumber, u64)>,
+    pub(crate) add: Vec<(u8, TableMeta)>,
+    /// Moves to another level without a rewrite.
+    pub(crate) moves: Vec<(FileNumber, u8)>,
+    pub(crate) remove: Vec<FileNumber>,
+    /// Sections of level-0 tables that have been compacted into their keyspace's tree.
+    pub(crate) consume: Vec<(FileNumber, KeyspaceId)>,
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RecordHeader {
+    kind: U16,
+    reserved: [u8; 2],
+    /// Bytes behind this header, a multiple of 8.
+    length: U32,
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct TableRecord {
+    number: U64,
+    id: Id,
+    file_bytes: U64,
+    global_sequence: U64,
+    footer_checksum: U32,
+    level: u8,
+    reserved: [u8; 3],
+    section_count: U32,
+    reserved_tail: [u8; 4],
+}
+
+const _: () = assert!(size_of::<RecordHeader>() == 8 && size_of::<TableRecord>() == 56);
+
+const NEXT_NUMBER: u16 = 1;
+const LAST_SEQUENCE: u16 = 2;
+const FIRST_SEGMENT: u16 = 3;
+const SEGMENT_END: u16 = 4;
+const ADD_TABLE: u16 = 5;
+const MOVE_TABLE: u16 = 6;
+const REMOVE_TABLE: u16 = 7;
+const CONSUME_SECTION: u16 = 8;
+
+fn push_record(out: &mut Vec<u8>, kind: u16, payload: &[u8]) {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(RecordHeader { kind: U16::new(kind), reserved: [0; 2], length: U32::new(length) }.as_bytes());
+    out.extend_from_slice(payload);
+}
+
+fn push_numbers(out: &mut Vec<u8>, kind: u16, numbers: &[u64]) {
+    let payload: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    push_record(out, kind, &payload);
+}
+
+impl Edit {
+    /// The body of the group, and the count of its records.
+    pub(crate) fn encode(&self) -> (Vec<u8>, u32) {
+        let mut out = Vec::new();
+        if let Some(number) = self.next_number {
+            push_numbers(&mut out, NEXT_NUMBER, &[number.0]);
+        }
+        if let Some(sequence) = self.last_sequence {
+            push_numbers(&mut out, LAST_SEQUENCE, &[sequence.0]);
+        }
+        if let Some(number) = self.first_segment {
+            push_numbers(&mut out, FIRST_SEGMENT, &[number.0]);
+        }
+        for (number, end) in &self.segment_ends {
+            push_numbers(&mut out, SEGMENT_END, &[number.0, *end]);
+        }
+        for (level, table) in &self.add {
+            push_record(&mut out, ADD_TABLE, &encode_table(*level, table));
+        }
+        for (number, level) in &self.moves {
+            push_numbers(&mut out, MOVE_TABLE, &[number.0, u64::from(*level)]);
+        }
+        for number in &self.remove {
+            push_numbers(&mut out, REMOVE_TABLE, &[number.0]);
+        }
+        for (number, keyspace) in &self.consume {
+            push_numbers(&mut out, CONSUME_SECTION, &[number.0, u64::from(keyspace.0)]);
+        }
+        let count = [self.next_number.is_some(), self.last_sequence.is_some(), self.first_segment.is_some()];
+        let count = count.into_iter().filter(|present| *present).count();
+        let lists = [self.segment_ends.len(), self.add.len(), self.moves.len(), self.remove.len(), self.consume.len()];
+        let count = lists.into_iter().fold(count, usize::saturating_add);
+        (out, u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    /// Decodes the body of a group with `count` records.
+    pub(crate) fn decode(mut rest: &[u8], count: u32) -> Result<Self, Fault> {
+        let mut edit = Self::default();
+        let mut records = 0u32;
+        while !rest.is_empty() {
+            let (header, behind) = RecordHeader::read_from_prefix(rest).map_err(|_| Damage::OutOfBounds)?;
+            let length = u64::from(header.length.get());
+            let payload = bytes::slice(behind, 0, length)?;
+            if header.reserved != [0; 2] || !length.is_multiple_of(8) {
+                return Err(Damage::BadField.into());
+            }
+            edit.decode_record(header.kind.get(), payload)?;
+            rest = behind.get(payload.len()..).unwrap_or_default();
+            records = records.saturating_add(1);
+        }
+        if records != count {
+            return Err(Damage::BadField.into());
+        }
+        Ok(edit)
+    }
+
+    fn decode_record(&mut self, kind: u16, payload: &[u8]) -> Result<(), Fault> {
+        match kind {
+            NEXT_NUMBER => self.next_number = Some(FileNumber(one(payload)?)),
+            LAST_SEQUENCE => self.last_sequence = Some(Sequence(one(payload)?)),
+            FIRST_SEGMENT => self.first_segment = Some(FileNumber(one(payload)?)),
+            SEGMENT_END => {
+                let (number, end) = two(payload)?;
+                self.segment_ends.push((FileNumber(number), end));
+            }
+            ADD_TABLE => self.add.push(decode_table(payload)?),
+            MOVE_TABLE => {
+                let (number, level) = two(payload)?;
+                self.moves.push((FileNumber(number), check_level(level)?));
+            }
+            REMOVE_TABLE => self.remove.push(FileNumber(one(payload)?)),
+            CONSUME_SECTION => {
+                let (number, keyspace) = two(payload)?;
+                let keyspace = u32::try_from(keyspace).map_err(|_| Damage::BadField)?;
+                self.consume.push((FileNumber(number), KeyspaceId(keyspace)));
+            }
+            other => return Err(Feature::RecordKind(other).into()),
+        }
+        Ok(())
+    }
+}
+
+fn check_level(level: u64) -> Result<u8, Damage> {
+    u8::try_from(level).ok().filter(|level| *level < LEVELS).ok_or(Damage::BadField)
+}
+
+fn one(payload: &[u8]) -> Result<u64, Damage> {
+    let number = U64::read_from_bytes(payload).map_err(|_| Damage::BadField)?.get();
+    if number < NUMBER_MAX { Ok(number) } else { Err(Damage::BadField) }
+}
+
+fn two(payload: &[u8]) -> Result<(u64, u64), Damage> {
+    let [a, b] = <[U64; 2]>::read_from_bytes(payload).map_err(|_| Damage::BadField)?;
+    if a.get() < NUMBER_MAX && b.get() < NUMBER_MAX { Ok((a.get(), b.get())) } else { Err(Damage::BadField) }
+}
+
+fn encode_table(level: u8, table: &TableMeta) -> Vec<u8> {
+    let record = TableRecord {
+        number: U64::new(table.number.0),
+        id: table.id,
+        file_bytes: U64::new(table.file_bytes),
+        global_sequence: U64::ZERO,
+        footer_checksum: U32::new(table.footer_checksum),
+        level,
+        reserved: [0; 3],
+        section_count: U32::new(u32::try_from(table.sections.len()).unwrap_or(u32::MAX)),
+        reserved_tail: [0; 4],
+    };
+    let mut out = record.as_bytes().to_vec();
+    for section in &table.sections {
+        section.encode(&mut out);
+    }
+    out
+}
+
+fn decode_table(payload: &[u8]) -> Result<(u8, TableMeta), Fault> {
+    let (record, mut rest) = TableRecord::read_from_prefix(payload).map_err(|_| Damage::OutOfBounds)?;
+    let level = check_level(u64::from(record.level))?;
+    if record.global_sequence.get() != 0 {
+        return Err(Feature::RequiredBits(1).into());
+    }
+    let reserved = record.reserved == [0; 3] && record.reserved_tail == [0; 4];
+    let lengths = record.file_bytes.get() <= FILE_BYTES_MAX && record.number.get() < NUMBER_MAX;
+    if !reserved || !lengths || (level > 0 && record.section_count.get() != 1) {
+        return Err(Damage::BadField.into());
+    }
+    let mut sections: Vec<Section> = Vec::new();
+    for _ in 0..record.section_count.get() {
+        let (section, tail) = Section::decode(rest)?;
+        if sections.last().is_some_and(|last| last.keyspace >= section.keyspace) {
+            return Err(Damage::OutOfOrder.into());
+        }
+        sections.push(section);
+        rest = tail;
+    }
+    if sections.is_empty() || !rest.is_empty() {
+        return Err(Damage::BadField.into());
+    }
+    let table = TableMeta {
+        number: FileNumber(record.number.get()),
+        id: record.id,
+        file_bytes: record.file_bytes.get(),
+        footer_checksum: record.footer_checksum.get(),
+        sections,
+    };
+    Ok((level, table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn section(keyspace: u32, min: &[u8], max: &[u8]) -> Section {
+        Section {
+            keyspace: KeyspaceId(keyspace),
+            start: 64,
+            end: 128,
+            entries: 2,
+            keys: 2,
+            tombstones: 1,
+            min_sequence: Sequence(5),
+            max_sequence: Sequence(6),
+            interval: 16,
+            min_key: min.to_vec(),
+            max_key: max.to_vec(),
+        }
+    }
+
+    #[test]
+    fn edits_round_trip_and_cut_ones_are_refused() {
+        let table = TableMeta {
+            number: FileNumber(12),
+            id: [1; 16],
+            file_bytes: 4096,
+            footer_checksum: 99,
+            sections: vec![section(0, b"a", b"b"), section(3, b"", b"zzz")],
+        };
+        let edit = Edit {
+            next_number: Some(FileNumber(13)),
+            last_sequence: Some(Sequence(6)),
+            first_segment: Some(FileNumber(11)),
+            segment_ends: vec![(FileNumber(11), 4096)],
+            add: vec![(0, table)],
+            moves: vec![(FileNumber(4), 3)],
+            remove: vec![FileNumber(5)],
+            consume: vec![(FileNumber(12), KeyspaceId(3))],
+        };
+        let (body, count) = edit.encode();
+        assert_eq!((count, body.len() % 8), (8, 0));
+        assert_eq!(Edit::decode(&body, count), Ok(edit));
+        for length in 0..body.len() {
+            assert!(Edit::decode(&body[..length], count).is_err(), "{length}");
+        }
+        assert_eq!(Edit::decode(&[9, 0, 0, 0, 0, 0, 0, 0], 1), Err(Feature::RecordKind(9).into()));
+    }
+}

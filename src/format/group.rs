@@ -1,0 +1,209 @@
+//! Groups: the unit of atomicity of the log and of the manifest.
+//!
+//! A group is a header with its own checksum and a body. In a segment, the body is a list of runs, each a keyspace and its
+//! entries; in a manifest, a list of edit records.
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::checksum::Seed;
+use super::{FileNumber, KeyspaceId, Position, Sequence, UNIT, bytes};
+use crate::error::{Damage, Fault, Feature};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GroupKind {
+    /// A batch of entries, or an edit of the manifest.
+    Data = 1,
+    /// Written when the log has been synced and nothing followed: everything before it is durable.
+    Idle = 2,
+    /// Written by a clean close: everything before it is durable and nothing follows.
+    Close = 3,
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct GroupHeader {
+    magic: [u8; 2],
+    kind: u8,
+    reserved: u8,
+    body_units: U32,
+    first_sequence: U64,
+    count: U32,
+    /// The durable position when this header was written: its segment as a distance back from this one, ...
+    durable_back: U32,
+    /// ... its offset in units. Zero means that nothing is known to be durable.
+    durable_units: U32,
+    reserved_tail: [u8; 4],
+    body_checksum: U32,
+    checksum: U32,
+}
+
+const MAGIC: [u8; 2] = *b"\x96G";
+pub(crate) const GROUP_HEADER_BYTES: u64 = 40;
+const CHECKED: u64 = 36;
+const _: () = assert!(size_of::<GroupHeader>() == 40 && align_of::<GroupHeader>() == 1);
+
+/// The header of a run of entries of one keyspace.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct RunHeader {
+    keyspace: U32,
+    units: U32,
+}
+
+pub(crate) const RUN_HEADER_BYTES: u64 = 8;
+const _: () = assert!(size_of::<RunHeader>() == 8 && align_of::<RunHeader>() == 1);
+
+impl RunHeader {
+    /// A header for `length` bytes of entries, a multiple of [`UNIT`].
+    #[expect(clippy::cast_possible_truncation, reason = "a body is shorter than FILE_BYTES_MAX")]
+    pub(crate) fn new(keyspace: KeyspaceId, length: u64) -> Self {
+        Self { keyspace: U32::new(keyspace.0), units: U32::new((length / UNIT) as u32) }
+    }
+
+    pub(crate) fn keyspace(&self) -> KeyspaceId {
+        KeyspaceId(self.keyspace.get())
+    }
+
+    #[expect(clippy::arithmetic_side_effects, reason = "2^32 units of 8 bytes fit into 64 bits")]
+    pub(crate) fn length(&self) -> u64 {
+        u64::from(self.units.get()) * UNIT
+    }
+}
+
+/// What a header says, apart from its checksums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) kind: GroupKind,
+    /// Length of the body in bytes, a multiple of [`UNIT`].
+    pub(crate) body_bytes: u64,
+    /// Sequence number of the first entry; the others follow without gaps. In a manifest, the number of the edit.
+    pub(crate) first: Sequence,
+    /// Entries (edit records in a manifest) in the body.
+    pub(crate) count: u32,
+    /// Everything before this place was durable when the header was written.
+    pub(crate) durable: Option<Position>,
+}
+
+impl Group {
+    /// Encodes the header of the group at `offset` of the segment `number`.
+    #[expect(clippy::cast_possible_truncation, reason = "bodies and offsets are below FILE_BYTES_MAX")]
+    pub(crate) fn seal(&self, seed: Seed, number: FileNumber, offset: u64, body: &[u8]) -> GroupHeader {
+        let back = self.durable.and_then(|durable| u32::try_from(number.0.checked_sub(durable.segment.0)?).ok());
+        let units = self.durable.filter(|_| back.is_some()).map_or(0, |durable| (durable.offset / UNIT) as u32);
+        let mut header = GroupHeader {
+            magic: MAGIC,
+            kind: self.kind as u8,
+            reserved: 0,
+            body_units: U32::new((self.body_bytes / UNIT) as u32),
+            first_sequence: U64::new(self.first.0),
+            count: U32::new(self.count),
+            durable_back: U32::new(back.unwrap_or(0)),
+            durable_units: U32::new(units),
+            reserved_tail: [0; 4],
+            body_checksum: U32::new(seed.sum(offset.wrapping_add(GROUP_HEADER_BYTES), body)),
+            checksum: U32::ZERO,
+        };
+        header.checksum = U32::new(header.sum(seed, offset));
+        header
+    }
+
+    /// Bytes of header and body.
+    #[expect(clippy::arithmetic_side_effects, reason = "a body is shorter than FILE_BYTES_MAX")]
+    pub(crate) fn span(&self) -> u64 {
+        GROUP_HEADER_BYTES + self.body_bytes
+    }
+}
+
+impl GroupHeader {
+    /// Whether a group header of this file stands at `offset`; looks at nothing but the header.
+    pub(crate) fn probe(file: &[u8], seed: Seed, number: FileNumber, offset: u64) -> Result<(Self, Group), Fault> {
+        let header: Self = bytes::read(file, offset).map_err(|_| Damage::Truncated)?;
+        if header.magic != MAGIC {
+            return Err(Damage::BadMagic.into());
+        }
+        if header.checksum.get() != header.sum(seed, offset) {
+            return Err(Damage::BadChecksum.into());
+        }
+        let kind = match header.kind {
+            1 => GroupKind::Data,
+            2 => GroupKind::Idle,
+            3 => GroupKind::Close,
+            other => return Err(Feature::RecordKind(u16::from(other)).into()),
+        };
+        if header.reserved != 0 || header.reserved_tail != [0; 4] || header.first_sequence.get() >= super::NUMBER_MAX {
+            return Err(Damage::BadField.into());
+        }
+        let segment = number.0.checked_sub(u64::from(header.durable_back.get())).ok_or(Damage::BadField)?;
+        let durable_offset = units_to_bytes(header.durable_units);
+        let group = Group {
+            kind,
+            body_bytes: units_to_bytes(header.body_units),
+            first: Sequence(header.first_sequence.get()),
+            count: header.count.get(),
+            durable: (durable_offset != 0).then_some(Position { segment: FileNumber(segment), offset: durable_offset }),
+        };
+        Ok((header, group))
+    }
+
+    /// The checked group at `offset` and its body.
+    pub(crate) fn parse(file: &[u8], seed: Seed, number: FileNumber, offset: u64) -> Result<(Group, &[u8]), Fault> {
+        let (header, group) = Self::probe(file, seed, number, offset)?;
+        let body_start = offset.wrapping_add(GROUP_HEADER_BYTES);
+        let body = bytes::slice(file, body_start, group.body_bytes).map_err(|_| Damage::Truncated)?;
+        if header.body_checksum.get() != seed.sum(body_start, body) {
+            return Err(Damage::BadChecksum.into());
+        }
+        Ok((group, body))
+    }
+
+    fn sum(&self, seed: Seed, offset: u64) -> u32 {
+        seed.sum(offset, bytes::slice(self.as_bytes(), 0, CHECKED).unwrap_or_default())
+    }
+}
+
+#[expect(clippy::arithmetic_side_effects, reason = "2^32 units of 8 bytes fit into 64 bits")]
+fn units_to_bytes(units: U32) -> u64 {
+    u64::from(units.get()) * UNIT
+}
+
+/// Whether a group could start here at all: eight bytes that begin with the magic. Recovery tries every unit of a damaged
+/// segment, and this keeps that linear.
+#[inline]
+pub(crate) fn may_start_group(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_at_its_place_only() {
+        let seed = Seed::of_file(&[3; 16], FileNumber(9));
+        let body = [5; 24];
+        let group = Group {
+            kind: GroupKind::Data,
+            body_bytes: 24,
+            first: Sequence(100),
+            count: 2,
+            durable: Some(Position { segment: FileNumber(7), offset: 4096 }),
+        };
+        let mut file = vec![0; 80];
+        file.extend_from_slice(group.seal(seed, FileNumber(9), 80, &body).as_bytes());
+        file.extend_from_slice(&body);
+        assert_eq!(GroupHeader::parse(&file, seed, FileNumber(9), 80), Ok((group, &body[..])));
+        assert!(may_start_group(&file[80..]));
+
+        let moved = [&[0; 8], &file[..]].concat();
+        assert_eq!(GroupHeader::parse(&moved, seed, FileNumber(9), 88), Err(Damage::BadChecksum.into()));
+        let other = Seed::of_file(&[3; 16], FileNumber(8));
+        assert_eq!(GroupHeader::parse(&file, other, FileNumber(9), 80), Err(Damage::BadChecksum.into()));
+        for bit in 0..8 * (file.len() - 80) {
+            let mut bad = file.clone();
+            bad[80 + bit / 8] ^= 1 << (bit % 8);
+            assert!(GroupHeader::parse(&bad, seed, FileNumber(9), 80).is_err(), "bit {bit}");
+        }
+        assert!(GroupHeader::parse(&file[..file.len() - 1], seed, FileNumber(9), 80).is_err());
+    }
+}

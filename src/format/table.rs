@@ -1,0 +1,499 @@
+//! The frame of `.sst` and `.idx` files, and the directory of an `.sst`.
+//!
+//! ```text
+//! header      64 bytes
+//! body        entries (.sst), or filters and indexes (.idx); ends at a multiple of 8
+//! checksums   pages of up to 1,023 chunk checksums and one of the page itself
+//! directory   one record per keyspace section
+//! footer      128 bytes, at the end of the file
+//! ```
+//!
+//! Every byte is covered: header and body by the chunk checksums (chunk 0 begins at offset 0), the checksum pages by their
+//! own, the directory by the footer, the footer by itself.
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::checksum::{Id, Seed};
+use super::prefix::{Magic, Prefix};
+use super::{FILE_BYTES_MAX, KeyspaceId, NUMBER_MAX, Sequence, UNIT, align_up, bytes};
+use crate::error::{Damage, Fault, Feature};
+
+/// Smallest and largest checksum chunk as powers of two: 4 KiB, one page, to 1 MiB.
+pub(crate) const CHUNK_LOG2: std::ops::RangeInclusive<u8> = 12..=20;
+
+pub(crate) const TABLE_HEADER_BYTES: u64 = 64;
+pub(crate) const FOOTER_BYTES: u64 = 128;
+const SUMS_PER_PAGE: u64 = 1023;
+const SUM_BYTES: u64 = 4;
+const PAGE_BYTES: u64 = (SUMS_PER_PAGE + 1) * SUM_BYTES;
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct TableHeader {
+    prefix: Prefix,
+    id: Id,
+    chunk_log2: u8,
+    reserved: [u8; 19],
+    checksum: U32,
+}
+
+const HEADER_CHECKED: u64 = 60;
+const _: () = assert!(size_of::<TableHeader>() == 64 && align_of::<TableHeader>() == 1);
+
+impl TableHeader {
+    pub(crate) fn new(magic: Magic, id: Id, chunk_log2: u8) -> Self {
+        let mut header = Self { prefix: Prefix::new(magic), id, chunk_log2, reserved: [0; 19], checksum: U32::ZERO };
+        header.checksum = U32::new(header.sum());
+        header
+    }
+
+    fn parse(file: &[u8], magic: Magic) -> Result<Self, Fault> {
+        let header: Self = bytes::read(file, 0).map_err(|_| Damage::Truncated)?;
+        header.prefix.check(magic)?;
+        if header.checksum.get() != header.sum() {
+            return Err(Damage::BadChecksum.into());
+        }
+        if !bytes::all_zero(&header.reserved) || !CHUNK_LOG2.contains(&header.chunk_log2) {
+            return Err(Damage::BadField.into());
+        }
+        Ok(header)
+    }
+
+    fn sum(&self) -> u32 {
+        Seed::of_table(&self.id).sum(0, bytes::slice(self.as_bytes(), 0, HEADER_CHECKED).unwrap_or_default())
+    }
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct Footer {
+    magic: [u8; 8],
+    id: Id,
+    file_bytes: U64,
+    body_end: U64,
+    directory_offset: U64,
+    directory_bytes: U64,
+    section_count: U32,
+    directory_checksum: U32,
+    entries: U64,
+    min_sequence: U64,
+    max_sequence: U64,
+    reserved: [u8; 36],
+    checksum: U32,
+}
+
+const FOOTER_CHECKED: u64 = 124;
+const _: () = assert!(size_of::<Footer>() == 128 && align_of::<Footer>() == 1);
+
+/// The totals that a footer carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Totals {
+    pub(crate) entries: u64,
+    pub(crate) min_sequence: Sequence,
+    pub(crate) max_sequence: Sequence,
+}
+
+/// A checked frame: where the parts of a table or index file are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) id: Id,
+    pub(crate) seed: Seed,
+    pub(crate) chunk_log2: u8,
+    pub(crate) body_end: u64,
+    pub(crate) directory_offset: u64,
+    pub(crate) directory_bytes: u64,
+    pub(crate) section_count: u32,
+    pub(crate) totals: Totals,
+    pub(crate) footer_checksum: u32,
+}
+
+/// Chunks of `body_end` bytes.
+pub(crate) fn chunk_count(body_end: u64, chunk_log2: u8) -> u64 {
+    body_end.div_ceil(1 << chunk_log2)
+}
+
+/// Size of the pages that hold `chunks` checksums.
+#[expect(clippy::arithmetic_side_effects, reason = "at most 2^23 chunks")]
+fn checksums_bytes(chunks: u64) -> u64 {
+    (chunks + chunks.div_ceil(SUMS_PER_PAGE)) * SUM_BYTES
+}
+
+/// Everything behind the body: checksum pages, directory and footer, to be appended to it.
+#[expect(clippy::arithmetic_side_effects, reason = "offsets below FILE_BYTES_MAX, which the writer checks")]
+pub(crate) fn encode_tail(
+    magic: Magic,
+    id: Id,
+    body_end: u64,
+    sums: &[u32],
+    directory: &[u8],
+    section_count: u32,
+    totals: Totals,
+) -> Vec<u8> {
+    let seed = Seed::of_table(&id);
+    let mut tail = Vec::new();
+    for page in sums.chunks(1023) {
+        let start = tail.len();
+        for sum in page {
+            tail.extend_from_slice(&sum.to_le_bytes());
+        }
+        let page_sum = seed.sum(body_end + start as u64, tail.get(start..).unwrap_or_default());
+        tail.extend_from_slice(&page_sum.to_le_bytes());
+    }
+    super::entry::pad(&mut tail);
+    let directory_offset = body_end + tail.len() as u64;
+    tail.extend_from_slice(directory);
+    let mut footer = Footer {
+        magic: magic.0,
+        id,
+        file_bytes: U64::new(body_end + tail.len() as u64 + FOOTER_BYTES),
+        body_end: U64::new(body_end),
+        directory_offset: U64::new(directory_offset),
+        directory_bytes: U64::new(directory.len() as u64),
+        section_count: U32::new(section_count),
+        directory_checksum: U32::new(seed.sum(directory_offset, directory)),
+        entries: U64::new(totals.entries),
+        min_sequence: U64::new(totals.min_sequence.0),
+        max_sequence: U64::new(totals.max_sequence.0),
+        reserved: [0; 36],
+        checksum: U32::ZERO,
+    };
+    let footer_offset = body_end + tail.len() as u64;
+    footer.checksum = U32::new(footer.sum(seed, footer_offset));
+    tail.extend_from_slice(footer.as_bytes());
+    tail
+}
+
+impl Footer {
+    fn sum(&self, seed: Seed, offset: u64) -> u32 {
+        seed.sum(offset, bytes::slice(self.as_bytes(), 0, FOOTER_CHECKED).unwrap_or_default())
+    }
+}
+
+impl Frame {
+    /// Checks header, footer and directory of a whole file. On damage, answers the offset as well.
+    pub(crate) fn parse(file: &[u8], magic: Magic) -> Result<Self, (u64, Fault)> {
+        let header = TableHeader::parse(file, magic).map_err(|fault| (0, fault))?;
+        let seed = Seed::of_table(&header.id);
+        let length = file.len() as u64;
+        let footer_offset = length.checked_sub(FOOTER_BYTES).ok_or((length, Damage::Truncated.into()))?;
+        let bad = |damage: Damage| (footer_offset, Fault::from(damage));
+        let footer: Footer = bytes::read(file, footer_offset).map_err(bad)?;
+        if footer.magic != magic.0 {
+            return Err(bad(Damage::BadMagic));
+        }
+        if footer.checksum.get() != footer.sum(seed, footer_offset) {
+            return Err(bad(Damage::BadChecksum));
+        }
+        if footer.id != header.id {
+            return Err(bad(Damage::WrongFile));
+        }
+        if footer.file_bytes.get() != length || length > FILE_BYTES_MAX {
+            return Err(bad(Damage::WrongLength));
+        }
+        let frame = Self {
+            id: header.id,
+            seed,
+            chunk_log2: header.chunk_log2,
+            body_end: footer.body_end.get(),
+            directory_offset: footer.directory_offset.get(),
+            directory_bytes: footer.directory_bytes.get(),
+            section_count: footer.section_count.get(),
+            totals: Totals {
+                entries: footer.entries.get(),
+                min_sequence: Sequence(footer.min_sequence.get()),
+                max_sequence: Sequence(footer.max_sequence.get()),
+            },
+            footer_checksum: footer.checksum.get(),
+        };
+        frame.check_places(footer_offset).map_err(bad)?;
+        if !bytes::all_zero(&footer.reserved) || frame.totals.max_sequence.0 >= NUMBER_MAX {
+            return Err(bad(Damage::BadField));
+        }
+        let at_directory = |damage: Damage| (frame.directory_offset, Fault::from(damage));
+        let directory = frame.directory(file).map_err(at_directory)?;
+        if footer.directory_checksum.get() != seed.sum(frame.directory_offset, directory) {
+            return Err(at_directory(Damage::BadChecksum));
+        }
+        Ok(frame)
+    }
+
+    /// The parts follow each other without gaps.
+    fn check_places(&self, footer_offset: u64) -> Result<(), Damage> {
+        if self.body_end < TABLE_HEADER_BYTES || self.body_end > footer_offset || !self.body_end.is_multiple_of(UNIT) {
+            return Err(Damage::OutOfBounds);
+        }
+        let checksums = align_up(checksums_bytes(chunk_count(self.body_end, self.chunk_log2)));
+        if self.body_end.checked_add(checksums) != Some(self.directory_offset) {
+            return Err(Damage::OutOfBounds);
+        }
+        if self.directory_offset.checked_add(self.directory_bytes) != Some(footer_offset) {
+            return Err(Damage::OutOfBounds);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn directory<'a>(&self, file: &'a [u8]) -> Result<&'a [u8], Damage> {
+        bytes::slice(file, self.directory_offset, self.directory_bytes)
+    }
+
+    pub(crate) fn chunks(&self) -> u64 {
+        chunk_count(self.body_end, self.chunk_log2)
+    }
+
+    /// Where chunk `chunk` is, clipped to the body.
+    #[expect(clippy::arithmetic_side_effects, reason = "the chunk is one of the file's")]
+    pub(crate) fn chunk_range(&self, chunk: u64) -> (u64, u64) {
+        let start = chunk << self.chunk_log2;
+        (start, (1 << self.chunk_log2).min(self.body_end.saturating_sub(start)))
+    }
+
+    /// Computes the checksum of a chunk of the body and compares it with the stored one; checks the page that holds that as
+    /// well if `check_page`. Answers the offset of the damage.
+    #[expect(clippy::arithmetic_side_effects, reason = "offsets of a frame whose places have been checked")]
+    pub(crate) fn check_chunk(&self, file: &[u8], chunk: u64, check_page: bool) -> Result<(), (u64, Damage)> {
+        let page_start = self.body_end + chunk / SUMS_PER_PAGE * PAGE_BYTES;
+        if check_page {
+            self.check_page(file, chunk / SUMS_PER_PAGE)?;
+        }
+        let slot = page_start + chunk % SUMS_PER_PAGE * SUM_BYTES;
+        let stored: U32 = bytes::read(file, slot).map_err(|damage| (slot, damage))?;
+        let (start, length) = self.chunk_range(chunk);
+        let chunk_bytes = bytes::slice(file, start, length).map_err(|damage| (start, damage))?;
+        if self.seed.sum(start, chunk_bytes) != stored.get() {
+            return Err((start, Damage::BadChecksum));
+        }
+        Ok(())
+    }
+
+    /// Checks one page of chunk checksums.
+    #[expect(clippy::arithmetic_side_effects, reason = "offsets of a frame whose places have been checked")]
+    fn check_page(&self, file: &[u8], page: u64) -> Result<(), (u64, Damage)> {
+        let start = self.body_end + page * PAGE_BYTES;
+        let sums = SUMS_PER_PAGE.min(self.chunks().saturating_sub(page * SUMS_PER_PAGE));
+        let at_page = |damage| (start, damage);
+        let page_bytes = bytes::slice(file, start, sums * SUM_BYTES).map_err(at_page)?;
+        let stored: U32 = bytes::read(file, start + sums * SUM_BYTES).map_err(at_page)?;
+        if self.seed.sum(start, page_bytes) != stored.get() {
+            return Err((start, Damage::BadChecksum));
+        }
+        Ok(())
+    }
+
+    /// The padding between the checksum pages and the directory is zero.
+    pub(crate) fn check_padding(&self, file: &[u8]) -> Result<(), (u64, Damage)> {
+        let end = self.body_end.saturating_add(checksums_bytes(self.chunks()));
+        let padding = bytes::slice(file, end, self.directory_offset.saturating_sub(end)).map_err(|d| (end, d))?;
+        if bytes::all_zero(padding) { Ok(()) } else { Err((end, Damage::BadField)) }
+    }
+}
+
+/// One keyspace's part of an `.sst`.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct SectionRecord {
+    keyspace: U32,
+    key_order: u8,
+    hash: u8,
+    compression: u8,
+    encryption: u8,
+    hash_seed: U64,
+    start: U64,
+    end: U64,
+    entries: U64,
+    keys: U64,
+    tombstones: U64,
+    range_tombstones_offset: U64,
+    range_tombstones_bytes: U64,
+    range_tombstones: U64,
+    min_sequence: U64,
+    max_sequence: U64,
+    interval: U16,
+    alignment_log2: u8,
+    reserved: u8,
+    min_key_bytes: U16,
+    max_key_bytes: U16,
+}
+
+const _: () = assert!(size_of::<SectionRecord>() == 104 && align_of::<SectionRecord>() == 1);
+
+/// A checked section: which entries are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Section {
+    pub(crate) keyspace: KeyspaceId,
+    /// Range of its entries in the file.
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) entries: u64,
+    /// Different keys among the entries.
+    pub(crate) keys: u64,
+    pub(crate) tombstones: u64,
+    /// Smallest sequence number of an entry without the `oldest` mark; the base of all of them.
+    pub(crate) min_sequence: Sequence,
+    pub(crate) max_sequence: Sequence,
+    pub(crate) interval: u16,
+    pub(crate) min_key: Vec<u8>,
+    pub(crate) max_key: Vec<u8>,
+}
+
+impl Section {
+    /// Appends the directory record.
+    #[expect(clippy::cast_possible_truncation, reason = "keys have at most KEY_BYTES_MAX bytes")]
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let record = SectionRecord {
+            keyspace: U32::new(self.keyspace.0),
+            key_order: 0,
+            hash: 0,
+            compression: 0,
+            encryption: 0,
+            hash_seed: U64::new(u64::from(self.keyspace.0)),
+            start: U64::new(self.start),
+            end: U64::new(self.end),
+            entries: U64::new(self.entries),
+            keys: U64::new(self.keys),
+            tombstones: U64::new(self.tombstones),
+            range_tombstones_offset: U64::ZERO,
+            range_tombstones_bytes: U64::ZERO,
+            range_tombstones: U64::ZERO,
+            min_sequence: U64::new(self.min_sequence.0),
+            max_sequence: U64::new(self.max_sequence.0),
+            interval: U16::new(self.interval),
+            alignment_log2: 0,
+            reserved: 0,
+            min_key_bytes: U16::new(self.min_key.len() as u16),
+            max_key_bytes: U16::new(self.max_key.len() as u16),
+        };
+        out.extend_from_slice(record.as_bytes());
+        out.extend_from_slice(&self.min_key);
+        out.extend_from_slice(&self.max_key);
+        super::entry::pad(out);
+    }
+
+    /// Decodes the record at the front of `rest`, answers it and what follows.
+    pub(crate) fn decode(rest: &[u8]) -> Result<(Self, &[u8]), Fault> {
+        let (record, rest) = SectionRecord::read_from_prefix(rest).map_err(|_| Damage::OutOfBounds)?;
+        for algorithm in [record.key_order, record.hash, record.compression, record.encryption] {
+            if algorithm != 0 {
+                return Err(Feature::Algorithm(algorithm).into());
+            }
+        }
+        if record.range_tombstones.get() != 0 || record.alignment_log2 != 0 {
+            return Err(Feature::RecordKind(2).into());
+        }
+        let keyspace = KeyspaceId(record.keyspace.get());
+        let zero = [record.range_tombstones_offset, record.range_tombstones_bytes].iter().all(|field| field.get() == 0);
+        if record.reserved != 0 || !zero || record.hash_seed.get() != u64::from(keyspace.0) {
+            return Err(Damage::BadField.into());
+        }
+        let min_key_bytes = u64::from(record.min_key_bytes.get());
+        let max_key_bytes = u64::from(record.max_key_bytes.get());
+        let min_key = bytes::slice(rest, 0, min_key_bytes)?.to_vec();
+        let max_key = bytes::slice(rest, min_key_bytes, max_key_bytes)?.to_vec();
+        let keys_end = min_key_bytes.saturating_add(max_key_bytes);
+        let padded = align_up(keys_end);
+        if !bytes::all_zero(bytes::slice(rest, keys_end, padded.saturating_sub(keys_end))?) {
+            return Err(Damage::BadField.into());
+        }
+        let section = Self {
+            keyspace,
+            start: record.start.get(),
+            end: record.end.get(),
+            entries: record.entries.get(),
+            keys: record.keys.get(),
+            tombstones: record.tombstones.get(),
+            min_sequence: Sequence(record.min_sequence.get()),
+            max_sequence: Sequence(record.max_sequence.get()),
+            interval: record.interval.get(),
+            min_key,
+            max_key,
+        };
+        section.check()?;
+        let rest = usize::try_from(padded).ok().and_then(|padded| rest.get(padded..)).ok_or(Damage::OutOfBounds)?;
+        Ok((section, rest))
+    }
+
+    fn check(&self) -> Result<(), Damage> {
+        if self.min_key > self.max_key || self.start >= self.end {
+            return Err(Damage::OutOfOrder);
+        }
+        let counts = self.keys >= 1 && self.keys <= self.entries && self.tombstones <= self.entries;
+        let sequences = self.min_sequence <= self.max_sequence && self.max_sequence.0 < NUMBER_MAX;
+        let aligned = self.start.is_multiple_of(UNIT) && self.end.is_multiple_of(UNIT);
+        if !counts || !sequences || !aligned || !(1..=256).contains(&self.interval) {
+            return Err(Damage::BadField);
+        }
+        // An entry takes at least 16 bytes, so a count cannot make a reader allocate more than the file's size.
+        if self.entries > self.end.saturating_sub(self.start) / 16 {
+            return Err(Damage::BadField);
+        }
+        Ok(())
+    }
+
+    /// Decodes a whole directory; sections are in order of keyspace and fill the body.
+    pub(crate) fn decode_directory(frame: &Frame, mut rest: &[u8]) -> Result<Vec<Self>, Fault> {
+        let mut sections: Vec<Self> = Vec::new();
+        let mut start = TABLE_HEADER_BYTES;
+        for _ in 0..frame.section_count {
+            let (section, tail) = Self::decode(rest)?;
+            if section.start != start || sections.last().is_some_and(|last| last.keyspace >= section.keyspace) {
+                return Err(Damage::OutOfOrder.into());
+            }
+            (start, rest) = (section.end, tail);
+            sections.push(section);
+        }
+        if start != frame.body_end || !rest.is_empty() {
+            return Err(Damage::OutOfBounds.into());
+        }
+        let entries = sections.iter().fold(0u64, |sum, section| sum.saturating_add(section.entries));
+        if entries != frame.totals.entries {
+            return Err(Damage::BadField.into());
+        }
+        Ok(sections)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame over an arbitrary body, with `chunk_log2` 12.
+    fn file(body_bytes: usize) -> Vec<u8> {
+        let id = [9; 16];
+        let mut file = TableHeader::new(Magic::INDEX, id, 12).as_bytes().to_vec();
+        file.extend((0..body_bytes).map(|i| (i % 251) as u8));
+        let seed = Seed::of_table(&id);
+        let sums: Vec<u32> = file.chunks(4096).enumerate().map(|(i, c)| seed.sum(i as u64 * 4096, c)).collect();
+        let tail = encode_tail(Magic::INDEX, id, file.len() as u64, &sums, b"directory-record", 1, Totals::default());
+        [file, tail].concat()
+    }
+
+    #[test]
+    fn frames_of_all_page_shapes_parse_and_verify() {
+        for body in [0, 8, 4096 - 64, 4096, 1023 * 4096 - 64, 1023 * 4096, 1024 * 4096] {
+            let file = file(body);
+            let frame = Frame::parse(&file, Magic::INDEX).unwrap();
+            assert_eq!(frame.directory(&file).unwrap(), b"directory-record");
+            for chunk in 0..frame.chunks() {
+                frame.check_chunk(&file, chunk, true).unwrap();
+            }
+            frame.check_padding(&file).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let good = file(5000);
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let found = match Frame::parse(&bad, Magic::INDEX) {
+                Err(_) => true,
+                Ok(frame) => {
+                    (0..frame.chunks()).any(|chunk| frame.check_chunk(&bad, chunk, true).is_err())
+                        || frame.check_padding(&bad).is_err()
+                }
+            };
+            assert!(found, "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The world outside: file system, memory maps, clock and entropy, behind one seam.
+//!
+//! Everything above works on [`Fs`], [`Dir`], [`LogFile`] and [`AppendFile`]; [`disk`] implements them on a real file system
+//! and [`sim`] in memory, with power cuts and injected errors. Nothing outside this room calls `std::fs`, makes a system
+//! call, reads a clock or asks for random bytes. `unsafe` is allowed in [`region`] alone.
+
+pub(crate) mod disk;
+pub(crate) mod region;
+pub(crate) mod sim;
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+pub(crate) use region::{Mapping, Pinned};
+
+/// How a directory is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LockMode {
+    /// For a writer: excludes everyone. Creates the lock file if there is none and `create` is set.
+    Exclusive { create: bool },
+    /// For read-only use: excludes writers. Creates nothing.
+    Shared,
+}
+
+/// The answer to an attempt to lock.
+pub(crate) enum Lock {
+    /// Held until the guard is dropped.
+    Held(Box<dyn Send + Sync>),
+    /// Somebody else has it.
+    Busy,
+    /// There is no lock file, so the directory is no database.
+    Absent,
+}
+
+/// How the contents of files come into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Files are mapped; the log is written through its mapping where the file system is known to be sound for that.
+    Map,
+    /// Nothing is mapped: files are read into buffers, the log is written with positioned writes.
+    Read,
+}
+
+/// A file system, with the clock and the entropy that go with it.
+pub(crate) trait Fs: fmt::Debug + Send + Sync {
+    /// Opens a directory, which is made (mode 0700, and made durable in its parent) if it is absent and `create` is set.
+    fn open_dir(&self, path: &Path, create: bool, access: Access) -> io::Result<Arc<dyn Dir>>;
+
+    /// Time since some fixed moment; never goes back. Nothing durable depends on it.
+    fn now(&self) -> Duration;
+
+    /// Random bytes for ids.
+    fn random(&self, out: &mut [u8]) -> io::Result<()>;
+}
+
+/// A directory. Names are plain file names.
+pub(crate) trait Dir: fmt::Debug + Send + Sync {
+    fn path(&self) -> &Path;
+
+    /// The names of all files in it.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Tries to take the lock file `name`.
+    fn lock(&self, name: &str, mode: LockMode) -> io::Result<Lock>;
+
+    /// Makes a new file (an error if it exists) that is written from front to back.
+    fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>>;
+
+    /// Makes a new log file of at most `capacity` bytes, all zero.
+    fn create_log(&self, name: &str, capacity: usize) -> io::Result<Box<dyn LogFile>>;
+
+    /// The contents of a file that nobody writes any more.
+    fn open(&self, name: &str) -> io::Result<Mapping>;
+
+    /// The length of a regular file.
+    fn length(&self, name: &str) -> io::Result<u64>;
+
+    /// Renames a file over another one; durable after [`sync`](Self::sync).
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file; what is mapped stays readable.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes names created, renamed and removed so far durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A file being written from front to back.
+pub(crate) trait AppendFile: fmt::Debug + Send {
+    /// Appends all of `bytes`.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes everything appended so far durable. After an error nothing is known about the file's contents on disk.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The writing end of a log file, which is also the memory its readers use.
+///
+/// `reserve` gives the bytes behind the end, to be filled; `commit` hands the first `length` of them over to the kernel and
+/// lets readers see them. After an error of `commit`, the end has not moved and the file must not be written again.
+pub(crate) trait LogFile: fmt::Debug + Send {
+    /// The published bytes, readable while more are written behind them.
+    fn mapping(&self) -> &Mapping;
+
+    /// `length` bytes behind the end; their contents are unspecified.
+    fn reserve(&mut self, length: usize) -> io::Result<&mut [u8]>;
+
+    /// Publishes the first `length` reserved bytes. They survive the death of the process from now on.
+    fn commit(&mut self, length: usize) -> io::Result<()>;
+
+    /// For syncing from another thread.
+    fn syncer(&self) -> Arc<dyn SyncFile>;
+}
+
+/// Makes a log file's contents durable.
+pub(crate) trait SyncFile: fmt::Debug + Send + Sync {
+    /// Everything committed before the call is durable after it. An error says nothing about what is on disk, and a
+    /// later success neither.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Where a store keeps its files: the real file system, or one in memory for tests.
+#[derive(Clone, Debug)]
+pub struct FileSystem(pub(crate) Arc<dyn Fs>);
+
+impl FileSystem {
+    /// The operating system's files.
+    pub fn disk() -> Self {
+        Self(Arc::new(disk::DiskFs::new()))
+    }
+}
+
+impl Default for FileSystem {
+    fn default() -> Self {
+        Self::disk()
+    }
+}

@@ -1,0 +1,271 @@
+//! Memory that files live in: mappings and log arenas. The only file of the crate with `unsafe`.
+//!
+//! # The contract that makes `&[u8]` over a file sound
+//! A database directory belongs to the process that holds its lock. Tables, indexes and manifests are created with `O_EXCL`,
+//! written once, mapped only after that, and never written, truncated or recycled again, only unlinked, which keeps the
+//! mapped pages alive. A log segment is written by one [`ArenaWriter`] behind the published end, and read in front of it.
+//! Another process that changes these files breaks the contract; `IoMode::Read` has no such condition.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, Range};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_utils::CachePadded;
+use memmap2::{Mmap, MmapMut, MmapOptions, MmapRaw};
+
+/// What owns the bytes.
+enum Memory {
+    File(Mmap),
+    Heap(Vec<u8>),
+    /// A shared file mapping or anonymous memory, written through its raw pointer by one [`ArenaWriter`].
+    Arena(MmapRaw),
+}
+
+/// A run of bytes at a fixed address.
+///
+/// Invariant: `readable` bytes from `base` are initialised, alive as long as `memory` is, and never change again.
+struct Region {
+    base: NonNull<u8>,
+    readable: AtomicUsize,
+    memory: Memory,
+}
+
+// SAFETY: the readable bytes are immutable, `readable` is atomic, and the bytes behind it are touched by the one writer only.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    fn new(memory: Memory) -> Self {
+        let (base, readable) = match &memory {
+            Memory::File(map) => (map.as_ptr(), map.len()),
+            Memory::Heap(bytes) => (bytes.as_ptr(), bytes.len()),
+            Memory::Arena(map) => (map.as_ptr(), 0),
+        };
+        let base = NonNull::new(base.cast_mut()).unwrap_or(NonNull::dangling());
+        Self { base, readable: AtomicUsize::new(readable), memory }
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        let readable = self.readable.load(Ordering::Acquire);
+        // SAFETY: by the invariant; the acquire pairs with the release of `ArenaWriter::publish`, so the bytes are written.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), readable) }
+    }
+}
+
+/// Reference counts of one region, one per stripe: threads that read the same file do not share a cache line.
+const STRIPES: usize = 8;
+
+/// Keeps a region alive: a clone of one stripe.
+#[derive(Clone)]
+struct Pin(#[expect(dead_code, reason = "held for its drop")] Arc<CachePadded<Arc<Region>>>);
+
+/// The contents of a file in memory.
+pub(crate) struct Mapping {
+    region: Arc<Region>,
+    stripes: [Pin; STRIPES],
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mapping({} bytes)", self.bytes().len())
+    }
+}
+
+thread_local! {
+    static STRIPE: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES
+    };
+}
+
+impl Mapping {
+    fn new(memory: Memory) -> Self {
+        let region = Arc::new(Region::new(memory));
+        let stripes = std::array::from_fn(|_| Pin(Arc::new(CachePadded::new(Arc::clone(&region)))));
+        Self { region, stripes }
+    }
+
+    /// Maps a whole file for reading.
+    pub(crate) fn file(file: &File, length: usize) -> io::Result<Self> {
+        if length == 0 {
+            return Ok(Self::heap(Vec::new()));
+        }
+        // SAFETY: the file is one of ours and complete; the module's contract says that it never changes again.
+        let map = unsafe { MmapOptions::new().len(length).map(file) }?;
+        Ok(Self::new(Memory::File(map)))
+    }
+
+    /// Bytes that are in memory already.
+    pub(crate) fn heap(bytes: Vec<u8>) -> Self {
+        Self::new(Memory::Heap(bytes))
+    }
+
+    /// A mapping of `capacity` bytes of a file that is to be written through it. Bytes beyond the file's end must not be
+    /// reserved; the address range alone is taken here.
+    pub(crate) fn log_file(file: &File, capacity: usize) -> io::Result<ArenaWriter> {
+        let map = MmapOptions::new().len(capacity).map_raw(file)?;
+        // A forked child must not be able to write into the log.
+        #[cfg(target_os = "linux")]
+        map.advise(memmap2::Advice::DontFork)?;
+        Ok(ArenaWriter::new(map))
+    }
+
+    /// An arena of anonymous memory.
+    pub(crate) fn anonymous(capacity: usize) -> io::Result<ArenaWriter> {
+        Ok(ArenaWriter::new(MmapMut::map_anon(capacity)?.into()))
+    }
+
+    /// The bytes of the file; of a log, the published ones.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.region.bytes()
+    }
+
+    /// A range of [`bytes`](Self::bytes) that stays valid on its own. A range outside is empty.
+    #[inline]
+    pub(crate) fn pin(&self, range: Range<usize>) -> Pinned {
+        let bytes = self.bytes().get(range).unwrap_or_default();
+        let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
+        Pinned { start: NonNull::from(bytes).cast(), length: bytes.len(), _pin: self.stripes[stripe].clone() }
+    }
+
+    /// Asks the kernel to bring a range into the page tables now; a hint.
+    pub(crate) fn populate(&self) {
+        #[cfg(target_os = "linux")]
+        if let Memory::File(map) = &self.region.memory {
+            let _ = map.advise(memmap2::Advice::PopulateRead);
+        }
+    }
+}
+
+/// The right to write behind the published end of an arena. There is one for each, and it is not `Clone`.
+pub(crate) struct ArenaWriter {
+    mapping: Mapping,
+    capacity: usize,
+}
+
+impl fmt::Debug for ArenaWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ArenaWriter({} of {} bytes)", self.end(), self.capacity)
+    }
+}
+
+impl ArenaWriter {
+    fn new(map: MmapRaw) -> Self {
+        let capacity = map.len();
+        Self { mapping: Mapping::new(Memory::Arena(map)), capacity }
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// The published length.
+    pub(crate) fn end(&self) -> usize {
+        self.mapping.region.readable.load(Ordering::Relaxed)
+    }
+
+    /// `length` bytes behind the published end, or `None` if the arena is too small. The caller has made sure that the file
+    /// behind the mapping, if there is one, is long enough.
+    pub(crate) fn reserve(&mut self, length: usize) -> Option<&mut [u8]> {
+        let end = self.end();
+        if end.checked_add(length)? > self.capacity {
+            return None;
+        }
+        let base = self.mapping.region.base.as_ptr();
+        // SAFETY: `end` is inside the arena.
+        let start = unsafe { base.add(end) };
+        // SAFETY: the range lies inside the arena and behind `readable`, so no `&[u8]` covers it (`Region::bytes` ends at
+        // `readable`, which only `publish` moves, through `&mut self`); this is the only writer, borrowed mutably for the
+        // slice's life; the memory is zero or has been written, so it is initialised.
+        Some(unsafe { std::slice::from_raw_parts_mut(start, length) })
+    }
+
+    /// Moves the published end over `length` bytes of the last reservation.
+    pub(crate) fn publish(&mut self, length: usize) {
+        let end = self.end().saturating_add(length).min(self.capacity);
+        self.mapping.region.readable.store(end, Ordering::Release);
+    }
+
+    /// Makes `length` bytes from `offset` present and writable, so that the stores that follow do not fault one page at a
+    /// time; a hint.
+    pub(crate) fn populate(&self, offset: usize, length: usize) {
+        #[cfg(target_os = "linux")]
+        if let Memory::Arena(map) = &self.mapping.region.memory {
+            let _ = map.advise_range(memmap2::Advice::PopulateWrite, offset, length);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (offset, length);
+    }
+}
+
+/// Bytes of a file that stay valid and unchanged for as long as this value lives, whatever happens to the file.
+#[derive(Clone)]
+pub(crate) struct Pinned {
+    start: NonNull<u8>,
+    length: usize,
+    _pin: Pin,
+}
+
+// SAFETY: the bytes are immutable and the pin is `Send + Sync`.
+unsafe impl Send for Pinned {}
+// SAFETY: as above.
+unsafe impl Sync for Pinned {}
+
+impl Deref for Pinned {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `start` and `length` come from a slice of the region's readable bytes (or from an empty slice), which stay
+        // as they are while the pin holds the region.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_see_what_is_published_and_nothing_else() {
+        let mut writer = Mapping::anonymous(64).unwrap();
+        assert_eq!(writer.mapping().bytes(), b"");
+        writer.reserve(5).unwrap().copy_from_slice(b"hello");
+        assert_eq!(writer.mapping().bytes(), b"");
+        writer.publish(4);
+        let pinned = writer.mapping().pin(1..4);
+        writer.reserve(60).unwrap().fill(b'x');
+        assert!(writer.reserve(61).is_none());
+        writer.publish(60);
+        assert_eq!(writer.mapping().bytes().len(), 64);
+        drop(writer);
+        assert_eq!(&*pinned, b"ell");
+    }
+
+    #[test]
+    fn pins_outlive_mappings_on_every_thread() {
+        let mapping = Mapping::heap(b"0123456789".to_vec());
+        let pins: Vec<Pinned> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..10)
+                .map(|i| {
+                    scope.spawn({
+                        let m = &mapping;
+                        move || m.pin(i..i + 1)
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(&*mapping.pin(5..11), b"", "a range outside is empty");
+        drop(mapping);
+        assert!(pins.iter().enumerate().all(|(i, pin)| pin[0] == b'0' + u8::try_from(i).unwrap()));
+    }
+}
