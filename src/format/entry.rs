@@ -14,7 +14,7 @@
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Sequence, align_up, bytes};
+use super::{SEQUENCE_SPAN, Sequence, align_up, bytes};
 use crate::error::{Damage, Fault, Feature};
 
 /// What an entry says about its key. Kinds 2 (range delete), 3 (merge operand) and 4 (value pointer) are reserved.
@@ -25,11 +25,7 @@ pub(crate) enum Kind {
 }
 
 const OLDEST: u8 = 0x80;
-const SEQUENCE_BITS: u32 = 40;
-const SEQUENCE_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
-
-/// Sequence numbers of one segment or section stay within this span of its base.
-pub(crate) const SEQUENCE_SPAN: u64 = 1 << SEQUENCE_BITS;
+const SEQUENCE_MASK: u64 = SEQUENCE_SPAN - 1;
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

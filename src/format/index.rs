@@ -52,17 +52,24 @@ pub(crate) fn fingerprint(hash: u64) -> u16 {
 pub(crate) const BLOCK_BYTES: u64 = 64;
 pub(crate) type Block = [u8; 64];
 
-/// The bits that a key has in its block: `x` begins as the lower half of the hash; each probe takes its upper 9 bits and
-/// multiplies it by 0x9e3779b1.
+/// Probes that are taken from one mixed hash: nine bits each.
+const PROBES_PER_MIX: u8 = 7;
+
+/// The bits that a key has in its block. The hash is mixed (`x = hash * 0x9e3779b97f4a7c15`, `x ^= x >> 32`), and gives seven
+/// probes of nine bits from its low end; for further ones, `x` is mixed again in the same way.
 #[inline]
 pub(crate) fn block_bits(hash: u64, probes: u8) -> impl Iterator<Item = usize> {
-    let [a, b, c, d, ..] = hash.to_le_bytes();
-    let first = u32::from_le_bytes([a, b, c, d]);
-    (0..probes).scan(first, |x, _| {
-        let bit = usize::try_from(*x >> 23).unwrap_or_default();
-        *x = x.wrapping_mul(0x9e37_79b1);
-        Some(bit)
+    let mut x = hash;
+    (0..probes).map(move |probe| {
+        x = if probe.is_multiple_of(PROBES_PER_MIX) { mix(x) } else { x.rotate_right(9) };
+        usize::try_from(x & 511).unwrap_or_default()
     })
+}
+
+#[inline]
+fn mix(hash: u64) -> u64 {
+    let x = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x ^ (x >> 32)
 }
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

@@ -31,6 +31,9 @@ pub(crate) const VALUE_BYTES_MAX: usize = u32::MAX as usize;
 /// Longest log segment and longest table, in bytes: offsets are 32-bit numbers of units.
 pub(crate) const FILE_BYTES_MAX: u64 = (u32::MAX as u64) * UNIT;
 
+/// Sequence numbers of one segment or section stay within this span of its smallest: entries carry the low 40 bits.
+pub(crate) const SEQUENCE_SPAN: u64 = 1 << 40;
+
 /// Numbers of files and of commits stay below this, so that arithmetic on them cannot overflow.
 pub(crate) const NUMBER_MAX: u64 = 1 << 63;
 

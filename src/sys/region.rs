@@ -66,7 +66,8 @@ const STRIPES: usize = 8;
 #[derive(Clone)]
 struct Pin(#[expect(dead_code, reason = "held for its drop")] Arc<CachePadded<Arc<Region>>>);
 
-/// The contents of a file in memory.
+/// The contents of a file in memory. A clone is another handle on the same bytes.
+#[derive(Clone)]
 pub(crate) struct Mapping {
     region: Arc<Region>,
     stripes: [Pin; STRIPES],

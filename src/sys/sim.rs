@@ -1,1 +1,349 @@
-//! The in-memory twin.
+//! The file system in memory: every promise a disk makes, and everything else taken back at a power cut.
+
+mod chance;
+mod image;
+mod tree;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::region::ArenaWriter;
+use super::{Access, AppendFile, Dir, FileSystem, Fs, Lock, LockMode, LogFile, Mapping, Mutex, SyncFile};
+use tree::{Disk, FileId, split};
+
+/// A log file starts with this much space and doubles it ahead of the writer, as on a real disk.
+const LOG_BYTES_MIN: usize = 1 << 20;
+
+/// A file system in memory that can be stopped at any moment, for tests of what a crash leaves.
+///
+/// It keeps two images: the *live* one, which a running program sees, and the *durable* one. [`kill`](Self::kill) gives the
+/// disk as the next process finds it after this one died, [`power_cut`](Self::power_cut) as the next boot finds it. Both are
+/// copies: the original goes on, so one run of a program can be crashed after each of its steps. The model:
+///
+/// - A sector of 512 bytes is written whole or not at all. After a power cut, each sector written since the last completed
+///   sync of its file is as of that sync or in any later state, independently of all others; bytes never synced may read as
+///   zero. A sector with synced bytes in it never loses them ("powersafe overwrite").
+/// - A file's length is anything between the length last synced and the live one.
+/// - Syncing a file does not sync its name. Each creation, renaming and removal since the last sync of the directory is done
+///   or not, independently but in order; a renaming is atomic. New directories are durable at once.
+/// - After an injected error of a sync, the file reads as before and later syncs succeed, but what was unsynced at the
+///   failed one never becomes durable unless it is written again. This is what Linux does.
+///
+/// Nothing depends on the wall clock or on real entropy: the same calls with the same seeds give the same bytes.
+///
+/// A clone is another handle on the same disk.
+///
+/// ```
+/// use std::path::Path;
+///
+/// let disk = maplsm::SimFs::new();
+/// disk.write(Path::new("db/notes"), b"planted");
+/// let after = disk.power_cut(7);
+/// assert_eq!(after.read(Path::new("db/notes")).as_deref(), Some(&b"planted"[..]));
+/// ```
+#[derive(Clone)]
+pub struct SimFs {
+    disk: Arc<Mutex<Disk>>,
+}
+
+/// Something that goes wrong on a [`SimFs`]. Counting starts at the call of [`SimFs::inject`]; 1 is the next one.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// One operation fails and does nothing, except that a failed sync loses what it was to make durable.
+    Error {
+        /// Which operation, of those that [`SimFs::operations`] counts.
+        after: u64,
+        /// The kind of error it fails with.
+        kind: io::ErrorKind,
+    },
+    /// This operation and all later ones fail and do nothing: the disk stands still at a crash point. Reading still works.
+    Halt {
+        /// Which operation, of those that [`SimFs::operations`] counts.
+        after: u64,
+    },
+    /// A write stops after some of its bytes and fails with [`io::ErrorKind::StorageFull`].
+    Short {
+        /// Which write, counting appends and log commits only.
+        after: u64,
+    },
+}
+
+impl SimFs {
+    /// An empty disk with seed 0.
+    pub fn new() -> Self {
+        Self::with_seed(0)
+    }
+
+    /// An empty disk. The seed decides about ids that a database makes up and, together with the one given to
+    /// [`power_cut`](Self::power_cut), about what is lost.
+    pub fn with_seed(seed: u64) -> Self {
+        Self::from(Disk::new(seed))
+    }
+
+    /// The disk after the process died at this moment: nothing is lost and all locks are free. What was unsynced still is.
+    ///
+    /// The copy counts operations from zero and has no faults.
+    #[must_use]
+    pub fn kill(&self) -> Self {
+        Self::from(self.disk.lock().after_kill())
+    }
+
+    /// The disk after a power cut at this moment: what was synced, and of the rest what the seed says. All locks are free.
+    ///
+    /// The copy counts operations from zero and has no faults.
+    #[must_use]
+    pub fn power_cut(&self, seed: u64) -> Self {
+        Self::from(self.disk.lock().after_power_cut(seed))
+    }
+
+    /// How many operations have been tried that change or sync something: creating a file or a directory, appending,
+    /// committing to a log, growing a log, renaming, removing, and syncing a file or a directory.
+    pub fn operations(&self) -> u64 {
+        self.disk.lock().operations
+    }
+
+    /// How many bytes have been appended and committed.
+    pub fn bytes_written(&self) -> u64 {
+        self.disk.lock().bytes_written
+    }
+
+    /// Adds a fault to those that are to come.
+    pub fn inject(&self, fault: Fault) {
+        let mut disk = self.disk.lock();
+        match fault {
+            Fault::Error { after, kind } => disk.fail(after, kind),
+            Fault::Halt { after } => disk.halt(after),
+            Fault::Short { after } => disk.cut_short(after),
+        }
+    }
+
+    /// Moves the clock forward. It moves by itself only by one microsecond for each look at it.
+    pub fn advance(&self, by: Duration) {
+        let mut disk = self.disk.lock();
+        disk.clock = disk.clock.saturating_add(by);
+    }
+
+    /// The live files of a directory and their lengths, sorted by name.
+    pub fn files(&self, dir: &Path) -> Vec<(String, u64)> {
+        self.disk.lock().files(dir)
+    }
+
+    /// The live contents of a file, or `None` if there is none.
+    pub fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        let (dir, name) = split(path)?;
+        self.disk.lock().image(dir, name).ok().map(image::Image::contents)
+    }
+
+    /// Puts a file in place of any other, durably and with the directories it needs; this is not counted as an operation.
+    ///
+    /// # Panics
+    /// If no file can have this path: it has no name in UTF-8, it is a directory, or its parent is a file.
+    pub fn write(&self, path: &Path, bytes: &[u8]) {
+        let (dir, name) = split(path).expect("the path names a file");
+        self.disk.lock().plant(dir, name, bytes).expect("the path is free for a file");
+    }
+
+    /// Removes a file durably, if there is one; this is not counted as an operation.
+    pub fn remove(&self, path: &Path) {
+        if let Some((dir, name)) = split(path) {
+            self.disk.lock().uproot(dir, name);
+        }
+    }
+}
+
+impl Default for SimFs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for SimFs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimFs").finish_non_exhaustive()
+    }
+}
+
+impl From<Disk> for SimFs {
+    fn from(disk: Disk) -> Self {
+        Self { disk: Arc::new(Mutex::new(disk)) }
+    }
+}
+
+impl From<SimFs> for FileSystem {
+    fn from(fs: SimFs) -> Self {
+        Self(Arc::new(fs))
+    }
+}
+
+impl Fs for SimFs {
+    fn open_dir(&self, path: &Path, create: bool, _: Access) -> io::Result<Arc<dyn Dir>> {
+        let mut disk = self.disk.lock();
+        if create {
+            disk.make_dir(path)?;
+        }
+        disk.check_dir(path)?;
+        Ok(Arc::new(SimDir { fs: self.clone(), path: path.to_owned() }))
+    }
+
+    fn now(&self) -> Duration {
+        let mut disk = self.disk.lock();
+        disk.clock = disk.clock.saturating_add(Duration::from_micros(1));
+        disk.clock
+    }
+
+    fn random(&self, out: &mut [u8]) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        for part in out.chunks_mut(size_of::<u64>()) {
+            part.copy_from_slice(&disk.entropy.draw().to_le_bytes()[..part.len()]);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct SimDir {
+    fs: SimFs,
+    path: PathBuf,
+}
+
+impl Dir for SimDir {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.fs.disk.lock().list(&self.path)
+    }
+
+    fn lock(&self, name: &str, mode: LockMode) -> io::Result<Lock> {
+        let mut disk = self.fs.disk.lock();
+        let create = matches!(mode, LockMode::Exclusive { create: true });
+        let Some(file) = disk.lock_file(&self.path, name, create)? else { return Ok(Lock::Absent) };
+        if !disk.acquire(file, mode) {
+            return Ok(Lock::Busy);
+        }
+        Ok(Lock::Held(Box::new(SimGuard { fs: self.fs.clone(), file })))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>> {
+        let file = self.fs.disk.lock().create(&self.path, name, 0)?;
+        Ok(Box::new(SimFile { fs: self.fs.clone(), file }))
+    }
+
+    fn create_log(&self, name: &str, capacity: usize) -> io::Result<Box<dyn LogFile>> {
+        let arena = Mapping::anonymous(capacity.max(1))?;
+        let allocated = LOG_BYTES_MIN.min(capacity);
+        let file = self.fs.disk.lock().create(&self.path, name, allocated)?;
+        let file = SimFile { fs: self.fs.clone(), file };
+        Ok(Box::new(SimLog { file, arena, capacity, allocated, failed: false }))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Mapping> {
+        Ok(Mapping::heap(self.fs.disk.lock().image(&self.path, name)?.contents()))
+    }
+
+    fn length(&self, name: &str) -> io::Result<u64> {
+        Ok(self.fs.disk.lock().image(&self.path, name)?.length() as u64)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.fs.disk.lock().rename(&self.path, from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.fs.disk.lock().remove(&self.path, name)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.fs.disk.lock().sync_dir(&self.path)
+    }
+}
+
+struct SimGuard {
+    fs: SimFs,
+    file: FileId,
+}
+
+impl Drop for SimGuard {
+    fn drop(&mut self) {
+        self.fs.disk.lock().release(self.file);
+    }
+}
+
+/// An open file, which stays usable after its name is gone.
+#[derive(Clone, Debug)]
+struct SimFile {
+    fs: SimFs,
+    file: FileId,
+}
+
+impl AppendFile for SimFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.fs.disk.lock().append(self.file, bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        SyncFile::sync(self)
+    }
+}
+
+impl SyncFile for SimFile {
+    fn sync(&self) -> io::Result<()> {
+        self.fs.disk.lock().sync(self.file)
+    }
+}
+
+/// A log whose readers use the arena; each commit copies the new bytes to the disk.
+#[derive(Debug)]
+struct SimLog {
+    file: SimFile,
+    arena: ArenaWriter,
+    capacity: usize,
+    /// The length of the file.
+    allocated: usize,
+    /// Set when a commit failed, after which the contract forbids writing.
+    failed: bool,
+}
+
+impl LogFile for SimLog {
+    fn mapping(&self) -> &Mapping {
+        self.arena.mapping()
+    }
+
+    fn reserve(&mut self, length: usize) -> io::Result<&mut [u8]> {
+        if self.failed {
+            return Err(io::Error::other("the log is written after a failed commit"));
+        }
+        let full = || io::Error::new(io::ErrorKind::StorageFull, "the log segment is full");
+        let end = self.arena.end().checked_add(length).filter(|end| *end <= self.capacity).ok_or_else(full)?;
+        if end > self.allocated {
+            let target = end.next_power_of_two().min(self.capacity);
+            self.file.fs.disk.lock().grow(self.file.file, target)?;
+            self.allocated = target;
+        }
+        self.arena.reserve(length).ok_or_else(full)
+    }
+
+    fn commit(&mut self, length: usize) -> io::Result<()> {
+        if self.failed {
+            return Err(io::Error::other("the log is written after a failed commit"));
+        }
+        let bytes = self.arena.reserve(length).unwrap_or_default();
+        self.failed = true;
+        self.file.append(bytes)?;
+        self.failed = false;
+        self.arena.publish(length);
+        Ok(())
+    }
+
+    fn syncer(&self) -> Arc<dyn SyncFile> {
+        Arc::new(self.file.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,8 @@
+//! The log: segments of groups, written through an arena and read in place. Manifests have the same framing.
+#![deny(clippy::indexing_slicing)]
+
+mod reader;
+mod writer;
+
+pub(crate) use reader::{Input, Scan, ScanError, Tail, runs, scan, visit_entries};
+pub(crate) use writer::{SegmentWriter, encode_group};

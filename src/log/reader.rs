@@ -1,0 +1,435 @@
+//! Reading a chain of segments after a crash or a clean close: where it ends, and whether anything durable is damaged.
+
+use crate::error::{Damage, Fault};
+use crate::format::checksum::{Id, Seed};
+use crate::format::entry::Entry;
+use crate::format::group::{
+    GROUP_HEADER_BYTES, Group, GroupHeader, GroupKind, RUN_HEADER_BYTES, RunHeader, may_start_group,
+};
+use crate::format::prefix::Magic;
+use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::{FileNumber, KeyspaceId, Position, Sequence, UNIT, bytes};
+
+/// A segment to read.
+pub(crate) struct Input<'a> {
+    pub(crate) number: FileNumber,
+    pub(crate) bytes: &'a [u8],
+    /// Where the manifest says that the segment ends; all of it is then known to be durable.
+    pub(crate) end: Option<u64>,
+}
+
+/// Bytes behind the last good group of a crashed log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tail {
+    /// The first byte that is not part of the log any more.
+    pub(crate) start: Position,
+    /// Bytes from there on that are not zero padding, to the last byte that is not zero, over all later segments.
+    pub(crate) bytes: u64,
+}
+
+/// The outcome of a scan.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// The segments that are part of the log, and where each ends.
+    pub(crate) ends: Vec<(FileNumber, u64)>,
+    /// Whether the log ends with a close mark or at a recorded end.
+    pub(crate) clean: bool,
+    /// Everything before this place is known to be on disk.
+    pub(crate) durable: Option<Position>,
+    /// What was cut off.
+    pub(crate) dropped: Option<Tail>,
+    /// Data groups found.
+    pub(crate) groups: u64,
+    /// The sequence number that follows the last entry.
+    pub(crate) next_sequence: Option<Sequence>,
+}
+
+/// Damage below the durable position, or a format that is not understood: where, and what.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ScanError {
+    pub(crate) segment: FileNumber,
+    pub(crate) offset: u64,
+    pub(crate) fault: Fault,
+}
+
+struct Scanner<'a> {
+    magic: Magic,
+    database: &'a Id,
+    out: Scan,
+}
+
+/// Scans a chain of segments in order. `first` is the lowest number that a segment of the chain may have.
+///
+/// A group that does not verify ends the log. Whether that is a torn tail, which was never acknowledged, or damage to
+/// acknowledged data is decided by the durable positions that intact groups carry, in front of and behind the bad place:
+/// damage below the highest of them is an error.
+pub(crate) fn scan(magic: Magic, database: &Id, first: FileNumber, segments: &[Input<'_>]) -> Result<Scan, ScanError> {
+    let out = Scan { ends: Vec::new(), clean: true, durable: None, dropped: None, groups: 0, next_sequence: None };
+    let mut scanner = Scanner { magic, database, out };
+    let mut previous: Option<Position> = None;
+    for (index, segment) in segments.iter().enumerate() {
+        let successor = segments.get(index.saturating_add(1));
+        match scanner.segment(first, previous, segment, successor) {
+            Ok(end) => {
+                previous = Some(Position { segment: segment.number, offset: end });
+                scanner.out.ends.push((segment.number, end));
+            }
+            Err((offset, fault)) => {
+                let rest = segments.get(index..).unwrap_or_default();
+                scanner.cut(rest, offset, fault, segment.end.is_some())?;
+                break;
+            }
+        }
+    }
+    Ok(scanner.out)
+}
+
+impl Scanner<'_> {
+    fn seed(&self, number: FileNumber) -> Seed {
+        Seed::of_file(self.database, number)
+    }
+
+    /// Reads one segment; answers where it ends, or where and why it cannot be followed further.
+    fn segment(
+        &mut self,
+        first: FileNumber,
+        previous: Option<Position>,
+        segment: &Input<'_>,
+        successor: Option<&Input<'_>>,
+    ) -> Result<u64, (u64, Fault)> {
+        let header = SegmentHeader::parse(segment.bytes, self.magic, self.database, segment.number)
+            .map_err(|fault| (0, fault))?;
+        let predecessor = header.predecessor();
+        let linked = match previous {
+            Some(previous) => predecessor == previous,
+            None => predecessor.segment < first || predecessor.segment.0 == 0,
+        };
+        if !linked {
+            return Err((0, Damage::Missing.into()));
+        }
+        if self.out.next_sequence.is_some_and(|next| next != header.base()) {
+            return Err((0, Damage::BadSequence.into()));
+        }
+        self.out.next_sequence = Some(header.base());
+
+        let mut offset = SEGMENT_HEADER_BYTES;
+        // The next segment's header says where this one ended, a link of the chain and not a durable mark.
+        let link_end = || {
+            let next = successor?;
+            let header = SegmentHeader::parse(next.bytes, self.magic, self.database, next.number).ok()?;
+            (header.predecessor().segment == segment.number).then(|| header.predecessor().offset)
+        };
+        let end = segment.end.or_else(link_end);
+        let mut closed = false;
+        while end.is_none_or(|end| offset < end) {
+            let parsed = GroupHeader::parse(segment.bytes, self.seed(segment.number), segment.number, offset);
+            let (group, _) = match parsed {
+                Ok(group) => group,
+                Err(_) if closed && end.is_none() => break,
+                Err(fault) => return Err((offset, fault)),
+            };
+            self.follow(&group).map_err(|fault| (offset, fault))?;
+            offset = offset.saturating_add(group.span());
+            closed = group.kind == GroupKind::Close;
+            if closed && end.is_none() {
+                self.durable(Position { segment: segment.number, offset });
+                break;
+            }
+        }
+        if end.is_some_and(|end| offset != end) {
+            return Err((offset, Damage::WrongLength.into()));
+        }
+        if segment.end.is_some() {
+            self.durable(Position { segment: segment.number, offset });
+        }
+        self.out.clean = closed || segment.end.is_some();
+        Ok(offset)
+    }
+
+    fn follow(&mut self, group: &Group) -> Result<(), Fault> {
+        if self.out.next_sequence.is_some_and(|next| next != group.first) {
+            return Err(Damage::BadSequence.into());
+        }
+        let next = group.first.0.saturating_add(u64::from(group.count));
+        self.out.next_sequence = Some(Sequence(next));
+        self.out.groups = self.out.groups.saturating_add(u64::from(group.kind == GroupKind::Data));
+        if let Some(durable) = group.durable {
+            self.durable(durable);
+        }
+        Ok(())
+    }
+
+    fn durable(&mut self, position: Position) {
+        self.out.durable = self.out.durable.max(Some(position));
+    }
+
+    /// Ends the log at `offset` of the first of `rest`, unless anything from there on is known to have been durable.
+    fn cut(&mut self, rest: &[Input<'_>], offset: u64, fault: Fault, recorded: bool) -> Result<(), ScanError> {
+        let Some(bad) = rest.first() else { return Ok(()) };
+        let error = ScanError { segment: bad.number, offset, fault };
+        if recorded || matches!(fault, Fault::Unsupported(_)) {
+            return Err(error);
+        }
+        let start = Position { segment: bad.number, offset };
+        let mut dropped = 0u64;
+        for (index, segment) in rest.iter().enumerate() {
+            let from = if index == 0 { offset } else { 0 };
+            self.probe(segment, from);
+            dropped = dropped.saturating_add(used_bytes(segment.bytes, from));
+        }
+        if self.out.durable > Some(start) {
+            return Err(error);
+        }
+        self.out.clean = false;
+        if offset >= SEGMENT_HEADER_BYTES {
+            self.out.ends.push((bad.number, offset));
+        }
+        if dropped > 0 {
+            self.out.dropped = Some(Tail { start, bytes: dropped });
+        }
+        Ok(())
+    }
+
+    /// Tries every unit of a damaged segment for a group header and remembers the durable positions found. A probe reads a
+    /// header of fixed size, so this is linear.
+    fn probe(&mut self, segment: &Input<'_>, from: u64) {
+        let seed = self.seed(segment.number);
+        let start = usize::try_from(from).unwrap_or(usize::MAX);
+        let rest = segment.bytes.get(start..).unwrap_or_default();
+        for (unit, bytes) in rest.chunks_exact(8).enumerate() {
+            if !may_start_group(bytes) {
+                continue;
+            }
+            let offset = from.saturating_add(unit as u64 * UNIT);
+            if let Ok((_, group)) = GroupHeader::probe(segment.bytes, seed, segment.number, offset) {
+                if let Some(durable) = group.durable {
+                    self.durable(durable);
+                }
+                if group.kind == GroupKind::Close {
+                    self.durable(Position { segment: segment.number, offset });
+                }
+            }
+        }
+    }
+}
+
+/// Bytes from `from` to the last one that is not zero.
+fn used_bytes(bytes: &[u8], from: u64) -> u64 {
+    let start = usize::try_from(from).unwrap_or(usize::MAX);
+    let rest = bytes.get(start..).unwrap_or_default();
+    rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
+/// Splits the body of a group into runs: `(keyspace, offset of the entries in the body, entries)`.
+pub(crate) fn runs(body: &[u8]) -> impl Iterator<Item = Result<(KeyspaceId, u64, &[u8]), Damage>> {
+    let mut at = 0u64;
+    std::iter::from_fn(move || {
+        if at == body.len() as u64 {
+            return None;
+        }
+        let run = bytes::read::<RunHeader>(body, at).and_then(|header| {
+            let start = at.saturating_add(RUN_HEADER_BYTES);
+            let entries = bytes::slice(body, start, header.length())?;
+            if entries.is_empty() {
+                return Err(Damage::BadField);
+            }
+            at = start.saturating_add(header.length());
+            Ok((header.keyspace(), start, entries))
+        });
+        if run.is_err() {
+            at = body.len() as u64;
+        }
+        Some(run)
+    })
+}
+
+/// Shows every entry of the groups between two offsets of a segment that a scan has verified, in order. A malformed entry
+/// is an error with its offset: a checksum says that bytes are as written, not that they make sense.
+pub(crate) fn visit_entries(
+    file: &[u8],
+    number: FileNumber,
+    database: &Id,
+    base: Sequence,
+    range: std::ops::Range<u64>,
+    mut visit: impl FnMut(KeyspaceId, &Entry),
+) -> Result<(), (u64, Fault)> {
+    let seed = Seed::of_file(database, number);
+    let mut offset = range.start;
+    while offset < range.end {
+        let at = |fault: Fault| (offset, fault);
+        let (_, group) = GroupHeader::probe(file, seed, number, offset).map_err(at)?;
+        let body_start = offset.saturating_add(GROUP_HEADER_BYTES);
+        let body = bytes::slice(file, body_start, group.body_bytes).map_err(|damage| at(damage.into()))?;
+        let mut sequence = group.first;
+        for run in runs(body) {
+            let (keyspace, start, entries) = run.map_err(|damage| at(damage.into()))?;
+            let start = body_start.saturating_add(start);
+            let end = start.saturating_add(entries.len() as u64);
+            sequence = visit_run(file, keyspace, start..end, base, sequence, &mut visit)?;
+        }
+        if sequence.0.wrapping_sub(group.first.0) != u64::from(group.count) {
+            return Err(at(Damage::BadField.into()));
+        }
+        offset = offset.saturating_add(group.span());
+    }
+    Ok(())
+}
+
+fn visit_run(
+    file: &[u8],
+    keyspace: KeyspaceId,
+    range: std::ops::Range<u64>,
+    base: Sequence,
+    mut sequence: Sequence,
+    visit: &mut impl FnMut(KeyspaceId, &Entry),
+) -> Result<Sequence, (u64, Fault)> {
+    let out_of_bounds = |_| (range.start, Fault::from(Damage::OutOfBounds));
+    let mut at = usize::try_from(range.start).map_err(out_of_bounds)?;
+    let end = usize::try_from(range.end).map_err(out_of_bounds)?;
+    while at < end {
+        let entry = Entry::parse(file, at, end, base).map_err(|fault| (at as u64, fault))?;
+        if entry.sequence != sequence {
+            return Err((at as u64, Damage::BadSequence.into()));
+        }
+        visit(keyspace, &entry);
+        sequence = Sequence(sequence.0.wrapping_add(1));
+        at = entry.next();
+    }
+    Ok(sequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::format::entry::{Kind, push_entry};
+    use crate::log::encode_group;
+
+    const DATABASE: Id = [4; 16];
+
+    fn segment(number: u64, predecessor: Position, base: u64) -> Vec<u8> {
+        let header = SegmentHeader::new(Magic::SEGMENT, DATABASE, FileNumber(number), predecessor, Sequence(base));
+        header.as_bytes().to_vec()
+    }
+
+    fn push(file: &mut Vec<u8>, number: u64, kind: GroupKind, first: u64, count: u32, durable: Option<Position>) {
+        let mut entries = Vec::new();
+        for i in 0..count {
+            push_entry(&mut entries, Kind::Put, Sequence(first + u64::from(i)), b"key", &[b'v'; 30]);
+        }
+        let mut body = Vec::new();
+        if count > 0 {
+            body.extend_from_slice(RunHeader::new(KeyspaceId(0), entries.len() as u64).as_bytes());
+            body.extend(entries);
+        }
+        let offset = file.len() as u64;
+        file.extend(encode_group(&DATABASE, FileNumber(number), offset, kind, Sequence(first), count, durable, &body));
+    }
+
+    fn run(segments: &[(u64, &[u8])]) -> Result<Scan, ScanError> {
+        let inputs: Vec<Input<'_>> =
+            segments.iter().map(|(n, b)| Input { number: FileNumber(*n), bytes: b, end: None }).collect();
+        scan(Magic::SEGMENT, &DATABASE, FileNumber(1), &inputs)
+    }
+
+    fn at(segment: u64, offset: usize) -> Position {
+        Position { segment: FileNumber(segment), offset: offset as u64 }
+    }
+
+    #[test]
+    fn a_closed_log_is_clean_and_every_flipped_bit_in_front_of_the_mark_is_refused() {
+        let mut file = segment(1, Position::default(), 1);
+        push(&mut file, 1, GroupKind::Data, 1, 2, None);
+        push(&mut file, 1, GroupKind::Data, 3, 1, Some(at(1, 80)));
+        let end = file.len();
+        push(&mut file, 1, GroupKind::Close, 4, 0, Some(at(1, end)));
+        let closed = file.len();
+        file.resize(closed + 256, 0);
+        let found = run(&[(1, &file)]).unwrap();
+        assert!(found.clean && found.dropped.is_none());
+        assert_eq!((found.groups, found.next_sequence), (2, Some(Sequence(4))));
+        assert_eq!(found.durable, Some(at(1, closed)));
+        for bit in 0..closed * 8 {
+            let mut bad = file.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            match run(&[(1, &bad)]) {
+                Err(_) => {}
+                Ok(scan) => {
+                    assert!(bit / 8 >= end && !scan.clean && scan.ends == [(FileNumber(1), end as u64)], "{bit}")
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_cut_of_an_open_log_keeps_the_whole_groups_before_it() {
+        let mut file = segment(1, Position::default(), 1);
+        let mut ends = vec![file.len()];
+        for i in 0..5 {
+            push(&mut file, 1, GroupKind::Data, 1 + i * 3, 3, None);
+            ends.push(file.len());
+        }
+        for cut in 80..=file.len() {
+            let scan = run(&[(1, &file[..cut])]).unwrap();
+            let expected = ends.iter().rev().find(|end| **end <= cut).unwrap();
+            assert_eq!(scan.ends, [(FileNumber(1), *expected as u64)]);
+            assert!(!scan.clean);
+            assert_eq!(scan.dropped.map(|tail| tail.start), (cut > *expected).then(|| at(1, *expected)));
+        }
+    }
+
+    #[test]
+    fn damage_below_a_durable_mark_behind_it_is_an_error() {
+        let mut file = segment(1, Position::default(), 1);
+        push(&mut file, 1, GroupKind::Data, 1, 1, None);
+        let second = file.len();
+        push(&mut file, 1, GroupKind::Data, 2, 1, None);
+        let third = file.len();
+        push(&mut file, 1, GroupKind::Data, 3, 1, Some(at(1, third)));
+        let mut bad = file.clone();
+        bad[second + 60] ^= 1;
+        let error = run(&[(1, &bad)]).unwrap_err();
+        assert_eq!((error.offset, error.fault), (second as u64, Damage::BadChecksum.into()));
+
+        // Without a mark behind it the same damage is a torn tail.
+        file.truncate(third);
+        file[second + 60] ^= 1;
+        assert_eq!(run(&[(1, &file)]).unwrap().dropped.map(|tail| tail.start), Some(at(1, second)));
+    }
+
+    #[test]
+    fn chains_are_followed_and_breaks_are_noticed() {
+        let mut one = segment(1, Position::default(), 1);
+        push(&mut one, 1, GroupKind::Data, 1, 1, None);
+        let end = one.len();
+        one.resize(end + 64, 0);
+        let mut two = segment(2, at(1, end), 2);
+        push(&mut two, 2, GroupKind::Data, 2, 2, None);
+        let unmarked = two.clone();
+        push(&mut two, 2, GroupKind::Idle, 4, 0, Some(at(2, unmarked.len())));
+        let scan = run(&[(1, &one), (2, &two)]).unwrap();
+        assert_eq!(scan.ends, [(FileNumber(1), end as u64), (FileNumber(2), two.len() as u64)]);
+        assert_eq!(scan.durable, Some(at(2, unmarked.len())));
+
+        assert_eq!(run(&[(2, &two)]).unwrap_err().fault, Damage::Missing.into(), "segment 1 is missing");
+        assert!(run(&[(2, &unmarked)]).unwrap().ends.is_empty(), "nothing of it was known to be durable");
+        one[100] ^= 1;
+        assert!(run(&[(1, &one), (2, &two)]).is_err(), "the mark in segment 2 covers segment 1");
+        let cut = run(&[(1, &one), (2, &unmarked)]).unwrap();
+        assert_eq!(cut.ends, [(FileNumber(1), 80)], "later segments are dead behind a torn one");
+    }
+
+    #[test]
+    fn entries_are_visited_in_order() {
+        let mut file = segment(1, Position::default(), 1);
+        push(&mut file, 1, GroupKind::Data, 1, 2, None);
+        push(&mut file, 1, GroupKind::Idle, 3, 0, None);
+        push(&mut file, 1, GroupKind::Data, 3, 2, None);
+        let mut seen = Vec::new();
+        let range = 80..file.len() as u64;
+        visit_entries(&file, FileNumber(1), &DATABASE, Sequence(1), range, |_, entry| seen.push(entry.sequence.0))
+            .unwrap();
+        assert_eq!(seen, [1, 2, 3, 4]);
+    }
+}

@@ -1,0 +1,116 @@
+//! Appending groups to a segment.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use zerocopy::IntoBytes;
+
+use crate::format::checksum::{Id, Seed};
+use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupKind};
+use crate::format::names::FileKind;
+use crate::format::prefix::Magic;
+use crate::format::segment::SegmentHeader;
+use crate::format::{FileNumber, Position, Sequence};
+use crate::sys::{Dir, LogFile, Mapping, SyncFile};
+
+/// Bytes of the group header as a buffer length.
+const HEADER: usize = GROUP_HEADER_BYTES as usize;
+
+/// Space that every segment keeps for an idle and a close mark.
+const MARK_ROOM: u64 = 4 * GROUP_HEADER_BYTES;
+
+/// The one writer of a segment.
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
+    file: Box<dyn LogFile>,
+    number: FileNumber,
+    seed: Seed,
+    base: Sequence,
+    capacity: u64,
+}
+
+impl SegmentWriter {
+    /// Makes segment `number` with room for `payload` bytes of groups. Nothing is durable yet.
+    pub(crate) fn create(
+        dir: &dyn Dir,
+        database: &Id,
+        number: FileNumber,
+        payload: u64,
+        predecessor: Position,
+        base: Sequence,
+    ) -> io::Result<Self> {
+        let header = SegmentHeader::new(Magic::SEGMENT, *database, number, predecessor, base);
+        let capacity = payload.saturating_add(MARK_ROOM).saturating_add(size_of::<SegmentHeader>() as u64);
+        let length = usize::try_from(capacity).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let mut file = dir.create_log(&FileKind::Segment.name(number), length)?;
+        file.reserve(size_of::<SegmentHeader>())?.copy_from_slice(header.as_bytes());
+        file.commit(size_of::<SegmentHeader>())?;
+        Ok(Self { file, number, seed: Seed::of_file(database, number), base, capacity })
+    }
+
+    pub(crate) fn number(&self) -> FileNumber {
+        self.number
+    }
+
+    pub(crate) fn base(&self) -> Sequence {
+        self.base
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        self.file.mapping()
+    }
+
+    pub(crate) fn syncer(&self) -> Arc<dyn SyncFile> {
+        self.file.syncer()
+    }
+
+    /// Where the next group will start.
+    pub(crate) fn end(&self) -> u64 {
+        self.file.mapping().bytes().len() as u64
+    }
+
+    /// Whether a group with a body of `body_bytes` fits, with the marks that may have to follow it.
+    pub(crate) fn has_room(&self, body_bytes: u64) -> bool {
+        let needed = self.end().saturating_add(GROUP_HEADER_BYTES).saturating_add(body_bytes);
+        needed.saturating_add(MARK_ROOM) <= self.capacity
+    }
+
+    /// Appends a group whose body `fill` writes; answers where the body is. The group survives the death of the process.
+    /// After an error the segment holds what it held before, and must not be written any more.
+    pub(crate) fn append(&mut self, group: Group, fill: impl FnOnce(&mut [u8])) -> io::Result<Range<u64>> {
+        let offset = self.end();
+        let too_large = || io::Error::from(io::ErrorKind::FileTooLarge);
+        let length = usize::try_from(group.span()).map_err(|_| too_large())?;
+        let space = self.file.reserve(length)?;
+        let (header, body) = space.split_at_mut_checked(HEADER).ok_or_else(too_large)?;
+        fill(body);
+        header.copy_from_slice(group.seal(self.seed, self.number, offset, body).as_bytes());
+        self.file.commit(length)?;
+        Ok(offset.saturating_add(GROUP_HEADER_BYTES)..offset.saturating_add(group.span()))
+    }
+
+    /// Appends a mark: a group without a body.
+    pub(crate) fn mark(&mut self, kind: GroupKind, next: Sequence, durable: Position) -> io::Result<()> {
+        let mark = Group { kind, body_bytes: 0, first: next, count: 0, durable: Some(durable) };
+        self.append(mark, |_| {}).map(|_| ())
+    }
+}
+
+/// A whole group as bytes, for files that are appended to without an arena.
+#[expect(clippy::too_many_arguments, reason = "the fields of a header, named at the one place that encodes it")]
+pub(crate) fn encode_group(
+    database: &Id,
+    number: FileNumber,
+    offset: u64,
+    kind: GroupKind,
+    first: Sequence,
+    count: u32,
+    durable: Option<Position>,
+    body: &[u8],
+) -> Vec<u8> {
+    let group = Group { kind, body_bytes: body.len() as u64, first, count, durable };
+    let mut out = group.seal(Seed::of_file(database, number), number, offset, body).as_bytes().to_vec();
+    out.extend_from_slice(body);
+    out
+}

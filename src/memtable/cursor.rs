@@ -1,0 +1,97 @@
+//! A cursor over one sorted run.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Memtable, Run};
+use crate::format::entry::Entry;
+use crate::format::key_head;
+
+/// Walks a sorted run in both directions. Positions are entries, all versions; within a key the newest comes first.
+#[derive(Clone)]
+pub(crate) struct RunCursor {
+    memtable: Arc<Memtable>,
+    run: Run,
+    /// Index of the current item; `run.len()` when there is none.
+    at: usize,
+    current: Option<Entry>,
+}
+
+impl fmt::Debug for RunCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RunCursor({} of {} in {:?})", self.at, self.run.len(), self.memtable)
+    }
+}
+
+impl RunCursor {
+    pub(crate) fn new(memtable: Arc<Memtable>, run: Run) -> Self {
+        Self { at: run.len(), memtable, run, current: None }
+    }
+
+    pub(crate) fn memtable(&self) -> &Memtable {
+        &self.memtable
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.memtable.bytes()
+    }
+
+    #[inline]
+    pub(crate) fn current(&self) -> Option<&Entry> {
+        self.current.as_ref()
+    }
+
+    #[inline]
+    fn go_to(&mut self, at: Option<usize>) {
+        self.at = at.unwrap_or(self.run.len());
+        self.current = self.run.get(self.at).and_then(|item| self.memtable.entry(item.locator));
+    }
+
+    fn key_at(&self, at: usize) -> &[u8] {
+        let entry = self.run.get(at).and_then(|item| self.memtable.entry(item.locator));
+        entry.map_or(&[], |entry| entry.key(self.memtable.bytes()))
+    }
+
+    /// How many items have a key below `key`, or, with `or_equal`, not above it.
+    fn rank(&self, key: &[u8], or_equal: bool) -> usize {
+        let head = key_head(key);
+        let heads_below = self.run.partition_point(|item| item.head < head);
+        let ties = self.run[heads_below..].partition_point(|item| item.head == head);
+        let (mut low, mut high) = (heads_below, heads_below + ties);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let order = self.key_at(middle).cmp(key);
+            if order.is_lt() || (or_equal && order.is_eq()) { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    pub(crate) fn seek_first(&mut self) {
+        self.go_to(Some(0));
+    }
+
+    pub(crate) fn seek_last(&mut self) {
+        self.go_to(self.run.len().checked_sub(1));
+    }
+
+    /// The first entry at or behind `key`.
+    pub(crate) fn seek(&mut self, key: &[u8]) {
+        self.go_to(Some(self.rank(key, false)));
+    }
+
+    /// The last entry at or in front of `key`.
+    pub(crate) fn seek_back(&mut self, key: &[u8]) {
+        self.go_to(self.rank(key, true).checked_sub(1));
+    }
+
+    #[inline]
+    pub(crate) fn next(&mut self) {
+        self.go_to(self.at.checked_add(1));
+    }
+
+    #[inline]
+    pub(crate) fn prev(&mut self) {
+        self.go_to(self.at.checked_sub(1));
+    }
+}

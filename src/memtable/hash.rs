@@ -1,0 +1,335 @@
+//! The hash index of a memtable: which entries of the log belong to a key, newest first.
+//!
+//! Open addressing with linear probing. A slot is a head word (32 bits of the key's hash, 32-bit locator of its newest entry)
+//! and a link to older versions. One writer, any number of readers without locks:
+//!
+//! 1. A head is never zero once set, and its hash bits never change, so a probe that meets zero may stop.
+//! 2. The writer stores a slot's link before its head (both release), so a reader that loads the head first (acquire) finds a
+//!    link that is as new as the head or newer; a newer one only leads past versions it has seen.
+//! 3. Growing fills a table of double size and then publishes it; readers of the old one miss nothing that was visible when
+//!    they began. Outgrown tables live until the memtable is dropped.
+//!
+//! The position of a key is taken from the upper bits of its hash, so growing moves the slots in order, without a look at
+//! the keys.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use zerocopy::FromZeros;
+
+/// A locator: offset of an entry in the segment, in units of 8 bytes. Never 0, where the segment's header is.
+pub(super) type Locator = u32;
+
+const BITS_MIN: u32 = 6;
+const BITS_MAX: u32 = 30;
+const TABLES: usize = (BITS_MAX - BITS_MIN + 1) as usize;
+
+/// Set in a link when versions between its holder and its target have been left out.
+const PRUNED: u32 = 1 << 31;
+/// A link that leads nowhere.
+const NONE: u32 = 0;
+
+struct Slots {
+    heads: Box<[AtomicU64]>,
+    links: Box<[AtomicU32]>,
+    shift: u32,
+}
+
+impl Slots {
+    /// `None` if there is no memory for it.
+    fn new(bits: u32) -> Option<Self> {
+        let heads = <[AtomicU64]>::new_box_zeroed_with_elems(1 << bits).ok()?;
+        let links = <[AtomicU32]>::new_box_zeroed_with_elems(1 << bits).ok()?;
+        Some(Self { heads, links, shift: 32 - bits })
+    }
+
+    #[inline]
+    fn mask(&self) -> usize {
+        self.heads.len() - 1
+    }
+}
+
+pub(super) struct HashIndex {
+    tables: [OnceLock<Slots>; TABLES],
+    /// Which of `tables` is in use.
+    current: AtomicUsize,
+    /// Slots in use. Written by the writer only.
+    used: AtomicUsize,
+    nodes: Nodes,
+}
+
+/// Where a lookup ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Entry(Locator),
+    Missing,
+    /// The version asked for may have been left out, because nobody had registered for it.
+    Pruned,
+}
+
+impl HashIndex {
+    /// An index that starts with room for about `expected` keys.
+    pub(super) fn new(expected: usize) -> Self {
+        let bits = (expected * 2).next_power_of_two().ilog2().clamp(BITS_MIN, BITS_MAX - 4);
+        let index = Self {
+            tables: [const { OnceLock::new() }; TABLES],
+            current: AtomicUsize::new((bits - BITS_MIN) as usize),
+            used: AtomicUsize::new(0),
+            nodes: Nodes::new(),
+        };
+        if let Some(slots) = Slots::new(bits) {
+            let _ = index.tables[(bits - BITS_MIN) as usize].set(slots);
+        }
+        index
+    }
+
+    #[inline]
+    fn slots(&self) -> Option<&Slots> {
+        self.tables[self.current.load(Ordering::Acquire)].get()
+    }
+
+    /// Different keys in the index.
+    pub(super) fn len(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more key might find no place; the segment must then be frozen.
+    pub(super) fn is_full(&self) -> bool {
+        let grown = self.current.load(Ordering::Relaxed) == TABLES - 1;
+        self.slots().is_none_or(|slots| grown && self.len() * 2 > slots.heads.len())
+    }
+
+    /// Finds the newest entry of a key for which `visible` holds. `is_key` compares an entry's key with the one sought.
+    /// `registered` says that the caller's sequence is in the registry, so that left-out versions cannot be the one sought.
+    #[inline]
+    pub(super) fn find(
+        &self,
+        tag: u32,
+        registered: bool,
+        mut is_key: impl FnMut(Locator) -> bool,
+        mut visible: impl FnMut(Locator) -> bool,
+    ) -> Found {
+        let Some(slots) = self.slots() else { return Found::Missing };
+        let mut at = (u64::from(tag) >> slots.shift) as usize;
+        let (mut locator, mut link) = loop {
+            let head = slots.heads[at].load(Ordering::Acquire);
+            if head == 0 {
+                return Found::Missing;
+            }
+            let (head_tag, locator) = unpack(head);
+            if head_tag == tag && is_key(locator) {
+                break (locator, slots.links[at].load(Ordering::Acquire));
+            }
+            at = (at + 1) & slots.mask();
+        };
+        loop {
+            if visible(locator) {
+                return Found::Entry(locator);
+            }
+            if link & PRUNED != 0 && !registered {
+                return Found::Pruned;
+            }
+            match self.nodes.get(link & !PRUNED) {
+                Some(node) => (locator, link) = node,
+                None => return Found::Missing,
+            }
+        }
+    }
+
+    /// Makes `locator` the newest entry of its key. `droppable(older, newer)` says that nobody needs `older`, the version
+    /// right behind `newer`. Only the writer calls this.
+    pub(super) fn insert(
+        &self,
+        tag: u32,
+        locator: Locator,
+        mut is_key: impl FnMut(Locator) -> bool,
+        droppable: impl FnMut(Locator, Locator) -> bool,
+    ) {
+        if self.slots().is_some_and(|slots| self.len() * 8 >= slots.heads.len() * 5) {
+            self.grow();
+        }
+        let Some(slots) = self.slots() else { return };
+        let mut at = (u64::from(tag) >> slots.shift) as usize;
+        loop {
+            let head = slots.heads[at].load(Ordering::Relaxed);
+            if head == 0 {
+                self.used.fetch_add(1, Ordering::Relaxed);
+                break;
+            }
+            let (head_tag, older) = unpack(head);
+            if head_tag == tag && is_key(older) {
+                let link = self.pruned_link(older, slots.links[at].load(Ordering::Relaxed), droppable);
+                slots.links[at].store(self.nodes.push(older, link), Ordering::Release);
+                break;
+            }
+            at = (at + 1) & slots.mask();
+        }
+        slots.heads[at].store(pack(tag, locator), Ordering::Release);
+    }
+
+    /// The link that the node of `holder` gets: as before, minus the versions that nobody needs.
+    fn pruned_link(&self, holder: Locator, mut link: u32, mut droppable: impl FnMut(Locator, Locator) -> bool) -> u32 {
+        while let Some((target, next)) = self.nodes.get(link & !PRUNED) {
+            if !droppable(target, holder) {
+                break;
+            }
+            link = next | PRUNED;
+        }
+        link
+    }
+
+    #[cold]
+    fn grow(&self) {
+        let current = self.current.load(Ordering::Relaxed);
+        let Some(old) = self.slots() else { return };
+        if current + 1 >= TABLES {
+            return;
+        }
+        let Some(new) = Slots::new(33 - old.shift) else { return };
+        for (head, link) in old.heads.iter().zip(&old.links) {
+            let head = head.load(Ordering::Relaxed);
+            if head == 0 {
+                continue;
+            }
+            let mut at = (u64::from(unpack(head).0) >> new.shift) as usize;
+            while new.heads[at].load(Ordering::Relaxed) != 0 {
+                at = (at + 1) & new.mask();
+            }
+            new.links[at].store(link.load(Ordering::Relaxed), Ordering::Relaxed);
+            new.heads[at].store(head, Ordering::Relaxed);
+        }
+        let _ = self.tables[current + 1].set(new);
+        self.current.store(current + 1, Ordering::Release);
+    }
+}
+
+#[inline]
+fn pack(tag: u32, locator: Locator) -> u64 {
+    u64::from(tag) << 32 | u64::from(locator)
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
+fn unpack(head: u64) -> (u32, Locator) {
+    ((head >> 32) as u32, head as u32)
+}
+
+const CHUNKS: usize = 22;
+const FIRST_CHUNK_BITS: u32 = 10;
+
+/// Older versions: an append-only list of (locator, link). A link is the node's index plus one.
+struct Nodes {
+    chunks: [OnceLock<Box<[AtomicU64]>>; CHUNKS],
+    len: AtomicU32,
+}
+
+impl Nodes {
+    fn new() -> Self {
+        Self { chunks: [const { OnceLock::new() }; CHUNKS], len: AtomicU32::new(0) }
+    }
+
+    /// Chunk and place in it: chunk `c` holds `1024 << c` nodes.
+    fn place(index: u32) -> (usize, usize) {
+        let shifted = index as usize + (1 << FIRST_CHUNK_BITS);
+        let chunk = shifted.ilog2() - FIRST_CHUNK_BITS;
+        (chunk as usize, shifted - (1 << (chunk + FIRST_CHUNK_BITS)))
+    }
+
+    fn get(&self, link: u32) -> Option<(Locator, u32)> {
+        let (chunk, at) = Self::place(link.checked_sub(1)?);
+        let node = self.chunks[chunk].get()?[at].load(Ordering::Acquire);
+        let (next, locator) = unpack(node);
+        Some((locator, next))
+    }
+
+    /// Appends a node; answers the link to it, or one that says "left out" if there is no memory for it.
+    fn push(&self, locator: Locator, next: u32) -> u32 {
+        let index = self.len.load(Ordering::Relaxed);
+        let (chunk, at) = Self::place(index);
+        let chunk_len = 1usize << (chunk as u32 + FIRST_CHUNK_BITS);
+        if self.chunks[chunk].get().is_none() {
+            let Ok(nodes) = <[AtomicU64]>::new_box_zeroed_with_elems(chunk_len) else { return NONE | PRUNED };
+            let _ = self.chunks[chunk].set(nodes);
+        }
+        if let Some(nodes) = self.chunks[chunk].get() {
+            nodes[at].store(pack(next, locator), Ordering::Release);
+        }
+        self.len.store(index + 1, Ordering::Relaxed);
+        index + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys are `locator % keys`; a tag with few bits makes collisions.
+    fn filled(keys: u32, versions: u32, droppable: impl Fn(u32, u32) -> bool + Copy) -> HashIndex {
+        let index = HashIndex::new(0);
+        for locator in 1..=keys * versions {
+            let key = locator % keys;
+            index.insert(tag(key), locator, |other| other % keys == key, droppable);
+        }
+        index
+    }
+
+    fn tag(key: u32) -> u32 {
+        (key / 3).wrapping_mul(0x9e37_79b1)
+    }
+
+    #[test]
+    fn every_version_of_every_key_is_found_through_growth_and_collisions() {
+        let (keys, versions) = (5_000, 4);
+        let index = filled(keys, versions, |_, _| false);
+        assert_eq!(index.len(), keys as usize);
+        for key in 0..keys {
+            for limit in [keys * versions, keys * 2, keys] {
+                let newest = (1..=limit).rev().find(|locator| locator % keys == key).unwrap();
+                let found = index.find(tag(key), false, |l| l % keys == key, |l| l <= limit);
+                assert_eq!(found, Found::Entry(newest), "key {key} limit {limit}");
+            }
+            assert_eq!(index.find(tag(key), false, |l| l % keys == key, |_| false), Found::Missing);
+        }
+        assert_eq!(index.find(tag(keys + 30_000), false, |l| l % keys == keys + 1, |_| true), Found::Missing);
+    }
+
+    #[test]
+    fn chains_skip_what_nobody_needs_and_say_so() {
+        let index = filled(1, 100, |older, _| older != 40);
+        let find = |limit, registered| index.find(tag(0), registered, |_| true, |l| l <= limit);
+        assert_eq!(find(100, false), Found::Entry(100));
+        assert_eq!(find(99, false), Found::Entry(99), "the version before the newest always stays");
+        assert_eq!(find(98, false), Found::Pruned);
+        assert_eq!(find(40, true), Found::Entry(40));
+        assert_eq!(find(39, true), Found::Missing);
+    }
+
+    #[test]
+    fn readers_run_beside_the_writer() {
+        let index = HashIndex::new(0);
+        let published = AtomicU32::new(0);
+        let keys = 1000;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for locator in 1..=20_000u32 {
+                    index.insert(tag(locator % keys), locator, |l| l % keys == locator % keys, |_, _| false);
+                    published.store(locator, Ordering::Release);
+                }
+            });
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut seen = 0;
+                    while seen < 20_000 {
+                        seen = published.load(Ordering::Acquire);
+                        for key in [1, seen % keys, 999] {
+                            let expected =
+                                (seen.saturating_sub(keys - 1)..=seen).rev().find(|l| *l > 0 && l % keys == key);
+                            let found = index.find(tag(key), false, |l| l % keys == key, |l| l <= seen);
+                            assert_eq!(found, expected.map_or(Found::Missing, Found::Entry));
+                        }
+                    }
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,367 @@
+//! The memtable: an index over a log segment. The entries stay where the log put them.
+//!
+//! Point lookups go through a hash index, scans through sorted runs made on demand. One writer (the commit leader), readers
+//! without locks. The only state of its own is memory; a replay rebuilds it from the segment.
+
+mod cursor;
+mod hash;
+mod sorted;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+pub(crate) use cursor::RunCursor;
+use hash::{Found, HashIndex};
+pub(crate) use sorted::Run;
+use sorted::{Entries, Sorted};
+
+use crate::error::Fault;
+use crate::format::checksum::Id;
+use crate::format::entry::{Entry, Kind};
+use crate::format::segment::SEGMENT_HEADER_BYTES;
+use crate::format::{FileNumber, KeyspaceId, Sequence};
+use crate::log;
+use crate::sys::Mapping;
+use crate::visibility::Visibility;
+
+/// Where a lookup in a memtable ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// The newest version that the reader sees; it may be a tombstone.
+    Entry(Entry),
+    Missing,
+    /// The version that an unregistered reader sees may have been left out; it must begin again with a fresh sequence.
+    Retry,
+}
+
+/// The part of a memtable that belongs to one keyspace.
+struct Space {
+    keyspace: KeyspaceId,
+    index: HashIndex,
+    sorted: Sorted,
+}
+
+impl Space {
+    fn new(keyspace: KeyspaceId, expected: usize) -> Self {
+        Self { keyspace, index: HashIndex::new(expected), sorted: Sorted::default() }
+    }
+}
+
+pub(crate) struct Memtable {
+    // Set when the memtable is made.
+    log: Mapping,
+    database: Id,
+    number: FileNumber,
+    base: Sequence,
+    default: Space,
+    // Written by the one writer, read by everyone.
+    /// Keyspaces other than the default one, in order of their ids.
+    others: ArcSwap<Vec<Arc<Space>>>,
+    entries: AtomicU64,
+    max_sequence: AtomicU64,
+}
+
+impl fmt::Debug for Memtable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Memtable({}, {} entries)", self.number, self.entries())
+    }
+}
+
+impl Memtable {
+    /// An empty index over segment `number`, with room for about `expected` keys to begin with.
+    pub(crate) fn new(log: Mapping, database: Id, number: FileNumber, base: Sequence, expected: usize) -> Self {
+        Self {
+            log,
+            database,
+            number,
+            base,
+            default: Space::new(KeyspaceId::DEFAULT, expected),
+            others: ArcSwap::default(),
+            entries: AtomicU64::new(0),
+            max_sequence: AtomicU64::new(base.0.saturating_sub(1)),
+        }
+    }
+
+    /// Indexes the groups of `range`, which a scan has verified. Nothing is copied.
+    pub(crate) fn replay(&self, range: Range<u64>) -> Result<(), (u64, Fault)> {
+        log::visit_entries(self.bytes(), self.number, &self.database, self.base, range, |keyspace, entry| {
+            self.insert(keyspace, entry, |_, _| true);
+        })
+    }
+
+    pub(crate) fn number(&self) -> FileNumber {
+        self.number
+    }
+
+    pub(crate) fn base(&self) -> Sequence {
+        self.base
+    }
+
+    /// Entries, all versions counted.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Different keys of the default keyspace.
+    pub(crate) fn keys(&self) -> usize {
+        self.default.index.len()
+    }
+
+    /// Bytes of the log segment that have been written.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.bytes().len() as u64
+    }
+
+    pub(crate) fn max_sequence(&self) -> Sequence {
+        Sequence(self.max_sequence.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.log.bytes()
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.log
+    }
+
+    /// Whether an index has reached its cap, so that the segment must be frozen.
+    pub(crate) fn is_full(&self) -> bool {
+        self.default.index.is_full() || self.others.load().iter().any(|space| space.index.is_full())
+    }
+
+    /// The entry at a locator that this memtable has handed out.
+    #[inline]
+    fn entry(&self, locator: u32) -> Option<Entry> {
+        let bytes = self.bytes();
+        Entry::parse(bytes, locator as usize * 8, bytes.len(), self.base).ok()
+    }
+
+    #[inline]
+    fn with_space<R>(&self, keyspace: KeyspaceId, f: impl FnOnce(&Space) -> R) -> Option<R> {
+        if keyspace == KeyspaceId::DEFAULT {
+            return Some(f(&self.default));
+        }
+        let others = self.others.load();
+        let at = others.binary_search_by_key(&keyspace, |space| space.keyspace).ok()?;
+        others.get(at).map(|space| f(space))
+    }
+
+    /// The newest version of a key at or below `at`. `hash` is [`key_hash`](crate::format::key_hash) of keyspace and key;
+    /// `registered` says that `at` is in the snapshot registry. Expected O(1).
+    #[inline]
+    pub(crate) fn get(&self, keyspace: KeyspaceId, hash: u64, key: &[u8], at: Sequence, registered: bool) -> Lookup {
+        let bytes = self.bytes();
+        let is_key = |locator| self.entry(locator).is_some_and(|entry| entry.key(bytes) == key);
+        let visible = |locator| self.entry(locator).is_some_and(|entry| entry.sequence <= at);
+        let found = self.with_space(keyspace, |space| space.index.find(tag(hash), registered, is_key, visible));
+        match found {
+            Some(Found::Entry(locator)) => self.entry(locator).map_or(Lookup::Missing, Lookup::Entry),
+            Some(Found::Pruned) => Lookup::Retry,
+            Some(Found::Missing) | None => Lookup::Missing,
+        }
+    }
+
+    /// Indexes an entry that has been committed to the log. Only the one writer calls this. `droppable(older, newer)` says
+    /// that no reader can need the version `older`, which is right behind the version `newer`.
+    #[inline]
+    pub(crate) fn insert(
+        &self,
+        keyspace: KeyspaceId,
+        entry: &Entry,
+        mut droppable: impl FnMut(Sequence, Sequence) -> bool,
+    ) {
+        let bytes = self.bytes();
+        let key = entry.key(bytes);
+        let hash = crate::format::key_hash(keyspace, key);
+        let is_key = |locator| self.entry(locator).is_some_and(|other| other.key(bytes) == key);
+        let droppable = |older, newer| match (self.entry(older), self.entry(newer)) {
+            (Some(older), Some(newer)) => droppable(older.sequence, newer.sequence),
+            _ => false,
+        };
+        let locator = u32::try_from(entry.start / 8).unwrap_or(u32::MAX);
+        if keyspace != KeyspaceId::DEFAULT {
+            self.add_space(keyspace);
+        }
+        self.with_space(keyspace, |space| space.index.insert(tag(hash), locator, is_key, droppable));
+        self.entries.store(self.entries() + 1, Ordering::Relaxed);
+        self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
+    }
+
+    fn add_space(&self, keyspace: KeyspaceId) {
+        let others = self.others.load();
+        if let Err(at) = others.binary_search_by_key(&keyspace, |space| space.keyspace) {
+            let mut more = Vec::clone(&others);
+            more.insert(at, Arc::new(Space::new(keyspace, 0)));
+            self.others.store(Arc::new(more));
+        }
+    }
+
+    /// The keyspaces that have entries here, in order.
+    pub(crate) fn keyspaces(&self) -> Vec<KeyspaceId> {
+        let default = (self.default.index.len() > 0).then_some(KeyspaceId::DEFAULT);
+        default.into_iter().chain(self.others.load().iter().map(|space| space.keyspace)).collect()
+    }
+
+    /// Sorted runs that together hold every published entry of the keyspace that someone in `rule` sees, oldest run first.
+    /// Sorts what has been written since the last call, O(n log n) for n new entries.
+    pub(crate) fn runs(&self, keyspace: KeyspaceId, rule: &mut Visibility) -> Vec<Run> {
+        let bytes = self.bytes();
+        let entries = Entries { bytes, base: self.base };
+        let tail = |from: u64, to: u64, show: &mut dyn FnMut(&Entry)| {
+            let range = from.max(SEGMENT_HEADER_BYTES)..to;
+            // The groups were verified by the scan or written by this process.
+            let _ = log::visit_entries(bytes, self.number, &self.database, self.base, range, |of, entry| {
+                if of == keyspace {
+                    show(entry);
+                }
+            });
+        };
+        self.with_space(keyspace, |space| space.sorted.runs(entries, bytes.len() as u64, rule, tail))
+            .unwrap_or_default()
+    }
+
+    /// Whether the newest version of `key` at `at` is a value.
+    pub(crate) fn is_live(&self, keyspace: KeyspaceId, key: &[u8], at: Sequence) -> bool {
+        let hash = crate::format::key_hash(keyspace, key);
+        matches!(self.get(keyspace, hash, key, at, true), Lookup::Entry(Entry { kind: Kind::Put, .. }))
+    }
+}
+
+/// The upper half of the hash; the lower one belongs to the fingerprints of tables.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the upper half of a 64-bit hash")]
+fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::format::Position;
+    use crate::format::entry::{push_entry, stamp};
+    use crate::format::group::{Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
+    use crate::log::SegmentWriter;
+    use crate::sys::{Access, Dir, Fs, disk::DiskFs};
+    use zerocopy::IntoBytes;
+
+    /// A segment and its memtable in a temporary directory.
+    pub(crate) struct Fixture {
+        pub(crate) memtable: Arc<Memtable>,
+        writer: SegmentWriter,
+        _dir: Arc<dyn Dir>,
+        _temp: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        pub(crate) fn new() -> Self {
+            let temp = tempfile::tempdir().unwrap();
+            let dir = DiskFs::new().open_dir(temp.path(), false, Access::Map).unwrap();
+            let first = Sequence(1);
+            let writer =
+                SegmentWriter::create(&*dir, &[1; 16], FileNumber(1), 1 << 20, Position::default(), first).unwrap();
+            let memtable = Memtable::new(writer.mapping().clone(), [1; 16], FileNumber(1), first, 0);
+            Self { memtable: Arc::new(memtable), writer, _dir: dir, _temp: temp }
+        }
+
+        pub(crate) fn write(&mut self, keyspace: u32, kind: Kind, key: &[u8], value: &[u8]) -> Sequence {
+            let sequence = Sequence(self.memtable.max_sequence().0 + 1);
+            let mut body = vec![0; RUN_HEADER_BYTES as usize];
+            push_entry(&mut body, kind, Sequence(0), key, value);
+            let run = RunHeader::new(KeyspaceId(keyspace), body.len() as u64 - RUN_HEADER_BYTES);
+            body[..8].copy_from_slice(run.as_bytes());
+            stamp(&mut body[8..], sequence);
+            let group = Group {
+                kind: GroupKind::Data,
+                body_bytes: body.len() as u64,
+                first: sequence,
+                count: 1,
+                durable: None,
+            };
+            let range = self.writer.append(group, |out| out.copy_from_slice(&body)).unwrap();
+            let bytes = self.memtable.bytes();
+            let entry = Entry::parse(bytes, range.start as usize + 8, range.end as usize, Sequence(1)).unwrap();
+            self.memtable.insert(KeyspaceId(keyspace), &entry, |_, _| false);
+            sequence
+        }
+
+        fn get(&self, keyspace: u32, key: &[u8], at: u64) -> Option<Vec<u8>> {
+            let keyspace = KeyspaceId(keyspace);
+            let hash = crate::format::key_hash(keyspace, key);
+            match self.memtable.get(keyspace, hash, key, Sequence(at), true) {
+                Lookup::Entry(entry) if entry.kind == Kind::Put => Some(entry.value(self.memtable.bytes()).to_vec()),
+                _ => None,
+            }
+        }
+    }
+
+    #[test]
+    fn versions_tombstones_and_keyspaces() {
+        let mut fixture = Fixture::new();
+        fixture.write(0, Kind::Put, b"a", b"1");
+        fixture.write(7, Kind::Put, b"a", b"other");
+        fixture.write(0, Kind::Put, b"a", b"2");
+        fixture.write(0, Kind::Delete, b"a", b"");
+        let values = [(0, None), (1, Some("1")), (2, Some("1")), (3, Some("2")), (4, None)];
+        for (at, expected) in values {
+            assert_eq!(fixture.get(0, b"a", at).as_deref(), expected.map(str::as_bytes), "at {at}");
+        }
+        assert_eq!(fixture.get(7, b"a", 9).as_deref(), Some(&b"other"[..]));
+        assert_eq!(fixture.get(8, b"a", 9), None);
+        assert_eq!(fixture.memtable.keyspaces(), [KeyspaceId(0), KeyspaceId(7)]);
+        assert_eq!(fixture.memtable.entries(), 4);
+    }
+
+    #[test]
+    fn replay_finds_what_was_written() {
+        let mut fixture = Fixture::new();
+        for i in 0..500u32 {
+            fixture.write(i % 2, Kind::Put, &(i % 50).to_be_bytes(), &i.to_le_bytes());
+        }
+        let old = &fixture.memtable;
+        let again = Memtable::new(old.mapping().clone(), [1; 16], FileNumber(1), Sequence(1), 0);
+        again.replay(SEGMENT_HEADER_BYTES..old.log_bytes()).unwrap();
+        assert_eq!((again.entries(), again.max_sequence()), (500, Sequence(500)));
+        for i in 450..500u32 {
+            let keyspace = KeyspaceId(i % 2);
+            let key = (i % 50).to_be_bytes();
+            let hash = crate::format::key_hash(keyspace, &key);
+            let Lookup::Entry(entry) = again.get(keyspace, hash, &key, Sequence(500), false) else { panic!("{i}") };
+            assert_eq!(entry.value(again.bytes()), i.to_le_bytes());
+        }
+    }
+
+    #[test]
+    fn runs_are_sorted_complete_and_without_unseen_versions() {
+        let mut fixture = Fixture::new();
+        let mut pick = 1u64;
+        for step in 0..3000u64 {
+            pick = pick.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            fixture.write(0, Kind::Put, &((pick >> 40) % 200).to_be_bytes(), &step.to_le_bytes());
+            if step % 37 == 0 {
+                let mut rule = Visibility::retain(vec![], fixture.memtable.max_sequence());
+                let runs = fixture.memtable.runs(KeyspaceId(0), &mut rule);
+                assert!(runs.len() < 12);
+            }
+        }
+        let mut rule = Visibility::retain(vec![], fixture.memtable.max_sequence());
+        let runs = fixture.memtable.runs(KeyspaceId(0), &mut rule);
+        let entries = Entries { bytes: fixture.memtable.bytes(), base: Sequence(1) };
+        let key = |item: &sorted::Item| {
+            Entry::parse(entries.bytes, item.locator as usize * 8, entries.bytes.len(), Sequence(1))
+                .unwrap()
+                .key(entries.bytes)
+        };
+        let mut all: Vec<&[u8]> = runs.iter().flat_map(|run| run.iter().map(key)).collect();
+        for run in &runs {
+            assert!(run.windows(2).all(|pair| key(&pair[0]) < key(&pair[1])), "one version of each key in a run");
+        }
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 200);
+    }
+}

@@ -1,0 +1,147 @@
+//! The sorted view of a memtable, made when somebody asks for order.
+//!
+//! Immutable runs of (key head, locator), sorted by key and, within a key, newest first. What was written since the last run
+//! is sorted by the first scan that needs it and kept for the next ones. Runs are merged when a younger one has grown to half
+//! the size of the older, so there are at most about log2(n) of them and each entry is merged log2(n) times at the most.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use crate::format::entry::Entry;
+use crate::format::{Sequence, key_head};
+use crate::sys::Mutex;
+use crate::visibility::Visibility;
+
+/// An entry of a sorted run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Item {
+    /// The first eight bytes of the key.
+    pub(crate) head: u64,
+    /// Offset of the entry in units of 8 bytes.
+    pub(crate) locator: u32,
+}
+
+/// A sorted run.
+pub(crate) type Run = Arc<[Item]>;
+
+#[derive(Default)]
+pub(super) struct Sorted {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Oldest and largest first.
+    runs: Vec<Run>,
+    /// The runs hold every entry of the segment below this offset.
+    covered: u64,
+}
+
+/// How runs read the entries they point to.
+#[derive(Clone, Copy)]
+pub(super) struct Entries<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) base: Sequence,
+}
+
+impl Entries<'_> {
+    fn entry(&self, item: Item) -> Option<Entry> {
+        Entry::parse(self.bytes, item.locator as usize * 8, self.bytes.len(), self.base).ok()
+    }
+
+    fn key(&self, item: Item) -> &[u8] {
+        self.entry(item).map_or(&[], |entry| entry.key(self.bytes))
+    }
+
+    fn item(&self, entry: &Entry) -> Item {
+        let locator = u32::try_from(entry.start / 8).unwrap_or(u32::MAX);
+        Item { head: key_head(entry.key(self.bytes)), locator }
+    }
+
+    /// Key ascending, then newest first: within a segment a later place is a newer entry.
+    fn compare(&self, a: Item, b: Item) -> Ordering {
+        let by_key = a.head.cmp(&b.head).then_with(|| self.key(a).cmp(self.key(b)));
+        by_key.then_with(|| b.locator.cmp(&a.locator))
+    }
+
+    fn same_key(&self, a: Item, b: Item) -> bool {
+        a.head == b.head && self.key(a) == self.key(b)
+    }
+}
+
+impl Sorted {
+    /// Runs that together hold every entry of the segment below `upto` that someone in `rule` sees. `tail` shows the
+    /// entries between two offsets, in order.
+    pub(super) fn runs(
+        &self,
+        entries: Entries<'_>,
+        upto: u64,
+        rule: &mut Visibility,
+        tail: impl FnOnce(u64, u64, &mut dyn FnMut(&Entry)),
+    ) -> Vec<Run> {
+        let mut state = self.state.lock();
+        if state.covered < upto {
+            let mut items = Vec::new();
+            tail(state.covered, upto, &mut |entry| items.push(entries.item(entry)));
+            items.sort_unstable_by(|a, b| entries.compare(*a, *b));
+            keep_visible(entries, &mut items, rule);
+            if !items.is_empty() {
+                state.runs.push(items.into());
+            }
+            state.settle(entries, rule);
+            state.covered = upto;
+        }
+        state.runs.clone()
+    }
+}
+
+impl State {
+    /// Merges the youngest runs while they are not at least twice as small as their elders.
+    fn settle(&mut self, entries: Entries<'_>, rule: &mut Visibility) {
+        while let [.., older, younger] = &self.runs[..] {
+            if younger.len() * 2 < older.len() {
+                break;
+            }
+            let mut merged = merge(entries, older, younger);
+            keep_visible(entries, &mut merged, rule);
+            self.runs.truncate(self.runs.len() - 2);
+            self.runs.push(merged.into());
+        }
+    }
+}
+
+fn merge(entries: Entries<'_>, older: &[Item], younger: &[Item]) -> Vec<Item> {
+    let mut merged = Vec::with_capacity(older.len() + younger.len());
+    let (mut a, mut b) = (older, younger);
+    while let ([x, rest_a @ ..], [y, rest_b @ ..]) = (a, b) {
+        if entries.compare(*x, *y).is_lt() {
+            merged.push(*x);
+            a = rest_a;
+        } else {
+            merged.push(*y);
+            b = rest_b;
+        }
+    }
+    merged.extend_from_slice(a);
+    merged.extend_from_slice(b);
+    merged
+}
+
+/// Leaves out the versions that nobody sees, so that a scan does not step over the history of a hot key.
+fn keep_visible(entries: Entries<'_>, items: &mut Vec<Item>, rule: &mut Visibility) {
+    let mut previous: Option<Item> = None;
+    let mut in_key = false;
+    items.retain(|item| {
+        let same = previous.is_some_and(|previous| entries.same_key(previous, *item));
+        if same && !in_key {
+            // The second version of a key: only now is the rule needed, and it starts with the first.
+            rule.start_key();
+            if let Some(first) = previous.and_then(|previous| entries.entry(previous)) {
+                rule.admits(first.sequence);
+            }
+        }
+        in_key = same;
+        previous = Some(*item);
+        !same || entries.entry(*item).is_none_or(|entry| rule.admits(entry.sequence))
+    });
+}

@@ -1,0 +1,304 @@
+//! Options: few, flat, checked once at open.
+
+use std::path::Path;
+
+use crate::Db;
+use crate::error::{Error, Result};
+use crate::format::table::CHUNK_LOG2;
+use crate::sys::{Access, FileSystem};
+
+/// When a write counts as done.
+///
+/// Whatever the choice, the state after any crash is a prefix of the history of commits, and a batch is there whole or not
+/// at all. A write is visible to other readers before its sync has completed; after a failed sync they may still see writes
+/// whose commit answered an error, until the store is opened again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Durability {
+    /// On disk before the call returns (one `fdatasync`, shared by everyone who waits for one): survives power loss.
+    #[default]
+    Sync,
+    /// In the kernel's page cache before the call returns: survives the death of the process, not of the machine.
+    Buffered,
+}
+
+/// How the bytes of files are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum IoMode {
+    /// Files are mapped into memory and read in place. Sound as long as no other process changes files in the database
+    /// directory, which its lock and its mode (0700) are there for; an I/O error under a mapping is a `SIGBUS` signal.
+    #[default]
+    Map,
+    /// Nothing is mapped: a table is read into memory when it is first used, and the log is written with positioned writes.
+    /// For file systems and rules that forbid mappings; memory use grows with the tables that are read.
+    Read,
+}
+
+/// Compression of table blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Compression {
+    /// Entries are stored as they are and read in place.
+    #[default]
+    None,
+    /// LZ4 blocks. Reserved in the format; refused by this version.
+    Lz4,
+    /// Zstandard blocks of the given level. Reserved in the format; refused by this version.
+    Zstd(i32),
+}
+
+/// How a table answers whether a key is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum PointIndex {
+    /// A hash index from keys to entries: 9.1 bytes a key, about two cache misses a lookup, and it is the filter as well.
+    #[default]
+    Hash,
+    /// A bloom filter in front of the sparse index: about 1.3 bytes a key at 1 %.
+    Bloom {
+        /// The share of lookups for absent keys that the filter lets pass, between 0.000001 and 0.5. The textbook value is 0.01.
+        error_rate: f64,
+    },
+}
+
+/// How to open a database.
+///
+/// ```
+/// # fn main() -> maplsm::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// use maplsm::{Durability, Options};
+///
+/// let db = Options::new().memtable_bytes(16 << 20).durability(Durability::Buffered).open(dir.path().join("db"))?;
+/// db.insert("key", "value")?;
+/// # db.close()
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub(crate) create_if_missing: bool,
+    pub(crate) read_only: bool,
+    pub(crate) durability: Durability,
+    pub(crate) io_mode: IoMode,
+    pub(crate) memtable_bytes: usize,
+    pub(crate) memtable_entries: Option<usize>,
+    pub(crate) max_batch_bytes: u64,
+    pub(crate) background_threads: usize,
+    pub(crate) table: TableOptions,
+    pub(crate) table_bytes: u64,
+    pub(crate) level_bytes_base: u64,
+    pub(crate) level_multiplier: u32,
+    pub(crate) l0_tables: usize,
+    pub(crate) file_system: FileSystem,
+}
+
+/// What decides the bytes of a table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct TableOptions {
+    pub(crate) interval: u16,
+    pub(crate) point_index: PointIndex,
+    pub(crate) compression: Compression,
+    pub(crate) chunk_log2: u8,
+    pub(crate) verify_always: bool,
+}
+
+impl Default for TableOptions {
+    fn default() -> Self {
+        Self {
+            interval: 16,
+            point_index: PointIndex::Hash,
+            compression: Compression::None,
+            chunk_log2: *CHUNK_LOG2.start(),
+            verify_always: false,
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            create_if_missing: true,
+            read_only: false,
+            durability: Durability::default(),
+            io_mode: IoMode::default(),
+            memtable_bytes: 64 << 20,
+            memtable_entries: None,
+            max_batch_bytes: 8 << 30,
+            background_threads: 1,
+            table: TableOptions::default(),
+            table_bytes: 64 << 20,
+            level_bytes_base: 256 << 20,
+            level_multiplier: 10,
+            l0_tables: 4,
+            file_system: FileSystem::default(),
+        }
+    }
+}
+
+impl Options {
+    /// The defaults, which suit most programs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes the database if there is none. Default: true.
+    pub fn create_if_missing(&mut self, create: bool) -> &mut Self {
+        self.create_if_missing = create;
+        self
+    }
+
+    /// Opens for reading only: takes a shared lock, replays the log in memory, and creates, changes and removes nothing.
+    /// Refused with [`Error::Locked`] while a writer has the database. Default: false.
+    pub fn read_only(&mut self, read_only: bool) -> &mut Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// When a write counts as done, unless it says otherwise itself. Default: [`Durability::Sync`].
+    pub fn durability(&mut self, durability: Durability) -> &mut Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Whether files are mapped. Default: [`IoMode::Map`].
+    pub fn io_mode(&mut self, mode: IoMode) -> &mut Self {
+        self.io_mode = mode;
+        self
+    }
+
+    /// Size of a log segment, in bytes, at which it is flushed into a table. More means fewer flushes and more memory and
+    /// recovery time. 4 KiB to 16 GiB; default: 64 MiB.
+    pub fn memtable_bytes(&mut self, bytes: usize) -> &mut Self {
+        self.memtable_bytes = bytes;
+        self
+    }
+
+    /// Entries at which the memtable is flushed even if it has not reached its size. Default: no such limit.
+    pub fn memtable_entries(&mut self, entries: Option<usize>) -> &mut Self {
+        self.memtable_entries = entries;
+        self
+    }
+
+    /// The largest batch, in bytes of log. At most 16 GiB; default: 8 GiB.
+    pub fn max_batch_bytes(&mut self, bytes: u64) -> &mut Self {
+        self.max_batch_bytes = bytes;
+        self
+    }
+
+    /// Threads that flush and compact. With 0, that happens in [`Db::maintain`], and in writes that would otherwise have to
+    /// wait for it. Default: 1.
+    pub fn background_threads(&mut self, threads: usize) -> &mut Self {
+        self.background_threads = threads;
+        self
+    }
+
+    /// Keys per entry of the sparse index ("sparsity"), 1 to 256. Fewer make seeks shorter and the index larger (12 bytes
+    /// an entry). Default: 16.
+    pub fn index_interval(&mut self, keys: u16) -> &mut Self {
+        self.table.interval = keys;
+        self
+    }
+
+    /// How tables find single keys. Default: [`PointIndex::Hash`].
+    pub fn point_index(&mut self, index: PointIndex) -> &mut Self {
+        self.table.point_index = index;
+        self
+    }
+
+    /// Compression of tables. Default: [`Compression::None`], the only one that this version has.
+    pub fn compression(&mut self, compression: Compression) -> &mut Self {
+        self.table.compression = compression;
+        self
+    }
+
+    /// Bytes covered by one checksum, a power of two from 4 KiB to 1 MiB. Larger ones take less space and make the first
+    /// touch of a page dearer. Default: 4 KiB.
+    pub fn checksum_chunk_bytes(&mut self, bytes: u32) -> &mut Self {
+        self.table.chunk_log2 = if bytes.is_power_of_two() { u8::try_from(bytes.ilog2()).unwrap_or(0) } else { 0 };
+        self
+    }
+
+    /// Verifies checksums at every read, not only at the first one of each chunk. Default: false.
+    pub fn verify_always(&mut self, verify: bool) -> &mut Self {
+        self.table.verify_always = verify;
+        self
+    }
+
+    /// Size at which compaction starts a new table, in bytes. At least 4 KiB, at most 16 GiB; default: 64 MiB.
+    pub fn table_bytes(&mut self, bytes: u64) -> &mut Self {
+        self.table_bytes = bytes;
+        self
+    }
+
+    /// Size of level 1 in bytes; each deeper level may be [`level_multiplier`](Self::level_multiplier) times larger.
+    /// Default: 256 MiB.
+    pub fn level_bytes_base(&mut self, bytes: u64) -> &mut Self {
+        self.level_bytes_base = bytes;
+        self
+    }
+
+    /// How much larger each level may be than the one above, 2 to 100. Default: 10.
+    pub fn level_multiplier(&mut self, times: u32) -> &mut Self {
+        self.level_multiplier = times;
+        self
+    }
+
+    /// Tables of level 0 at which they are compacted into level 1. Default: 4.
+    pub fn l0_tables(&mut self, tables: usize) -> &mut Self {
+        self.l0_tables = tables;
+        self
+    }
+
+    /// Where files live: the disk, or memory in tests. Default: the disk.
+    pub fn file_system(&mut self, file_system: impl Into<FileSystem>) -> &mut Self {
+        self.file_system = file_system.into();
+        self
+    }
+
+    /// Opens the database in the directory `path`.
+    ///
+    /// After a clean close this replays what had not been flushed; after a crash it also restores the state up to the last
+    /// intact commit, which [`Db::recovery_report`] tells. Takes time proportional to the unflushed log.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Db> {
+        self.check()?;
+        Db::open_with(self, path.as_ref())
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        match self.io_mode {
+            IoMode::Map => Access::Map,
+            IoMode::Read => Access::Read,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let limits = 4 << 10..=16u64 << 30;
+        let checks = [
+            ("memtable_bytes", limits.contains(&(self.memtable_bytes as u64)), "must be between 4 KiB and 16 GiB"),
+            ("memtable_entries", self.memtable_entries != Some(0), "must be at least 1"),
+            ("max_batch_bytes", self.max_batch_bytes <= 16 << 30, "must be at most 16 GiB"),
+            ("background_threads", self.background_threads <= 64, "must be at most 64"),
+            ("index_interval", (1..=256).contains(&self.table.interval), "must be between 1 and 256"),
+            ("compression", self.table.compression == Compression::None, "this version has no compression"),
+            (
+                "checksum_chunk_bytes",
+                CHUNK_LOG2.contains(&self.table.chunk_log2),
+                "must be a power of two from 4 KiB to 1 MiB",
+            ),
+            ("table_bytes", limits.contains(&self.table_bytes), "must be between 4 KiB and 16 GiB"),
+            ("level_bytes_base", self.level_bytes_base >= 4 << 10, "must be at least 4 KiB"),
+            ("level_multiplier", (2..=100).contains(&self.level_multiplier), "must be between 2 and 100"),
+            ("l0_tables", (1..=1000).contains(&self.l0_tables), "must be between 1 and 1000"),
+        ];
+        for (option, good, problem) in checks {
+            if !good {
+                return Err(Error::InvalidOptions { option, problem });
+            }
+        }
+        if let PointIndex::Bloom { error_rate } = self.table.point_index
+            && !(0.000_001..=0.5).contains(&error_rate)
+        {
+            return Err(Error::InvalidOptions {
+                option: "point_index",
+                problem: "error_rate must be in 0.000001..=0.5",
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,460 @@
+//! Building and reading `.idx` files: point index or bloom filter, and the sparse index.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use zerocopy::big_endian::U64 as BigU64;
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::bloom;
+use super::file::ChunkedFile;
+use crate::error::{Damage, Error, Fault, Result};
+use crate::format::checksum::{Id, Seed};
+use crate::format::index::{
+    BLOCK_BYTES, BUCKET_BYTES, BUCKET_SLOTS, Block, Bucket, IndexSection, PointKind, bucket_of, fingerprint,
+};
+use crate::format::prefix::Magic;
+use crate::format::table::{Section, TABLE_HEADER_BYTES, TableHeader, Totals, encode_tail};
+use crate::format::{KeyspaceId, align_up, bytes, key_head};
+use crate::options::{PointIndex, TableOptions};
+use crate::sys::Mapping;
+
+/// Keys per bucket on average: a load of 0.7, at which 3 % of the keys overflow into the next bucket.
+const KEYS_PER_BUCKET: u64 = 7;
+
+/// Collects the keys of a table and encodes its index file.
+#[derive(Debug)]
+pub(crate) struct IndexBuilder {
+    options: TableOptions,
+    body: Vec<u8>,
+    directory: Vec<u8>,
+    sections: u32,
+    totals: Totals,
+    // Of the section being collected:
+    /// Hash and locator of each key.
+    points: Vec<(u64, u32)>,
+    /// Every `interval`-th key: its end in `sparse_keys`, and its locator.
+    sparse: Vec<(usize, u32)>,
+    sparse_keys: Vec<u8>,
+}
+
+impl IndexBuilder {
+    pub(crate) fn new(options: TableOptions) -> Self {
+        Self {
+            options,
+            body: vec![0; TABLE_HEADER_BYTES as usize],
+            directory: Vec::new(),
+            sections: 0,
+            totals: Totals::default(),
+            points: Vec::new(),
+            sparse: Vec::new(),
+            sparse_keys: Vec::new(),
+        }
+    }
+
+    /// Adds the next key, by the place of its newest version.
+    pub(crate) fn add(&mut self, key: &[u8], hash: u64, locator: u32) {
+        if self.points.len().is_multiple_of(usize::from(self.options.interval)) {
+            self.sparse_keys.extend_from_slice(key);
+            self.sparse.push((self.sparse_keys.len(), locator));
+        }
+        self.points.push((hash, locator));
+    }
+
+    /// Encodes the structures of the section whose keys have been added.
+    pub(crate) fn finish_section(&mut self, keyspace: KeyspaceId, min_key: &[u8], max_key: &[u8]) {
+        let keys = self.points.len() as u64;
+        let common = min_key.iter().zip(max_key).take_while(|(a, b)| a == b).count();
+        let common_prefix = min_key.get(..common).unwrap_or_default().to_vec();
+        self.body.resize(self.body.len().next_multiple_of(64), 0);
+        let point_offset = self.body.len() as u64;
+        let (point, point_count) = self.encode_points();
+
+        let heads_offset = self.body.len() as u64;
+        let mut start = 0;
+        for (end, _) in &self.sparse {
+            let key = self.sparse_keys.get(start..*end).unwrap_or_default();
+            let head = key_head(key.get(common..).unwrap_or_default());
+            self.body.extend_from_slice(&head.to_be_bytes());
+            start = *end;
+        }
+        let locators_offset = self.body.len() as u64;
+        for (_, locator) in &self.sparse {
+            self.body.extend_from_slice(&locator.to_le_bytes());
+        }
+        self.body.resize(self.body.len().next_multiple_of(8), 0);
+
+        let section = IndexSection {
+            keyspace,
+            point,
+            point_offset,
+            point_count,
+            keys,
+            heads_offset,
+            locators_offset,
+            sparse_count: self.sparse.len() as u64,
+            interval: self.options.interval,
+            common_prefix,
+        };
+        section.encode(&mut self.directory);
+        self.sections += 1;
+        self.totals.entries += keys;
+        self.points.clear();
+        self.sparse.clear();
+        self.sparse_keys.clear();
+    }
+
+    fn encode_points(&mut self) -> (PointKind, u32) {
+        match self.options.point_index {
+            PointIndex::Hash => {
+                let buckets = fill_buckets(&self.points);
+                self.body.extend_from_slice(buckets.as_bytes());
+                (PointKind::Hash, u32::try_from(buckets.len()).unwrap_or(u32::MAX))
+            }
+            PointIndex::Bloom { error_rate } => {
+                let shape = bloom::shape(self.points.len() as u64, error_rate);
+                let blocks = bloom::build(shape, self.points.iter().map(|(hash, _)| *hash));
+                self.body.extend_from_slice(blocks.as_bytes());
+                (PointKind::Bloom { probes: shape.probes }, shape.blocks)
+            }
+        }
+    }
+
+    /// The whole file, for the table `id`.
+    pub(crate) fn finish(mut self, id: Id) -> Vec<u8> {
+        let chunk_log2 = self.options.chunk_log2;
+        let header = TableHeader::new(Magic::INDEX, id, chunk_log2);
+        if let Some(space) = self.body.first_chunk_mut::<{ TABLE_HEADER_BYTES as usize }>() {
+            space.copy_from_slice(header.as_bytes());
+        }
+        let seed = Seed::of_table(&id);
+        let chunks = self.body.chunks(1 << chunk_log2).zip(0u64..);
+        let sums: Vec<u32> = chunks.map(|(chunk, i)| seed.sum(i << chunk_log2, chunk)).collect();
+        let body_end = self.body.len() as u64;
+        let tail = encode_tail(Magic::INDEX, id, body_end, &sums, &self.directory, self.sections, self.totals);
+        self.body.extend_from_slice(&tail);
+        self.body
+    }
+}
+
+/// Puts each key into its bucket, or into the next one with room.
+fn fill_buckets(points: &[(u64, u32)]) -> Vec<Bucket> {
+    let count = (points.len() as u64).div_ceil(KEYS_PER_BUCKET).max(1);
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let mut buckets = vec![Bucket::new_zeroed(); count as usize];
+    for (hash, locator) in points {
+        let mut at = usize::try_from(bucket_of(*hash, count)).unwrap_or(0);
+        // There are 10/7 slots for each key, so this ends.
+        while let Some(bucket) = buckets.get_mut(at) {
+            let slot = usize::from(bucket.count);
+            if let (Some(print), Some(place)) = (bucket.fingerprints.get_mut(slot), bucket.locators.get_mut(slot)) {
+                *print = U16::new(fingerprint(*hash));
+                *place = U32::new(*locator);
+                bucket.count += 1;
+                break;
+            }
+            bucket.overflow = 1;
+            at = (at + 1) % count as usize;
+        }
+    }
+    buckets
+}
+
+/// An open index file.
+#[derive(Debug)]
+pub(crate) struct Index {
+    file: ChunkedFile,
+    sections: Vec<IndexSection>,
+    /// For each section, whether its sparse index has been verified as a whole.
+    sparse_verified: Vec<AtomicBool>,
+}
+
+impl Index {
+    /// Opens the index of a table with these sections, and checks that it belongs to them.
+    pub(crate) fn open(path: PathBuf, mapping: Mapping, id: &Id, table: &[Section], always: bool) -> Result<Self> {
+        let file = ChunkedFile::open(path, mapping, Magic::INDEX, always)?;
+        if file.frame().id != *id {
+            return Err(file.corrupt(0, Damage::WrongFile));
+        }
+        let sections = decode_directory(&file).map_err(|fault| fault.at(file.path(), file.frame().directory_offset))?;
+        let fits = |(index, section): (&IndexSection, &Section)| {
+            let sparse = index.keys.div_ceil(u64::from(index.interval));
+            index.keyspace == section.keyspace && index.keys == section.keys && index.sparse_count == sparse
+        };
+        if sections.len() != table.len() || !sections.iter().zip(table).all(fits) {
+            return Err(file.corrupt(file.frame().directory_offset, Damage::IndexMismatch));
+        }
+        let sparse_verified = sections.iter().map(|_| AtomicBool::new(false)).collect();
+        Ok(Self { file, sections, sparse_verified })
+    }
+
+    /// For an index whose bytes this process has just made.
+    pub(crate) fn mark_verified(&self) {
+        self.file.mark_verified();
+    }
+
+    pub(crate) fn file(&self) -> &ChunkedFile {
+        &self.file
+    }
+
+    pub(crate) fn sections(&self) -> &[IndexSection] {
+        &self.sections
+    }
+
+    fn section(&self, section: usize) -> Result<&IndexSection> {
+        self.sections.get(section).ok_or_else(|| self.mismatch(0))
+    }
+
+    fn mismatch(&self, offset: u64) -> Error {
+        self.file.corrupt(offset, Damage::IndexMismatch)
+    }
+
+    fn at(&self, offset: u64) -> impl Fn(Damage) -> Error {
+        move |damage| self.file.corrupt(offset, damage)
+    }
+
+    /// The verified 64 bytes of bucket or block `at`.
+    #[inline]
+    fn line<T: FromBytes + zerocopy::KnownLayout + zerocopy::Immutable>(
+        &self,
+        section: &IndexSection,
+        at: u64,
+    ) -> Result<&T> {
+        let offset = section.point_offset + at * BUCKET_BYTES;
+        let start = usize::try_from(offset).map_err(|_| self.mismatch(offset))?;
+        self.file.check(start, start + BUCKET_BYTES as usize)?;
+        let line = bytes::slice(self.file.bytes(), offset, BUCKET_BYTES).map_err(self.at(offset))?;
+        T::ref_from_bytes(line).map_err(|_| self.mismatch(offset))
+    }
+
+    /// What the point index or the filter says about a hashed key. `candidate` is shown places where the key may be, until
+    /// it answers something.
+    #[inline]
+    pub(crate) fn find<T>(
+        &self,
+        section: usize,
+        hash: u64,
+        mut candidate: impl FnMut(u32) -> Result<Option<T>>,
+    ) -> Result<Point<T>> {
+        let section = self.section(section)?;
+        let count = section.point_count;
+        let first = bucket_of(hash, count);
+        if let PointKind::Bloom { probes } = section.point {
+            const { assert!(BLOCK_BYTES == BUCKET_BYTES) };
+            let block: &Block = self.line(section, first)?;
+            return Ok(if bloom::contains(block, hash, probes) { Point::Maybe } else { Point::Absent });
+        }
+        let print = fingerprint(hash);
+        let mut at = first;
+        for _ in 0..count {
+            let bucket: &Bucket = self.line(section, at)?;
+            let mut matches = bucket.matches(print);
+            while matches != 0 {
+                let slot = matches.trailing_zeros() as usize;
+                matches &= matches - 1;
+                let locator = bucket.locators.get(slot).map_or(0, |locator| locator.get());
+                if let Some(found) = candidate(locator)? {
+                    return Ok(Point::Found(found));
+                }
+            }
+            if bucket.overflow == 0 {
+                break;
+            }
+            at = if at + 1 == u64::from(count) { 0 } else { at + 1 };
+        }
+        Ok(Point::Absent)
+    }
+
+    /// The sparse index of a section; verified as a whole by its first use.
+    #[inline]
+    pub(crate) fn sparse(&self, section: usize) -> Result<Sparse<'_>> {
+        let at = section;
+        let section = self.section(section)?;
+        if self.sparse_verified.get(at).is_none_or(|verified| !verified.load(Ordering::Relaxed)) {
+            let start = usize::try_from(section.heads_offset).map_err(|_| self.mismatch(section.heads_offset))?;
+            let end = align_up(section.locators_offset + section.sparse_count * 4);
+            self.file.check(start, usize::try_from(end).map_err(|_| self.mismatch(end))?)?;
+            if let Some(verified) = self.sparse_verified.get(at) {
+                verified.store(true, Ordering::Relaxed);
+            }
+        }
+        let file = self.file.bytes();
+        Ok(Sparse {
+            common_prefix: &section.common_prefix,
+            heads: bytes::array(file, section.heads_offset, section.sparse_count)
+                .map_err(self.at(section.heads_offset))?,
+            locators: bytes::array(file, section.locators_offset, section.sparse_count)
+                .map_err(self.at(section.locators_offset))?,
+        })
+    }
+}
+
+fn decode_directory(file: &ChunkedFile) -> Result<Vec<IndexSection>, Fault> {
+    let frame = file.frame();
+    let mut rest = frame.directory(file.bytes())?;
+    let mut sections: Vec<IndexSection> = Vec::new();
+    for _ in 0..frame.section_count {
+        let (section, tail) = IndexSection::decode(rest, frame.body_end)?;
+        if sections.last().is_some_and(|last| last.keyspace >= section.keyspace) {
+            return Err(Damage::OutOfOrder.into());
+        }
+        sections.push(section);
+        rest = tail;
+    }
+    if rest.is_empty() { Ok(sections) } else { Err(Damage::OutOfBounds.into()) }
+}
+
+impl Bucket {
+    /// A bit for each used slot with this fingerprint. Without branches, so that lookups overlap.
+    #[inline]
+    fn matches(&self, print: u16) -> u32 {
+        let used = (1u32 << usize::from(self.count).min(BUCKET_SLOTS)) - 1;
+        let mut bits = 0;
+        for (slot, candidate) in self.fingerprints.iter().enumerate() {
+            bits |= u32::from(candidate.get() == print) << slot;
+        }
+        bits & used
+    }
+}
+
+/// What a point index says about a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Point<T> {
+    /// It is here.
+    Found(T),
+    /// It is not in the section.
+    Absent,
+    /// It may be; the sparse index knows where.
+    Maybe,
+}
+
+/// The sparse index of one section, in place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sparse<'a> {
+    common_prefix: &'a [u8],
+    heads: &'a [BigU64],
+    locators: &'a [U32],
+}
+
+impl Sparse<'_> {
+    /// How many sparse entries have a key below `key`, or, with `or_equal`, not above it. `key_at` reads the key at a
+    /// locator, which is needed only where eight bytes behind the common prefix do not decide.
+    #[inline]
+    pub(crate) fn rank<'k>(
+        &self,
+        key: &[u8],
+        or_equal: bool,
+        key_at: impl Fn(usize) -> Result<&'k [u8]>,
+    ) -> Result<usize> {
+        let shared = key.len().min(self.common_prefix.len());
+        let (start, rest) = key.split_at(shared);
+        match start.cmp(self.common_prefix.get(..shared).unwrap_or_default()) {
+            std::cmp::Ordering::Less => return Ok(0),
+            std::cmp::Ordering::Greater => return Ok(self.heads.len()),
+            std::cmp::Ordering::Equal if shared < self.common_prefix.len() => return Ok(0),
+            std::cmp::Ordering::Equal => {}
+        }
+        let head = key_head(rest);
+        let mut low = self.heads.partition_point(|other| other.get() < head);
+        let ties = self.heads.get(low..).unwrap_or_default().partition_point(|other| other.get() == head);
+        let mut high = low + ties;
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let order = key_at(self.offset(middle))?.cmp(key);
+            if order.is_lt() || (or_equal && order.is_eq()) { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
+    }
+
+    /// Offset in the `.sst` of sparse entry `at`.
+    #[inline]
+    pub(crate) fn offset(&self, at: usize) -> usize {
+        self.locators.get(at).map_or(0, |locator| locator.get() as usize * 8)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.locators.len()
+    }
+
+    /// The last sparse entry in front of `offset`.
+    pub(crate) fn before(&self, offset: usize) -> Option<usize> {
+        self.locators.partition_point(|locator| (locator.get() as usize * 8) < offset).checked_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{Sequence, key_hash};
+
+    fn section(keys: u64) -> Section {
+        Section {
+            keyspace: KeyspaceId(0),
+            start: 64,
+            end: 64 + keys * 16,
+            entries: keys,
+            keys,
+            tombstones: 0,
+            min_sequence: Sequence(1),
+            max_sequence: Sequence(1),
+            interval: 16,
+            min_key: Vec::new(),
+            max_key: Vec::new(),
+        }
+    }
+
+    fn build(keys: u32, point_index: PointIndex) -> Index {
+        let options = TableOptions { point_index, ..TableOptions::default() };
+        let mut builder = IndexBuilder::new(options);
+        let key = |i: u32| format!("user:{i:08}").into_bytes();
+        for i in 0..keys {
+            builder.add(&key(i), key_hash(KeyspaceId(0), &key(i)), 8 + i * 2);
+        }
+        builder.finish_section(KeyspaceId(0), &key(0), &key(keys - 1));
+        let file = builder.finish([1; 16]);
+        Index::open("x.idx".into(), Mapping::heap(file), &[1; 16], &[section(u64::from(keys))], false).unwrap()
+    }
+
+    #[test]
+    fn every_key_is_found_by_hash_and_few_others() {
+        for keys in [1, 2, 10, 69, 1000, 50_000] {
+            let index = build(keys, PointIndex::Hash);
+            for i in 0..keys {
+                let hash = key_hash(KeyspaceId(0), format!("user:{i:08}").as_bytes());
+                let found = index.find(0, hash, |locator| Ok((locator == 8 + i * 2).then_some(locator))).unwrap();
+                assert_eq!(found, Point::Found(8 + i * 2));
+            }
+            let mut candidates = 0;
+            for i in 0..10_000u64 {
+                let hash = key_hash(KeyspaceId(0), &i.to_le_bytes());
+                let found = index.find(0, hash, |_| {
+                    candidates += 1;
+                    Ok(None::<()>)
+                });
+                assert_eq!(found.unwrap(), Point::Absent);
+            }
+            assert!(candidates < 20, "{candidates} false candidates in 10,000 lookups");
+        }
+    }
+
+    #[test]
+    fn filters_have_no_false_negatives_and_ranks_are_exact() {
+        let keys = 3000;
+        let index = build(keys, PointIndex::Bloom { error_rate: 0.01 });
+        let key = |i: usize| format!("user:{i:08}").into_bytes();
+        for i in 0..keys as usize {
+            assert_eq!(index.find(0, key_hash(KeyspaceId(0), &key(i)), |_| Ok(None::<()>)).unwrap(), Point::Maybe);
+        }
+        let sparse = index.sparse(0).unwrap();
+        let stored: Vec<Vec<u8>> = (0..keys as usize).map(key).collect();
+        let key_at = |offset: usize| Ok(&stored[(offset / 8 - 8) / 2][..]);
+        for i in (0..keys as usize).step_by(7) {
+            assert_eq!(sparse.rank(&key(i), false, key_at).unwrap(), i.div_ceil(16));
+            assert_eq!(sparse.rank(&key(i), true, key_at).unwrap(), i / 16 + 1);
+        }
+        for (other, expected) in [(&b"a"[..], 0), (b"user:0000", 0), (b"user:1", sparse.len()), (b"zz", sparse.len())] {
+            assert_eq!(sparse.rank(other, false, key_at).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Tables: immutable sorted files, their indexes, and cursors over them.
+#![deny(clippy::indexing_slicing)]
+
+mod bloom;
+mod cursor;
+mod file;
+mod index;
+mod reader;
+mod writer;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+pub(crate) use cursor::TableCursor;
+pub(crate) use file::ChunkedFile;
+pub(crate) use index::{Index, IndexBuilder};
+pub(crate) use reader::Reader;
+pub(crate) use writer::{TableWriter, WrittenTable};
+
+use crate::error::{Damage, Error, Result};
+use crate::format::edit::TableMeta;
+use crate::format::names::FileKind;
+use crate::format::table::Section;
+use crate::format::{FileNumber, KeyspaceId};
+use crate::options::TableOptions;
+use crate::sys::{Dir, Mutex};
+
+/// A table of the current version: what the manifest knows of it, and, once it has been used, its mapping.
+pub(crate) struct Table {
+    // Set when the table is made known.
+    pub(crate) meta: TableMeta,
+    dir: Arc<dyn Dir>,
+    options: TableOptions,
+    // Own synchronization: made by the first reader.
+    reader: OnceLock<Arc<Reader>>,
+    opening: Mutex<()>,
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Table({}, {} bytes)", self.meta.number, self.meta.file_bytes)
+    }
+}
+
+impl Table {
+    pub(crate) fn new(meta: TableMeta, dir: Arc<dyn Dir>, options: TableOptions) -> Self {
+        Self { meta, dir, options, reader: OnceLock::new(), opening: Mutex::new(()) }
+    }
+
+    pub(crate) fn number(&self) -> FileNumber {
+        self.meta.number
+    }
+
+    /// The section of a keyspace, if the table has one.
+    #[inline]
+    pub(crate) fn section(&self, keyspace: KeyspaceId) -> Option<&Section> {
+        let sections = &self.meta.sections;
+        let at = sections.binary_search_by_key(&keyspace, |section| section.keyspace).ok()?;
+        sections.get(at)
+    }
+
+    /// The only section of a table of level 1 or below.
+    pub(crate) fn only_section(&self) -> Option<&Section> {
+        self.meta.sections.first()
+    }
+
+    /// The open table. The first call maps it and its index and checks them against the manifest.
+    #[inline]
+    pub(crate) fn reader(&self) -> Result<&Arc<Reader>> {
+        match self.reader.get() {
+            Some(reader) => Ok(reader),
+            None => self.open(),
+        }
+    }
+
+    #[cold]
+    fn open(&self) -> Result<&Arc<Reader>> {
+        let _one_at_a_time = self.opening.lock();
+        if self.reader.get().is_none() {
+            let reader = Reader::open(&self.dir, &self.meta, self.options)?;
+            let _ = self.reader.set(Arc::new(reader));
+        }
+        let path = || self.dir.path().join(FileKind::Table.name(self.number()));
+        self.reader.get().ok_or_else(|| Error::corrupt(&path(), 0, Damage::Missing))
+    }
+
+    /// Takes over the reader of a table that this process has just written and verified.
+    pub(crate) fn with_reader(self, reader: Reader) -> Self {
+        let _ = self.reader.set(Arc::new(reader));
+        self
+    }
+
+    /// Length of the index file in bytes; 0 if there is none at the moment.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        self.dir.length(&FileKind::Index.name(self.number())).unwrap_or(0)
+    }
+}

@@ -1,0 +1,347 @@
+//! Reading one table: single keys, and the bytes that cursors walk over.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::file::ChunkedFile;
+use super::index::{Index, IndexBuilder, Point};
+use crate::error::{Damage, Error, Result};
+use crate::format::edit::TableMeta;
+use crate::format::entry::Entry;
+use crate::format::names::FileKind;
+use crate::format::prefix::Magic;
+use crate::format::table::Section;
+use crate::format::{KeyspaceId, Sequence, key_hash};
+use crate::options::TableOptions;
+use crate::sys::{Dir, Mapping};
+
+/// An open table.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    file: ChunkedFile,
+    sections: Vec<Section>,
+    options: TableOptions,
+    index: Index,
+    /// Made from the entries when `index` turns out to be damaged.
+    rebuilt: OnceLock<Index>,
+    /// Whether the index in use is not the one on disk.
+    index_lost: AtomicBool,
+}
+
+impl Reader {
+    /// Maps the table that `meta` describes, and its index. A lost or damaged index is made again in memory, O(size).
+    pub(crate) fn open(dir: &Arc<dyn Dir>, meta: &TableMeta, options: TableOptions) -> Result<Self> {
+        let name = FileKind::Table.name(meta.number);
+        let path = dir.path().join(&name);
+        let mapping = dir.open(&name).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::corrupt(&path, 0, Damage::Missing),
+            _ => Error::io("map", &path, e),
+        })?;
+        let file = ChunkedFile::open(path, mapping, Magic::TABLE, options.verify_always)?;
+        let frame = file.frame();
+        if file.bytes().len() as u64 != meta.file_bytes || frame.id != meta.id {
+            return Err(file.corrupt(0, Damage::WrongFile));
+        }
+        let sections = decode_sections(&file)?;
+        if frame.footer_checksum != meta.footer_checksum || sections != meta.sections {
+            return Err(file.corrupt(frame.directory_offset, Damage::ManifestMismatch));
+        }
+        let index_name = FileKind::Index.name(meta.number);
+        let index_path = dir.path().join(&index_name);
+        let on_disk = dir.open(&index_name).ok().and_then(|mapping| {
+            mapping.populate();
+            Index::open(index_path.clone(), mapping, &meta.id, &sections, options.verify_always).ok()
+        });
+        let index_lost = AtomicBool::new(on_disk.is_none());
+        let index = match on_disk {
+            Some(index) => index,
+            None => rebuild_index(&file, &sections, options, index_path)?,
+        };
+        Ok(Self { file, sections, options, index, rebuilt: OnceLock::new(), index_lost })
+    }
+
+    /// For a table that this process has just written.
+    pub(crate) fn mark_verified(&self) {
+        self.file.mark_verified();
+        self.index.mark_verified();
+    }
+
+    pub(crate) fn file(&self) -> &ChunkedFile {
+        &self.file
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.file.bytes()
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        self.file.mapping()
+    }
+
+    pub(crate) fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
+    #[inline]
+    pub(crate) fn section(&self, at: usize) -> Result<&Section> {
+        self.sections.get(at).ok_or_else(|| self.file.corrupt(0, Damage::OutOfBounds))
+    }
+
+    /// Which section belongs to a keyspace.
+    #[inline]
+    pub(crate) fn section_of(&self, keyspace: KeyspaceId) -> Option<usize> {
+        self.sections.binary_search_by_key(&keyspace, |section| section.keyspace).ok()
+    }
+
+    #[inline]
+    pub(crate) fn index(&self) -> &Index {
+        self.rebuilt.get().unwrap_or(&self.index)
+    }
+
+    /// The bytes of an index that is not on disk and should be.
+    pub(crate) fn lost_index(&self) -> Option<&[u8]> {
+        self.index_lost.load(Ordering::Relaxed).then(|| self.index().file().bytes())
+    }
+
+    pub(crate) fn index_restored(&self) {
+        self.index_lost.store(false, Ordering::Relaxed);
+    }
+
+    /// Runs `read` over the index; if that finds damage in it, makes the index again from the entries and runs it over that.
+    #[inline]
+    pub(crate) fn with_index<'a, T>(&'a self, read: impl Fn(&'a Index) -> Result<T>) -> Result<T> {
+        match read(self.index()) {
+            Err(e) if self.is_index_damage(&e) => self.with_rebuilt_index(read),
+            other => other,
+        }
+    }
+
+    #[cold]
+    fn is_index_damage(&self, error: &Error) -> bool {
+        self.rebuilt.get().is_none() && error.corruption().is_some_and(|c| c.path == self.index.file().path())
+    }
+
+    #[cold]
+    fn with_rebuilt_index<'a, T>(&'a self, read: impl Fn(&'a Index) -> Result<T>) -> Result<T> {
+        let path = self.index.file().path().to_owned();
+        let index = rebuild_index(&self.file, &self.sections, self.options, path)?;
+        if self.rebuilt.set(index).is_ok() {
+            self.index_lost.store(true, Ordering::Relaxed);
+        }
+        read(self.index())
+    }
+
+    /// The verified entry at `start` of a section.
+    #[inline]
+    pub(crate) fn entry(&self, section: &Section, start: usize) -> Result<Entry> {
+        read_entry(&self.file, section, start)
+    }
+
+    /// The newest version of a key at or below `at`; it may be a tombstone. `hash` is the key's hash in its keyspace.
+    /// Expected O(1) with a hash index, O(log n) with a bloom filter.
+    #[inline]
+    pub(crate) fn get(&self, keyspace: KeyspaceId, hash: u64, key: &[u8], at: Sequence) -> Result<Option<Entry>> {
+        let Some(number) = self.section_of(keyspace) else { return Ok(None) };
+        let section = self.section(number)?;
+        let point = self.with_index(|index| {
+            index.find(number, hash, |locator| {
+                let start = locator as usize * 8;
+                if !contains(section, start) {
+                    return Err(index.file().corrupt(start as u64, Damage::IndexMismatch));
+                }
+                let entry = self.entry(section, start)?;
+                Ok((entry.key(self.bytes()) == key).then_some(entry))
+            })
+        })?;
+        let newest = match point {
+            Point::Found(entry) => entry,
+            Point::Absent => return Ok(None),
+            Point::Maybe => match self.seek(number, key)? {
+                Some(entry) if entry.key(self.bytes()) == key => entry,
+                _ => return Ok(None),
+            },
+        };
+        self.version(section, newest, at)
+    }
+
+    /// The newest version at or below `at`, given the newest one of all: older ones stand right behind it.
+    #[inline]
+    fn version(&self, section: &Section, newest: Entry, at: Sequence) -> Result<Option<Entry>> {
+        let mut entry = newest;
+        while entry.sequence > at {
+            if entry.next() as u64 >= section.end {
+                return Ok(None);
+            }
+            let older = self.entry(section, entry.next())?;
+            if older.key(self.bytes()) != newest.key(self.bytes()) {
+                return Ok(None);
+            }
+            entry = older;
+        }
+        Ok(Some(entry))
+    }
+
+    /// The first entry of a section at or behind `key`.
+    fn seek(&self, number: usize, key: &[u8]) -> Result<Option<Entry>> {
+        let section = self.section(number)?;
+        let mut start = self.interval_start(number, key, false)?;
+        while (start as u64) < section.end {
+            let entry = self.entry(section, start)?;
+            if entry.key(self.bytes()) >= key {
+                return Ok(Some(entry));
+            }
+            start = entry.next();
+        }
+        Ok(None)
+    }
+
+    /// Where to begin to look for the first key at or behind `key` (behind it, if `past`): a place in front of it by less
+    /// than an interval.
+    #[inline]
+    pub(crate) fn interval_start(&self, number: usize, key: &[u8], past: bool) -> Result<usize> {
+        let section = self.section(number)?;
+        self.with_index(|index| {
+            let sparse = index.sparse(number)?;
+            let key_at = |start: usize| {
+                if !contains(section, start) {
+                    return Err(index.file().corrupt(start as u64, Damage::IndexMismatch));
+                }
+                Ok(self.entry(section, start)?.key(self.bytes()))
+            };
+            let rank = sparse.rank(key, past, key_at)?;
+            let start = rank.checked_sub(1).map_or(section.start, |at| sparse.offset(at) as u64);
+            let start = usize::try_from(start).unwrap_or(usize::MAX);
+            if !contains(section, start) {
+                return Err(index.file().corrupt(start as u64, Damage::IndexMismatch));
+            }
+            Ok(start)
+        })
+    }
+
+    /// Where the interval with the entry in front of `offset` begins.
+    pub(crate) fn interval_before(&self, number: usize, offset: usize) -> Result<usize> {
+        let section = self.section(number)?;
+        self.with_index(|index| {
+            let sparse = index.sparse(number)?;
+            let start = sparse.before(offset).map_or(section.start, |at| sparse.offset(at) as u64);
+            let start = usize::try_from(start).unwrap_or(usize::MAX);
+            if !contains(section, start) || start >= offset {
+                return Err(index.file().corrupt(start as u64, Damage::IndexMismatch));
+            }
+            Ok(start)
+        })
+    }
+
+    /// Checks every byte of the table and its index, the order of the entries, their counts and sequence numbers, and that
+    /// the index leads to every key. Answers how many entries there are.
+    pub(crate) fn verify(&self) -> Result<u64> {
+        self.file.verify()?;
+        self.index().file().verify()?;
+        let mut total = 0;
+        for (number, section) in self.sections.iter().enumerate() {
+            let mut previous: Option<Entry> = None;
+            let (mut entries, mut keys, mut tombstones) = (0u64, 0u64, 0u64);
+            walk(&self.file, section, |entry, is_new_key| {
+                let bytes = self.bytes();
+                entries += 1;
+                tombstones += u64::from(entry.kind == crate::format::entry::Kind::Delete);
+                let damaged = |what| Err(self.file.corrupt(entry.start as u64, what));
+                let in_order = previous.is_none_or(|p| match p.key(bytes).cmp(entry.key(bytes)) {
+                    std::cmp::Ordering::Less => true,
+                    std::cmp::Ordering::Equal => p.sequence > entry.sequence,
+                    std::cmp::Ordering::Greater => false,
+                });
+                if !in_order {
+                    return damaged(Damage::OutOfOrder);
+                }
+                let numbered = entry.sequence == Sequence(0) || entry.sequence >= section.min_sequence;
+                if !numbered || entry.sequence > section.max_sequence {
+                    return damaged(Damage::BadSequence);
+                }
+                previous = Some(entry);
+                if is_new_key {
+                    keys += 1;
+                    let key = entry.key(bytes);
+                    let hash = key_hash(section.keyspace, key);
+                    let found =
+                        self.index().find(number, hash, |l| Ok((l as usize * 8 == entry.start).then_some(())))?;
+                    let interval = self.interval_start(number, key, true)?;
+                    if found == Point::Absent || interval > entry.start {
+                        return Err(self.index().file().corrupt(0, Damage::IndexMismatch));
+                    }
+                }
+                Ok(())
+            })?;
+            if (entries, keys, tombstones) != (section.entries, section.keys, section.tombstones) {
+                return Err(self.file.corrupt(self.file.frame().directory_offset, Damage::ManifestMismatch));
+            }
+            total += entries;
+        }
+        Ok(total)
+    }
+}
+
+#[inline]
+fn contains(section: &Section, start: usize) -> bool {
+    (section.start..section.end).contains(&(start as u64))
+}
+
+fn decode_sections(file: &ChunkedFile) -> Result<Vec<Section>> {
+    let frame = file.frame();
+    let directory = frame.directory(file.bytes()).map_err(|damage| file.corrupt(frame.directory_offset, damage))?;
+    Section::decode_directory(frame, directory).map_err(|fault| fault.at(file.path(), frame.directory_offset))
+}
+
+/// Verifies the chunk of the header, reads the lengths, then verifies every chunk that the entry covers.
+#[inline]
+fn read_entry(file: &ChunkedFile, section: &Section, start: usize) -> Result<Entry> {
+    let limit = usize::try_from(section.end).unwrap_or(usize::MAX);
+    file.check(start, limit.min(start.saturating_add(12)))?;
+    let entry = Entry::parse(file.bytes(), start, limit, section.min_sequence)
+        .map_err(|fault| fault.at(file.path(), start as u64))?;
+    if entry.end > file.chunk_end(start) {
+        file.check(start, entry.end)?;
+    }
+    Ok(entry)
+}
+
+/// Shows every entry of a section in order, and whether it is the first of its key.
+fn walk(file: &ChunkedFile, section: &Section, mut visit: impl FnMut(Entry, bool) -> Result<()>) -> Result<()> {
+    let mut start = usize::try_from(section.start).unwrap_or(usize::MAX);
+    let mut previous: Option<Entry> = None;
+    while (start as u64) < section.end {
+        let entry = read_entry(file, section, start)?;
+        let same = previous.is_some_and(|previous| previous.key(file.bytes()) == entry.key(file.bytes()));
+        visit(entry, !same)?;
+        previous = Some(entry);
+        start = entry.next();
+    }
+    Ok(())
+}
+
+/// Makes an index from the entries of a table.
+fn rebuild_index(file: &ChunkedFile, sections: &[Section], options: TableOptions, path: PathBuf) -> Result<Index> {
+    let mut builder = IndexBuilder::new(options);
+    for section in sections {
+        let mut keys = 0;
+        walk(file, section, |entry, is_new_key| {
+            if is_new_key {
+                let key = entry.key(file.bytes());
+                keys += 1;
+                builder.add(key, key_hash(section.keyspace, key), u32::try_from(entry.start / 8).unwrap_or(u32::MAX));
+            }
+            Ok(())
+        })?;
+        if keys != section.keys {
+            return Err(file.corrupt(section.start, Damage::ManifestMismatch));
+        }
+        builder.finish_section(section.keyspace, &section.min_key, &section.max_key);
+    }
+    let id = file.frame().id;
+    let index = Index::open(path, Mapping::heap(builder.finish(id)), &id, sections, options.verify_always)?;
+    index.mark_verified();
+    Ok(index)
+}

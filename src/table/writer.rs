@@ -1,0 +1,439 @@
+//! Writing a table: entries in order, copied as they are; checksums, directory and index follow from them.
+
+use std::io;
+use std::sync::Arc;
+
+use zerocopy::IntoBytes;
+
+use super::Table;
+use super::index::IndexBuilder;
+use super::reader::Reader;
+use crate::error::{Error, Result};
+use crate::format::checksum::{Id, Seed};
+use crate::format::edit::TableMeta;
+use crate::format::entry::{Entry, Kind, header_at};
+use crate::format::names::FileKind;
+use crate::format::prefix::Magic;
+use crate::format::table::{Frame, Section, TableHeader, Totals, encode_tail};
+use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, SEQUENCE_SPAN, Sequence, key_hash};
+use crate::options::TableOptions;
+use crate::sys::{AppendFile, Dir};
+
+/// Files are written in pieces of this size, at multiples of it: the page cache then keeps 2 MiB folios, which later map and
+/// fault 10 to 25 times cheaper.
+const WRITE_BYTES: usize = 4 << 20;
+
+/// A file that is being written, with the checksums of its chunks.
+#[derive(Debug)]
+struct ChunkedWriter {
+    file: Box<dyn AppendFile>,
+    seed: Seed,
+    chunk_log2: u8,
+    /// Bytes not written yet; they begin at a multiple of [`WRITE_BYTES`].
+    buffer: Vec<u8>,
+    buffer_start: u64,
+    /// Everything below has a checksum; a multiple of the chunk size.
+    summed: u64,
+    sums: Vec<u32>,
+}
+
+impl ChunkedWriter {
+    fn new(file: Box<dyn AppendFile>, seed: Seed, chunk_log2: u8) -> Self {
+        let buffer = Vec::with_capacity(WRITE_BYTES / 16);
+        Self { file, seed, chunk_log2, buffer, buffer_start: 0, summed: 0, sums: Vec::new() }
+    }
+
+    #[inline]
+    fn end(&self) -> u64 {
+        self.buffer_start + self.buffer.len() as u64
+    }
+
+    #[inline]
+    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.end() - self.summed >= 1 << self.chunk_log2 {
+            self.sum_full_chunks();
+        }
+        if self.buffer.len() >= WRITE_BYTES {
+            self.write_full_pieces()?;
+        }
+        Ok(())
+    }
+
+    fn sum_full_chunks(&mut self) {
+        while self.end() - self.summed >= 1 << self.chunk_log2 {
+            self.sum_chunk(1 << self.chunk_log2);
+        }
+    }
+
+    fn sum_chunk(&mut self, length: usize) {
+        let start = usize::try_from(self.summed - self.buffer_start).unwrap_or(usize::MAX);
+        let chunk = self.buffer.get(start..start.saturating_add(length)).unwrap_or_default();
+        self.sums.push(self.seed.sum(self.summed, chunk));
+        self.summed += length as u64;
+    }
+
+    #[cold]
+    fn write_full_pieces(&mut self) -> io::Result<()> {
+        let pieces = self.buffer.len() / WRITE_BYTES * WRITE_BYTES;
+        self.file.append(self.buffer.get(..pieces).unwrap_or_default())?;
+        self.buffer.drain(..pieces);
+        self.buffer_start += pieces as u64;
+        Ok(())
+    }
+
+    /// Adds the checksum of the last chunk, appends what `tail` makes of the checksums, and makes the file durable.
+    fn finish(mut self, tail: impl FnOnce(u64, &[u32]) -> Vec<u8>) -> io::Result<u64> {
+        self.sum_full_chunks();
+        let rest = usize::try_from(self.end() - self.summed).unwrap_or(0);
+        if rest > 0 {
+            self.sum_chunk(rest);
+        }
+        let tail = tail(self.end(), &self.sums);
+        self.buffer.extend_from_slice(&tail);
+        self.file.append(&self.buffer)?;
+        self.file.sync()?;
+        Ok(self.end())
+    }
+}
+
+/// A table that is on disk (its directory entry may not be durable yet) and has been read back.
+#[derive(Debug)]
+pub(crate) struct WrittenTable {
+    pub(crate) meta: TableMeta,
+    pub(crate) reader: Reader,
+}
+
+impl WrittenTable {
+    pub(crate) fn into_table(self, dir: Arc<dyn Dir>, options: TableOptions) -> Table {
+        Table::new(self.meta, dir, options).with_reader(self.reader)
+    }
+}
+
+/// Writes one table. Entries come in order of (keyspace, key ascending, sequence descending).
+#[derive(Debug)]
+pub(crate) struct TableWriter {
+    dir: Arc<dyn Dir>,
+    number: FileNumber,
+    id: Id,
+    options: TableOptions,
+    out: ChunkedWriter,
+    index: IndexBuilder,
+    directory: Vec<u8>,
+    sections: Vec<Section>,
+    totals: Totals,
+    current: Option<Section>,
+    last_key: Vec<u8>,
+}
+
+impl TableWriter {
+    /// Makes the file.
+    pub(crate) fn create(dir: &Arc<dyn Dir>, number: FileNumber, id: Id, options: TableOptions) -> Result<Self> {
+        let name = FileKind::Table.name(number);
+        let file = dir.create(&name).map_err(|e| Error::io("create", &dir.path().join(&name), e))?;
+        let mut out = ChunkedWriter::new(file, Seed::of_table(&id), options.chunk_log2);
+        let header = TableHeader::new(Magic::TABLE, id, options.chunk_log2);
+        out.push(header.as_bytes()).map_err(|e| Error::io("write", &dir.path().join(&name), e))?;
+        Ok(Self {
+            dir: Arc::clone(dir),
+            number,
+            id,
+            options,
+            out,
+            index: IndexBuilder::new(options),
+            directory: Vec::new(),
+            sections: Vec::new(),
+            totals: Totals { min_sequence: Sequence(u64::MAX), ..Totals::default() },
+            current: None,
+            last_key: Vec::new(),
+        })
+    }
+
+    fn error(&self, operation: &'static str, e: io::Error) -> Error {
+        Error::io(operation, &self.dir.path().join(FileKind::Table.name(self.number)), e)
+    }
+
+    /// Bytes written so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.out.end()
+    }
+
+    /// The key of the last entry.
+    pub(crate) fn last_key(&self) -> &[u8] {
+        &self.last_key
+    }
+
+    /// Whether an entry with this sequence number still fits into the span of the current section.
+    pub(crate) fn spans(&self, sequence: Sequence) -> bool {
+        let Some(section) = &self.current else { return true };
+        let (min, max) = (section.min_sequence.min(sequence), section.max_sequence.max(sequence));
+        max.0 - min.0 < SEQUENCE_SPAN
+    }
+
+    /// Appends an entry as it stands in `bytes`. With `oldest`, the copy is marked as seen by everyone and followed by no
+    /// older version, and gives up its sequence number.
+    pub(crate) fn add(&mut self, keyspace: KeyspaceId, entry: &Entry, bytes: &[u8], oldest: bool) -> Result<()> {
+        let key = entry.key(bytes);
+        if self.current.as_ref().is_none_or(|section| section.keyspace != keyspace) {
+            self.finish_section();
+            self.current = Some(new_section(keyspace, self.out.end(), key, self.options.interval));
+        }
+        let Some(section) = &mut self.current else { return Ok(()) };
+        let start = self.out.end();
+        if section.entries == 0 || self.last_key != key {
+            // A place beyond the last locator is refused by `finish`.
+            let locator = u32::try_from(start / 8).unwrap_or(u32::MAX);
+            section.keys += 1;
+            self.index.add(key, key_hash(keyspace, key), locator);
+            self.last_key.clear();
+            self.last_key.extend_from_slice(key);
+        }
+        section.entries += 1;
+        section.tombstones += u64::from(entry.kind == Kind::Delete);
+        if !oldest && entry.sequence != Sequence(0) {
+            section.min_sequence = section.min_sequence.min(entry.sequence);
+            section.max_sequence = section.max_sequence.max(entry.sequence);
+        }
+        let raw = entry.raw(bytes);
+        let pushed = if oldest { self.push_marked(entry, raw, bytes) } else { self.out.push(raw) };
+        pushed.map_err(|e| self.error("write", e))
+    }
+
+    fn push_marked(&mut self, entry: &Entry, raw: &[u8], bytes: &[u8]) -> io::Result<()> {
+        let mut header = header_at(bytes, entry.start).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        header.mark_oldest();
+        self.out.push(header.as_bytes())?;
+        self.out.push(raw.get(header.as_bytes().len()..).unwrap_or_default())
+    }
+
+    fn too_large(&self) -> Error {
+        self.error("write", io::Error::from(io::ErrorKind::FileTooLarge))
+    }
+
+    fn finish_section(&mut self) {
+        let Some(mut section) = self.current.take() else { return };
+        section.end = self.out.end();
+        section.max_key.clone_from(&self.last_key);
+        section.min_sequence = section.min_sequence.min(section.max_sequence);
+        section.encode(&mut self.directory);
+        self.index.finish_section(section.keyspace, &section.min_key, &section.max_key);
+        self.totals.entries += section.entries;
+        self.totals.min_sequence = self.totals.min_sequence.min(section.min_sequence);
+        self.totals.max_sequence = self.totals.max_sequence.max(section.max_sequence);
+        self.sections.push(section);
+    }
+
+    /// Completes table and index, makes both durable (not their directory entries), and reads them back: the reader that
+    /// comes out has checked what the writer has done.
+    pub(crate) fn finish(mut self) -> Result<WrittenTable> {
+        self.finish_section();
+        if self.out.end() > FILE_BYTES_MAX {
+            return Err(self.too_large());
+        }
+        let sections = u32::try_from(self.sections.len()).unwrap_or(u32::MAX);
+        let path = self.dir.path().join(FileKind::Table.name(self.number));
+        let tail = |body_end, sums: &[u32]| {
+            encode_tail(Magic::TABLE, self.id, body_end, sums, &self.directory, sections, self.totals)
+        };
+        self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
+        write_index(&*self.dir, self.number, &self.index.finish(self.id))?;
+
+        let mapping = self.dir.open(&FileKind::Table.name(self.number)).map_err(|e| Error::io("map", &path, e))?;
+        let frame = Frame::parse(mapping.bytes(), Magic::TABLE).map_err(|(offset, fault)| fault.at(&path, offset))?;
+        let meta = TableMeta {
+            number: self.number,
+            id: self.id,
+            file_bytes: mapping.bytes().len() as u64,
+            footer_checksum: frame.footer_checksum,
+            sections: self.sections,
+        };
+        let reader = Reader::open(&self.dir, &meta, self.options)?;
+        reader.mark_verified();
+        Ok(WrittenTable { meta, reader })
+    }
+}
+
+fn new_section(keyspace: KeyspaceId, start: u64, key: &[u8], interval: u16) -> Section {
+    Section {
+        keyspace,
+        start,
+        end: start,
+        entries: 0,
+        keys: 0,
+        tombstones: 0,
+        min_sequence: Sequence(u64::MAX),
+        max_sequence: Sequence(0),
+        interval,
+        min_key: key.to_vec(),
+        max_key: Vec::new(),
+    }
+}
+
+/// Writes the index file of table `number`, and makes its contents durable.
+pub(crate) fn write_index(dir: &dyn Dir, number: FileNumber, bytes: &[u8]) -> Result<()> {
+    let name = FileKind::Index.name(number);
+    let path = dir.path().join(&name);
+    let mut file = dir.create(&name).map_err(|e| Error::io("create", &path, e))?;
+    file.append(bytes).map_err(|e| Error::io("write", &path, e))?;
+    file.sync().map_err(|e| Error::io("sync", &path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::entry::push_entry;
+    use crate::options::PointIndex;
+    use crate::sys::{Access, Fs, disk::DiskFs};
+    use crate::table::cursor::{TableCursor, Verify};
+
+    struct Fixture {
+        _temp: tempfile::TempDir,
+        dir: Arc<dyn Dir>,
+        meta: TableMeta,
+        options: TableOptions,
+    }
+
+    fn key(i: u64) -> Vec<u8> {
+        format!("key{i:06}").into_bytes()
+    }
+
+    /// Keys 0, 2, 4, ... with three versions each in keyspaces 0 and 5.
+    fn write(keys: u64, options: TableOptions) -> Fixture {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DiskFs::new().open_dir(temp.path(), false, Access::Map).unwrap();
+        let mut writer = TableWriter::create(&dir, FileNumber(1), [8; 16], options).unwrap();
+        for keyspace in [0, 5] {
+            for i in 0..keys {
+                for version in (0..3u64).rev() {
+                    let kind = if version == 1 { Kind::Delete } else { Kind::Put };
+                    let mut bytes = Vec::new();
+                    push_entry(&mut bytes, kind, Sequence(10 + i * 3 + version), &key(i * 2), &i.to_le_bytes());
+                    let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(10)).unwrap();
+                    writer.add(KeyspaceId(keyspace), &entry, &bytes, false).unwrap();
+                }
+            }
+        }
+        let meta = writer.finish().unwrap().meta;
+        Fixture { _temp: temp, dir, meta, options }
+    }
+
+    fn shapes() -> Vec<TableOptions> {
+        let mut shapes = Vec::new();
+        for point_index in [PointIndex::Hash, PointIndex::Bloom { error_rate: 0.01 }] {
+            for (interval, chunk_log2) in [(1, 12), (16, 12), (16, 16), (256, 12)] {
+                shapes.push(TableOptions { point_index, interval, chunk_log2, ..TableOptions::default() });
+            }
+        }
+        shapes
+    }
+
+    #[test]
+    fn every_version_is_found_and_nothing_else() {
+        for options in shapes() {
+            let fixture = write(700, options);
+            let reader = Reader::open(&fixture.dir, &fixture.meta, options).unwrap();
+            assert_eq!(reader.verify().unwrap(), 700 * 3 * 2);
+            assert!(reader.lost_index().is_none());
+            let get = |keyspace: u32, key: &[u8], at: u64| {
+                let keyspace = KeyspaceId(keyspace);
+                let found = reader.get(keyspace, key_hash(keyspace, key), key, Sequence(at)).unwrap();
+                found.map(|entry| (entry.sequence.0, entry.kind))
+            };
+            for i in 0..700 {
+                let newest = 10 + i * 3 + 2;
+                assert_eq!(get(5, &key(i * 2), u64::MAX), Some((newest, Kind::Put)));
+                assert_eq!(get(0, &key(i * 2), newest - 1), Some((newest - 1, Kind::Delete)));
+                assert_eq!(get(0, &key(i * 2), newest - 3), None);
+                assert_eq!(get(0, &key(i * 2 + 1), u64::MAX), None);
+                assert_eq!(get(3, &key(i * 2), u64::MAX), None);
+            }
+        }
+    }
+
+    #[test]
+    fn cursors_walk_and_seek_both_ways() {
+        for options in shapes() {
+            let fixture = write(300, options);
+            let reader = Arc::new(Reader::open(&fixture.dir, &fixture.meta, options).unwrap());
+            let mut cursor = TableCursor::new(&reader, KeyspaceId(5), Verify::Again).unwrap();
+            let here = |c: &TableCursor| c.current().map(|e| (e.key(c.bytes()).to_vec(), e.sequence.0));
+            cursor.seek_first().unwrap();
+            let mut forward = Vec::new();
+            while let Some(at) = here(&cursor) {
+                forward.push(at);
+                cursor.next().unwrap();
+            }
+            assert_eq!(forward.len(), 900);
+            cursor.seek_last().unwrap();
+            let mut backward = Vec::new();
+            while let Some(at) = here(&cursor) {
+                backward.push(at);
+                cursor.prev().unwrap();
+            }
+            backward.reverse();
+            assert_eq!(forward, backward);
+            for i in 0..602 {
+                cursor.seek(&key(i)).unwrap();
+                let first = forward.iter().find(|(k, _)| *k >= key(i));
+                assert_eq!(here(&cursor).as_ref(), first);
+                cursor.seek_back(&key(i)).unwrap();
+                let at = forward.iter().rposition(|(k, _)| *k <= key(i)).unwrap();
+                assert_eq!(here(&cursor).as_ref(), Some(&forward[at]));
+                cursor.prev().unwrap();
+                assert_eq!(here(&cursor), at.checked_sub(1).map(|at| forward[at].clone()));
+                cursor.next().unwrap();
+                assert_eq!(here(&cursor).as_ref(), at.checked_sub(1).map(|_| &forward[at]));
+            }
+            cursor.seek_back(b"a").unwrap();
+            assert_eq!(here(&cursor), None);
+        }
+    }
+
+    #[test]
+    fn lost_and_damaged_indexes_are_rebuilt_and_other_damage_is_found() {
+        let fixture = write(200, TableOptions::default());
+        let path = fixture.dir.path().join("000001.idx");
+        let good = std::fs::read(&path).unwrap();
+        let mut damaged = good.clone();
+        damaged[100] ^= 1;
+        for bytes in [None, Some(&damaged[..]), Some(b"short"), Some(&[])] {
+            std::fs::remove_file(&path).unwrap();
+            if let Some(bytes) = bytes {
+                std::fs::write(&path, bytes).unwrap();
+            } else {
+                std::fs::write(&path, b"").unwrap();
+            }
+            let reader = Reader::open(&fixture.dir, &fixture.meta, fixture.options).unwrap();
+            for i in 0..200 {
+                let hash = key_hash(KeyspaceId(0), &key(i * 2));
+                assert!(reader.get(KeyspaceId(0), hash, &key(i * 2), Sequence(u64::MAX)).unwrap().is_some());
+            }
+            assert_eq!(reader.lost_index(), Some(&good[..]), "the index is a function of the table");
+        }
+    }
+
+    #[test]
+    fn marked_entries_read_as_sequence_zero() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DiskFs::new().open_dir(temp.path(), false, Access::Map).unwrap();
+        let mut writer = TableWriter::create(&dir, FileNumber(1), [8; 16], TableOptions::default()).unwrap();
+        let mut bytes = Vec::new();
+        push_entry(&mut bytes, Kind::Put, Sequence(5), b"old", b"v");
+        let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(5)).unwrap();
+        assert!(writer.spans(Sequence(5)));
+        writer.add(KeyspaceId(0), &entry, &bytes, true).unwrap();
+        let far = 5 + SEQUENCE_SPAN + 100;
+        let mut bytes = Vec::new();
+        push_entry(&mut bytes, Kind::Put, Sequence(far), b"recent", b"v");
+        let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(far)).unwrap();
+        assert!(writer.spans(Sequence(far)), "a marked entry does not count");
+        writer.add(KeyspaceId(0), &entry, &bytes, false).unwrap();
+        assert!(!writer.spans(Sequence(5)));
+        let reader = writer.finish().unwrap().reader;
+        let get =
+            |key: &[u8]| reader.get(KeyspaceId(0), key_hash(KeyspaceId(0), key), key, Sequence(u64::MAX)).unwrap();
+        assert_eq!(get(b"old").unwrap().sequence, Sequence(0));
+        assert_eq!(get(b"recent").unwrap().sequence, Sequence(far));
+        assert_eq!(reader.verify().unwrap(), 2);
+    }
+}

@@ -1,0 +1,88 @@
+//! The one rule that says which versions of a key matter, shared by reads, the sorted view of a memtable, and compaction.
+
+use crate::format::Sequence;
+
+/// Someone at sequence `s` sees, of every key, the newest version that is not newer than `s`.
+///
+/// A `Visibility` holds the sequences of all who look. Versions of one key are shown to it from newest to oldest; it admits
+/// those that at least one of them sees.
+#[derive(Debug, Clone)]
+pub(crate) struct Visibility {
+    /// Ascending, without duplicates.
+    points: Vec<Sequence>,
+    /// Versions above this one are admitted in any case.
+    keep_above: Sequence,
+    /// `points[..unserved]` have not seen a version of the current key yet.
+    unserved: usize,
+}
+
+impl Visibility {
+    /// One reader at `s`.
+    pub(crate) fn at(s: Sequence) -> Self {
+        Self { points: vec![s], keep_above: Sequence(u64::MAX), unserved: 1 }
+    }
+
+    /// What a rewrite must keep: everything newer than `cut`, and what the registered `snapshots` (ascending) and a reader at
+    /// `cut` see. Snapshots taken later are at `cut` or above, so they lose nothing either.
+    pub(crate) fn retain(mut snapshots: Vec<Sequence>, cut: Sequence) -> Self {
+        snapshots.retain(|s| *s < cut);
+        snapshots.push(cut);
+        snapshots.dedup();
+        let unserved = snapshots.len();
+        Self { points: snapshots, keep_above: cut, unserved }
+    }
+
+    /// The next versions belong to another key.
+    #[inline]
+    pub(crate) fn start_key(&mut self) {
+        self.unserved = self.points.len();
+    }
+
+    /// Whether anyone sees the version at `sequence`, the next older one of the current key.
+    #[inline]
+    pub(crate) fn admits(&mut self, sequence: Sequence) -> bool {
+        if sequence > self.keep_above {
+            return true;
+        }
+        let still_unserved = self.points[..self.unserved].partition_point(|point| *point < sequence);
+        let seen = still_unserved < self.unserved;
+        self.unserved = still_unserved;
+        seen
+    }
+
+    /// Whether every one who looks is at `sequence` or above, so that all of them see the same of what is older.
+    pub(crate) fn all_at_or_above(&self, sequence: Sequence) -> bool {
+        self.points.first().is_none_or(|oldest| *oldest >= sequence)
+    }
+
+    /// The sequence of the single reader, or the newest point of a rewrite.
+    #[inline]
+    pub(crate) fn newest(&self) -> Sequence {
+        self.points.last().copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admitted(mut rule: Visibility, versions: &[u64]) -> Vec<u64> {
+        rule.start_key();
+        versions.iter().copied().filter(|v| rule.admits(Sequence(*v))).collect()
+    }
+
+    #[test]
+    fn a_reader_sees_the_newest_version_up_to_its_sequence() {
+        assert_eq!(admitted(Visibility::at(Sequence(5)), &[9, 6, 5, 4, 1]), [5]);
+        assert_eq!(admitted(Visibility::at(Sequence(0)), &[9, 6]), [0; 0]);
+    }
+
+    #[test]
+    fn a_rewrite_keeps_what_any_snapshot_sees() {
+        let rule =
+            |snapshots: &[u64]| Visibility::retain(snapshots.iter().map(|s| Sequence(*s)).collect(), Sequence(20));
+        assert_eq!(admitted(rule(&[]), &[25, 22, 19, 18, 3]), [25, 22, 19]);
+        assert_eq!(admitted(rule(&[4, 18]), &[25, 19, 18, 17, 5, 3, 2]), [25, 19, 18, 3]);
+        assert_eq!(admitted(rule(&[20, 21]), &[21, 20, 19]), [21, 20]);
+    }
+}
