@@ -4,9 +4,11 @@ mod error;
 mod format;
 mod log;
 mod memtable;
+mod merge;
 mod options;
 mod sys;
 mod table;
+mod version;
 mod visibility;
 pub use error::{Corruption, Damage, Error, ErrorKind, Feature, IoError, Result, Unsupported};
 pub use sys::FileSystem;
@@ -20,3 +22,4 @@ impl Db {
         Ok(Db)
     }
 }
+pub use sys::sim::{Fault, SimFs};

@@ -1,0 +1,584 @@
+//! The k-way merge: many sorted sources as one, and the versions in it that someone sees.
+//!
+//! A loser tree (Knuth, The Art of Computer Programming, vol. 3, 5.4.1): advancing the winner costs one comparison on each
+//! of log2(k) levels, most of them decided by the cached eight-byte heads of the keys.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::format::entry::{Entry, Kind};
+use crate::format::{KeyspaceId, Sequence, key_head};
+use crate::memtable::RunCursor;
+use crate::sys::{Mapping, Pinned};
+use crate::table::{Reader, Table, TableCursor, Verify};
+use crate::visibility::Visibility;
+
+/// The tables of one level, which do not overlap, as one source.
+#[derive(Debug, Clone)]
+pub(crate) struct LevelCursor {
+    tables: Arc<[Arc<Table>]>,
+    keyspace: KeyspaceId,
+    verify: Verify,
+    /// The table of the cursor.
+    at: usize,
+    cursor: Option<TableCursor>,
+}
+
+impl LevelCursor {
+    pub(crate) fn new(tables: Arc<[Arc<Table>]>, keyspace: KeyspaceId, verify: Verify) -> Self {
+        Self { tables, keyspace, verify, at: 0, cursor: None }
+    }
+
+    fn reader(&self, table: usize) -> Option<&Arc<Reader>> {
+        self.tables.get(table)?.reader().ok()
+    }
+
+    #[inline]
+    fn current(&self) -> Option<&Entry> {
+        self.cursor.as_ref()?.current()
+    }
+
+    fn open(&mut self, at: usize) -> Result<Option<&mut TableCursor>> {
+        if self.at != at || self.cursor.is_none() {
+            self.at = at;
+            self.cursor = match self.tables.get(at) {
+                Some(table) => TableCursor::new(table.reader()?, self.keyspace, self.verify),
+                None => None,
+            };
+        }
+        Ok(self.cursor.as_mut())
+    }
+
+    fn seek_first(&mut self) -> Result<()> {
+        self.open(0)?.map_or(Ok(()), TableCursor::seek_first)
+    }
+
+    fn seek_last(&mut self) -> Result<()> {
+        match self.tables.len().checked_sub(1) {
+            Some(last) => self.open(last)?.map_or(Ok(()), TableCursor::seek_last),
+            None => Ok(()),
+        }
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        let at = self.tables.partition_point(|table| table.only_section().is_some_and(|s| s.max_key.as_slice() < key));
+        self.open(at)?.map_or(Ok(()), |cursor| cursor.seek(key))
+    }
+
+    fn seek_back(&mut self, key: &[u8]) -> Result<()> {
+        let below =
+            self.tables.partition_point(|table| table.only_section().is_some_and(|s| s.min_key.as_slice() <= key));
+        match below.checked_sub(1) {
+            Some(at) => self.open(at)?.map_or(Ok(()), |cursor| cursor.seek_back(key)),
+            None => {
+                self.cursor = None;
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        let Some(cursor) = &mut self.cursor else { return Ok(()) };
+        cursor.next()?;
+        if cursor.current().is_none() {
+            return self.open(self.at + 1)?.map_or(Ok(()), TableCursor::seek_first);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        let Some(cursor) = &mut self.cursor else { return Ok(()) };
+        cursor.prev()?;
+        if cursor.current().is_some() {
+            return Ok(());
+        }
+        match self.at.checked_sub(1) {
+            Some(before) => self.open(before)?.map_or(Ok(()), TableCursor::seek_last),
+            None => {
+                self.cursor = None;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Something sorted by (key ascending, sequence descending).
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    Run(RunCursor),
+    Table(TableCursor),
+    Level(LevelCursor),
+}
+
+/// Calls the method of the same name of whichever cursor it is; those of runs cannot fail.
+impl Source {
+    #[inline]
+    fn current(&self) -> Option<&Entry> {
+        match self {
+            Self::Run(cursor) => cursor.current(),
+            Self::Table(cursor) => cursor.current(),
+            Self::Level(cursor) => cursor.current(),
+        }
+    }
+
+    fn go(&mut self, place: Place<'_>) -> Result<()> {
+        match (self, place) {
+            (Self::Run(cursor), Place::First) => cursor.seek_first(),
+            (Self::Run(cursor), Place::Last) => cursor.seek_last(),
+            (Self::Run(cursor), Place::AtOrBehind(key)) => cursor.seek(key),
+            (Self::Run(cursor), Place::AtOrInFront(key)) => cursor.seek_back(key),
+            (Self::Table(cursor), Place::First) => return cursor.seek_first(),
+            (Self::Table(cursor), Place::Last) => return cursor.seek_last(),
+            (Self::Table(cursor), Place::AtOrBehind(key)) => return cursor.seek(key),
+            (Self::Table(cursor), Place::AtOrInFront(key)) => return cursor.seek_back(key),
+            (Self::Level(cursor), Place::First) => return cursor.seek_first(),
+            (Self::Level(cursor), Place::Last) => return cursor.seek_last(),
+            (Self::Level(cursor), Place::AtOrBehind(key)) => return cursor.seek(key),
+            (Self::Level(cursor), Place::AtOrInFront(key)) => return cursor.seek_back(key),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn step(&mut self, forward: bool) -> Result<()> {
+        match (self, forward) {
+            (Self::Run(cursor), true) => cursor.next(),
+            (Self::Run(cursor), false) => cursor.prev(),
+            (Self::Table(cursor), true) => return cursor.next(),
+            (Self::Table(cursor), false) => return cursor.prev(),
+            (Self::Level(cursor), true) => return cursor.next(),
+            (Self::Level(cursor), false) => return cursor.prev(),
+        }
+        Ok(())
+    }
+
+    /// The bytes that entries of table `table` of this source are in.
+    #[inline]
+    fn bytes(&self, table: usize) -> &[u8] {
+        match self {
+            Self::Run(cursor) => cursor.bytes(),
+            Self::Table(cursor) => cursor.bytes(),
+            Self::Level(cursor) => cursor.reader(table).map_or(&[], |reader| reader.bytes()),
+        }
+    }
+
+    fn mapping(&self, table: usize) -> Option<&Mapping> {
+        match self {
+            Self::Run(cursor) => Some(cursor.memtable().mapping()),
+            Self::Table(cursor) => Some(cursor.reader().mapping()),
+            Self::Level(cursor) => cursor.reader(table).map(|reader| reader.mapping()),
+        }
+    }
+
+    #[inline]
+    fn table(&self) -> usize {
+        match self {
+            Self::Level(cursor) => cursor.at,
+            _ => 0,
+        }
+    }
+}
+
+/// Where to go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place<'k> {
+    First,
+    Last,
+    /// The first entry at or behind the key.
+    AtOrBehind(&'k [u8]),
+    /// The last entry at or in front of the key.
+    AtOrInFront(&'k [u8]),
+}
+
+/// An entry and where its bytes are; valid as long as the merge, wherever its sources have gone since.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Located {
+    source: usize,
+    table: usize,
+    pub(crate) entry: Entry,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Merge {
+    sources: Vec<Source>,
+    /// The head of each source's current key.
+    heads: Vec<u64>,
+    /// `tree[0]` is the winner, `tree[i]` the loser of the match at inner node `i`.
+    tree: Vec<usize>,
+    forward: bool,
+}
+
+impl Merge {
+    pub(crate) fn new(sources: Vec<Source>) -> Self {
+        let count = sources.len();
+        Self { heads: vec![0; count], tree: vec![0; count.max(1)], sources, forward: true }
+    }
+
+    /// Positions every source and orders them for going on forwards (from the first, or at or behind a key) or backwards.
+    pub(crate) fn go(&mut self, place: Place<'_>) -> Result<()> {
+        self.forward = matches!(place, Place::First | Place::AtOrBehind(_));
+        for at in 0..self.sources.len() {
+            self.sources[at].go(place)?;
+            self.note_head(at);
+        }
+        self.build();
+        Ok(())
+    }
+
+    #[inline]
+    fn note_head(&mut self, at: usize) {
+        let source = &self.sources[at];
+        self.heads[at] = source.current().map_or(0, |entry| key_head(entry.key(source.bytes(source.table()))));
+    }
+
+    fn build(&mut self) {
+        let count = self.sources.len();
+        if count == 0 {
+            return;
+        }
+        // Play the matches from the leaves up; `winners[n]` is the winner at inner node or leaf `n`.
+        let mut winners = vec![0; 2 * count];
+        for leaf in 0..count {
+            winners[count + leaf] = leaf;
+        }
+        for node in (1..count).rev() {
+            let (a, b) = (winners[2 * node], winners[2 * node + 1]);
+            let (winner, loser) = if self.before(b, a) { (b, a) } else { (a, b) };
+            winners[node] = winner;
+            self.tree[node] = loser;
+        }
+        self.tree[0] = if count == 1 { 0 } else { winners[1] };
+    }
+
+    /// Whether source `a` comes before source `b` in the direction of travel; exhausted ones come last.
+    #[inline]
+    fn before(&self, a: usize, b: usize) -> bool {
+        let (Some(x), Some(y)) = (self.sources[a].current(), self.sources[b].current()) else {
+            return self.sources[a].current().is_some();
+        };
+        let order = self.heads[a].cmp(&self.heads[b]).then_with(|| {
+            let (of_a, of_b) = (&self.sources[a], &self.sources[b]);
+            x.key(of_a.bytes(of_a.table())).cmp(y.key(of_b.bytes(of_b.table())))
+        });
+        let order = order.then_with(|| y.sequence.cmp(&x.sequence));
+        if self.forward { order == Ordering::Less } else { order == Ordering::Greater }
+    }
+
+    /// The current entry.
+    #[inline]
+    pub(crate) fn top(&self) -> Option<Located> {
+        let winner = self.tree[0];
+        let source = self.sources.get(winner)?;
+        source.current().map(|entry| Located { source: winner, table: source.table(), entry: *entry })
+    }
+
+    /// Goes on to the next entry in the direction of travel.
+    #[inline]
+    pub(crate) fn advance(&mut self) -> Result<()> {
+        let mut winner = self.tree[0];
+        let Some(source) = self.sources.get_mut(winner) else { return Ok(()) };
+        source.step(self.forward)?;
+        self.note_head(winner);
+        // With one source, node 0 is its leaf's parent, and there is no match to play.
+        let mut node = (winner + self.sources.len()) / 2;
+        while node > 0 {
+            let loser = self.tree[node];
+            if self.before(loser, winner) {
+                self.tree[node] = winner;
+                winner = loser;
+            }
+            node /= 2;
+        }
+        self.tree[0] = winner;
+        Ok(())
+    }
+
+    /// The bytes that an entry is in.
+    #[inline]
+    pub(crate) fn bytes(&self, of: &Located) -> &[u8] {
+        self.sources.get(of.source).map_or(&[], |source| source.bytes(of.table))
+    }
+
+    #[inline]
+    pub(crate) fn key(&self, of: &Located) -> &[u8] {
+        of.entry.key(self.bytes(of))
+    }
+
+    #[inline]
+    pub(crate) fn value(&self, of: &Located) -> &[u8] {
+        of.entry.value(self.bytes(of))
+    }
+
+    /// The bytes of an entry, kept alive on their own.
+    pub(crate) fn pin(&self, of: &Located) -> Option<Pinned> {
+        let mapping = self.sources.get(of.source)?.mapping(of.table)?;
+        Some(mapping.pin(of.entry.key_start..of.entry.end))
+    }
+
+    #[inline]
+    fn same_key(&self, a: &Located, b: &Located) -> bool {
+        self.key(a) == self.key(b)
+    }
+}
+
+/// The versions in a merge, key by key, that a rule admits: what a rewrite keeps.
+#[derive(Debug)]
+pub(crate) struct Versions {
+    merge: Merge,
+    rule: Visibility,
+    previous: Option<Located>,
+}
+
+impl Versions {
+    /// Starts in front of the first entry.
+    pub(crate) fn new(mut merge: Merge, rule: Visibility) -> Result<Self> {
+        merge.go(Place::First)?;
+        Ok(Self { merge, rule, previous: None })
+    }
+
+    /// The next admitted version, tombstones included, and whether it is the first one of its key.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<(Located, bool)>> {
+        while let Some(top) = self.merge.top() {
+            let new_key = self.previous.is_none_or(|previous| !self.merge.same_key(&previous, &top));
+            if new_key {
+                self.rule.start_key();
+            }
+            self.previous = Some(top);
+            self.merge.advance()?;
+            if self.rule.admits(top.entry.sequence) {
+                return Ok(Some((top, new_key)));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn merge(&self) -> &Merge {
+        &self.merge
+    }
+
+    pub(crate) fn rule(&self) -> &Visibility {
+        &self.rule
+    }
+}
+
+/// What one reader sees of a merge: the newest version of each key at its sequence, without tombstones, in both directions.
+#[derive(Debug, Clone)]
+pub(crate) struct Scan {
+    merge: Merge,
+    at: Sequence,
+    current: Option<Located>,
+}
+
+impl Scan {
+    pub(crate) fn new(sources: Vec<Source>, at: Sequence) -> Self {
+        Self { merge: Merge::new(sources), at, current: None }
+    }
+
+    /// Key and value of the current entry.
+    #[inline]
+    pub(crate) fn current(&self) -> Option<(&[u8], &[u8])> {
+        let current = self.current.as_ref()?;
+        Some((self.merge.key(current), self.merge.value(current)))
+    }
+
+    /// The current entry, kept alive on its own, and the length of its key.
+    #[inline]
+    pub(crate) fn pin(&self) -> Option<(Pinned, usize)> {
+        let current = self.current.as_ref()?;
+        Some((self.merge.pin(current)?, current.entry.value_start - current.entry.key_start))
+    }
+
+    /// Goes to the first (or, for places from behind, the last) visible entry from `place` on.
+    pub(crate) fn go(&mut self, place: Place<'_>) -> Result<bool> {
+        self.current = None;
+        self.merge.go(place)?;
+        if self.merge.forward { self.forward(None) } else { self.backward() }
+    }
+
+    /// The next visible entry; from no entry, there is none.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<bool> {
+        let Some(done) = self.current else { return Ok(false) };
+        if !self.merge.forward {
+            let key = self.merge.key(&done).to_vec();
+            self.merge.go(Place::AtOrBehind(&key))?;
+        }
+        self.forward(Some(done))
+    }
+
+    /// The visible entry in front; from no entry, there is none.
+    pub(crate) fn prev(&mut self) -> Result<bool> {
+        let Some(done) = self.current else { return Ok(false) };
+        if self.merge.forward {
+            let key = self.merge.key(&done).to_vec();
+            self.merge.go(Place::AtOrInFront(&key))?;
+            while let Some(top) = self.merge.top() {
+                if self.merge.key(&top) != key {
+                    break;
+                }
+                self.merge.advance()?;
+            }
+        }
+        self.backward()
+    }
+
+    /// Going forwards, the merge stands at the current entry.
+    #[inline]
+    fn forward(&mut self, mut done: Option<Located>) -> Result<bool> {
+        while let Some(top) = self.merge.top() {
+            let seen = done.is_some_and(|done| self.merge.same_key(&done, &top));
+            if !seen && top.entry.sequence <= self.at {
+                if top.entry.kind == Kind::Put {
+                    self.current = Some(top);
+                    return Ok(true);
+                }
+                done = Some(top);
+            }
+            self.merge.advance()?;
+        }
+        self.current = None;
+        Ok(false)
+    }
+
+    /// Going backwards, versions come from old to new, so the merge stands behind all versions of the current entry's key.
+    fn backward(&mut self) -> Result<bool> {
+        while let Some(first) = self.merge.top() {
+            let mut newest: Option<Located> = None;
+            while let Some(top) = self.merge.top() {
+                if !self.merge.same_key(&first, &top) {
+                    break;
+                }
+                if top.entry.sequence <= self.at {
+                    newest = Some(top);
+                }
+                self.merge.advance()?;
+            }
+            if let Some(newest) = newest.filter(|newest| newest.entry.kind == Kind::Put) {
+                self.current = Some(newest);
+                return Ok(true);
+            }
+        }
+        self.current = None;
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memtable::tests::Fixture;
+    use std::collections::BTreeMap;
+
+    /// `runs` memtables with random puts and deletes, as sources, and the same history as a map.
+    fn random(runs: usize, seed: u64) -> (Vec<Fixture>, Vec<(Vec<u8>, u64, Option<Vec<u8>>)>) {
+        let mut state = seed;
+        let mut pick = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let mut history = Vec::new();
+        let fixtures = (0..runs)
+            .map(|_| {
+                let mut fixture = Fixture::new();
+                for _ in 0..pick(60) {
+                    let key = format!("k{:03}", pick(40)).into_bytes();
+                    let value = (pick(4) > 0).then(|| pick(1000).to_le_bytes().to_vec());
+                    let kind = if value.is_some() { Kind::Put } else { Kind::Delete };
+                    let at = fixture.write(0, kind, &key, value.as_deref().unwrap_or_default());
+                    history.push((key, at.0, value));
+                }
+                fixture
+            })
+            .collect();
+        (fixtures, history)
+    }
+
+    fn sources(fixtures: &[Fixture]) -> Vec<Source> {
+        let mut sources = Vec::new();
+        for fixture in fixtures {
+            let mut rule = Visibility::retain((0..200).map(Sequence).collect(), Sequence(200));
+            for run in fixture.memtable.runs(KeyspaceId(0), &mut rule) {
+                sources.push(Source::Run(RunCursor::new(Arc::clone(&fixture.memtable), run)));
+            }
+        }
+        sources
+    }
+
+    fn seen(history: &[(Vec<u8>, u64, Option<Vec<u8>>)], at: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut newest: BTreeMap<&[u8], (u64, &Option<Vec<u8>>)> = BTreeMap::new();
+        for (key, sequence, value) in history.iter().filter(|(_, sequence, _)| *sequence <= at) {
+            let slot = newest.entry(key).or_insert((*sequence, value));
+            if *sequence >= slot.0 {
+                *slot = (*sequence, value);
+            }
+        }
+        newest.into_iter().filter_map(|(key, (_, value))| Some((key.to_vec(), value.clone()?))).collect()
+    }
+
+    #[test]
+    fn scans_agree_with_a_map_in_both_directions_and_at_every_turn() {
+        for seed in 0..60 {
+            let (fixtures, history) = random(1, seed);
+            for at in [0, 10, 30, 100] {
+                let expected = seen(&history, at);
+                let mut scan = Scan::new(sources(&fixtures), Sequence(at));
+                let here = |scan: &Scan| scan.current().map(|(k, v)| (k.to_vec(), v.to_vec()));
+                let mut found = Vec::new();
+                let mut more = scan.go(Place::First).unwrap();
+                while more {
+                    found.push(here(&scan).unwrap());
+                    more = scan.next().unwrap();
+                }
+                assert_eq!(found, expected, "seed {seed} at {at}");
+                let mut found = Vec::new();
+                let mut more = scan.go(Place::Last).unwrap();
+                while more {
+                    found.push(here(&scan).unwrap());
+                    more = scan.prev().unwrap();
+                }
+                found.reverse();
+                assert_eq!(found, expected, "seed {seed} at {at} backwards");
+                for (i, (key, _)) in expected.iter().enumerate() {
+                    scan.go(Place::AtOrBehind(key)).unwrap();
+                    assert_eq!(here(&scan).as_ref(), expected.get(i));
+                    scan.prev().unwrap();
+                    assert_eq!(here(&scan).as_ref(), i.checked_sub(1).map(|i| &expected[i]));
+                    scan.go(Place::AtOrInFront(key)).unwrap();
+                    scan.next().unwrap();
+                    assert_eq!(here(&scan).as_ref(), expected.get(i + 1));
+                    scan.prev().unwrap();
+                    if i + 1 < expected.len() {
+                        assert_eq!(here(&scan).as_ref(), expected.get(i));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_merge_yields_every_entry_in_order() {
+        for runs in [0, 1, 2, 3, 5, 8, 13] {
+            let (fixtures, history) = random(runs, 7 + runs as u64);
+            let sources = sources(&fixtures);
+            let mut merge = Merge::new(sources);
+            let mut expected: Vec<(Vec<u8>, u64)> = history.iter().map(|(k, s, _)| (k.clone(), *s)).collect();
+            expected.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+            for place in [Place::First, Place::Last] {
+                merge.go(place).unwrap();
+                let mut found = Vec::new();
+                while let Some(top) = merge.top() {
+                    found.push((merge.key(&top).to_vec(), top.entry.sequence.0));
+                    merge.advance().unwrap();
+                }
+                if matches!(place, Place::Last) {
+                    found.reverse();
+                }
+                assert_eq!(found, expected, "{runs} runs");
+            }
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The manifest: edits made durable, and the swap of `CURRENT`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use zerocopy::IntoBytes;
+
+use super::Version;
+use crate::error::{Damage, Error, Result};
+use crate::format::checksum::Id;
+use crate::format::current::Current;
+use crate::format::edit::{Edit, TableMeta};
+use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, GroupKind};
+use crate::format::names::{self, FileKind};
+use crate::format::prefix::Magic;
+use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
+use crate::log;
+use crate::sys::{AppendFile, Dir};
+use crate::table::Table;
+
+/// A manifest longer than this, and than four times its first edit, is replaced by a fresh one.
+const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+
+/// What the manifest knows besides tables.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct State {
+    pub(crate) next_number: FileNumber,
+    pub(crate) last_sequence: Sequence,
+    pub(crate) first_segment: FileNumber,
+    pub(crate) segment_ends: BTreeMap<FileNumber, u64>,
+}
+
+impl State {
+    fn apply(&mut self, edit: &Edit) {
+        self.next_number = edit.next_number.unwrap_or(self.next_number).max(self.next_number);
+        self.last_sequence = edit.last_sequence.unwrap_or(self.last_sequence).max(self.last_sequence);
+        self.first_segment = edit.first_segment.unwrap_or(self.first_segment).max(self.first_segment);
+        self.segment_ends.extend(edit.segment_ends.iter().copied());
+        self.segment_ends.retain(|number, _| *number >= self.first_segment);
+    }
+}
+
+/// What was read from a manifest.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) number: FileNumber,
+    pub(crate) state: State,
+    pub(crate) version: Version,
+}
+
+/// Reads `CURRENT`: the database id and the number of the manifest. `None` if there is no such file.
+pub(crate) fn read_current(dir: &dyn Dir) -> Result<Option<(Id, FileNumber)>> {
+    let path = dir.path().join(names::CURRENT);
+    let file = match dir.open(names::CURRENT) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("read", &path, e)),
+    };
+    let current = Current::parse(file.bytes()).map_err(|fault| fault.at(&path, 0))?;
+    Ok(Some((current.database(), current.manifest())))
+}
+
+/// Replays a manifest.
+pub(crate) fn read_manifest(
+    dir: &dyn Dir,
+    database: &Id,
+    number: FileNumber,
+    mut open: impl FnMut(&TableMeta) -> Arc<Table>,
+) -> Result<Recovered> {
+    let name = FileKind::Manifest.name(number);
+    let path = dir.path().join(&name);
+    let file = dir.open(&name).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Error::corrupt(&path, 0, Damage::Missing),
+        _ => Error::io("read", &path, e),
+    })?;
+    let bytes = file.bytes();
+    let input = log::Input { number, bytes, end: None };
+    let scan =
+        log::scan(Magic::MANIFEST, database, number, &[input]).map_err(|error| error.fault.at(&path, error.offset))?;
+    // `CURRENT` names a manifest only once its header and first edit are durable, so their damage is never a torn tail.
+    let torn_at = scan.ends.first().map_or(0, |(_, end)| *end);
+    if scan.groups == 0 {
+        return Err(Error::corrupt(&path, torn_at, Damage::BadChecksum));
+    }
+    let seed = crate::format::checksum::Seed::of_file(database, number);
+    let mut recovered = Recovered { number, state: State::default(), version: Version::default() };
+    let mut offset = SEGMENT_HEADER_BYTES;
+    while offset < torn_at {
+        let at = |fault: crate::error::Fault| fault.at(&path, offset);
+        let (group, body) = GroupHeader::parse(bytes, seed, number, offset).map_err(at)?;
+        if group.kind == GroupKind::Data {
+            let edit = Edit::decode(body, group.count).map_err(at)?;
+            recovered.state.apply(&edit);
+            recovered.version = recovered.version.apply(&edit, &mut open).map_err(|damage| at(damage.into()))?;
+        }
+        offset = offset.saturating_add(group.span());
+    }
+    Ok(recovered)
+}
+
+/// The writing end. Nothing is ever appended to a manifest of an earlier run: the first edit after an open goes into a fresh
+/// one.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    dir: Arc<dyn Dir>,
+    database: Id,
+    state: State,
+    writer: Option<Writer>,
+    /// The manifest that `CURRENT` names, if there is one.
+    current: Option<FileNumber>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    file: Box<dyn AppendFile>,
+    number: FileNumber,
+    end: u64,
+    first_edit_bytes: u64,
+    edits: u64,
+}
+
+/// Whether an append changed `CURRENT`, after which files of earlier runs that it does not need may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Appended {
+    ToThisOne,
+    Fresh { replaced: Option<FileNumber> },
+}
+
+impl Manifest {
+    pub(crate) fn new(dir: Arc<dyn Dir>, database: Id, state: State, current: Option<FileNumber>) -> Self {
+        Self { dir, database, state, writer: None, current }
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether an edit has been written since the open.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    /// Makes an edit durable; `version` is the one that it leads to. `number` gives the number of a new file. After an error
+    /// the edit may be durable or not.
+    pub(crate) fn append(
+        &mut self,
+        edit: &Edit,
+        version: &Version,
+        number: impl FnOnce() -> Result<FileNumber>,
+    ) -> Result<Appended> {
+        let mut state = self.state.clone();
+        state.apply(edit);
+        if state.last_sequence.0 >= NUMBER_MAX || state.next_number.0 >= NUMBER_MAX {
+            return Err(Error::NumbersExhausted);
+        }
+        let full = |writer: &Writer| writer.end > MANIFEST_BYTES_MAX.max(4 * writer.first_edit_bytes);
+        let appended = match &mut self.writer {
+            Some(writer) if !full(writer) => {
+                writer.append(&*self.dir, &self.database, GroupKind::Data, edit)?;
+                Appended::ToThisOne
+            }
+            _ => self.start(&mut state, version, number()?)?,
+        };
+        self.state = state;
+        Ok(appended)
+    }
+
+    /// Writes a fresh manifest with the whole state, and swaps `CURRENT`.
+    fn start(&mut self, state: &mut State, version: &Version, number: FileNumber) -> Result<Appended> {
+        state.next_number = state.next_number.max(FileNumber(number.0 + 1));
+        let mut edit = version.to_edit();
+        edit.next_number = Some(state.next_number);
+        edit.last_sequence = Some(state.last_sequence);
+        edit.first_segment = Some(state.first_segment);
+        edit.segment_ends = state.segment_ends.iter().map(|(number, end)| (*number, *end)).collect();
+
+        let name = FileKind::Manifest.name(number);
+        let path = self.dir.path().join(&name);
+        let mut file = self.dir.create(&name).map_err(|e| Error::io("create", &path, e))?;
+        let predecessor = Position { segment: self.current.unwrap_or_default(), offset: 0 };
+        let header = SegmentHeader::new(Magic::MANIFEST, self.database, number, predecessor, Sequence(0));
+        file.append(header.as_bytes()).map_err(|e| Error::io("write", &path, e))?;
+        let mut writer = Writer { file, number, end: SEGMENT_HEADER_BYTES, first_edit_bytes: 0, edits: 0 };
+        writer.append(&*self.dir, &self.database, GroupKind::Data, &edit)?;
+        writer.first_edit_bytes = writer.end;
+        swap_current(&*self.dir, Current::new(self.database, number))?;
+        self.writer = Some(writer);
+        Ok(Appended::Fresh { replaced: self.current.replace(number) })
+    }
+
+    /// Marks the end of a clean run, so that every damaged bit of the manifest is noticed later.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        match self.writer.take() {
+            Some(mut writer) => writer.append(&*self.dir, &self.database, GroupKind::Close, &Edit::default()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Writer {
+    fn append(&mut self, dir: &dyn Dir, database: &Id, kind: GroupKind, edit: &Edit) -> Result<()> {
+        let path = || dir.path().join(FileKind::Manifest.name(self.number));
+        let (body, count) = edit.encode();
+        // Each edit is durable before the next one is written, so everything in front of this group is.
+        let durable = (self.edits > 0).then_some(Position { segment: self.number, offset: self.end });
+        let first = Sequence(self.edits);
+        let count = if kind == GroupKind::Data { count } else { 0 };
+        let group = log::encode_group(database, self.number, self.end, kind, first, count, durable, &body);
+        debug_assert!(group.len() as u64 >= GROUP_HEADER_BYTES);
+        self.file.append(&group).map_err(|e| Error::io("write", &path(), e))?;
+        self.file.sync().map_err(|e| Error::io("sync", &path(), e))?;
+        self.end += group.len() as u64;
+        self.edits += u64::from(count);
+        Ok(())
+    }
+}
+
+/// Replaces `CURRENT`: a new file, synced, renamed over the old one, and the directory synced.
+fn swap_current(dir: &dyn Dir, current: Current) -> Result<()> {
+    let path = dir.path().join(names::CURRENT_NEW);
+    let swap = || -> io::Result<()> {
+        match dir.remove(names::CURRENT_NEW) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = dir.create(names::CURRENT_NEW)?;
+        file.append(current.as_bytes())?;
+        file.sync()?;
+        drop(file);
+        // The manifest's own name must be durable before `CURRENT` names it.
+        dir.sync()?;
+        dir.rename(names::CURRENT_NEW, names::CURRENT)?;
+        dir.sync()
+    };
+    swap().map_err(|e| Error::io("replace", &path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{apply, meta};
+    use super::*;
+    use crate::options::TableOptions;
+    use crate::sys::{Access, FileSystem, sim::SimFs};
+
+    const DATABASE: Id = [5; 16];
+
+    fn dir(fs: &SimFs) -> Arc<dyn Dir> {
+        FileSystem::from(fs.clone()).0.open_dir(std::path::Path::new("/db"), true, Access::Map).unwrap()
+    }
+
+    fn read(fs: &SimFs) -> Result<Recovered> {
+        let dir = dir(fs);
+        let (database, number) = read_current(&*dir)?.expect("CURRENT");
+        read_manifest(&*dir, &database, number, |meta| {
+            Arc::new(Table::new(meta.clone(), Arc::clone(&dir), TableOptions::default()))
+        })
+    }
+
+    /// Three edits, each adding a table; answers the versions on the way.
+    fn write(fs: &SimFs, close: bool) -> Vec<usize> {
+        let dir = dir(fs);
+        let mut manifest = Manifest::new(dir, DATABASE, State::default(), None);
+        let mut version = Version::default();
+        for i in 1..=3u64 {
+            let edit = Edit {
+                next_number: Some(FileNumber(10 + i)),
+                last_sequence: Some(Sequence(i * 100)),
+                add: vec![(0, meta(i, &[(0, "a", "b")], 4096))],
+                ..Edit::default()
+            };
+            version = apply(&version, &edit).unwrap();
+            manifest.append(&edit, &version, || Ok(FileNumber(9))).unwrap();
+        }
+        if close {
+            manifest.close().unwrap();
+        }
+        (1..=3).collect()
+    }
+
+    #[test]
+    fn edits_are_replayed_and_torn_ones_dropped() {
+        let fs = SimFs::new();
+        write(&fs, false);
+        let recovered = read(&fs).unwrap();
+        assert_eq!(recovered.version.tables().count(), 3);
+        assert_eq!((recovered.state.next_number, recovered.state.last_sequence), (FileNumber(13), Sequence(300)));
+
+        let path = std::path::Path::new("/db/000009.manifest");
+        let whole = fs.read(path).unwrap();
+        let mut counts = Vec::new();
+        for cut in 0..whole.len() {
+            fs.write(path, &whole[..cut]);
+            counts.push(read(&fs).map_or(0, |r| r.version.tables().count()));
+        }
+        assert!(counts.is_sorted() && counts.contains(&1) && counts.contains(&2) && !counts.contains(&3));
+    }
+
+    #[test]
+    fn after_a_clean_close_every_flipped_bit_is_refused() {
+        let fs = SimFs::new();
+        write(&fs, true);
+        let path = std::path::Path::new("/db/000009.manifest");
+        let whole = fs.read(path).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut bad = whole.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs.write(path, &bad);
+            match read(&fs) {
+                Err(_) => {}
+                // The close mark itself: all edits are there.
+                Ok(recovered) => assert_eq!(recovered.version.tables().count(), 3, "bit {bit}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The state of the database that the manifest makes durable: which tables stand on which level.
+//!
+//! A [`Version`] is immutable. Applying an edit to one is a pure function, used alike by recovery, flush and compaction, and
+//! so is picking the next compaction.
+
+mod manifest;
+mod pick;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub(crate) use manifest::{Manifest, Recovered, read_current, read_manifest};
+pub(crate) use pick::{Limits, Plan, pick, plan_range};
+
+use crate::error::Damage;
+use crate::format::edit::{Edit, LEVELS, TableMeta};
+use crate::format::{FileNumber, KeyspaceId};
+use crate::table::Table;
+
+/// The tables of one level of one keyspace: in order of key, not overlapping.
+pub(crate) type Level = Arc<[Arc<Table>]>;
+
+/// Levels 1 to 6 of one keyspace.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tree {
+    levels: [Level; LEVELS as usize - 1],
+}
+
+impl Tree {
+    /// Levels 1, 2, ... with their tables.
+    pub(crate) fn levels(&self) -> impl DoubleEndedIterator<Item = (u8, &Level)> {
+        (1..LEVELS).zip(&self.levels)
+    }
+
+    /// The tables of level `level`, which is at least 1.
+    pub(crate) fn level(&self, level: u8) -> &[Arc<Table>] {
+        self.levels.get(usize::from(level.saturating_sub(1))).map_or(&[], |tables| tables)
+    }
+
+    fn level_mut(&mut self, level: u8) -> Option<&mut Level> {
+        self.levels.get_mut(usize::from(level.checked_sub(1)?))
+    }
+
+    /// The deepest level with tables; 0 if there is none.
+    pub(crate) fn deepest(&self) -> u8 {
+        self.levels().rev().find(|(_, tables)| !tables.is_empty()).map_or(0, |(level, _)| level)
+    }
+}
+
+/// A table of level 0, which belongs to all keyspaces.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) table: Arc<Table>,
+    /// Keyspaces whose section has been compacted into their tree.
+    consumed: BTreeSet<KeyspaceId>,
+}
+
+impl Shared {
+    /// Whether the table still speaks for a keyspace.
+    #[inline]
+    pub(crate) fn serves(&self, keyspace: KeyspaceId) -> bool {
+        (self.consumed.is_empty() || !self.consumed.contains(&keyspace)) && self.table.section(keyspace).is_some()
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Version {
+    /// Level 0, newest table first.
+    level0: Vec<Shared>,
+    trees: BTreeMap<KeyspaceId, Tree>,
+}
+
+impl Version {
+    /// The tables of level 0 that speak for a keyspace, newest first.
+    #[inline]
+    pub(crate) fn level0(&self, keyspace: KeyspaceId) -> impl Iterator<Item = &Arc<Table>> {
+        self.level0.iter().filter(move |shared| shared.serves(keyspace)).map(|shared| &shared.table)
+    }
+
+    #[inline]
+    pub(crate) fn tree(&self, keyspace: KeyspaceId) -> Option<&Tree> {
+        self.trees.get(&keyspace)
+    }
+
+    /// Keyspaces with tables, in order.
+    pub(crate) fn keyspaces(&self) -> BTreeSet<KeyspaceId> {
+        let shared = self.level0.iter().flat_map(|shared| shared.table.meta.sections.iter().map(|s| s.keyspace));
+        shared.chain(self.trees.keys().copied()).collect()
+    }
+
+    /// Every table with its level.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (u8, &Arc<Table>)> {
+        let shared = self.level0.iter().map(|shared| (0, &shared.table));
+        let trees = self.trees.values().flat_map(Tree::levels);
+        shared.chain(trees.flat_map(|(level, tables)| tables.iter().map(move |table| (level, table))))
+    }
+
+    /// The version after an edit. `open` makes the handle of a table that the edit adds.
+    pub(crate) fn apply(&self, edit: &Edit, mut open: impl FnMut(&TableMeta) -> Arc<Table>) -> Result<Self, Damage> {
+        let mut next = self.clone();
+        let mut touched = Vec::new();
+        for number in &edit.remove {
+            next.take(*number)?;
+        }
+        for (number, level) in &edit.moves {
+            let table = next.take(*number)?;
+            touched.push(next.put(*level, table)?);
+        }
+        for (level, meta) in &edit.add {
+            if next.tables().any(|(_, table)| table.number() == meta.number) {
+                return Err(Damage::BadField);
+            }
+            touched.push(next.put(*level, open(meta))?);
+        }
+        for (number, keyspace) in &edit.consume {
+            next.consume(*number, *keyspace)?;
+        }
+        for (level, keyspace) in touched {
+            next.check_order(level, keyspace)?;
+        }
+        Ok(next)
+    }
+
+    /// An edit that makes this version from nothing.
+    pub(crate) fn to_edit(&self) -> Edit {
+        let consume = self
+            .level0
+            .iter()
+            .flat_map(|shared| shared.consumed.iter().map(|keyspace| (shared.table.number(), *keyspace)));
+        Edit {
+            add: self.tables().map(|(level, table)| (level, table.meta.clone())).collect(),
+            consume: consume.collect(),
+            ..Edit::default()
+        }
+    }
+
+    fn take(&mut self, number: FileNumber) -> Result<Arc<Table>, Damage> {
+        if let Some(at) = self.level0.iter().position(|shared| shared.table.number() == number) {
+            return Ok(self.level0.remove(at).table);
+        }
+        for level in self.trees.values_mut().flat_map(|tree| &mut tree.levels) {
+            if let Some(at) = level.iter().position(|table| table.number() == number) {
+                let mut tables = level.to_vec();
+                let table = tables.remove(at);
+                *level = tables.into();
+                return Ok(table);
+            }
+        }
+        Err(Damage::BadField)
+    }
+
+    fn put(&mut self, level: u8, table: Arc<Table>) -> Result<(u8, KeyspaceId), Damage> {
+        let section = table.only_section().ok_or(Damage::BadField)?;
+        let keyspace = section.keyspace;
+        if level == 0 {
+            let at = self.level0.partition_point(|shared| shared.table.number() > table.number());
+            self.level0.insert(at, Shared { table, consumed: BTreeSet::new() });
+            return Ok((level, keyspace));
+        }
+        if table.meta.sections.len() != 1 {
+            return Err(Damage::BadField);
+        }
+        let tree = self.trees.entry(keyspace).or_default();
+        let tables = tree.level_mut(level).ok_or(Damage::BadField)?;
+        let mut more = tables.to_vec();
+        let at = more.partition_point(|other| other.only_section().is_some_and(|s| s.min_key < section.min_key));
+        more.insert(at, Arc::clone(&table));
+        *tables = more.into();
+        Ok((level, keyspace))
+    }
+
+    fn consume(&mut self, number: FileNumber, keyspace: KeyspaceId) -> Result<(), Damage> {
+        let at = self.level0.iter().position(|shared| shared.table.number() == number).ok_or(Damage::BadField)?;
+        let shared = &mut self.level0[at];
+        if shared.table.section(keyspace).is_none() || !shared.consumed.insert(keyspace) {
+            return Err(Damage::BadField);
+        }
+        if shared.consumed.len() == shared.table.meta.sections.len() {
+            self.level0.remove(at);
+        }
+        Ok(())
+    }
+
+    fn check_order(&self, level: u8, keyspace: KeyspaceId) -> Result<(), Damage> {
+        let tables = self.tree(keyspace).map_or(&[][..], |tree| tree.level(level));
+        let in_order = |pair: &[Arc<Table>]| match (pair[0].only_section(), pair[1].only_section()) {
+            (Some(a), Some(b)) => a.max_key < b.min_key,
+            _ => false,
+        };
+        if level == 0 || tables.windows(2).all(in_order) { Ok(()) } else { Err(Damage::OutOfOrder) }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::format::Sequence;
+    use crate::format::table::Section;
+    use crate::options::TableOptions;
+    use crate::sys::{Access, FileSystem, sim::SimFs};
+
+    pub(crate) fn meta(number: u64, ranges: &[(u32, &str, &str)], bytes: u64) -> TableMeta {
+        let section = |(keyspace, min, max): &(u32, &str, &str)| Section {
+            keyspace: KeyspaceId(*keyspace),
+            start: 64,
+            end: 64 + bytes,
+            entries: 1,
+            keys: 1,
+            tombstones: 0,
+            min_sequence: Sequence(1),
+            max_sequence: Sequence(number),
+            interval: 16,
+            min_key: min.as_bytes().to_vec(),
+            max_key: max.as_bytes().to_vec(),
+        };
+        TableMeta {
+            number: FileNumber(number),
+            id: [0; 16],
+            file_bytes: bytes,
+            footer_checksum: 0,
+            sections: ranges.iter().map(section).collect(),
+        }
+    }
+
+    /// A version made of `(level, number, [(keyspace, min, max)], bytes)`; its tables have no files.
+    pub(crate) fn version(tables: &[(u8, u64, &[(u32, &str, &str)], u64)]) -> Version {
+        let add = tables.iter().map(|(level, number, ranges, bytes)| (*level, meta(*number, ranges, *bytes))).collect();
+        apply(&Version::default(), &Edit { add, ..Edit::default() }).unwrap()
+    }
+
+    pub(crate) fn apply(version: &Version, edit: &Edit) -> Result<Version, Damage> {
+        let fs = FileSystem::from(SimFs::new());
+        let dir = fs.0.open_dir(std::path::Path::new("/db"), true, Access::Map).unwrap();
+        version.apply(edit, |meta| Arc::new(Table::new(meta.clone(), Arc::clone(&dir), TableOptions::default())))
+    }
+
+    fn numbers(version: &Version) -> Vec<(u8, u64)> {
+        version.tables().map(|(level, table)| (level, table.number().0)).collect()
+    }
+
+    #[test]
+    fn edits_add_move_consume_and_remove() {
+        let base = version(&[
+            (0, 7, &[(0, "a", "z"), (3, "a", "b")], 10),
+            (0, 9, &[(0, "c", "d")], 10),
+            (1, 4, &[(0, "m", "p")], 10),
+            (1, 5, &[(0, "a", "c")], 10),
+        ]);
+        assert_eq!(numbers(&base), [(0, 9), (0, 7), (1, 5), (1, 4)]);
+        let edit = Edit {
+            remove: vec![FileNumber(5)],
+            moves: vec![(FileNumber(4), 2)],
+            consume: vec![(FileNumber(7), KeyspaceId(0)), (FileNumber(9), KeyspaceId(0))],
+            add: vec![(1, meta(11, &[(0, "a", "z")], 10))],
+            ..Edit::default()
+        };
+        let next = apply(&base, &edit).unwrap();
+        assert_eq!(numbers(&next), [(0, 7), (1, 11), (2, 4)], "a table without live sections is gone");
+        assert_eq!(next.level0(KeyspaceId(0)).count(), 0);
+        assert_eq!(next.level0(KeyspaceId(3)).count(), 1);
+        assert_eq!(numbers(&base).len(), 4, "the old version is untouched");
+        let again = apply(&Version::default(), &next.to_edit()).unwrap();
+        assert_eq!(numbers(&again), numbers(&next));
+        assert_eq!(again.level0(KeyspaceId(0)).count(), 0);
+    }
+
+    #[test]
+    fn edits_that_contradict_the_version_are_damage() {
+        let base = version(&[(0, 7, &[(0, "a", "z")], 10), (1, 4, &[(0, "m", "p")], 10)]);
+        let bad = [
+            Edit { remove: vec![FileNumber(5)], ..Edit::default() },
+            Edit { moves: vec![(FileNumber(5), 1)], ..Edit::default() },
+            Edit { consume: vec![(FileNumber(4), KeyspaceId(0))], ..Edit::default() },
+            Edit { consume: vec![(FileNumber(7), KeyspaceId(1))], ..Edit::default() },
+            Edit { add: vec![(1, meta(4, &[(0, "x", "y")], 10))], ..Edit::default() },
+            Edit { add: vec![(1, meta(8, &[(0, "a", "m")], 10))], ..Edit::default() },
+            Edit { add: vec![(1, meta(8, &[(0, "q", "r"), (1, "a", "b")], 10))], ..Edit::default() },
+        ];
+        for edit in bad {
+            assert!(apply(&base, &edit).is_err(), "{edit:?}");
+        }
+    }
+}
