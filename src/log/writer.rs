@@ -20,6 +20,15 @@ const HEADER: usize = GROUP_HEADER_BYTES as usize;
 /// Space that every segment keeps for an idle and a close mark.
 const MARK_ROOM: u64 = 4 * GROUP_HEADER_BYTES;
 
+/// Why a group was not appended.
+#[derive(Debug)]
+pub(crate) enum AppendError {
+    /// There was no room for it; the segment holds what it held before.
+    Refused(io::Error),
+    /// Writing it failed half-way; the segment must not be written any more.
+    Failed(io::Error),
+}
+
 /// The one writer of a segment.
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
@@ -77,21 +86,20 @@ impl SegmentWriter {
     }
 
     /// Appends a group whose body `fill` writes; answers where the body is. The group survives the death of the process.
-    /// After an error the segment holds what it held before, and must not be written any more.
-    pub(crate) fn append(&mut self, group: Group, fill: impl FnOnce(&mut [u8])) -> io::Result<Range<u64>> {
+    pub(crate) fn append(&mut self, group: Group, fill: impl FnOnce(&mut [u8])) -> Result<Range<u64>, AppendError> {
         let offset = self.end();
-        let too_large = || io::Error::from(io::ErrorKind::FileTooLarge);
+        let too_large = || AppendError::Refused(io::Error::from(io::ErrorKind::FileTooLarge));
         let length = usize::try_from(group.span()).map_err(|_| too_large())?;
-        let space = self.file.reserve(length)?;
+        let space = self.file.reserve(length).map_err(AppendError::Refused)?;
         let (header, body) = space.split_at_mut_checked(HEADER).ok_or_else(too_large)?;
         fill(body);
         header.copy_from_slice(group.seal(self.seed, self.number, offset, body).as_bytes());
-        self.file.commit(length)?;
+        self.file.commit(length).map_err(AppendError::Failed)?;
         Ok(offset.saturating_add(GROUP_HEADER_BYTES)..offset.saturating_add(group.span()))
     }
 
     /// Appends a mark: a group without a body.
-    pub(crate) fn mark(&mut self, kind: GroupKind, next: Sequence, durable: Position) -> io::Result<()> {
+    pub(crate) fn mark(&mut self, kind: GroupKind, next: Sequence, durable: Position) -> Result<(), AppendError> {
         let mark = Group { kind, body_bytes: 0, first: next, count: 0, durable: Some(durable) };
         self.append(mark, |_| {}).map(|_| ())
     }

@@ -70,6 +70,8 @@ struct Pin(#[expect(dead_code, reason = "held for its drop")] Arc<CachePadded<Ar
 #[derive(Clone)]
 pub(crate) struct Mapping {
     region: Arc<Region>,
+    /// Bytes behind this offset are not part of it; a torn tail, for one.
+    limit: usize,
     stripes: [Pin; STRIPES],
 }
 
@@ -90,7 +92,7 @@ impl Mapping {
     fn new(memory: Memory) -> Self {
         let region = Arc::new(Region::new(memory));
         let stripes = std::array::from_fn(|_| Pin(Arc::new(CachePadded::new(Arc::clone(&region)))));
-        Self { region, stripes }
+        Self { region, limit: usize::MAX, stripes }
     }
 
     /// Maps a whole file for reading.
@@ -126,7 +128,13 @@ impl Mapping {
     /// The bytes of the file; of a log, the published ones.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.region.bytes()
+        let bytes = self.region.bytes();
+        bytes.get(..self.limit).unwrap_or(bytes)
+    }
+
+    /// The first `length` bytes as a mapping of their own.
+    pub(crate) fn prefix(&self, length: usize) -> Self {
+        Self { limit: length.min(self.limit), ..self.clone() }
     }
 
     /// A range of [`bytes`](Self::bytes) that stays valid on its own. A range outside is empty.

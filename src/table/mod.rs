@@ -84,6 +84,11 @@ impl Table {
         self.reader.get().ok_or_else(|| Error::corrupt(&path(), 0, Damage::Missing))
     }
 
+    /// The open table, if it has been used.
+    pub(crate) fn opened(&self) -> Option<&Arc<Reader>> {
+        self.reader.get()
+    }
+
     /// Takes over the reader of a table that this process has just written and verified.
     pub(crate) fn with_reader(self, reader: Reader) -> Self {
         let _ = self.reader.set(Arc::new(reader));

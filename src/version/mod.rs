@@ -9,7 +9,7 @@ mod pick;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub(crate) use manifest::{Manifest, Recovered, read_current, read_manifest};
+pub(crate) use manifest::{Appended, Manifest, State, read_current, read_manifest};
 pub(crate) use pick::{Limits, Plan, pick, plan_range};
 
 use crate::error::Damage;
@@ -80,6 +80,10 @@ impl Version {
     #[inline]
     pub(crate) fn tree(&self, keyspace: KeyspaceId) -> Option<&Tree> {
         self.trees.get(&keyspace)
+    }
+
+    pub(crate) fn level0_len(&self) -> usize {
+        self.level0.len()
     }
 
     /// Keyspaces with tables, in order.

@@ -1,0 +1,102 @@
+//! Batches: many changes, one commit.
+
+use zerocopy::IntoBytes;
+
+use crate::error::Result;
+use crate::format::entry::{Kind, push_entry};
+use crate::format::group::{RUN_HEADER_BYTES, RunHeader};
+use crate::format::{KeyspaceId, Sequence};
+
+/// Changes that are committed together: after any crash, either all of them are there or none.
+///
+/// They take effect in the order in which they were added; of two changes to one key, the later one wins. A batch may be
+/// committed more than once, and cleared and filled again without new allocations. It holds the entries as they will stand in
+/// the log.
+///
+/// ```
+/// # fn main() -> maplsm::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let db = maplsm::Db::open(dir.path().join("db"))?;
+/// let mut batch = maplsm::WriteBatch::new();
+/// batch.insert("alice", "90").insert("bob", "110").remove("carol");
+/// db.write(&batch)?;
+/// # db.close()
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct WriteBatch {
+    /// Runs: a header with the keyspace, and entries without sequence numbers.
+    body: Vec<u8>,
+    count: usize,
+    run: Option<(KeyspaceId, usize)>,
+    /// The first key or value that is too long; reported by the commit.
+    refused: Option<crate::error::Error>,
+}
+
+impl WriteBatch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the value of a key. A key or value beyond the limits is reported by the commit.
+    pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
+        self.push(KeyspaceId::DEFAULT, Kind::Put, key.as_ref(), value.as_ref())
+    }
+
+    /// Removes a key, whether it is there or not.
+    pub fn remove(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
+        self.push(KeyspaceId::DEFAULT, Kind::Delete, key.as_ref(), &[])
+    }
+
+    /// Changes in the batch.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether the batch has no changes.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes that the batch takes in the log, apart from the header of its group.
+    pub fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.body.clear();
+        (self.count, self.run, self.refused) = (0, None, None);
+    }
+
+    fn push(&mut self, keyspace: KeyspaceId, kind: Kind, key: &[u8], value: &[u8]) -> &mut Self {
+        if let Err(refused) = crate::engine::check_lengths(key, value) {
+            self.refused.get_or_insert(refused);
+            return self;
+        }
+        let start = match self.run {
+            Some((current, start)) if current == keyspace => start,
+            _ => {
+                let start = self.body.len();
+                self.body.resize(start + RUN_HEADER_BYTES as usize, 0);
+                self.run = Some((keyspace, start));
+                start
+            }
+        };
+        push_entry(&mut self.body, kind, Sequence(0), key, value);
+        let entries = self.body.len() - start - RUN_HEADER_BYTES as usize;
+        let header = RunHeader::new(keyspace, entries as u64);
+        self.body[start..start + RUN_HEADER_BYTES as usize].copy_from_slice(header.as_bytes());
+        self.count += 1;
+        self
+    }
+
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        self.refused.clone().map_or(Ok(()), Err)
+    }
+}

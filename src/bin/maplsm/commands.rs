@@ -1,0 +1,124 @@
+//! The one-shot commands.
+
+use std::io::{self, BufWriter, Write as _};
+
+use crate::args::{Command, RangeArgs, ScanArgs, Target, Typed};
+use crate::escape::Escaped;
+use crate::failure::{Failure, Status, say};
+use crate::span::Span;
+use crate::stats::Size;
+use crate::tsv::{self, Form};
+use crate::{dump, export, import, open, stats};
+
+pub(crate) fn run(target: &Target, command: Command) -> Result<Status, Failure> {
+    match command {
+        Command::Get { key } => get(target, &key),
+        Command::Set { key: Typed(key), value: Typed(value) } => {
+            let db = open::to_write(target)?;
+            db.insert(key, value)?;
+            close(&db)
+        }
+        Command::Del { key: Typed(key) } => {
+            let db = open::to_change(target)?;
+            db.remove(key)?;
+            close(&db)
+        }
+        Command::Scan(args) => scan(target, args),
+        Command::Count(range) => count(target, range),
+        Command::Stats { json } => print_stats(target, json),
+        Command::Flush => {
+            let db = open::to_change(target)?;
+            db.flush()?;
+            close(&db)
+        }
+        Command::Compact => {
+            let db = open::to_change(target)?;
+            db.compact()?;
+            close(&db)
+        }
+        Command::Import(args) => {
+            let db = open::to_write(target)?;
+            import::run(&db, &args)?;
+            close(&db)
+        }
+        Command::Export(args) => export::run(&open::to_read(target)?, args),
+        Command::Dump(args) => dump::run(&args),
+        Command::Verify => verify(target),
+    }
+}
+
+fn close(db: &maplsm::Db) -> Result<Status, Failure> {
+    db.close()?;
+    Ok(Status::Success)
+}
+
+fn get(target: &Target, Typed(key): &Typed) -> Result<Status, Failure> {
+    let db = open::to_read(target)?;
+    let Some(value) = db.get(key)? else {
+        say(format_args!("(nil)"));
+        return Ok(Status::Failed);
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    writeln!(out, "{}", Escaped(&value))?;
+    out.flush()?;
+    Ok(Status::Success)
+}
+
+fn scan(target: &Target, args: ScanArgs) -> Result<Status, Failure> {
+    let db = open::to_read(target)?;
+    let entries = Span::from(args.range).iter(&db);
+    let entries: Box<dyn Iterator<Item = _>> = if args.reverse { Box::new(entries.rev()) } else { Box::new(entries) };
+    let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    for entry in entries.take(limit) {
+        let entry = entry?;
+        if args.keys_only {
+            writeln!(out, "{}", Escaped(entry.key()))?;
+        } else {
+            tsv::write(&mut out, entry.key(), entry.value(), Form::Escaped)?;
+        }
+    }
+    out.flush()?;
+    Ok(Status::Success)
+}
+
+fn count(target: &Target, range: RangeArgs) -> Result<Status, Failure> {
+    let db = open::to_read(target)?;
+    let mut entries = 0_u64;
+    for entry in Span::from(range).iter(&db) {
+        entry?;
+        entries += 1;
+    }
+    writeln!(io::stdout(), "{entries}")?;
+    Ok(Status::Success)
+}
+
+fn print_stats(target: &Target, json: bool) -> Result<Status, Failure> {
+    let stats = open::to_read(target)?.stats()?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    if json {
+        writeln!(out, "{}", stats::to_json(&stats))?;
+    } else {
+        stats::row(&mut out, "directory", target.db.display())?;
+        stats::write_text(&mut out, &stats)?;
+    }
+    out.flush()?;
+    Ok(Status::Success)
+}
+
+fn verify(target: &Target) -> Result<Status, Failure> {
+    let report = open::to_read(target)?.verify()?;
+    let mut status = Status::Success;
+    for problem in report.problems {
+        let problem = Failure::from(problem);
+        status = status.max(problem.status());
+        say(format_args!("error: {problem}"));
+    }
+    let verdict = match status {
+        Status::Success => "ok",
+        Status::Failed => "not verified",
+        Status::Damaged => "damaged",
+    };
+    writeln!(io::stdout(), "{verdict}: {} tables, {} entries, {}", report.tables, report.entries, Size(report.bytes))?;
+    Ok(status)
+}

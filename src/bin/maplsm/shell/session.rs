@@ -1,0 +1,128 @@
+//! What the commands of the shell do and answer.
+
+use std::io::Write;
+
+use maplsm::Db;
+
+use crate::args::Target;
+use crate::escape::Escaped;
+use crate::failure::Failure;
+use crate::shell::parse::{self, Command};
+use crate::span::Span;
+use crate::stats;
+use crate::tsv::{self, Form};
+
+const HELP: &str = r"Commands, in any case:
+  SET <key> <value>           Store a value; it may contain spaces
+  GET <key>                   Show the value of a key
+  DEL <key>                   Remove a key
+  SCAN [from [to]] [LIMIT n]  Show entries in key order, up to but not including `to`
+  KEYS                        List the keys in the memtable
+  FLUSH                       Write the memtable to an SSTable
+  COMPACT                     Merge all SSTables and drop what is no longer visible
+  STATS                       Show what the store consists of
+  HELP                        Show this text
+  CLEAR                       Clear the screen
+  EXIT, QUIT                  Leave
+Keys and values are bytes. Shown and typed as escapes: \t \n \r \\ \xHH.
+Type \x20 for a space in a key or at the ends of a value, and \& for an empty key or value.
+";
+
+const CLEAR_SCREEN: &[u8] = b"\x1b[2J\x1b[H";
+
+/// A database and somebody who talks to it.
+pub(crate) struct Session<'a> {
+    pub(crate) db: &'a Db,
+    pub(crate) target: &'a Target,
+    /// Whether a person at a terminal gives the commands.
+    pub(crate) interactive: bool,
+}
+
+/// What to do after a line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Line,
+    Leave,
+}
+
+impl Session<'_> {
+    /// Does what the line says, and writes the answer.
+    pub(crate) fn run_line(&self, line: &[u8], out: &mut dyn Write) -> Result<Next, Failure> {
+        match parse::parse(line).map_err(Failure::new)? {
+            None => {}
+            Some(Command::Exit) => return Ok(Next::Leave),
+            Some(command) => self.run(command, out)?,
+        }
+        Ok(Next::Line)
+    }
+
+    fn run(&self, command: Command, out: &mut dyn Write) -> Result<(), Failure> {
+        match command {
+            Command::Set { key, value } => {
+                self.db.insert(key, value)?;
+                writeln!(out, "OK")?;
+            }
+            Command::Get { key } => match self.db.get(key)? {
+                Some(value) => writeln!(out, "{}", Escaped(&value))?,
+                None => writeln!(out, "(nil)")?,
+            },
+            Command::Del { key } => {
+                self.db.remove(key)?;
+                writeln!(out, "OK")?;
+            }
+            Command::Scan { from, to, limit } => {
+                self.scan(Span::new(from, to), limit.unwrap_or(usize::MAX), out)?;
+            }
+            Command::Keys => self.keys(out)?,
+            Command::Flush => {
+                self.db.flush()?;
+                writeln!(out, "Memtable flushed to SSTable")?;
+            }
+            Command::Compact => {
+                self.db.compact()?;
+                writeln!(out, "SSTables compacted")?;
+            }
+            Command::Stats => self.stats(out)?,
+            Command::Help => out.write_all(HELP.as_bytes())?,
+            Command::Clear if self.interactive => out.write_all(CLEAR_SCREEN)?,
+            Command::Clear | Command::Exit => {}
+        }
+        Ok(())
+    }
+
+    fn scan(&self, span: Span, limit: usize, out: &mut dyn Write) -> Result<(), Failure> {
+        let mut entries = span.iter(self.db).take(limit).peekable();
+        if entries.peek().is_none() {
+            writeln!(out, "(no entries)")?;
+        }
+        for entry in entries {
+            let entry = entry?;
+            tsv::write(out, entry.key(), entry.value(), Form::Escaped)?;
+        }
+        Ok(())
+    }
+
+    fn keys(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        let keys = self.db.memtable_keys()?;
+        if keys.is_empty() {
+            writeln!(out, "(empty memtable)")?;
+            return Ok(());
+        }
+        writeln!(out, "Keys in memtable ({}):", keys.len())?;
+        for key in keys {
+            writeln!(out, "  • {}", Escaped(&key))?;
+        }
+        Ok(())
+    }
+
+    fn stats(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        let stats = self.db.stats()?;
+        stats::row(out, "directory", self.target.db.display())?;
+        match self.target.capacity {
+            Some(entries) => stats::row(out, "capacity", format_args!("{entries} entries"))?,
+            None => stats::row(out, "capacity", "by size")?,
+        }
+        stats::write_text(out, &stats)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! What the store consists of, for people and for programs.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use maplsm::Stats;
+use serde_json::{Value, json};
+
+/// Lines of names and numbers, then a line for each level and each table.
+pub(crate) fn write_text(out: &mut (impl Write + ?Sized), stats: &Stats) -> io::Result<()> {
+    let bytes = stats.tables.iter().map(|table| table.bytes.saturating_add(table.index_bytes));
+    let bytes = Size(bytes.fold(0, u64::saturating_add));
+    row(out, "memtable", format_args!("{} entries, {}", stats.memtable_entries, Size(stats.memtable_bytes)))?;
+    row(out, "frozen memtables", stats.frozen_memtables)?;
+    row(out, "SSTable files", format_args!("{}, {bytes}", stats.tables.len()))?;
+    row(out, "log segments", stats.log_segments)?;
+    row(out, "last sequence", stats.last_sequence)?;
+    row(out, "snapshots", stats.snapshots)?;
+    row(out, "write pressure", format_args!("{:.2}", stats.write_pressure))?;
+    if !stats.levels.is_empty() {
+        writeln!(out, "\n{:>5}  {:>7}  {:>10}  {:>12}  {:>12}", "level", "tables", "size", "entries", "tombstones")?;
+    }
+    for level in &stats.levels {
+        let (size, entries) = (Size(level.bytes).to_string(), level.entries);
+        writeln!(out, "{:>5}  {:>7}  {size:>10}  {entries:>12}  {:>12}", level.level, level.tables, level.tombstones)?;
+    }
+    if !stats.tables.is_empty() {
+        write!(out, "\n{:>9}  {:>5}  {:>10}  {:>10}", "table", "level", "size", "index")?;
+        writeln!(out, "  {:>12}  {:>12}", "entries", "tombstones")?;
+    }
+    for table in &stats.tables {
+        let (size, index) = (Size(table.bytes).to_string(), Size(table.index_bytes).to_string());
+        write!(out, "{:>9}  {:>5}  {size:>10}  {index:>10}", table.number, table.level)?;
+        writeln!(out, "  {:>12}  {:>12}", table.entries, table.tombstones)?;
+    }
+    Ok(())
+}
+
+/// A name and what it is, in columns.
+pub(crate) fn row(out: &mut (impl Write + ?Sized), name: &str, value: impl fmt::Display) -> io::Result<()> {
+    writeln!(out, "{name:<18}{value}")
+}
+
+/// One object with the names of [`Stats`].
+pub(crate) fn to_json(stats: &Stats) -> Value {
+    let levels = stats.levels.iter().map(|level| {
+        json!({
+            "level": level.level,
+            "tables": level.tables,
+            "bytes": level.bytes,
+            "entries": level.entries,
+            "tombstones": level.tombstones,
+        })
+    });
+    let tables = stats.tables.iter().map(|table| {
+        json!({
+            "number": table.number,
+            "level": table.level,
+            "bytes": table.bytes,
+            "index_bytes": table.index_bytes,
+            "entries": table.entries,
+            "tombstones": table.tombstones,
+        })
+    });
+    json!({
+        "memtable_entries": stats.memtable_entries,
+        "memtable_bytes": stats.memtable_bytes,
+        "frozen_memtables": stats.frozen_memtables,
+        "levels": levels.collect::<Vec<_>>(),
+        "tables": tables.collect::<Vec<_>>(),
+        "log_segments": stats.log_segments,
+        "last_sequence": stats.last_sequence,
+        "snapshots": stats.snapshots,
+        "write_pressure": stats.write_pressure,
+    })
+}
+
+/// A number of bytes with a unit and one decimal.
+pub(crate) struct Size(pub(crate) u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        let mut tenths = u128::from(self.0) * 10;
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        let mut unit = "";
+        for name in UNITS {
+            tenths /= 1024;
+            unit = name;
+            if tenths < 10_240 {
+                break;
+            }
+        }
+        write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_the_unit_that_keeps_them_short() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            ((1 << 20) - 1, "1023.9 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (5 << 40, "5.0 TiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+    }
+}

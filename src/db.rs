@@ -1,0 +1,230 @@
+//! The store's public face.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::RangeBounds;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::batch::WriteBatch;
+use crate::engine::{Body, Engine, RecoveryReport, Report};
+use crate::error::Result;
+use crate::format::KeyspaceId;
+use crate::format::entry::Kind;
+use crate::iter::{Cursor, Iter, KeyRange};
+use crate::options::{Durability, Options};
+use crate::slice::Slice;
+use crate::snapshot::Snapshot;
+use crate::stats::Stats;
+
+/// An open database. A clone is another handle on it; handles may be used from any number of threads at once.
+///
+/// Dropping the last handle closes the database as [`close`](Self::close) does, but cannot report an error.
+///
+/// ```
+/// # fn main() -> maplsm::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// use maplsm::Db;
+///
+/// let db = Db::open(dir.path().join("db"))?;
+/// db.insert("fjord", "a long, narrow sea inlet")?;
+/// assert_eq!(db.get("fjord")?.as_deref(), Some(&b"a long, narrow sea inlet"[..]));
+/// db.remove("fjord")?;
+/// assert!(db.get("fjord")?.is_none());
+/// db.close()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Db {
+    inner: Arc<Inner>,
+}
+
+/// Closes the engine with the last handle; background threads have the engine alone.
+struct Inner {
+    engine: Arc<Engine>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Whoever wants to know calls `close`.
+        let _ = self.engine.close();
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Db({})", self.engine().path().display())
+    }
+}
+
+impl Db {
+    /// Opens the database in the directory `path`, made if it is missing, with the default [`Options`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open(path)
+    }
+
+    pub(crate) fn open_with(options: &Options, path: &Path) -> Result<Self> {
+        Ok(Self { inner: Arc::new(Inner { engine: Engine::open(options, path)? }) })
+    }
+
+    #[inline]
+    fn engine(&self) -> &Arc<Engine> {
+        &self.inner.engine
+    }
+
+    /// The value of a key, read in place. Expected O(1) for each memtable and each level: a hash lookup in each that may have
+    /// the key.
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        Ok(self.engine().get(KeyspaceId::DEFAULT, key.as_ref())?.map(Slice))
+    }
+
+    /// Whether the key has a value. Costs as much as [`get`](Self::get).
+    #[inline]
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// Sets the value of a key, with the durability of [`Options::durability`]. After an I/O error the change may be there or
+    /// not; nothing later is accepted then until the store is opened again.
+    #[inline]
+    pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.commit_one(Kind::Put, key.as_ref(), value.as_ref())
+    }
+
+    /// Removes a key, whether it is there or not; durability and errors as for [`insert`](Self::insert).
+    #[inline]
+    pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.commit_one(Kind::Delete, key.as_ref(), &[])
+    }
+
+    #[inline]
+    fn commit_one(&self, kind: Kind, key: &[u8], value: &[u8]) -> Result<()> {
+        let body = Body::One { keyspace: KeyspaceId::DEFAULT, kind, key, value };
+        self.engine().commit(body, self.engine().options.durability)
+    }
+
+    /// Commits a batch, whole or not at all, with the durability of [`Options::durability`].
+    pub fn write(&self, batch: impl Borrow<WriteBatch>) -> Result<()> {
+        self.write_with(batch, self.engine().options.durability)
+    }
+
+    /// Commits a batch, whole or not at all, with this durability.
+    pub fn write_with(&self, batch: impl Borrow<WriteBatch>, durability: Durability) -> Result<()> {
+        self.engine().commit(Body::Batch(batch.borrow()), durability)
+    }
+
+    /// Makes everything committed before the call durable.
+    pub fn sync(&self) -> Result<()> {
+        self.engine().sync()
+    }
+
+    /// All entries, in order of key.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// db.write(maplsm::WriteBatch::new().insert("a", "1").insert("b", "2").insert("c", "3"))?;
+    /// let keys: Vec<_> = db.iter().rev().map(|entry| Ok(entry?.key().to_vec())).collect::<maplsm::Result<_>>()?;
+    /// assert_eq!(keys, [b"c", b"b", b"a"]);
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn iter(&self) -> Iter {
+        self.snapshot().iter()
+    }
+
+    /// The entries of a range of keys, in order.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// db.write(maplsm::WriteBatch::new().insert("a", "1").insert("b", "2").insert("c", "3"))?;
+    /// assert_eq!(db.range("b"..).count(), 2);
+    /// assert_eq!(db.range::<&str>(..).count(), 3);
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
+        self.snapshot().range(range)
+    }
+
+    /// The entries whose keys begin with `prefix`, in order.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
+        self.snapshot().prefix(prefix)
+    }
+
+    /// A cursor over the present state, at first nowhere.
+    pub fn cursor(&self) -> Cursor {
+        self.snapshot().cursor()
+    }
+
+    /// The store as it is now, to read from later.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.engine())
+    }
+
+    /// The keys that have a value in the memtables, that is, in the log only, in order.
+    pub fn memtable_keys(&self) -> Result<Vec<Vec<u8>>> {
+        self.engine().memtable_keys(KeyspaceId::DEFAULT)
+    }
+
+    /// Writes everything that is in the log only into tables. The next open then has nothing to replay. Not needed for
+    /// durability.
+    pub fn flush(&self) -> Result<()> {
+        self.engine().flush()
+    }
+
+    /// Waits until no flush and no compaction is due.
+    pub fn wait_for_background(&self) -> Result<()> {
+        self.engine().wait_for_background()
+    }
+
+    /// Does all maintenance that is due on this thread: with [`Options::background_threads`] 0, the only time it is done
+    /// apart from writes that would have to wait for it.
+    pub fn maintain(&self) -> Result<()> {
+        self.engine().maintain()
+    }
+
+    /// Flushes, and merges all tables into one sorted level without old versions and tombstones. Needs free space for a copy
+    /// of the data.
+    pub fn compact(&self) -> Result<()> {
+        self.engine().compact_range(KeyspaceId::DEFAULT, None)
+    }
+
+    /// Like [`compact`](Self::compact) for the tables with keys in a range, and those that they overlap.
+    pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
+        let range = KeyRange::new(&range);
+        let longest = [u8::MAX; crate::format::KEY_BYTES_MAX];
+        let ends = match range.ends() {
+            (None, None) => None,
+            (start, end) => Some((start.unwrap_or_default(), end.unwrap_or(&longest))),
+        };
+        self.engine().compact_range(KeyspaceId::DEFAULT, ends)
+    }
+
+    /// Reads every byte of every table and of the log, and checks checksums, order, counts and indexes.
+    pub fn verify(&self) -> Report {
+        self.engine().verify()
+    }
+
+    /// What the open found in the log.
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        self.engine().recovery()
+    }
+
+    /// Numbers about the store.
+    pub fn stats(&self) -> Stats {
+        self.engine().stats()
+    }
+
+    /// Ends the run: cancels background work, makes everything committed durable, marks the log as complete (from then on
+    /// every damaged bit is noticed), and lets others open the directory. Does not flush. Other handles then answer
+    /// [`Error::Closed`](crate::Error::Closed); values, iterators and cursors stay valid.
+    pub fn close(&self) -> Result<()> {
+        self.engine().close()
+    }
+}

@@ -1,0 +1,183 @@
+//! Compaction: tables of one keyspace are merged into tables of a deeper level.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Engine;
+use crate::error::{Error, Result};
+use crate::format::edit::{Edit, LEVELS};
+use crate::format::entry::Kind;
+use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
+use crate::merge::{LevelCursor, Located, Merge, Source, Versions};
+use crate::table::{Table, TableCursor, TableWriter, Verify};
+use crate::version::{Plan, pick, plan_range};
+
+/// Entries between two looks at whether to stop or to flush first.
+const ENTRIES_PER_STEP: u32 = 4096;
+
+impl Engine {
+    /// Runs the most urgent compaction, if there is one.
+    pub(super) fn compact_next(&self) -> Result<bool> {
+        let _alone = self.compacting.lock();
+        self.check_writable()?;
+        let version = Arc::clone(&self.view.load().version);
+        match pick(&version, &self.limits()) {
+            Some(plan) => self.compact(&plan).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Compacts everything of a keyspace in a range (all of it, if `None`) into one level.
+    pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: Option<(&[u8], &[u8])>) -> Result<()> {
+        self.flush()?;
+        let _alone = self.compacting.lock();
+        self.check_writable()?;
+        let version = Arc::clone(&self.view.load().version);
+        match plan_range(&version, keyspace, range) {
+            Some(plan) if self.is_worth_a_rewrite(&plan) => self.compact(&plan),
+            _ => Ok(()),
+        }
+    }
+
+    /// A single sorted level without tombstones and old versions is what a rewrite would make.
+    fn is_worth_a_rewrite(&self, plan: &Plan) -> bool {
+        let settled = |level: u8, table: &Table| {
+            let plain = |s: &crate::format::table::Section| s.entries == s.keys && (s.tombstones == 0 || !plan.bottom);
+            level == plan.output && table.meta.sections.iter().all(plain)
+        };
+        !plan.inputs.iter().all(|(level, table)| settled(*level, table))
+    }
+
+    fn compact(&self, plan: &Plan) -> Result<()> {
+        let mut edit = Edit::default();
+        if plan.is_move() {
+            edit.moves = plan.inputs.iter().map(|(_, table)| (table.number(), plan.output)).collect();
+            return self.install(edit, &[], None);
+        }
+        for (level, table) in &plan.inputs {
+            match level {
+                0 => edit.consume.push((table.number(), plan.keyspace)),
+                _ => edit.remove.push(table.number()),
+            }
+        }
+        let outputs = self.merge_tables(plan)?;
+        edit.add = outputs.iter().map(|table| (plan.output, table.meta.clone())).collect();
+        self.install_new(edit, &outputs, None)?;
+        self.counters.compactions.fetch_add(1, Ordering::Relaxed);
+        self.counters.compacted_bytes.fetch_add(plan.input_bytes(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes the merged tables; removes them again if that fails half-way.
+    fn merge_tables(&self, plan: &Plan) -> Result<Vec<Arc<Table>>> {
+        let mut merging = Merging::new(self, plan)?;
+        let mut outputs = Vec::new();
+        while merging.has_more() {
+            match self.write_table(|writer| merging.fill(writer)) {
+                Ok(table) => outputs.push(table),
+                Err(e) => {
+                    for table in outputs {
+                        self.remove_table_files(table.number());
+                    }
+                    return Err(e);
+                }
+            }
+        }
+        Ok(outputs)
+    }
+}
+
+/// A compaction under way.
+struct Merging<'a> {
+    engine: &'a Engine,
+    plan: &'a Plan,
+    versions: Versions,
+    /// The next version to write, and whether it is the first of its key.
+    next: Option<(Located, bool)>,
+    max_sequence: Sequence,
+    until_step: u32,
+}
+
+impl<'a> Merging<'a> {
+    fn new(engine: &'a Engine, plan: &'a Plan) -> Result<Self> {
+        let rule = engine.registry.retain(engine.visible());
+        let mut sources = Vec::new();
+        for (_, table) in plan.inputs.iter().filter(|(level, _)| *level == 0) {
+            sources.extend(TableCursor::new(table.reader()?, plan.keyspace, Verify::Again).map(Source::Table));
+        }
+        for level in 1..LEVELS {
+            let of_level = plan.inputs.iter().filter(|(l, _)| *l == level).map(|(_, table)| Arc::clone(table));
+            let tables: Arc<[Arc<Table>]> = of_level.collect();
+            if !tables.is_empty() {
+                sources.push(Source::Level(LevelCursor::new(tables, plan.keyspace, Verify::Again)));
+            }
+        }
+        let sections = plan.inputs.iter().filter_map(|(_, table)| table.section(plan.keyspace));
+        let max_sequence = sections.map(|section| section.max_sequence).max().unwrap_or_default();
+        let versions = Versions::new(Merge::new(sources), rule)?;
+        let mut merging = Self { engine, plan, versions, next: None, max_sequence, until_step: ENTRIES_PER_STEP };
+        merging.advance()?;
+        Ok(merging)
+    }
+
+    fn has_more(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Goes to the next version that must be written.
+    fn advance(&mut self) -> Result<()> {
+        // A tombstone that is dropped may have been the first version of its key; nothing older follows it then.
+        self.next = self.versions.next()?;
+        while let Some((found, _)) = self.next {
+            let gone = found.entry.kind == Kind::Delete && self.is_last_word(found.entry.sequence);
+            if !gone {
+                break;
+            }
+            self.next = self.versions.next()?;
+        }
+        Ok(())
+    }
+
+    /// Whether everyone sees this version or a newer one, and nothing older of its key remains anywhere.
+    fn is_last_word(&self, sequence: Sequence) -> bool {
+        self.plan.bottom && self.versions.rule().all_at_or_above(sequence)
+    }
+
+    /// Fills one table, up to its size; versions of one key stay together.
+    fn fill(&mut self, writer: &mut TableWriter) -> Result<()> {
+        let mut empty = true;
+        while let Some((found, new_key)) = self.next {
+            let sequence = found.entry.sequence;
+            let oldest = self.max_sequence.0 - sequence.0.min(self.max_sequence.0) >= SEQUENCE_SPAN / 2
+                && sequence != Sequence(0)
+                && self.is_last_word(sequence);
+            let fits = oldest || sequence == Sequence(0) || writer.spans(sequence);
+            let full = writer.bytes() >= self.engine.options.table_bytes;
+            if !empty && new_key && (full || !fits) {
+                break;
+            }
+            if !fits && !empty {
+                return Err(Error::NumbersExhausted);
+            }
+            writer.add(self.plan.keyspace, &found.entry, self.versions.merge().bytes(&found), oldest)?;
+            empty = false;
+            self.advance()?;
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Looks up from time to time: a cancelled store stops here, and a flush that waits goes first.
+    fn step(&mut self) -> Result<()> {
+        self.until_step -= 1;
+        if self.until_step > 0 {
+            return Ok(());
+        }
+        self.until_step = ENTRIES_PER_STEP;
+        if self.engine.cancelled.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        while self.engine.flush_wanted(&self.engine.view()) && self.engine.flush_oldest()? {}
+        Ok(())
+    }
+}

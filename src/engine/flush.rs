@@ -1,0 +1,146 @@
+//! Flushing: a frozen memtable becomes a table of level 0, strictly in the order of the log.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Engine, View};
+use crate::error::{Error, Result};
+use crate::format::checksum::{Id, Seed};
+use crate::format::edit::Edit;
+use crate::format::group::GroupHeader;
+use crate::format::names::FileKind;
+use crate::format::segment::SEGMENT_HEADER_BYTES;
+use crate::format::{FileNumber, KeyspaceId};
+use crate::memtable::{Memtable, RunCursor};
+use crate::merge::{Merge, Source, Versions};
+use crate::table::{Table, TableWriter};
+
+/// Frozen memtables of earlier runs that are left alone until there is more to flush.
+const REPLAYED_MAX: usize = 4;
+
+impl Engine {
+    /// Freezes the memtable and flushes everything; then nothing has to be replayed at the next open.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.check_writable()?;
+        self.freeze(&mut self.writer.lock());
+        let last = self.view().frozen().first().map(|memtable| memtable.number());
+        while let Some(oldest) = self.view().frozen().last().map(|memtable| memtable.number()) {
+            if Some(oldest) > last || !self.flush_oldest()? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a frozen memtable should be flushed now. Those of this run always; those replayed by the open only when they
+    /// add up, so that a program which opens, writes a little and closes does not make a table each time.
+    pub(super) fn flush_wanted(&self, view: &View) -> bool {
+        let frozen = view.frozen();
+        let bytes: u64 = frozen.iter().map(|memtable| memtable.log_bytes()).sum();
+        let entries: u64 = view.memtables.iter().map(|memtable| memtable.entries()).sum();
+        !frozen.is_empty()
+            && (frozen.iter().any(|memtable| memtable.number() >= self.first_number)
+                || frozen.len() >= REPLAYED_MAX
+                || bytes >= self.options.memtable_bytes as u64 / 2
+                || self.options.memtable_entries.is_some_and(|cap| entries >= cap as u64))
+    }
+
+    /// Flushes the oldest frozen memtable; answers whether there was one.
+    pub(super) fn flush_oldest(&self) -> Result<bool> {
+        let _alone = self.flushing.lock();
+        self.check_writable()?;
+        let view = self.view();
+        let Some(memtable) = view.frozen().last() else { return Ok(false) };
+        let next = view.memtables.len().checked_sub(2).and_then(|at| view.memtables.get(at));
+        let first_segment = next.map_or(FileNumber(memtable.number().0 + 1), |next| next.number());
+        let mut edit = Edit {
+            first_segment: Some(first_segment),
+            last_sequence: Some(memtable.max_sequence()),
+            ..Edit::default()
+        };
+        let table = if memtable.entries() > 0 { Some(self.write_level0(memtable)?) } else { None };
+        edit.add.extend(table.iter().map(|table| (0, table.meta.clone())));
+        self.install_new(edit, table.as_slice(), Some(memtable.number()))?;
+        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        // What is in a durable table needs no sync of the log any more.
+        self.writer.lock().unsynced.retain(|(position, _)| position.segment > memtable.number());
+        self.background.wake();
+        Ok(true)
+    }
+
+    fn write_level0(&self, memtable: &Arc<Memtable>) -> Result<Arc<Table>> {
+        self.verify_groups(memtable)?;
+        self.write_table(|writer| {
+            for keyspace in memtable.keyspaces() {
+                self.copy_keyspace(memtable, keyspace, writer)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn copy_keyspace(&self, memtable: &Arc<Memtable>, keyspace: KeyspaceId, writer: &mut TableWriter) -> Result<()> {
+        let mut rule = self.registry.retain(self.visible());
+        let runs = memtable.runs(keyspace, &mut rule);
+        let sources = runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))).collect();
+        let mut versions = Versions::new(Merge::new(sources), rule)?;
+        while let Some((found, _)) = versions.next()? {
+            writer.add(keyspace, &found.entry, versions.merge().bytes(&found), false)?;
+        }
+        Ok(())
+    }
+
+    /// Checks every checksum of a segment before its entries get new ones: what was damaged in memory must not be sealed.
+    pub(super) fn verify_groups(&self, memtable: &Memtable) -> Result<()> {
+        let bytes = memtable.bytes();
+        let seed = Seed::of_file(&self.database, memtable.number());
+        let mut offset = SEGMENT_HEADER_BYTES;
+        let end = memtable.log_bytes();
+        while offset < end {
+            let parsed = GroupHeader::parse(bytes, seed, memtable.number(), offset);
+            let path = || self.file_path(&FileKind::Segment.name(memtable.number()));
+            let (group, _) = parsed.map_err(|fault| fault.at(&path(), offset))?;
+            offset += group.span();
+        }
+        Ok(())
+    }
+
+    /// Writes one table; removes what there is of it if that fails.
+    pub(super) fn write_table(&self, fill: impl FnOnce(&mut TableWriter) -> Result<()>) -> Result<Arc<Table>> {
+        let number = self.new_number()?;
+        let options = self.options.table;
+        let written = TableWriter::create(&self.dir, number, self.new_id()?, options).and_then(|mut writer| {
+            fill(&mut writer)?;
+            writer.finish()
+        });
+        match written {
+            Ok(written) => Ok(Arc::new(written.into_table(Arc::clone(&self.dir), options))),
+            Err(e) => {
+                self.remove_table_files(number);
+                Err(e)
+            }
+        }
+    }
+
+    /// Installs an edit with new tables, whose names become durable first. If the edit cannot have been recorded, the files
+    /// of the tables are removed again.
+    pub(super) fn install_new(&self, edit: Edit, tables: &[Arc<Table>], flushed: Option<FileNumber>) -> Result<()> {
+        let synced = if tables.is_empty() {
+            Ok(())
+        } else {
+            self.dir.sync().map_err(|e| self.poison(Error::io("sync", self.dir.path(), e)))
+        };
+        let installed = synced.and_then(|()| self.install(edit, tables, flushed));
+        if installed.is_err() && self.poison.get().is_none() {
+            for table in tables {
+                self.remove_table_files(table.number());
+            }
+        }
+        installed
+    }
+
+    pub(super) fn new_id(&self) -> Result<Id> {
+        let mut id = Id::default();
+        self.fs.random(&mut id).map_err(|e| Error::io("get random bytes for", self.dir.path(), e))?;
+        Ok(id)
+    }
+}

@@ -1,0 +1,221 @@
+//! The engine: the parts in motion. Everything below it is a data structure or a file.
+//!
+//! # Locks, in the order they are taken
+//! 1. `syncing`: who syncs the log; held across `fdatasync`, so that those who wait share the next one.
+//! 2. `writer`: the end of the log, the growing memtable, the next sequence number. Never held across a sync.
+//! 3. `manifest`: who changes the durable state; held across its append and sync.
+//! 4. `publishing`: replaces the view. Held for a moment.
+//!
+//! Readers take none of them: they load the view and the visible sequence.
+//!
+//! The durable state changes in exactly three places: a group committed to the log (`write`), an edit installed
+//! ([`Engine::install`]), an obsolete file removed (`obsolete`).
+
+mod background;
+mod compact;
+mod flush;
+mod obsolete;
+mod read;
+mod recover;
+mod registry;
+mod sync;
+mod verify;
+mod view;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+
+pub(crate) use background::Background;
+pub use recover::{DroppedTail, RecoveryReport};
+pub(crate) use registry::{Registration, Registry};
+pub use verify::Report;
+pub(crate) use view::{Find, View};
+pub(crate) use write::{Body, check_lengths};
+
+use crate::error::{Error, Result};
+use crate::format::checksum::Id;
+use crate::format::edit::Edit;
+use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
+use crate::options::Options;
+use crate::sys::{Dir, Fs, Mutex};
+use crate::table::Table;
+use crate::version::{Limits, Manifest};
+
+/// Stops everything that the engine still does when dropped.
+pub(crate) struct Engine {
+    // Set at open.
+    pub(crate) options: Options,
+    fs: Arc<dyn Fs>,
+    dir: Arc<dyn Dir>,
+    database: Id,
+    recovery: RecoveryReport,
+    /// Files of earlier runs have lower numbers.
+    first_number: FileNumber,
+
+    // Own synchronization.
+    view: ArcSwap<View>,
+    /// Counts publications of the view. A writer publishes before it makes entries of a new memtable visible, so a reader
+    /// that finds the same count before loading the view and after loading `visible` has all entries up to that.
+    epoch: AtomicU64,
+    /// Entries up to this sequence number are visible to readers.
+    visible: AtomicU64,
+    registry: Arc<Registry>,
+    next_number: AtomicU64,
+    /// The first failure that makes further writes unsafe.
+    poison: OnceLock<Arc<Error>>,
+    closed: AtomicBool,
+    /// Asks long work to stop.
+    cancelled: AtomicBool,
+    background: Background,
+    obsolete: Mutex<Vec<Arc<Table>>>,
+    segments_removed_below: AtomicU64,
+    /// One flush and one compaction at a time.
+    flushing: Mutex<()>,
+    compacting: Mutex<()>,
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
+    counters: Counters,
+
+    // Lock 1.
+    syncing: Mutex<()>,
+    /// Everything before this place of the log is known to be on disk. Changed under lock 1, read under lock 2.
+    durable: Mutex<Option<Position>>,
+    // Lock 2.
+    writer: Mutex<write::Writer>,
+    // Lock 3.
+    manifest: Mutex<Manifest>,
+    // Lock 4.
+    publishing: Mutex<()>,
+}
+
+/// What has been done since the open.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) flushes: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) compacted_bytes: AtomicU64,
+    pub(crate) log_syncs: AtomicU64,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({})", self.dir.path().display())
+    }
+}
+
+impl Engine {
+    pub(crate) fn recovery(&self) -> &RecoveryReport {
+        &self.recovery
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) fn background(&self) -> &Background {
+        &self.background
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            level0_tables: self.options.l0_tables,
+            level1_bytes: self.options.level_bytes_base,
+            multiplier: self.options.level_multiplier,
+        }
+    }
+
+    /// A number for a new file.
+    fn new_number(&self) -> Result<FileNumber> {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        if number < NUMBER_MAX { Ok(FileNumber(number)) } else { Err(Error::NumbersExhausted) }
+    }
+
+    fn file_path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        if self.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        match self.poison.get() {
+            Some(cause) => Err(Error::Poisoned(Arc::clone(cause))),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops all further writes: after this failure nobody knows what is on disk. Keeps the first cause.
+    fn poison(&self, error: Error) -> Error {
+        let _ = self.poison.set(Arc::new(error.clone()));
+        self.background.wake();
+        error
+    }
+
+    /// Makes an edit durable and then visible: the one place where the state of the database changes.
+    ///
+    /// Order: manifest append and sync, new version, publication, and only then may files become obsolete. `tables` are the
+    /// handles of the tables that the edit adds; `flushed` is the memtable that it replaces by one of them.
+    fn install(&self, mut edit: Edit, tables: &[Arc<Table>], flushed: Option<FileNumber>) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        self.check_writable()?;
+        edit.next_number = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
+        let version = Arc::clone(&self.view.load().version);
+        let open = |meta: &crate::format::edit::TableMeta| {
+            let known = tables.iter().find(|table| table.number() == meta.number);
+            known.map_or_else(|| self.table(meta), Arc::clone)
+        };
+        let next = version.apply(&edit, open).map_err(|damage| Error::corrupt(self.dir.path(), 0, damage))?;
+        let appended = manifest.append(&edit, &next, || self.new_number()).map_err(|e| self.poison(e))?;
+        self.publish(|view| {
+            view.memtables.retain(|memtable| Some(memtable.number()) != flushed);
+            view.version = Arc::new(next.clone());
+        });
+        let gone: Vec<Arc<Table>> = {
+            let kept: std::collections::HashSet<FileNumber> = next.tables().map(|(_, table)| table.number()).collect();
+            version.tables().map(|(_, t)| t).filter(|t| !kept.contains(&t.number())).cloned().collect()
+        };
+        drop(version);
+        self.retire(gone, appended, manifest.state());
+        Ok(())
+    }
+
+    /// Replaces the view by a changed copy.
+    fn publish(&self, change: impl FnOnce(&mut View)) {
+        let _alone = self.publishing.lock();
+        let mut view = View::clone(&self.view.load());
+        change(&mut view);
+        self.update_pressure(&view);
+        self.view.store(Arc::new(view));
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn table(&self, meta: &crate::format::edit::TableMeta) -> Arc<Table> {
+        Arc::new(Table::new(meta.clone(), Arc::clone(&self.dir), self.options.table))
+    }
+
+    /// The current view, for those who keep it.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// The sequence up to which entries are visible now.
+    pub(crate) fn visible(&self) -> Sequence {
+        Sequence(self.visible.load(Ordering::SeqCst))
+    }
+}

@@ -1,0 +1,101 @@
+//! Removing files that nothing refers to any more. A file that cannot be removed now is removed by a later open.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Engine;
+use crate::format::FileNumber;
+use crate::format::names::FileKind;
+use crate::table::{Table, write_index};
+use crate::version::{Appended, State};
+
+impl Engine {
+    /// Takes care of what an installed edit has made obsolete.
+    pub(super) fn retire(&self, tables: Vec<Arc<Table>>, appended: Appended, state: &State) {
+        self.obsolete.lock().extend(tables);
+        self.purge();
+        self.remove_segments(state.first_segment);
+        if let Appended::Fresh { replaced } = appended {
+            if let Some(replaced) = replaced {
+                let _ = self.dir.remove(&FileKind::Manifest.name(replaced));
+            }
+            self.remove_leftovers(state);
+        }
+    }
+
+    /// Removes obsolete tables that no reader uses any more. Slices do not count: what they need stays mapped.
+    pub(crate) fn purge(&self) {
+        let mut obsolete = self.obsolete.lock();
+        obsolete.retain(|table| {
+            // The handles are in views and iterators; this list has the last one. Nobody can make another from it.
+            if Arc::strong_count(table) > 1 {
+                return true;
+            }
+            self.remove_table_files(table.number());
+            false
+        });
+    }
+
+    pub(crate) fn obsolete_bytes(&self) -> u64 {
+        self.obsolete.lock().iter().map(|table| table.meta.file_bytes).sum()
+    }
+
+    pub(super) fn remove_table_files(&self, number: FileNumber) {
+        let _ = self.dir.remove(&FileKind::Index.name(number));
+        let _ = self.dir.remove(&FileKind::Table.name(number));
+    }
+
+    /// Removes log segments in front of the first one that is needed. Memtables that readers still hold stay mapped.
+    fn remove_segments(&self, first: FileNumber) {
+        let removed_before = FileNumber(self.segments_removed_below.fetch_max(first.0, Ordering::Relaxed));
+        if removed_before >= first {
+            return;
+        }
+        for (kind, number) in self.list() {
+            if kind == FileKind::Segment && number < first {
+                let _ = self.dir.remove(&kind.name(number));
+            }
+        }
+    }
+
+    /// Removes what earlier runs have left: tables of unfinished work, old manifests. Called once, when the first manifest of
+    /// this run is durable.
+    fn remove_leftovers(&self, state: &State) {
+        let version = Arc::clone(&self.view.load().version);
+        let tables: HashSet<FileNumber> = version.tables().map(|(_, table)| table.number()).collect();
+        for (kind, number) in self.list().into_iter().filter(|(_, number)| *number < self.first_number) {
+            let needed = match kind {
+                FileKind::Table | FileKind::Index => tables.contains(&number),
+                FileKind::Segment => number >= state.first_segment,
+                FileKind::Manifest => false,
+            };
+            if !needed {
+                let _ = self.dir.remove(&kind.name(number));
+            }
+        }
+    }
+
+    fn list(&self) -> Vec<(FileKind, FileNumber)> {
+        let names = self.dir.list().unwrap_or_default();
+        names.iter().filter_map(|name| FileKind::parse(name)).collect()
+    }
+
+    /// Writes indexes that were lost or damaged and have been made again in memory.
+    pub(super) fn restore_indexes(&self) {
+        if self.options.read_only {
+            return;
+        }
+        let version = Arc::clone(&self.view.load().version);
+        for (_, table) in version.tables() {
+            let Some(reader) = table.opened() else { continue };
+            let Some(bytes) = reader.lost_index() else { continue };
+            let _ = self.dir.remove(&FileKind::Index.name(table.number()));
+            // Without the file, the next open makes it again; so an error here loses nothing.
+            if write_index(&*self.dir, table.number(), bytes).is_ok() {
+                let _ = self.dir.sync();
+            }
+            reader.index_restored();
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Acquiring a consistent pair of view and sequence, and reading at it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Engine, Find, Registration, View};
+use crate::error::Result;
+use crate::format::{KeyspaceId, Sequence, key_hash};
+use crate::merge::Scan;
+use crate::sys::Pinned;
+
+/// Attempts at an unregistered read before it registers.
+const ATTEMPTS: usize = 3;
+
+impl Engine {
+    /// The newest value of a key. No lock, no allocation.
+    #[inline]
+    pub(crate) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Pinned>> {
+        self.check_open()?;
+        let hash = key_hash(keyspace, key);
+        for _ in 0..ATTEMPTS {
+            let epoch = self.epoch.load(Ordering::Acquire);
+            let view = self.view.load();
+            let at = Sequence(self.visible.load(Ordering::Acquire));
+            if self.epoch.load(Ordering::Acquire) != epoch {
+                // The view may lack a memtable whose entries are visible at `at`.
+                continue;
+            }
+            match view.find(keyspace, hash, key, at, false)? {
+                Find::Value(mapping, range) => return Ok(Some(mapping.pin(range))),
+                Find::Absent => return Ok(None),
+                Find::Retry => {}
+            }
+        }
+        let registration = self.register();
+        self.get_at(keyspace, key, &registration)
+    }
+
+    /// The value of a key at a registered sequence.
+    pub(crate) fn get_at(&self, keyspace: KeyspaceId, key: &[u8], at: &Registration) -> Result<Option<Pinned>> {
+        self.check_open()?;
+        let view = self.view.load();
+        match view.find(keyspace, key_hash(keyspace, key), key, at.at, true)? {
+            Find::Value(mapping, range) => Ok(Some(mapping.pin(range))),
+            Find::Absent | Find::Retry => Ok(None),
+        }
+    }
+
+    /// Registers a reader at the sequence that is visible now. A view loaded later has every entry that it sees.
+    pub(crate) fn register(&self) -> Registration {
+        self.registry.register(&self.visible)
+    }
+
+    /// A scan of a keyspace at a registered sequence, positioned nowhere. It owns what it needs.
+    pub(crate) fn scan(&self, keyspace: KeyspaceId, at: &Registration) -> Result<Scan> {
+        self.check_open()?;
+        let view = self.view();
+        let mut rule = self.registry.retain(self.visible());
+        Ok(Scan::new(view.sources(keyspace, &mut rule)?, at.at))
+    }
+
+    /// The live keys in the memtables, sorted: what has not been flushed.
+    pub(crate) fn memtable_keys(&self, keyspace: KeyspaceId) -> Result<Vec<Vec<u8>>> {
+        self.check_open()?;
+        let registration = self.register();
+        let view: Arc<View> = self.view();
+        let only_memtables = View { version: Arc::default(), ..View::clone(&view) };
+        let mut rule = self.registry.retain(self.visible());
+        let mut scan = Scan::new(only_memtables.sources(keyspace, &mut rule)?, registration.at);
+        let mut keys = Vec::new();
+        let mut more = scan.go(crate::merge::Place::First)?;
+        while more {
+            keys.extend(scan.current().map(|(key, _)| key.to_vec()));
+            more = scan.next()?;
+        }
+        Ok(keys)
+    }
+}

@@ -1,0 +1,290 @@
+//! Opening: from the names in a directory to an engine that goes on where the last one ended.
+//!
+//! Nothing is changed before everything that the manifest names has been found. After a crash, groups beyond the highest
+//! durable mark may exist in the page cache only, and an `fdatasync` that failed once may answer success for them; so what a
+//! crash has left is written anew into tables of level 0, and the old segments are kept until a fresh manifest says that
+//! they are not needed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+
+use super::write::Writer;
+use super::{Background, Counters, Engine, Registry, View};
+use crate::error::{Damage, Error, Result};
+use crate::format::checksum::Id;
+use crate::format::edit::Edit;
+use crate::format::names::{self, FileKind};
+use crate::format::prefix::Magic;
+use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
+use crate::log::{self, Scan};
+use crate::memtable::Memtable;
+use crate::options::Options;
+use crate::sys::{Dir, Lock, LockMode, Mapping, Mutex};
+use crate::table::Table;
+use crate::version::{Manifest, State, Version, read_current, read_manifest};
+
+/// What an open found in the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Whether the last run ended with [`Db::close`](crate::Db::close), or there was nothing in the log.
+    pub clean: bool,
+    /// Log segments replayed.
+    pub segments: usize,
+    /// Commits replayed.
+    pub groups: u64,
+    /// Entries replayed.
+    pub entries: u64,
+    /// What was cut off: bytes behind the last whole commit that were never acknowledged as durable.
+    pub dropped: Option<DroppedTail>,
+}
+
+/// The torn end of the log of a crashed run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DroppedTail {
+    /// The segment in which the log ends.
+    pub path: PathBuf,
+    /// Where it ends, in bytes from the segment's start.
+    pub offset: u64,
+    /// Bytes from there to the last one that is not zero, later segments included.
+    pub bytes: u64,
+}
+
+/// What there is in a directory.
+struct Found {
+    database: Id,
+    manifest: Option<FileNumber>,
+    state: State,
+    version: Version,
+    next_number: u64,
+}
+
+/// The log of the last run.
+struct Replayed {
+    /// Newest first.
+    memtables: Vec<Arc<Memtable>>,
+    ends: Vec<(FileNumber, u64)>,
+    next_sequence: Sequence,
+    report: RecoveryReport,
+    segment_files: usize,
+}
+
+impl Engine {
+    pub(crate) fn open(options: &Options, path: &Path) -> Result<Arc<Self>> {
+        let fs = Arc::clone(&options.file_system.0);
+        let create = options.create_if_missing && !options.read_only;
+        let dir = fs.open_dir(path, create, options.access()).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Error::NotFound(Arc::new(path.to_owned())),
+            _ => Error::io("open", path, e),
+        })?;
+        let lock = take_lock(&*dir, options.read_only, create)?;
+        let names = dir.list().map_err(|e| Error::io("list", path, e))?;
+        let found = match read_current(&*dir)? {
+            Some((database, manifest)) => read_state(&dir, options, database, manifest, &names)?,
+            None if create => {
+                let mut database = Id::default();
+                fs.random(&mut database).map_err(|e| Error::io("get random bytes for", path, e))?;
+                empty_state(&*dir, database, &names)?
+            }
+            None => return Err(Error::NotFound(Arc::new(path.to_owned()))),
+        };
+        let replayed = replay(&*dir, &found, &names)?;
+        let is_new = found.manifest.is_none();
+        let engine = Arc::new(Self::assemble(options, dir, lock, found, &replayed));
+        if is_new {
+            engine.install(Edit::default(), &[], None)?;
+        } else if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
+            engine.rewrite_log()?;
+        }
+        engine.start_threads()?;
+        Ok(engine)
+    }
+
+    fn assemble(
+        options: &Options,
+        dir: Arc<dyn Dir>,
+        lock: Box<dyn Send + Sync>,
+        found: Found,
+        replayed: &Replayed,
+    ) -> Self {
+        let mut state = found.state;
+        state.segment_ends = replayed.ends.iter().copied().collect();
+        let view = View { memtables: replayed.memtables.clone(), growing: false, version: Arc::new(found.version) };
+        let last_end = replayed.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });
+        let next_sequence = replayed.next_sequence.max(Sequence(state.last_sequence.0 + 1));
+        let manifest = Manifest::new(Arc::clone(&dir), found.database, state, found.manifest);
+        let engine = Self {
+            options: options.clone(),
+            fs: Arc::clone(&options.file_system.0),
+            dir,
+            database: found.database,
+            recovery: replayed.report.clone(),
+            first_number: FileNumber(found.next_number),
+            view: ArcSwap::from_pointee(view),
+            epoch: AtomicU64::new(0),
+            visible: AtomicU64::new(next_sequence.0 - 1),
+            registry: Arc::new(Registry::default()),
+            next_number: AtomicU64::new(found.next_number),
+            poison: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            background: Background::default(),
+            obsolete: Mutex::new(Vec::new()),
+            segments_removed_below: AtomicU64::new(0),
+            flushing: Mutex::new(()),
+            compacting: Mutex::new(()),
+            lock: Mutex::new(Some(lock)),
+            counters: Counters::default(),
+            syncing: Mutex::new(()),
+            durable: Mutex::new(None),
+            writer: Mutex::new(Writer::new(next_sequence, last_end.unwrap_or_default())),
+            manifest: Mutex::new(manifest),
+            publishing: Mutex::new(()),
+        };
+        engine.update_pressure(&engine.view());
+        engine
+    }
+
+    /// Writes everything that a crashed run has left in its log into tables, in order, and forgets the segments.
+    fn rewrite_log(&self) -> Result<()> {
+        while self.flush_oldest()? {}
+        let first_segment = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
+        self.install(Edit { first_segment, ..Edit::default() }, &[], None)
+    }
+}
+
+fn take_lock(dir: &dyn Dir, read_only: bool, create: bool) -> Result<Box<dyn Send + Sync>> {
+    let mode = if read_only { LockMode::Shared } else { LockMode::Exclusive { create } };
+    let path = dir.path();
+    match dir.lock(names::LOCK, mode).map_err(|e| Error::io("lock", &path.join(names::LOCK), e))? {
+        Lock::Held(guard) => Ok(guard),
+        Lock::Busy => Err(Error::Locked(Arc::new(path.to_owned()))),
+        Lock::Absent => Err(Error::NotFound(Arc::new(path.to_owned()))),
+    }
+}
+
+fn numbered(names: &[String]) -> impl Iterator<Item = (FileKind, FileNumber)> {
+    names.iter().filter_map(|name| FileKind::parse(name))
+}
+
+/// The number after every one that a file in the directory has.
+fn number_after(names: &[String], at_least: FileNumber) -> Result<u64> {
+    let highest = numbered(names).map(|(_, number)| number.0).max().unwrap_or(0);
+    let next = at_least.0.max(highest.saturating_add(1)).max(1);
+    if next < NUMBER_MAX { Ok(next) } else { Err(Error::NumbersExhausted) }
+}
+
+/// The state of a database that does not exist yet. Without `CURRENT` a directory must not have data: a manifest alone is
+/// left by an interrupted creation, but tables and segments without `CURRENT` are a database that has lost it.
+fn empty_state(dir: &dyn Dir, database: Id, names: &[String]) -> Result<Found> {
+    if numbered(names).any(|(kind, _)| kind != FileKind::Manifest) {
+        return Err(Error::corrupt(&dir.path().join(names::CURRENT), 0, Damage::Missing));
+    }
+    let next_number = number_after(names, FileNumber(1))?;
+    let state = State { first_segment: FileNumber(next_number), ..State::default() };
+    Ok(Found { database, manifest: None, state, version: Version::default(), next_number })
+}
+
+/// Replays the manifest and checks that every table it names is there, with its length.
+fn read_state(
+    dir: &Arc<dyn Dir>,
+    options: &Options,
+    database: Id,
+    manifest: FileNumber,
+    names: &[String],
+) -> Result<Found> {
+    let open =
+        |meta: &crate::format::edit::TableMeta| Arc::new(Table::new(meta.clone(), Arc::clone(dir), options.table));
+    let recovered = read_manifest(&**dir, &database, manifest, open)?;
+    for (_, table) in recovered.version.tables() {
+        let name = FileKind::Table.name(table.number());
+        let path = dir.path().join(&name);
+        match dir.length(&name) {
+            Ok(length) if length == table.meta.file_bytes => {}
+            Ok(length) => return Err(Error::corrupt(&path, length, Damage::WrongLength)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::corrupt(&path, 0, Damage::Missing)),
+            Err(e) => return Err(Error::io("examine", &path, e)),
+        }
+    }
+    let next_number = number_after(names, recovered.state.next_number)?;
+    Ok(Found {
+        database,
+        manifest: Some(recovered.number),
+        state: recovered.state,
+        version: recovered.version,
+        next_number,
+    })
+}
+
+/// Maps the segments, decides where the log ends, and indexes what is in it.
+fn replay(dir: &dyn Dir, found: &Found, names: &[String]) -> Result<Replayed> {
+    let mut numbers: Vec<FileNumber> = numbered(names)
+        .filter(|(kind, number)| *kind == FileKind::Segment && *number >= found.state.first_segment)
+        .map(|(_, number)| number)
+        .collect();
+    numbers.sort_unstable();
+    for number in found.state.segment_ends.keys() {
+        if !numbers.contains(number) {
+            let path = dir.path().join(FileKind::Segment.name(*number));
+            return Err(Error::corrupt(&path, 0, Damage::Missing));
+        }
+    }
+    let path = |number: FileNumber| dir.path().join(FileKind::Segment.name(number));
+    let map = |number: &FileNumber| {
+        dir.open(&FileKind::Segment.name(*number)).map_err(|e| Error::io("map", &path(*number), e))
+    };
+    let mappings: Vec<Mapping> = numbers.iter().map(map).collect::<Result<_>>()?;
+    let end_of = |number: &FileNumber| found.state.segment_ends.get(number).copied();
+    let inputs: Vec<log::Input<'_>> = numbers
+        .iter()
+        .zip(&mappings)
+        .map(|(number, mapping)| log::Input { number: *number, bytes: mapping.bytes(), end: end_of(number) })
+        .collect();
+    let scan = log::scan(Magic::SEGMENT, &found.database, found.state.first_segment, &inputs)
+        .map_err(|error| error.fault.at(&path(error.segment), error.offset))?;
+
+    let mut memtables = Vec::new();
+    let mut entries = 0;
+    for (number, end) in &scan.ends {
+        let Some(at) = numbers.iter().position(|n| n == number) else { continue };
+        let memtable = index_segment(&found.database, *number, &mappings[at], *end)
+            .map_err(|(offset, fault)| fault.at(&path(*number), offset))?;
+        entries += memtable.entries();
+        memtables.insert(0, Arc::new(memtable));
+    }
+    let report = report(&scan, entries, &path);
+    Ok(Replayed {
+        memtables,
+        ends: scan.ends,
+        next_sequence: scan.next_sequence.unwrap_or_default(),
+        report,
+        segment_files: numbers.len(),
+    })
+}
+
+fn index_segment(
+    database: &Id,
+    number: FileNumber,
+    mapping: &Mapping,
+    end: u64,
+) -> Result<Memtable, (u64, crate::error::Fault)> {
+    let header = SegmentHeader::parse(mapping.bytes(), Magic::SEGMENT, database, number).map_err(|fault| (0, fault))?;
+    let end = usize::try_from(end).unwrap_or(usize::MAX);
+    let memtable = Memtable::new(mapping.prefix(end), *database, number, header.base(), 0);
+    memtable.replay(SEGMENT_HEADER_BYTES..memtable.log_bytes())?;
+    Ok(memtable)
+}
+
+fn report(scan: &Scan, entries: u64, path: &impl Fn(FileNumber) -> PathBuf) -> RecoveryReport {
+    let dropped = scan.dropped.map(|tail| DroppedTail {
+        path: path(tail.start.segment),
+        offset: tail.start.offset,
+        bytes: tail.bytes,
+    });
+    RecoveryReport { clean: scan.clean, segments: scan.ends.len(), groups: scan.groups, entries, dropped }
+}

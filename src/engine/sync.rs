@@ -1,0 +1,137 @@
+//! Making the log durable, and the marks that let recovery tell a torn tail from damage.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Engine;
+use super::write::Writer;
+use crate::error::{Error, Result};
+use crate::format::Position;
+use crate::format::group::GroupKind;
+use crate::format::names::FileKind;
+use crate::sys::SyncFile;
+
+impl Engine {
+    /// Makes everything committed so far durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.check_writable()?;
+        let end = self.writer.lock().end();
+        self.sync_to(end)
+    }
+
+    /// Waits until the log is durable up to `end`. Whoever gets the turn syncs for all who wait behind it.
+    pub(super) fn sync_to(&self, end: Position) -> Result<()> {
+        let _turn = self.syncing.lock();
+        if *self.durable.lock() >= Some(end) {
+            return Ok(());
+        }
+        self.check_writable()?;
+        self.sync_log().map(|_| ())
+    }
+
+    /// Syncs everything up to the end that the log has now, oldest segment first, and moves the durable position there:
+    /// never over groups committed after this call has read the end. Needs lock 1.
+    fn sync_log(&self) -> Result<Position> {
+        let (end, mut files, directory_dirty) = {
+            let writer = self.writer.lock();
+            (writer.end(), writer.unsynced.clone(), writer.directory_dirty)
+        };
+        let durable = *self.durable.lock();
+        if durable < Some(end) {
+            let writer = self.writer.lock();
+            if let Some((log, _)) = writer.active.as_ref().filter(|(log, _)| log.number() == end.segment) {
+                files.push((end, log.syncer()));
+            } else {
+                // The segment has been frozen in the meantime, so its syncer is in the list by now.
+                files.clone_from(&writer.unsynced);
+            }
+        }
+        for (position, file) in files.iter().filter(|(position, _)| position.segment <= end.segment) {
+            self.sync_file(*position, file)?;
+        }
+        if directory_dirty {
+            self.dir.sync().map_err(|e| self.poison(Error::io("sync", self.dir.path(), e)))?;
+        }
+        let mut writer = self.writer.lock();
+        writer.unsynced.retain(|(position, _)| *position > end);
+        if writer.end().segment == end.segment {
+            writer.directory_dirty = false;
+        }
+        let mut durable = self.durable.lock();
+        *durable = durable.max(Some(end));
+        Ok(end)
+    }
+
+    /// A failed sync is never tried again: the kernel may have dropped the pages and answer success.
+    fn sync_file(&self, position: Position, file: &Arc<dyn SyncFile>) -> Result<()> {
+        self.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
+        file.sync().map_err(|e| {
+            let path = self.file_path(&FileKind::Segment.name(position.segment));
+            self.poison(Error::io("sync", &path, e))
+        })
+    }
+
+    /// Whether the log has groups behind the last mark.
+    pub(super) fn has_unmarked(&self) -> Option<Position> {
+        let writer = self.writer.lock();
+        let end = writer.end();
+        (writer.active.is_some() && writer.marked < end && self.poison.get().is_none()).then_some(end)
+    }
+
+    /// Syncs the log and writes a mark that says so, if nothing has been committed since `seen`. The next open then knows
+    /// that damage in front of the mark is damage and no torn tail.
+    pub(super) fn mark_idle(&self, seen: Position) -> Result<()> {
+        let _turn = self.syncing.lock();
+        self.check_writable()?;
+        let end = self.sync_log()?;
+        {
+            let mut writer = self.writer.lock();
+            if writer.end() != end || end != seen {
+                return Ok(());
+            }
+            self.mark(&mut writer, GroupKind::Idle, end)?;
+        }
+        self.sync_log().map(|_| ())
+    }
+
+    fn mark(&self, writer: &mut Writer, kind: GroupKind, durable: Position) -> Result<()> {
+        let next = writer.next_sequence;
+        let Some((log, _)) = &mut writer.active else { return Ok(()) };
+        let marked = log.mark(kind, next, durable);
+        let number = log.number();
+        let end = Position { segment: number, offset: log.end() };
+        marked
+            .map_err(|e| self.poison(Error::io("write", &self.file_path(&FileKind::Segment.name(number)), e.into())))?;
+        writer.marked = end;
+        Ok(())
+    }
+
+    /// Ends the run: background work is cancelled, the log synced and marked as complete, the manifest as well, and the
+    /// directory unlocked. Does not flush.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.check_open()?;
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.background.stop();
+        let _no_flush = self.flushing.lock();
+        let _no_compaction = self.compacting.lock();
+        let _turn = self.syncing.lock();
+        let writable = self.check_writable().is_ok();
+        {
+            let _writer = self.writer.lock();
+            if self.closed.swap(true, Ordering::SeqCst) {
+                return Err(Error::Closed);
+            }
+        }
+        let ended = if writable { self.mark_end() } else { Ok(()) };
+        self.purge();
+        *self.lock.lock() = None;
+        ended
+    }
+
+    fn mark_end(&self) -> Result<()> {
+        let end = self.sync_log()?;
+        self.mark(&mut self.writer.lock(), GroupKind::Close, end)?;
+        self.sync_log()?;
+        self.manifest.lock().close()
+    }
+}

@@ -1,0 +1,277 @@
+//! Committing: one group into the log, its entries into the memtable, one step of the visible sequence.
+//!
+//! Committers take the writer lock one after another and hold it for a copy and a few hash insertions; those who asked for
+//! `Sync` wait outside of it, where one `fdatasync` serves all of them (see `sync`). This does what a queue with a leader
+//! does, without handing batches between threads.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use zerocopy::IntoBytes;
+
+use super::Engine;
+use crate::batch::WriteBatch;
+use crate::error::{Error, Result};
+use crate::format::entry::{Entry, Kind, entry_bytes, stamp, write_entry};
+use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
+use crate::format::names::FileKind;
+use crate::format::{KEY_BYTES_MAX, KeyspaceId, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence, VALUE_BYTES_MAX};
+use crate::log::{self, SegmentWriter};
+use crate::memtable::Memtable;
+use crate::options::Durability;
+use crate::sys::SyncFile;
+
+/// What a commit writes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Body<'a> {
+    One { keyspace: KeyspaceId, kind: Kind, key: &'a [u8], value: &'a [u8] },
+    Batch(&'a WriteBatch),
+}
+
+impl Body<'_> {
+    /// Bytes of the group's body.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::One { key, value, .. } => RUN_HEADER_BYTES + entry_bytes(key.len() as u64, value.len() as u64),
+            Self::Batch(batch) => batch.body().len() as u64,
+        }
+    }
+
+    fn count(&self) -> u64 {
+        match self {
+            Self::One { .. } => 1,
+            Self::Batch(batch) => batch.len() as u64,
+        }
+    }
+
+    fn check(&self, limit: u64) -> Result<()> {
+        if let Self::One { key, value, .. } = self {
+            check_lengths(key, value)?;
+        }
+        if let Self::Batch(batch) = self {
+            batch.check()?;
+        }
+        let bytes = GROUP_HEADER_BYTES + self.bytes();
+        if bytes > limit || self.count() > u64::from(u32::MAX) {
+            return Err(Error::BatchTooLarge { bytes, limit });
+        }
+        Ok(())
+    }
+
+    /// Writes the body, whose entries get the sequence numbers from `first` on.
+    fn write(&self, out: &mut [u8], first: Sequence) {
+        let mut sequence = first;
+        match self {
+            Self::One { keyspace, kind, key, value } => {
+                let (header, entry) = out.split_at_mut(RUN_HEADER_BYTES as usize);
+                header.copy_from_slice(RunHeader::new(*keyspace, entry.len() as u64).as_bytes());
+                write_entry(entry, *kind, first, key, value);
+            }
+            Self::Batch(batch) => {
+                out.copy_from_slice(batch.body());
+                let mut at = 0;
+                for run in log::runs(batch.body()).flatten() {
+                    let start = at + RUN_HEADER_BYTES as usize;
+                    let entries = &mut out[start..start + run.2.len()];
+                    sequence = Sequence(sequence.0 + stamp(entries, sequence));
+                    at = start + run.2.len();
+                }
+            }
+        }
+    }
+}
+
+/// Keys and values that the format can hold.
+pub(crate) fn check_lengths(key: &[u8], value: &[u8]) -> Result<()> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(Error::KeyTooLong { bytes: key.len() });
+    }
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(Error::ValueTooLong { bytes: value.len() });
+    }
+    Ok(())
+}
+
+/// The state behind lock 2.
+#[derive(Debug)]
+pub(super) struct Writer {
+    /// The growing segment and its memtable; none before the first write, and after a flush of everything.
+    pub(super) active: Option<(SegmentWriter, Arc<Memtable>)>,
+    pub(super) next_sequence: Sequence,
+    /// Where the last segment ended, for the chain.
+    pub(super) last_end: Position,
+    /// Frozen segments that have not been synced since their last group, oldest first, and where they end.
+    pub(super) unsynced: Vec<(Position, Arc<dyn SyncFile>)>,
+    /// Whether a segment has been created since the directory was synced.
+    pub(super) directory_dirty: bool,
+    /// Keys of the last memtable, to size the next one.
+    expected_keys: usize,
+    /// The end of the log when the last mark was written.
+    pub(super) marked: Position,
+}
+
+impl Writer {
+    pub(super) fn new(next_sequence: Sequence, last_end: Position) -> Self {
+        Self {
+            active: None,
+            next_sequence,
+            last_end,
+            unsynced: Vec::new(),
+            directory_dirty: false,
+            expected_keys: 0,
+            marked: last_end,
+        }
+    }
+
+    /// The end of the log.
+    pub(super) fn end(&self) -> Position {
+        match &self.active {
+            Some((log, _)) => Position { segment: log.number(), offset: log.end() },
+            None => self.last_end,
+        }
+    }
+}
+
+impl Engine {
+    /// Commits one group. With [`Durability::Sync`] it is on disk when this returns.
+    #[inline]
+    pub(crate) fn commit(&self, body: Body<'_>, durability: Durability) -> Result<()> {
+        self.check_writable()?;
+        body.check(self.options.max_batch_bytes)?;
+        if body.count() == 0 {
+            return Ok(());
+        }
+        self.wait_for_room()?;
+        let end = {
+            let mut writer = self.writer.lock();
+            self.check_writable()?;
+            self.append(&mut writer, body)?
+        };
+        self.background.committed();
+        match durability {
+            Durability::Sync => self.sync_to(end),
+            Durability::Buffered => Ok(()),
+        }
+    }
+
+    /// Appends a group, indexes its entries, and makes them visible; answers the end of the log.
+    fn append(&self, writer: &mut Writer, body: Body<'_>) -> Result<Position> {
+        let (bytes, count) = (body.bytes(), body.count());
+        let first = writer.next_sequence;
+        if first.0.saturating_add(count) >= NUMBER_MAX {
+            return Err(Error::NumbersExhausted);
+        }
+        if !self.has_room(writer, bytes, count) {
+            self.rotate(writer, bytes)?;
+        }
+        let durable = *self.durable.lock();
+        let Some((log, memtable)) = &mut writer.active else { return Err(Error::Closed) };
+        let count32 = u32::try_from(count).unwrap_or(u32::MAX);
+        let group = Group { kind: GroupKind::Data, body_bytes: bytes, first, count: count32, durable };
+        let range = log.append(group, |out| body.write(out, first)).map_err(|e| self.log_error(log, e))?;
+        self.index(memtable, range.start, first)?;
+        let end = Position { segment: log.number(), offset: log.end() };
+        writer.next_sequence = Sequence(first.0 + count);
+        self.visible.store(first.0 + count - 1, Ordering::SeqCst);
+        Ok(end)
+    }
+
+    /// Indexes the entries of the group whose body starts at `body_start`, the last one of the segment.
+    fn index(&self, memtable: &Memtable, body_start: u64, first: Sequence) -> Result<()> {
+        let cut = Sequence(first.0 - 1);
+        let mut snapshots = None;
+        // A version may go if a newer one is visible to every reader that will register from now on, and no registered one
+        // stands between the two.
+        let mut droppable = |older: Sequence, newer: Sequence| {
+            let live = snapshots.get_or_insert_with(|| self.registry.sequences());
+            newer <= cut && !live[live.partition_point(|s| *s < older)..].first().is_some_and(|s| *s < newer)
+        };
+        let bytes = memtable.bytes();
+        let malformed = |offset: u64, fault: crate::error::Fault| {
+            fault.at(&self.file_path(&FileKind::Segment.name(memtable.number())), offset)
+        };
+        let body = crate::format::bytes::slice(bytes, body_start, bytes.len() as u64 - body_start)
+            .map_err(|damage| malformed(body_start, damage.into()))?;
+        for run in log::runs(body) {
+            let (keyspace, start, entries) = run.map_err(|damage| malformed(body_start, damage.into()))?;
+            let mut at = usize::try_from(body_start + start).unwrap_or(usize::MAX);
+            let end = at + entries.len();
+            while at < end {
+                let entry =
+                    Entry::parse(bytes, at, end, memtable.base()).map_err(|fault| malformed(at as u64, fault))?;
+                memtable.insert(keyspace, &entry, &mut droppable);
+                at = entry.next();
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, writer: &Writer, body_bytes: u64, count: u64) -> bool {
+        let Some((log, memtable)) = &writer.active else { return false };
+        let entries = memtable.entries();
+        let below_cap = self.options.memtable_entries.is_none_or(|cap| entries < cap as u64);
+        let spanned = writer.next_sequence.0 + count - log.base().0;
+        log.has_room(body_bytes) && below_cap && !memtable.is_full() && spanned < SEQUENCE_SPAN
+    }
+
+    /// Freezes the growing memtable and begins a new segment with room for a body of `body_bytes`.
+    #[cold]
+    fn rotate(&self, writer: &mut Writer, body_bytes: u64) -> Result<()> {
+        self.start_manifest()?;
+        let payload = (self.options.memtable_bytes as u64).max(GROUP_HEADER_BYTES + body_bytes);
+        let number = self.new_number()?;
+        let base = writer.next_sequence;
+        let log = SegmentWriter::create(&*self.dir, &self.database, number, payload, writer.end(), base);
+        let log = log.map_err(|e| {
+            let name = FileKind::Segment.name(number);
+            // What was begun is not part of the log; if it cannot be removed now, the next open does it.
+            let _ = self.dir.remove(&name);
+            Error::io("create", &self.file_path(&name), e)
+        })?;
+        self.freeze(writer);
+        let mapping = log.mapping().clone();
+        let memtable = Arc::new(Memtable::new(mapping, self.database, number, base, writer.expected_keys));
+        self.publish(|view| {
+            view.memtables.insert(0, Arc::clone(&memtable));
+            view.growing = true;
+        });
+        writer.active = Some((log, memtable));
+        writer.directory_dirty = true;
+        self.background.wake();
+        Ok(())
+    }
+
+    /// Freezes the growing memtable, if there is one.
+    pub(super) fn freeze(&self, writer: &mut Writer) {
+        let Some((log, memtable)) = writer.active.take() else { return };
+        writer.last_end = Position { segment: log.number(), offset: log.end() };
+        writer.unsynced.push((writer.last_end, log.syncer()));
+        writer.expected_keys = memtable.keys();
+        self.publish(|view| view.growing = false);
+    }
+
+    /// The error for a failed append. If space was refused before anything was written, the log is as it was; after a failed
+    /// write, nobody knows what is in the file.
+    fn log_error(&self, log: &SegmentWriter, e: log::AppendError) -> Error {
+        let path = self.file_path(&FileKind::Segment.name(log.number()));
+        match e {
+            log::AppendError::Refused(e) => Error::io("extend", &path, e),
+            log::AppendError::Failed(e) => self.poison(Error::io("write", &path, e)),
+        }
+    }
+
+    /// A fresh manifest before the first segment of this run: it names where the segments of earlier runs end.
+    fn start_manifest(&self) -> Result<()> {
+        let fresh = self.manifest.lock().is_fresh();
+        if fresh { Ok(()) } else { self.install(crate::format::edit::Edit::default(), &[], None) }
+    }
+}
+
+impl From<log::AppendError> for io::Error {
+    fn from(error: log::AppendError) -> Self {
+        match error {
+            log::AppendError::Refused(e) | log::AppendError::Failed(e) => e,
+        }
+    }
+}

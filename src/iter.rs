@@ -1,0 +1,362 @@
+//! Iterators and cursors.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::ops::{Bound, RangeBounds};
+
+use crate::engine::Registration;
+use crate::error::{Error, Result};
+use crate::format::Sequence;
+use crate::merge::{Place, Scan};
+use crate::sys::Pinned;
+
+/// A key and its value, read in place; keeps the file that they are in mapped, like [`Slice`](crate::Slice).
+#[derive(Clone)]
+pub struct Entry {
+    bytes: Pinned,
+    key_bytes: usize,
+}
+
+impl Entry {
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        self.bytes.get(..self.key_bytes).unwrap_or_default()
+    }
+
+    /// The value.
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        self.bytes.get(self.key_bytes..).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\" => b\"{}\"", self.key().escape_ascii(), self.value().escape_ascii())
+    }
+}
+
+/// A range of keys as the caller gave it.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyRange {
+    start: Bound<Vec<u8>>,
+    end: Bound<Vec<u8>>,
+}
+
+impl KeyRange {
+    pub(crate) fn new<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> Self {
+        let own = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
+        Self { start: own(range.start_bound()), end: own(range.end_bound()) }
+    }
+
+    pub(crate) fn all() -> Self {
+        Self { start: Bound::Unbounded, end: Bound::Unbounded }
+    }
+
+    /// All keys that begin with `prefix`: up to the shortest key that is behind all of them, if there is one.
+    pub(crate) fn prefix(prefix: &[u8]) -> Self {
+        let mut end = prefix.to_vec();
+        while end.last() == Some(&u8::MAX) {
+            end.pop();
+        }
+        let end = match end.last_mut() {
+            Some(last) => {
+                *last += 1;
+                Bound::Excluded(end)
+            }
+            None => Bound::Unbounded,
+        };
+        Self { start: Bound::Included(prefix.to_vec()), end }
+    }
+
+    #[inline]
+    fn is_before_end(&self, key: &[u8]) -> bool {
+        match &self.end {
+            Bound::Unbounded => true,
+            Bound::Included(end) => key <= end.as_slice(),
+            Bound::Excluded(end) => key < end.as_slice(),
+        }
+    }
+
+    #[inline]
+    fn is_behind_start(&self, key: &[u8]) -> bool {
+        match &self.start {
+            Bound::Unbounded => true,
+            Bound::Included(start) => key >= start.as_slice(),
+            Bound::Excluded(start) => key > start.as_slice(),
+        }
+    }
+
+    /// Goes to the first key of the range; answers whether there is one.
+    fn first(&self, scan: &mut Scan) -> Result<bool> {
+        let mut found = match &self.start {
+            Bound::Unbounded => scan.go(Place::First)?,
+            Bound::Included(start) | Bound::Excluded(start) => scan.go(Place::AtOrBehind(start))?,
+        };
+        if let (true, Bound::Excluded(start), Some((key, _))) = (found, &self.start, scan.current())
+            && key == start.as_slice()
+        {
+            found = scan.next()?;
+        }
+        Ok(found && scan.current().is_some_and(|(key, _)| self.is_before_end(key)))
+    }
+
+    /// Goes to the last key of the range; answers whether there is one.
+    fn last(&self, scan: &mut Scan) -> Result<bool> {
+        let mut found = match &self.end {
+            Bound::Unbounded => scan.go(Place::Last)?,
+            Bound::Included(end) | Bound::Excluded(end) => scan.go(Place::AtOrInFront(end))?,
+        };
+        if let (true, Bound::Excluded(end), Some((key, _))) = (found, &self.end, scan.current())
+            && key == end.as_slice()
+        {
+            found = scan.prev()?;
+        }
+        Ok(found && scan.current().is_some_and(|(key, _)| self.is_behind_start(key)))
+    }
+
+    /// The inclusive range of a compaction; unbounded ends are open.
+    pub(crate) fn ends(&self) -> (Option<&[u8]>, Option<&[u8]>) {
+        fn key(bound: &Bound<Vec<u8>>) -> Option<&[u8]> {
+            match bound {
+                Bound::Unbounded => None,
+                Bound::Included(key) | Bound::Excluded(key) => Some(key),
+            }
+        }
+        (key(&self.start), key(&self.end))
+    }
+}
+
+/// The entries of a range in order of key, from both ends, as they were when the iterator was made.
+///
+/// Owns what it needs: it may be stored, sent to another thread, and outlive flushes and compactions. While it lives, the
+/// versions that it sees and the tables that it walks are kept. Each step costs O(1) amortised and one reference count; see
+/// [`Cursor`] for scans without that.
+///
+/// After an error the iterator ends.
+pub struct Iter {
+    range: KeyRange,
+    registration: Registration,
+    front: Scan,
+    back: Option<Scan>,
+    state: State,
+    /// Why there is nothing to iterate over; the first item.
+    failed: Option<Error>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Neither end has moved yet.
+    Fresh,
+    /// Only the front has moved.
+    Forward,
+    /// Only the back has moved.
+    Backward,
+    /// Both have: they stop where they meet.
+    Both,
+    Ended,
+}
+
+impl fmt::Debug for Iter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Iter({:?} at {:?})", self.range, self.registration.at)
+    }
+}
+
+impl Iter {
+    pub(crate) fn new(scan: Result<Scan>, registration: Registration, range: KeyRange) -> Self {
+        let (front, failed) = or_empty(scan);
+        Self { range, registration, front, back: None, state: State::Fresh, failed }
+    }
+
+    fn back(&mut self) -> &mut Scan {
+        self.back.get_or_insert_with(|| self.front.clone())
+    }
+
+    /// Whether front and back have passed each other.
+    fn crossed(&self) -> bool {
+        let front = self.front.current().map(|(key, _)| key);
+        let back = self.back.as_ref().and_then(|back| back.current()).map(|(key, _)| key);
+        match (front, back) {
+            (Some(front), Some(back)) => front.cmp(back) != Ordering::Less,
+            _ => true,
+        }
+    }
+
+    fn advance(&mut self) -> Result<bool> {
+        let found = match self.state {
+            State::Ended => return Ok(false),
+            State::Fresh | State::Backward => self.range.first(&mut self.front)?,
+            State::Forward | State::Both => {
+                self.front.next()? && self.front.current().is_some_and(|(key, _)| self.range.is_before_end(key))
+            }
+        };
+        self.state = if matches!(self.state, State::Backward | State::Both) { State::Both } else { State::Forward };
+        Ok(found && (self.state == State::Forward || !self.crossed()))
+    }
+
+    fn advance_back(&mut self) -> Result<bool> {
+        let state = self.state;
+        let range = self.range.clone();
+        let back = match state {
+            State::Ended => return Ok(false),
+            _ => self.back(),
+        };
+        let found = match state {
+            State::Backward | State::Both => {
+                back.prev()? && back.current().is_some_and(|(key, _)| range.is_behind_start(key))
+            }
+            _ => range.last(back)?,
+        };
+        self.state = if matches!(state, State::Forward | State::Both) { State::Both } else { State::Backward };
+        Ok(found && (self.state == State::Backward || !self.crossed()))
+    }
+
+    fn item(&mut self, moved: Result<bool>, back: bool) -> Option<Result<Entry>> {
+        match moved {
+            Ok(true) => {
+                let scan = if back { self.back.as_ref() } else { Some(&self.front) };
+                let (bytes, key_bytes) = scan?.pin()?;
+                Some(Ok(Entry { bytes, key_bytes }))
+            }
+            Ok(false) => {
+                self.state = State::Ended;
+                None
+            }
+            Err(e) => {
+                self.state = State::Ended;
+                Some(Err(e))
+            }
+        }
+    }
+}
+
+impl Iterator for Iter {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let moved = self.failed.take().map_or_else(|| self.advance(), Err);
+        self.item(moved, false)
+    }
+}
+
+impl DoubleEndedIterator for Iter {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let moved = self.failed.take().map_or_else(|| self.advance_back(), Err);
+        self.item(moved, true)
+    }
+}
+
+impl std::iter::FusedIterator for Iter {}
+
+/// A scan, or one over nothing and the reason.
+fn or_empty(scan: Result<Scan>) -> (Scan, Option<Error>) {
+    match scan {
+        Ok(scan) => (scan, None),
+        Err(e) => (Scan::new(Vec::new(), Sequence(0)), Some(e)),
+    }
+}
+
+/// A position in the store, as it was when the cursor was made: moves in both directions and lends key and value without
+/// counting references.
+///
+/// ```
+/// # fn main() -> maplsm::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let db = maplsm::Db::open(dir.path().join("db"))?;
+/// # for i in 0..10u8 { db.write_with(maplsm::WriteBatch::new().insert([i], [i]), maplsm::Durability::Buffered)?; }
+/// let mut cursor = db.cursor();
+/// let mut sum = 0;
+/// let mut more = cursor.seek([3])?;
+/// while more {
+///     sum += u32::from(cursor.value()[0]);
+///     more = cursor.next()?;
+/// }
+/// assert_eq!(sum, (3..10).sum());
+/// # db.close()
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Cursor {
+    scan: Scan,
+    registration: Registration,
+    /// Why there is nothing to move over; the answer of every seek.
+    failed: Option<Error>,
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cursor(at {:?})", self.registration.at)
+    }
+}
+
+impl Cursor {
+    pub(crate) fn new(scan: Result<Scan>, registration: Registration) -> Self {
+        let (scan, failed) = or_empty(scan);
+        Self { scan, registration, failed }
+    }
+
+    fn go(&mut self, place: Place<'_>) -> Result<bool> {
+        match &self.failed {
+            None => self.scan.go(place),
+            Some(e) => Err(e.clone()),
+        }
+    }
+
+    /// Goes to the first entry; answers whether there is one. O(log n).
+    pub fn seek_first(&mut self) -> Result<bool> {
+        self.go(Place::First)
+    }
+
+    /// Goes to the last entry; answers whether there is one. O(log n).
+    pub fn seek_last(&mut self) -> Result<bool> {
+        self.go(Place::Last)
+    }
+
+    /// Goes to the first entry at or behind `key`; answers whether there is one. O(log n).
+    pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.go(Place::AtOrBehind(key.as_ref()))
+    }
+
+    /// Goes to the last entry at or in front of `key`; answers whether there is one. O(log n).
+    pub fn seek_back(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.go(Place::AtOrInFront(key.as_ref()))
+    }
+
+    /// Goes to the next entry; answers whether there is one. A cursor that is nowhere (new, or past an end) stays there. O(1).
+    #[inline]
+    #[expect(clippy::should_implement_trait, reason = "a lending cursor, not an iterator: it answers `Result<bool>`")]
+    pub fn next(&mut self) -> Result<bool> {
+        self.scan.next()
+    }
+
+    /// Goes to the entry in front; answers whether there is one. O(1).
+    #[inline]
+    pub fn prev(&mut self) -> Result<bool> {
+        self.scan.prev()
+    }
+
+    /// Whether the cursor is at an entry.
+    pub fn is_valid(&self) -> bool {
+        self.scan.current().is_some()
+    }
+
+    /// The key of the current entry; empty if there is none.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        self.scan.current().map_or(&[], |(key, _)| key)
+    }
+
+    /// The value of the current entry; empty if there is none.
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        self.scan.current().map_or(&[], |(_, value)| value)
+    }
+
+    /// The current entry, kept alive on its own.
+    pub fn entry(&self) -> Option<Entry> {
+        let (bytes, key_bytes) = self.scan.pin()?;
+        Some(Entry { bytes, key_bytes })
+    }
+}

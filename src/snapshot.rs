@@ -1,0 +1,110 @@
+//! Snapshots: the store as it was at one moment.
+
+use std::fmt;
+use std::ops::{Deref, RangeBounds};
+use std::sync::{Arc, OnceLock};
+
+use crate::engine::{Engine, Find, Registration, View};
+use crate::error::Result;
+use crate::format::{KeyspaceId, key_hash};
+use crate::iter::{Cursor, Iter, KeyRange};
+use crate::slice::Slice;
+
+/// The store as it was when [`Db::snapshot`](crate::Db::snapshot) was called: later writes do not show.
+///
+/// Cheap to make and to drop, may be kept for as long as needed, and may be cloned and sent to other threads. While it lives,
+/// the versions that it sees are not dropped by compaction.
+#[derive(Clone)]
+pub struct Snapshot {
+    engine: Arc<Engine>,
+    at: Registration,
+    /// What [`get_ref`](Self::get_ref) borrows from; loaded by its first call.
+    view: OnceLock<Arc<View>>,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshot({:?} of {:?})", self.at.at, self.engine)
+    }
+}
+
+/// A value that borrows from its snapshot.
+#[derive(Clone, Copy)]
+pub struct Ref<'s>(&'s [u8]);
+
+impl Deref for Ref<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0
+    }
+}
+
+impl AsRef<[u8]> for Ref<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.0
+    }
+}
+
+impl fmt::Debug for Ref<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn new(engine: &Arc<Engine>) -> Self {
+        Self { at: engine.register(), engine: Arc::clone(engine), view: OnceLock::new() }
+    }
+
+    /// The number of the last commit's last entry that the snapshot sees.
+    pub fn sequence(&self) -> u64 {
+        self.at.at.0
+    }
+
+    /// The value of a key. Expected O(1) for each memtable and level.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        Ok(self.engine.get_at(KeyspaceId::DEFAULT, key.as_ref(), &self.at)?.map(Slice))
+    }
+
+    /// The value of a key, borrowed: without a reference count. From the first call on, the snapshot keeps the files of that
+    /// moment, not only the versions it sees.
+    pub fn get_ref(&self, key: impl AsRef<[u8]>) -> Result<Option<Ref<'_>>> {
+        self.engine.check_open()?;
+        let key = key.as_ref();
+        let view = self.view.get_or_init(|| self.engine.view());
+        match view.find(KeyspaceId::DEFAULT, key_hash(KeyspaceId::DEFAULT, key), key, self.at.at, true)? {
+            Find::Value(mapping, range) => Ok(mapping.bytes().get(range).map(Ref)),
+            Find::Absent | Find::Retry => Ok(None),
+        }
+    }
+
+    /// Whether the key has a value.
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get_ref(key)?.is_some())
+    }
+
+    /// All entries, in order of key.
+    pub fn iter(&self) -> Iter {
+        self.iterate(KeyRange::all())
+    }
+
+    /// The entries of a range of keys, in order.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
+        self.iterate(KeyRange::new(&range))
+    }
+
+    /// The entries whose keys begin with `prefix`, in order.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
+        self.iterate(KeyRange::prefix(prefix.as_ref()))
+    }
+
+    fn iterate(&self, range: KeyRange) -> Iter {
+        Iter::new(self.engine.scan(KeyspaceId::DEFAULT, &self.at), self.at.clone(), range)
+    }
+
+    /// A cursor, at first nowhere.
+    pub fn cursor(&self) -> Cursor {
+        Cursor::new(self.engine.scan(KeyspaceId::DEFAULT, &self.at), self.at.clone())
+    }
+}

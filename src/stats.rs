@@ -1,0 +1,120 @@
+//! Numbers about a running store.
+
+use std::sync::atomic::Ordering;
+
+use crate::engine::Engine;
+use crate::format::edit::LEVELS;
+
+/// What the store holds and has done, at one moment. Costs a look at every table's metadata.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Entries that are in the log only, all versions and tombstones counted.
+    pub memtable_entries: u64,
+    /// Bytes of log behind them.
+    pub memtable_bytes: u64,
+    /// Memtables that wait to be flushed.
+    pub frozen_memtables: usize,
+    /// Levels 0 to the deepest one with tables.
+    pub levels: Vec<LevelStats>,
+    /// Every table, level by level.
+    pub tables: Vec<TableStats>,
+    /// Log segments that are needed.
+    pub log_segments: usize,
+    /// The sequence number of the last entry.
+    pub last_sequence: u64,
+    /// Snapshots, iterators and cursors alive.
+    pub snapshots: usize,
+    /// Bytes of obsolete tables that iterators still use.
+    pub obsolete_bytes: u64,
+    /// How hard writers are slowed down by the debt of flushes and compactions: 0 not at all, 1 as much as before a stop,
+    /// above 1 they wait.
+    pub write_pressure: f64,
+    /// Flushes since the open.
+    pub flushes: u64,
+    /// Compactions since the open, moves not counted.
+    pub compactions: u64,
+    /// Bytes read by them.
+    pub compacted_bytes: u64,
+    /// Syncs of log segments since the open.
+    pub log_syncs: u64,
+}
+
+/// One level.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LevelStats {
+    /// 0 is the youngest.
+    pub level: u8,
+    /// Tables on it.
+    pub tables: usize,
+    /// Their size in bytes, indexes not counted.
+    pub bytes: u64,
+    /// Their entries, tombstones included.
+    pub entries: u64,
+    /// Their tombstones.
+    pub tombstones: u64,
+}
+
+/// One table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TableStats {
+    /// The number in its file names.
+    pub number: u64,
+    /// The level it is on.
+    pub level: u8,
+    /// Length of the `.sst` in bytes.
+    pub bytes: u64,
+    /// Length of the `.idx` in bytes.
+    pub index_bytes: u64,
+    /// Entries, tombstones included.
+    pub entries: u64,
+    /// Tombstones.
+    pub tombstones: u64,
+}
+
+impl Engine {
+    pub(crate) fn stats(&self) -> Stats {
+        let view = self.view();
+        let mut levels: Vec<LevelStats> =
+            (0..LEVELS).map(|level| LevelStats { level, ..LevelStats::default() }).collect();
+        let mut tables = Vec::new();
+        for (level, table) in view.version.tables() {
+            let of_table = TableStats {
+                number: table.number().0,
+                level,
+                bytes: table.meta.file_bytes,
+                index_bytes: table.index_bytes(),
+                entries: table.meta.sections.iter().map(|section| section.entries).sum(),
+                tombstones: table.meta.sections.iter().map(|section| section.tombstones).sum(),
+            };
+            if let Some(sum) = levels.get_mut(usize::from(level)) {
+                sum.tables += 1;
+                sum.bytes += of_table.bytes;
+                sum.entries += of_table.entries;
+                sum.tombstones += of_table.tombstones;
+            }
+            tables.push(of_table);
+        }
+        let used = levels.iter().rposition(|level| level.tables > 0).map_or(0, |deepest| deepest + 1);
+        levels.truncate(used);
+        let counters = self.counters();
+        Stats {
+            memtable_entries: view.memtables.iter().map(|memtable| memtable.entries()).sum(),
+            memtable_bytes: view.memtables.iter().map(|memtable| memtable.log_bytes()).sum(),
+            frozen_memtables: view.frozen().len(),
+            levels,
+            tables,
+            log_segments: view.memtables.len(),
+            last_sequence: self.visible().0,
+            snapshots: self.registry().len(),
+            obsolete_bytes: self.obsolete_bytes(),
+            write_pressure: self.background().pressure(),
+            flushes: counters.flushes.load(Ordering::Relaxed),
+            compactions: counters.compactions.load(Ordering::Relaxed),
+            compacted_bytes: counters.compacted_bytes.load(Ordering::Relaxed),
+            log_syncs: counters.log_syncs.load(Ordering::Relaxed),
+        }
+    }
+}
