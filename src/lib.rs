@@ -1,5 +1,4 @@
 //! Embedded ordered key-value store: an LSM-tree over memory-mapped, zero-copy file formats.
-#![allow(dead_code)]
 
 mod batch;
 mod db;

@@ -34,13 +34,13 @@ impl Engine {
         self.check_writable()?;
         let version = Arc::clone(&self.view.load().version);
         match plan_range(&version, keyspace, range) {
-            Some(plan) if self.is_worth_a_rewrite(&plan) => self.compact(&plan),
+            Some(plan) if Self::is_worth_a_rewrite(&plan) => self.compact(&plan),
             _ => Ok(()),
         }
     }
 
     /// A single sorted level without tombstones and old versions is what a rewrite would make.
-    fn is_worth_a_rewrite(&self, plan: &Plan) -> bool {
+    fn is_worth_a_rewrite(plan: &Plan) -> bool {
         let settled = |level: u8, table: &Table| {
             let plain = |s: &crate::format::table::Section| s.entries == s.keys && (s.tombstones == 0 || !plan.bottom);
             level == plan.output && table.meta.sections.iter().all(plain)

@@ -64,7 +64,7 @@ impl Body<'_> {
         let mut sequence = first;
         match self {
             Self::One { keyspace, kind, key, value } => {
-                let (header, entry) = out.split_at_mut(RUN_HEADER_BYTES as usize);
+                let (header, entry) = out.split_at_mut(size_of::<RunHeader>());
                 header.copy_from_slice(RunHeader::new(*keyspace, entry.len() as u64).as_bytes());
                 write_entry(entry, *kind, first, key, value);
             }
@@ -72,7 +72,7 @@ impl Body<'_> {
                 out.copy_from_slice(batch.body());
                 let mut at = 0;
                 for run in log::runs(batch.body()).flatten() {
-                    let start = at + RUN_HEADER_BYTES as usize;
+                    let start = at + size_of::<RunHeader>();
                     let entries = &mut out[start..start + run.2.len()];
                     sequence = Sequence(sequence.0 + stamp(entries, sequence));
                     at = start + run.2.len();
@@ -185,7 +185,7 @@ impl Engine {
         // stands between the two.
         let mut droppable = |older: Sequence, newer: Sequence| {
             let live = snapshots.get_or_insert_with(|| self.registry.sequences());
-            newer <= cut && !live[live.partition_point(|s| *s < older)..].first().is_some_and(|s| *s < newer)
+            newer <= cut && live[live.partition_point(|s| *s < older)..].first().is_none_or(|s| *s >= newer)
         };
         let bytes = memtable.bytes();
         let malformed = |offset: u64, fault: crate::error::Fault| {

@@ -242,7 +242,6 @@ impl Frame {
     }
 
     /// Where chunk `chunk` is, clipped to the body.
-    #[expect(clippy::arithmetic_side_effects, reason = "the chunk is one of the file's")]
     pub(crate) fn chunk_range(&self, chunk: u64) -> (u64, u64) {
         let start = chunk << self.chunk_log2;
         (start, (1 << self.chunk_log2).min(self.body_end.saturating_sub(start)))
@@ -441,7 +440,7 @@ impl Section {
             (start, rest) = (section.end, tail);
             sections.push(section);
         }
-        if start != frame.body_end || !rest.is_empty() {
+        if sections.is_empty() || start != frame.body_end || !rest.is_empty() {
             return Err(Damage::OutOfBounds.into());
         }
         let entries = sections.iter().fold(0u64, |sum, section| sum.saturating_add(section.entries));

@@ -21,7 +21,7 @@ use sorted::{Entries, Sorted};
 
 use crate::error::Fault;
 use crate::format::checksum::Id;
-use crate::format::entry::{Entry, Kind};
+use crate::format::entry::Entry;
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::log;
@@ -224,17 +224,10 @@ impl Memtable {
         self.with_space(keyspace, |space| space.sorted.runs(entries, bytes.len() as u64, rule, tail))
             .unwrap_or_default()
     }
-
-    /// Whether the newest version of `key` at `at` is a value.
-    pub(crate) fn is_live(&self, keyspace: KeyspaceId, key: &[u8], at: Sequence) -> bool {
-        let hash = crate::format::key_hash(keyspace, key);
-        matches!(self.get(keyspace, hash, key, at, true), Lookup::Entry(Entry { kind: Kind::Put, .. }))
-    }
 }
 
 /// The upper half of the hash; the lower one belongs to the fingerprints of tables.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of a 64-bit hash")]
 fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
@@ -243,7 +236,7 @@ fn tag(hash: u64) -> u32 {
 pub(crate) mod tests {
     use super::*;
     use crate::format::Position;
-    use crate::format::entry::{push_entry, stamp};
+    use crate::format::entry::{Kind, push_entry, stamp};
     use crate::format::group::{Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
     use crate::log::SegmentWriter;
     use crate::sys::{Access, Dir, Fs, disk::DiskFs};
@@ -260,7 +253,7 @@ pub(crate) mod tests {
     impl Fixture {
         pub(crate) fn new() -> Self {
             let temp = tempfile::tempdir().unwrap();
-            let dir = DiskFs::new().open_dir(temp.path(), false, Access::Map).unwrap();
+            let dir = DiskFs.open_dir(temp.path(), false, Access::Map).unwrap();
             let first = Sequence(1);
             let writer =
                 SegmentWriter::create(&*dir, &[1; 16], FileNumber(1), 1 << 20, Position::default(), first).unwrap();
