@@ -52,7 +52,7 @@ impl Engine {
         let mut edit = Edit::default();
         if plan.is_move() {
             edit.moves = plan.inputs.iter().map(|(_, table)| (table.number(), plan.output)).collect();
-            return self.install(edit, &[], None);
+            return self.install(edit, &[], &[]);
         }
         for (level, table) in &plan.inputs {
             match level {
@@ -62,7 +62,7 @@ impl Engine {
         }
         let outputs = self.merge_tables(plan)?;
         edit.add = outputs.iter().map(|table| (plan.output, table.meta.clone())).collect();
-        self.install_new(edit, &outputs, None)?;
+        self.install_new(edit, &outputs, &[])?;
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         self.counters.compacted_bytes.fetch_add(plan.input_bytes(), Ordering::Relaxed);
         Ok(())

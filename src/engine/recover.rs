@@ -97,7 +97,7 @@ impl Engine {
         let is_new = found.manifest.is_none();
         let engine = Arc::new(Self::assemble(options, dir, lock, found, &replayed));
         if is_new {
-            engine.install(Edit::default(), &[], None)?;
+            engine.install(Edit::default(), &[], &[])?;
         } else if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
             engine.rewrite_log()?;
         }
@@ -113,7 +113,10 @@ impl Engine {
         replayed: &Replayed,
     ) -> Self {
         let mut state = found.state;
-        state.segment_ends = replayed.ends.iter().copied().collect();
+        if replayed.report.clean {
+            // Only then is all of it known to be on disk, which is what a recorded end says.
+            state.segment_ends = replayed.ends.iter().copied().collect();
+        }
         let view = View { memtables: replayed.memtables.clone(), growing: false, version: Arc::new(found.version) };
         let last_end = replayed.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });
         let next_sequence = replayed.next_sequence.max(Sequence(state.last_sequence.0 + 1));
@@ -150,11 +153,22 @@ impl Engine {
         engine
     }
 
-    /// Writes everything that a crashed run has left in its log into tables, in order, and forgets the segments.
+    /// Writes everything that a crashed run has left in its log into tables, and forgets the segments, in one edit: a part of
+    /// the log must not count as durable before all of it is.
     fn rewrite_log(&self) -> Result<()> {
-        while self.flush_oldest()? {}
-        let first_segment = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
-        self.install(Edit { first_segment, ..Edit::default() }, &[], None)
+        let view = self.view();
+        let mut tables = Vec::new();
+        for memtable in view.memtables.iter().rev().filter(|memtable| memtable.entries() > 0) {
+            tables.push(self.write_level0(memtable)?);
+        }
+        let edit = Edit {
+            first_segment: Some(FileNumber(self.next_number.load(Ordering::Relaxed))),
+            last_sequence: Some(self.visible()),
+            add: tables.iter().map(|table| (0, table.meta.clone())).collect(),
+            ..Edit::default()
+        };
+        let flushed: Vec<FileNumber> = view.memtables.iter().map(|memtable| memtable.number()).collect();
+        self.install_new(edit, &tables, &flushed)
     }
 }
 

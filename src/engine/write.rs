@@ -264,7 +264,7 @@ impl Engine {
     /// A fresh manifest before the first segment of this run: it names where the segments of earlier runs end.
     fn start_manifest(&self) -> Result<()> {
         let fresh = self.manifest.lock().is_fresh();
-        if fresh { Ok(()) } else { self.install(crate::format::edit::Edit::default(), &[], None) }
+        if fresh { Ok(()) } else { self.install(crate::format::edit::Edit::default(), &[], &[]) }
     }
 }
 
