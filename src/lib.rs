@@ -5,6 +5,7 @@ mod db;
 mod engine;
 mod error;
 mod format;
+pub mod inspect;
 mod iter;
 mod log;
 mod memtable;
