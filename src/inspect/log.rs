@@ -3,6 +3,7 @@
 use super::table::{entry_fields, section_fields};
 use super::{Sink, Value, position, version};
 use crate::error::{Damage, Result};
+use crate::format::checksum::Seed;
 use crate::format::edit::{self, Edit};
 use crate::format::entry::Entry;
 use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupHeader, GroupKind, RUN_HEADER_BYTES};
@@ -32,10 +33,14 @@ pub(super) fn show(sink: &mut Sink<'_>, file: &[u8], magic: Magic) -> Result<()>
         Err(damage) => damage.offset,
     };
     let mut offset = SEGMENT_HEADER_BYTES;
+    let seed = Seed::of_file(&header.database(), header.number());
     while offset < end {
-        let seed = crate::format::checksum::Seed::of_file(&header.database(), header.number());
-        let (group, body) =
-            GroupHeader::parse(file, seed, header.number(), offset).map_err(|fault| sink.damaged(offset, fault))?;
+        let (group, body) = match GroupHeader::parse(file, seed, header.number(), offset) {
+            Ok(group) => group,
+            // The scan found something behind this place that it cannot leave at that.
+            Err(_) if scan.is_err() => break,
+            Err(fault) => return Err(sink.damaged(offset, fault)),
+        };
         sink.item(offset, "group", group_fields(&group))?;
         match group.kind {
             GroupKind::Data if is_manifest => show_records(sink, offset + GROUP_HEADER_BYTES, body, &group)?,

@@ -72,7 +72,7 @@ fn read(path: &Path) -> io::Result<crate::sys::Mapping> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "this names no file of the format"))?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    DiskFs::new().open_dir(parent, false, Access::Read)?.open(name)
+    DiskFs.open_dir(parent, false, Access::Read)?.open(name)
 }
 
 /// Shows a file whose contents are `bytes`; `path` names it in errors. See [`file`].

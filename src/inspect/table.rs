@@ -3,7 +3,7 @@
 use super::frame::Framed;
 use super::{Sink, Value, position};
 use crate::error::Result;
-use crate::format::entry::{ENTRY_HEADER_BYTES, Entry, Kind, kind_name};
+use crate::format::entry::{ENTRY_HEADER_BYTES, Entry, Kind};
 use crate::format::prefix::Magic;
 use crate::format::table::Section;
 
@@ -36,9 +36,13 @@ fn show_entries(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) 
 }
 
 pub(super) fn entry_fields<'a>(entry: &Entry, file: &'a [u8]) -> Vec<(&'static str, Value<'a>)> {
+    let kind = match entry.kind {
+        Kind::Put => "put",
+        Kind::Delete => "delete",
+    };
     let mut fields = vec![
         ("sequence", Value::Number(entry.sequence.0)),
-        ("kind", Value::Text(kind_name(entry.kind))),
+        ("kind", Value::Text(kind)),
         ("key", Value::Bytes(entry.key(file))),
     ];
     if entry.kind == Kind::Put {
