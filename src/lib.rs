@@ -78,6 +78,7 @@ mod db;
 mod engine;
 mod error;
 mod format;
+pub mod inspect;
 mod iter;
 mod log;
 mod memtable;

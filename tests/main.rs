@@ -1,4 +1,6 @@
 //! One binary for all integration tests.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "cli")]
+mod cli;
 mod store;

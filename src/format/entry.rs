@@ -36,7 +36,7 @@ pub(crate) struct EntryHeader {
     value_bytes: U32,
 }
 
-const ENTRY_HEADER_BYTES: u64 = 12;
+pub(crate) const ENTRY_HEADER_BYTES: u64 = 12;
 const _: () = assert!(size_of::<EntryHeader>() == 12 && align_of::<EntryHeader>() == 1);
 
 /// Space that an entry takes, padding included.

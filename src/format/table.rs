@@ -48,7 +48,7 @@ impl TableHeader {
         header
     }
 
-    fn parse(file: &[u8], magic: Magic) -> Result<Self, Fault> {
+    pub(crate) fn parse(file: &[u8], magic: Magic) -> Result<Self, Fault> {
         let header: Self = bytes::read(file, 0).map_err(|_| Damage::Truncated)?;
         header.prefix.check(magic)?;
         if header.checksum.get() != header.sum() {
@@ -62,6 +62,14 @@ impl TableHeader {
 
     fn sum(&self) -> u32 {
         Seed::of_table(&self.id).sum(0, bytes::slice(self.as_bytes(), 0, HEADER_CHECKED).unwrap_or_default())
+    }
+
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
+
+    pub(crate) fn chunk_log2(&self) -> u8 {
+        self.chunk_log2
     }
 }
 

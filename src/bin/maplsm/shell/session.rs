@@ -116,7 +116,7 @@ impl Session<'_> {
     }
 
     fn stats(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let stats = self.db.stats()?;
+        let stats = self.db.stats();
         stats::row(out, "directory", self.target.db.display())?;
         match self.target.capacity {
             Some(entries) => stats::row(out, "capacity", format_args!("{entries} entries"))?,
