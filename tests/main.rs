@@ -4,3 +4,4 @@
 #[cfg(feature = "cli")]
 mod cli;
 mod store;
+mod support;

@@ -2,3 +2,4 @@
 
 mod basic;
 mod inspect;
+mod model;
