@@ -1,0 +1,4 @@
+//! What tests and fuzz targets share.
+
+mod damage;
+mod reseal;
