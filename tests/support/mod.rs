@@ -1,6 +1,8 @@
 //! What several test modules share.
 
+mod damage;
 pub(crate) mod model;
+mod reseal;
 
 use std::path::Path;
 

@@ -1,0 +1,98 @@
+//! Where the fuzzer begins: each kind of damage once, in each mode.
+
+use crate::damage::{Image, Shape};
+use crate::reseal::Kind;
+
+/// Modes that differ in more than the database: raw, resealed, resealed and written to, read-only and checked always.
+const MODES: [u8; 5] = [0, 4, 64, 4 + 64, 4 + 16 + 32];
+
+fn overwrite(at: usize, bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len() - 1).unwrap_or(63);
+    let place = at.to_le_bytes();
+    [&[length << 2, place[0], place[1]][..], bytes].concat()
+}
+
+fn simple(operation: u8, length: u8, at: usize, from: &[u8]) -> Vec<u8> {
+    let place = at.to_le_bytes();
+    [&[operation | (length - 1) << 2, place[0], place[1]][..], from].concat()
+}
+
+/// Places worth changing: the fields of headers and footers, and the first groups, entries, records and buckets.
+fn places(kind: Kind, length: usize) -> Vec<usize> {
+    match kind {
+        Kind::Current => vec![24, 40, 48],
+        Kind::Manifest => vec![40, 82, 84, 88, 96, 104, 120, 124, 128, 136, 144, 168, 192, 200, 216, 240, 280, 320],
+        Kind::Segment => vec![40, 48, 56, 64, 82, 84, 88, 96, 104, 120, 124, 128, 129, 134, 136, 140, 300],
+        Kind::Table | Kind::Index => {
+            let footer = length - 128;
+            let fields = [24, 32, 40, 48, 56, 64, 72, 80, 88].map(|at| footer + at);
+            let directory = (8..27).map(|back| footer - 8 * back);
+            [40, 64, 65, 70, 72, 76, 88, 128, 192].into_iter().chain(fields).chain(directory).collect()
+        }
+    }
+}
+
+/// Names and contents of the seeds of a target.
+pub(crate) fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    match target {
+        "wal_replay" => of_one(Kind::Segment),
+        "sst_open" => of_one(Kind::Table),
+        "idx_open" => of_one(Kind::Index),
+        "manifest_replay" => of_one(Kind::Manifest),
+        "directory" => of_any(),
+        _ => Vec::new(),
+    }
+}
+
+fn of_one(kind: Kind) -> Vec<(String, Vec<u8>)> {
+    let mut seeds = Vec::new();
+    let images = Shape::ALL.map(Image::new);
+    for (shape, image) in images.iter().enumerate() {
+        let shape_bits = u8::try_from(shape).unwrap_or(0);
+        let files: Vec<&Vec<u8>> = image.files.iter().filter(|(n, _)| Kind::of(n) == Some(kind)).map(|(_, b)| b).collect();
+        for (number, file) in files.iter().enumerate() {
+            let head = |mode: u8| vec![mode | shape_bits, u8::try_from(number).unwrap_or(0)];
+            let mut add = |name: String, mode: u8, patch: &[u8]| seeds.push((name, [head(mode), patch.to_vec()].concat()));
+            for mode in MODES {
+                add(format!("plain-{shape}-{number}-{mode}"), mode, &[]);
+            }
+            let patches = places(kind, file.len());
+            for (i, at) in patches.into_iter().enumerate() {
+                // Each place once over the databases and modes, so that there are few seeds.
+                let mode = MODES[(i + number) % MODES.len()];
+                if (i + number + shape) % 3 == 0 {
+                    add(format!("field-{shape}-{number}-{at}"), mode, &overwrite(at, &[i.to_le_bytes()[0], 0xff]));
+                }
+            }
+            if number == 0 {
+                let half = file.len() / 2;
+                add(format!("cut-{shape}"), 0, &simple(1, 1, half, &[]));
+                add(format!("copy-{shape}"), 4, &simple(2, 8, 80, &half.to_le_bytes()[..2]));
+                add(format!("insert-{shape}"), 4, &simple(3, 1, half & !7, &[]));
+                let used = file.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+                if used < 2048 {
+                    add(format!("whole-{shape}"), 8 + 4, &file[..used]);
+                }
+            }
+        }
+    }
+    seeds
+}
+
+fn of_any() -> Vec<(String, Vec<u8>)> {
+    let mut seeds = Vec::new();
+    for shape in 0..3u8 {
+        for file in 0..20u8 {
+            let mode = MODES[usize::from(file) % MODES.len()];
+            let mut add = |name: &str, action: &[u8]| {
+                let seed = [&[mode | shape, file][..], action].concat();
+                seeds.push((format!("{name}-{shape}-{file}"), seed));
+            };
+            add("remove", &[5]);
+            add("replace", &[6, file.wrapping_mul(7)]);
+            add("strange", &[7, file]);
+            add("patch", &[[0].to_vec(), overwrite(usize::from(file) * 8, &[1, 2, 3, 4])].concat());
+        }
+    }
+    seeds
+}

@@ -1,0 +1,649 @@
+//! Small databases, what happens to their files, and everything a program can then do with them.
+//!
+//! One entry point for each kind of file, [`run`], fed with arbitrary bytes: by the fuzzer, and by a test with inputs that once
+//! found something. Whatever the input, the answer is a typed error or data that is right; a panic is a finding.
+//!
+//! An input is a byte of [modes](Mode), a byte that chooses a file, and then either the new contents of that file or a list of
+//! [patches](patch). For the target `directory` it is a byte of modes and a list of [actions](act) on any file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use maplsm::{Cursor, Db, Durability, ErrorKind, Options, PointIndex, Result, SimFs, WriteBatch};
+
+use super::reseal::{Kind, adopt, reseal};
+
+pub(crate) type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+const DIR: &str = "/db";
+
+fn path(name: &str) -> PathBuf {
+    Path::new(DIR).join(name)
+}
+
+/// Which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Cleanly closed, tables with a hash index.
+    Hash,
+    /// Cleanly closed, tables with a bloom filter.
+    Bloom,
+    /// The process died.
+    Killed,
+}
+
+impl Shape {
+    pub(crate) const ALL: [Self; 3] = [Self::Hash, Self::Bloom, Self::Killed];
+
+    fn options(self) -> Options {
+        let mut options = Options::new();
+        let index = if self == Self::Bloom { PointIndex::Bloom { error_rate: 0.01 } } else { PointIndex::Hash };
+        options.background_threads(0).durability(Durability::Buffered).point_index(index);
+        options.memtable_bytes(8 << 10).table_bytes(4 << 10).level_bytes_base(8 << 10).level_multiplier(4);
+        options.index_interval(4);
+        options
+    }
+}
+
+/// The files of a database, and what was ever in it.
+pub(crate) struct Image {
+    pub(crate) shape: Shape,
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+    /// The contents after each commit, by the number of its last entry.
+    history: BTreeMap<u64, Contents>,
+    /// Every value that each key ever had.
+    values: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+}
+
+/// Writes to a database and to the history at once.
+struct Author<'i> {
+    db: Db,
+    history: &'i mut BTreeMap<u64, Contents>,
+}
+
+impl Author<'_> {
+    fn write(&mut self, changes: &[(Vec<u8>, Option<Vec<u8>>)]) {
+        let mut batch = WriteBatch::new();
+        let mut contents = self.history.last_key_value().map(|(_, last)| last.clone()).unwrap_or_default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => {
+                    batch.insert(key, value);
+                    contents.insert(key.clone(), value.clone());
+                }
+                None => {
+                    batch.remove(key);
+                    contents.remove(key);
+                }
+            }
+        }
+        self.db.write(&batch).expect("a good disk");
+        self.history.insert(self.db.stats().last_sequence, contents);
+    }
+
+    /// One commit for each of these keys; every seventh is a removal.
+    fn round(&mut self, round: u8, keys: impl Iterator<Item = u8>) {
+        for key in keys {
+            let value = (key % 7 != round % 7).then(|| vec![round ^ key; usize::from(key) * 3 % 50]);
+            self.write(&[(name_of(key), value)]);
+        }
+    }
+}
+
+/// Keys with shared prefixes, the empty key, zeros and the highest byte.
+fn name_of(key: u8) -> Vec<u8> {
+    match key {
+        0 => Vec::new(),
+        1 => vec![0],
+        2 => vec![0, 0],
+        3 => vec![0xff; 20],
+        _ => [b"prefix/long/", &[key / 16][..], &vec![b'x'; usize::from(key % 4) * 4], &[key]].concat(),
+    }
+}
+
+impl Image {
+    pub(crate) fn new(shape: Shape) -> Self {
+        let fs = SimFs::with_seed(1);
+        let mut options = shape.options();
+        options.file_system(fs.clone());
+        let mut history = BTreeMap::from([(0, Contents::new())]);
+        let open = || options.open(DIR).expect("a good disk");
+
+        // Two tables far down, and two of level 0 with old versions and tombstones.
+        let mut author = Author { db: open(), history: &mut history };
+        author.round(1, 0..90);
+        author.db.compact().expect("a good disk");
+        let snapshot = author.db.snapshot();
+        author.round(2, (0..90).step_by(3));
+        author.round(3, (0..90).step_by(9));
+        author.db.flush().expect("a good disk");
+        author.round(4, (5..60).step_by(2));
+        author.db.flush().expect("a good disk");
+        // A segment that the next run finds closed, with an idle mark in it.
+        author.round(5, 10..14);
+        author.db.maintain().expect("a good disk");
+        author.round(6, 14..18);
+        drop(snapshot);
+        author.db.close().expect("a good disk");
+
+        // A segment of the last run, with a batch.
+        let mut author = Author { db: open(), history: &mut history };
+        author.round(7, 20..30);
+        let batch: Vec<_> = (28..36).map(|key| (name_of(key), (key % 3 > 0).then(|| vec![key; 9]))).collect();
+        author.write(&batch);
+        author.db.sync().expect("a good disk");
+        author.round(8, 40..44);
+        let fs = if shape == Shape::Killed {
+            fs.kill()
+        } else {
+            author.db.close().expect("a good disk");
+            fs
+        };
+        let name = |(name, _): (String, u64)| Some((name.clone(), fs.read(&path(&name))?));
+        let files = fs.files(Path::new(DIR)).into_iter().filter_map(name).collect();
+        let mut values = BTreeMap::<_, BTreeSet<_>>::new();
+        for (key, value) in history.values().flatten() {
+            values.entry(key.clone()).or_default().insert(value.clone());
+        }
+        Self { shape, files, history, values }
+    }
+
+    /// Made once.
+    fn cached(shape: Shape) -> &'static Self {
+        static IMAGES: [OnceLock<Image>; 3] = [const { OnceLock::new() }; 3];
+        IMAGES[shape as usize].get_or_init(|| Self::new(shape))
+    }
+
+    fn plant(&self) -> SimFs {
+        let fs = SimFs::with_seed(2);
+        for (name, bytes) in &self.files {
+            fs.write(&path(name), bytes);
+        }
+        fs
+    }
+
+    /// The names of the files of a kind.
+    fn names(&self, kind: Kind) -> impl Iterator<Item = &String> {
+        self.files.iter().map(|(name, _)| name).filter(move |name| Kind::of(name) == Some(kind))
+    }
+
+    fn bytes(&self, name: &str) -> &[u8] {
+        self.files.iter().find(|(other, _)| other == name).map_or(&[], |(_, bytes)| bytes)
+    }
+
+    fn was_ever(&self, key: &[u8], value: &[u8]) -> bool {
+        self.values.get(key).is_some_and(|values| values.contains(value))
+    }
+
+    /// Every key that was ever there.
+    fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.values.keys().map(Vec::as_slice)
+    }
+}
+
+/// The first byte of an input.
+#[derive(Debug, Clone, Copy)]
+struct Mode(u8);
+
+impl Mode {
+    fn shape(self) -> Shape {
+        Shape::ALL[usize::from(self.0 & 3) % 3]
+    }
+
+    /// Whether checksums are made right after the damage.
+    fn reseals(self) -> bool {
+        self.0 & 4 != 0
+    }
+
+    /// Whether the rest of the input is the file itself.
+    fn replaces(self) -> bool {
+        self.0 & 8 != 0
+    }
+
+    fn read_only(self) -> bool {
+        self.0 & 16 != 0
+    }
+
+    fn verify_always(self) -> bool {
+        self.0 & 32 != 0
+    }
+
+    /// Whether it is written to afterwards.
+    fn writes(self) -> bool {
+        self.0 & 64 != 0 && !self.read_only()
+    }
+}
+
+/// How much of what is read can be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Checksums tell: what is read is the state after some commit, all of it, or an error.
+    Right,
+    /// Whole files may be gone or old: each value is one that the key once had.
+    Seen,
+    /// The bytes may be anything, but memtables index them: all ways of reading agree.
+    Agrees,
+    /// The bytes may be anything.
+    Typed,
+}
+
+/// Takes bytes off the front.
+fn take<'d>(data: &mut &'d [u8], length: usize) -> &'d [u8] {
+    let (front, rest) = data.split_at(length.min(data.len()));
+    *data = rest;
+    front
+}
+
+fn take_u8(data: &mut &[u8]) -> usize {
+    take(data, 1).first().copied().unwrap_or(0).into()
+}
+
+fn take_u16(data: &mut &[u8]) -> usize {
+    take_u8(data) | take_u8(data) << 8
+}
+
+/// Applies one patch: a byte with an operation in its lower two bits and a length n - 1 in the others, a place of two bytes
+/// (modulo the length of the file), and
+/// 0: n bytes to be written there; 1: the file is cut off there; 2: two bytes of another place, from which 8 n bytes are
+/// copied; 3: 8 n zero bytes are inserted.
+fn patch(file: &mut Vec<u8>, data: &mut &[u8]) {
+    let head = take_u8(data);
+    let (operation, length) = (head & 3, (head >> 2) + 1);
+    let place = take_u16(data) % (file.len() + 1);
+    match operation {
+        0 => {
+            for (to, from) in file[place..].iter_mut().zip(take(data, length)) {
+                *to = *from;
+            }
+        }
+        1 => file.truncate(place),
+        2 => {
+            let from = take_u16(data) % (file.len() + 1);
+            let length = (8 * length).min(file.len() - from.max(place));
+            file.copy_within(from..from + length, place);
+        }
+        _ => drop(file.splice(place..place, std::iter::repeat_n(0, 8 * length))),
+    }
+}
+
+/// Runs a target on an input.
+pub(crate) fn run(target: &str, data: &[u8]) {
+    match target {
+        "wal_replay" => damage_one(Kind::Segment, data),
+        "sst_open" => damage_one(Kind::Table, data),
+        "idx_open" => damage_one(Kind::Index, data),
+        "manifest_replay" => damage_one(Kind::Manifest, data),
+        "directory" => damage_any(data),
+        other => panic!("there is no target {other}"),
+    }
+}
+
+/// Damages one file and uses the database.
+fn damage_one(kind: Kind, mut data: &[u8]) {
+    let mode = Mode(u8::try_from(take_u8(&mut data)).unwrap_or(0));
+    let image = Image::cached(mode.shape());
+    let names: Vec<&String> = image.names(kind).collect();
+    let name = names[take_u8(&mut data) % names.len()];
+    let mut file = image.bytes(name).to_vec();
+    if mode.replaces() {
+        file = data.to_vec();
+    } else {
+        while !data.is_empty() {
+            patch(&mut file, &mut data);
+        }
+    }
+    if mode.reseals() {
+        reseal(kind, &mut file);
+    }
+    let fs = image.plant();
+    fs.write(&path(name), &file);
+    if kind == Kind::Table && mode.reseals() {
+        adopt_table(&fs, image, name, &file);
+    }
+    let trust = match (kind, mode.reseals()) {
+        (Kind::Segment, true) => Trust::Agrees,
+        (_, true) => Trust::Typed,
+        (Kind::Manifest, false) => Trust::Seen,
+        (_, false) => Trust::Right,
+    };
+    let noticed = kind == Kind::Table && !mode.reseals() && file != image.bytes(name);
+    exercise(&fs, image, mode, trust, noticed);
+}
+
+/// Makes the manifest say what the table says.
+fn adopt_table(fs: &SimFs, image: &Image, name: &str, table: &[u8]) {
+    let Some(number) = name.split('.').next().and_then(|number| number.parse().ok()) else { return };
+    for manifest in image.names(Kind::Manifest) {
+        let Some(mut bytes) = fs.read(&path(manifest)) else { continue };
+        adopt(&mut bytes, number, table);
+        reseal(Kind::Manifest, &mut bytes);
+        fs.write(&path(manifest), &bytes);
+    }
+}
+
+/// Damages any files and uses what is left.
+fn damage_any(mut data: &[u8]) {
+    let mode = Mode(u8::try_from(take_u8(&mut data)).unwrap_or(0));
+    let image = Image::cached(mode.shape());
+    let fs = image.plant();
+    while !data.is_empty() {
+        act(&fs, &mut data);
+    }
+    if mode.reseals() {
+        for (name, _) in fs.files(Path::new(DIR)) {
+            if let (Some(kind), Some(mut bytes)) = (Kind::of(&name), fs.read(&path(&name))) {
+                reseal(kind, &mut bytes);
+                fs.write(&path(&name), &bytes);
+                if kind == Kind::Table {
+                    adopt_table(&fs, image, &name, &bytes);
+                }
+            }
+        }
+    }
+    let trust = if mode.reseals() { Trust::Typed } else { Trust::Seen };
+    exercise(&fs, image, mode, trust, false);
+}
+
+/// Names that are not among the files, or should not be.
+const STRANGE: [&str; 12] = [
+    "CURRENT.new",
+    "000099.wal",
+    "000099.manifest",
+    "000099.sst",
+    "000099.idx",
+    "7.sst",
+    "000007.SST",
+    "+00007.wal",
+    "000000.wal",
+    "9223372036854775806.wal",
+    "9223372036854775807.sst",
+    "18446744073709551615.idx",
+];
+
+/// Does one thing to one file: a byte that chooses it, and a byte modulo 8 of what to do, 0 to 4: a patch; 5: it is removed;
+/// 6: it is copied over the file that the next byte chooses; 7: it is copied to a strange name that the next byte chooses.
+fn act(fs: &SimFs, data: &mut &[u8]) {
+    let files = fs.files(Path::new(DIR));
+    let choice = take_u8(data);
+    let action = take_u8(data) % 8;
+    let Some((name, _)) = files.get(choice % files.len().max(1)) else { return };
+    let mut bytes = fs.read(&path(name)).unwrap_or_default();
+    match action {
+        0..=4 => {
+            patch(&mut bytes, data);
+            fs.write(&path(name), &bytes);
+        }
+        5 => fs.remove(&path(name)),
+        6 => fs.write(&path(&files[take_u8(data) % files.len()].0), &bytes),
+        _ => fs.write(&path(STRANGE[take_u8(data) % STRANGE.len()]), &bytes),
+    }
+}
+
+/// Notes the error of damaged or foreign files; any other kind is a finding.
+fn typed<T>(result: Result<T>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            let kind = error.corruption().map_or(error.kind(), |_| ErrorKind::Corruption);
+            let expected = [ErrorKind::Corruption, ErrorKind::UnsupportedFormat];
+            let fits = expected.contains(&kind) || kind == ErrorKind::State || kind == ErrorKind::Background;
+            assert!(fits, "unexpected {kind:?}: {error}");
+            None
+        }
+    }
+}
+
+/// Opens the database and does everything with it.
+fn exercise(fs: &SimFs, image: &Image, mode: Mode, trust: Trust, noticed: bool) {
+    let mut options = image.shape.options();
+    options.file_system(fs.clone()).read_only(mode.read_only()).verify_always(mode.verify_always());
+    let db = match options.open(DIR) {
+        Ok(db) => db,
+        Err(error) => {
+            let kind = error.kind();
+            let gone = kind == ErrorKind::NotFound || kind == ErrorKind::InvalidInput;
+            assert!(gone || typed::<()>(Err(error)).is_none());
+            return;
+        }
+    };
+    let reader = Reader { image, trust, bytes: fs.files(Path::new(DIR)).iter().map(|(_, length)| *length).sum() };
+    reader.check(&db);
+    let verified = db.verify().is_ok();
+    assert!(!(noticed && verified), "a changed table passes full verification");
+    if mode.writes() {
+        reader.write(&db, &options, fs);
+    }
+    let _ = typed(db.close());
+}
+
+/// Reads in every way.
+struct Reader<'i> {
+    image: &'i Image,
+    trust: Trust,
+    /// Of all files together.
+    bytes: u64,
+}
+
+/// Key, value.
+type Pair = (Vec<u8>, Vec<u8>);
+
+impl Reader<'_> {
+    fn check(&self, db: &Db) {
+        let expected = match self.trust {
+            Trust::Right => {
+                let sequence = db.stats().last_sequence;
+                Some(self.image.history.get(&sequence).unwrap_or_else(|| panic!("no commit ends with {sequence}")))
+            }
+            _ => None,
+        };
+        self.check_against(db, expected);
+    }
+
+    fn check_against(&self, db: &Db, expected: Option<&Contents>) {
+        let forward = self.collect(db.iter().map(|entry| entry.map(|e| (e.key().to_vec(), e.value().to_vec()))));
+        let mut back = self.collect(db.iter().rev().map(|entry| entry.map(|e| (e.key().to_vec(), e.value().to_vec()))));
+        back.pairs.reverse();
+        if let Some(expected) = expected {
+            assert!(forward.is_start_of(expected.iter()), "a scan differs");
+            assert!(back.is_end_of(expected.iter()), "a reverse scan differs");
+        }
+        if self.trust == Trust::Agrees && forward.complete && back.complete {
+            assert!(forward.pairs == back.pairs, "the two directions differ");
+        }
+        if self.trust != Trust::Typed {
+            assert!(forward.pairs.is_sorted_by(|a, b| a.0 < b.0), "a scan is out of order");
+            assert!(back.pairs.is_sorted_by(|a, b| a.0 < b.0), "a reverse scan is out of order");
+        }
+        self.check_points(db, expected, &forward);
+        let _ = self.check_cursor(db, expected, &mut db.cursor()).map_err(|e| typed::<()>(Err(e)));
+        for prefix in [&b"prefix"[..], b"", b"\xff\xff", b"prefix/long/\x02"] {
+            let found = self.collect(db.prefix(prefix).map(|e| e.map(|e| (e.key().to_vec(), e.value().to_vec()))));
+            if let Some(expected) = expected {
+                assert!(found.is_start_of(expected.iter().filter(|(key, _)| key.starts_with(prefix))));
+            }
+        }
+        let range = name_of(20)..=name_of(50);
+        let found = self.collect(db.range(range.clone()).rev().map(|e| e.map(|e| (e.key().to_vec(), e.value().to_vec()))));
+        if let Some(expected) = expected {
+            let found = Scanned { pairs: found.pairs.into_iter().rev().collect(), ..found };
+            assert!(found.is_end_of(expected.range(range)));
+        }
+    }
+
+    fn collect(&self, scan: impl Iterator<Item = Result<Pair>>) -> Scanned {
+        let mut scanned = Scanned { pairs: Vec::new(), complete: true };
+        for pair in scan {
+            let Some(pair) = typed(pair) else {
+                scanned.complete = false;
+                break;
+            };
+            self.see(&pair.0, &pair.1);
+            scanned.pairs.push(pair);
+            assert!(scanned.pairs.len() as u64 <= self.bytes / 16, "a scan goes on for ever");
+        }
+        scanned
+    }
+
+    fn see(&self, key: &[u8], value: &[u8]) {
+        if self.trust == Trust::Seen {
+            assert!(self.image.was_ever(key, value), "{key:?} never had the value {value:?}");
+        }
+    }
+
+    fn check_points(&self, db: &Db, expected: Option<&Contents>, scanned: &Scanned) {
+        let snapshot = db.snapshot();
+        let absent: [&[u8]; 4] = [b"absent", b"prefix", b"\0\0\0", &[0xff; 21]];
+        let found = scanned.pairs.iter().map(|(key, _)| key.as_slice()).take(500);
+        let keys: BTreeSet<&[u8]> = self.image.keys().chain(absent).chain(found).collect();
+        for key in keys {
+            let Some(value) = typed(db.get(key)) else { continue };
+            let borrowed = typed(snapshot.get_ref(key)).flatten();
+            if let Some(value) = &value {
+                self.see(key, value);
+            }
+            if let Some(expected) = expected {
+                assert_eq!(value.as_deref(), expected.get(key).map(Vec::as_slice), "{key:?}");
+            }
+            if self.trust == Trust::Agrees && scanned.complete {
+                let at = scanned.pairs.binary_search_by(|pair| pair.0.as_slice().cmp(key)).ok();
+                assert_eq!(value.as_deref(), at.map(|at| scanned.pairs[at].1.as_slice()), "{key:?}");
+                assert_eq!(value.as_deref(), borrowed.as_deref(), "{key:?}");
+            }
+        }
+    }
+
+    fn check_cursor(&self, db: &Db, expected: Option<&Contents>, cursor: &mut Cursor) -> Result<()> {
+        for key in self.image.keys().step_by(7) {
+            let found = cursor.seek(key)?;
+            if let Some(expected) = expected {
+                let first = expected.range(key.to_vec()..).next();
+                assert_eq!(found.then(|| (cursor.key(), cursor.value())), first.map(|(k, v)| (&k[..], &v[..])));
+            }
+            for forward in [true, false, false, true] {
+                if if forward { cursor.next()? } else { cursor.prev()? } {
+                    self.see(cursor.key(), cursor.value());
+                }
+            }
+            let found = cursor.seek_back(key)?;
+            if let Some(expected) = expected {
+                let last = expected.range(..=key.to_vec()).next_back();
+                assert_eq!(found.then(|| (cursor.key(), cursor.value())), last.map(|(k, v)| (&k[..], &v[..])));
+            }
+            for forward in [false, true, true, false] {
+                if if forward { cursor.next()? } else { cursor.prev()? } {
+                    self.see(cursor.key(), cursor.value());
+                }
+            }
+        }
+        // Both ends of one iterator meet without showing an entry twice.
+        let mut both = db.iter();
+        let mut seen = 0;
+        while let (Some(front), back) = (both.next().transpose()?, both.next_back().transpose()?) {
+            seen += 1 + u64::from(back.is_some());
+            assert!(seen <= self.bytes / 16 + 1, "a scan from both ends goes on for ever");
+            if let (Some(_), Some(back)) = (expected, back) {
+                assert!(front.key() < back.key());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes, reorganises, reads, and opens again.
+    fn write(&self, db: &Db, options: &Options, fs: &SimFs) {
+        let sequence = db.stats().last_sequence;
+        let mut expected = self.image.history.get(&sequence).filter(|_| self.trust == Trust::Right).cloned();
+        for key in [4, 20, 33, 200] {
+            let name = name_of(key);
+            let written = if key == 20 { db.remove(&name) } else { db.insert(&name, "new") };
+            if typed(written).is_none() {
+                return;
+            }
+            if key != 20 {
+                assert!(self.trust == Trust::Typed || db.get(&name).is_ok_and(|v| v.as_deref() == Some(b"new")));
+            }
+            if let Some(expected) = &mut expected {
+                if key == 20 { expected.remove(&name) } else { expected.insert(name, b"new".to_vec()) };
+            }
+        }
+        let _ = typed(db.flush());
+        let _ = typed(db.maintain());
+        let _ = typed(db.compact());
+        let trust = if self.trust == Trust::Right { Trust::Right } else { Trust::Typed };
+        let reader = Reader { trust, bytes: self.bytes * 2 + 1024, ..*self };
+        reader.check_against(db, expected.as_ref());
+        let _ = typed(db.close());
+        match options.clone().file_system(fs.kill()).open(DIR) {
+            Ok(again) => reader.check_against(&again, expected.as_ref()),
+            Err(error) => {
+                typed::<()>(Err(error.clone()));
+                assert!(self.trust != Trust::Right, "opened once, but not again: {error}");
+            }
+        }
+    }
+}
+
+/// What a scan showed before it ended or failed.
+struct Scanned {
+    pairs: Vec<Pair>,
+    complete: bool,
+}
+
+impl Scanned {
+    /// Whether this is the beginning of what was expected, and all of it if the scan did not fail.
+    fn is_start_of<'e>(&self, expected: impl Iterator<Item = (&'e Vec<u8>, &'e Vec<u8>)>) -> bool {
+        let expected: Vec<_> = expected.collect();
+        let fits = self.pairs.iter().zip(&expected).all(|(a, b)| (&a.0, &a.1) == *b);
+        fits && self.pairs.len() <= expected.len() && (!self.complete || self.pairs.len() == expected.len())
+    }
+
+    /// The same from behind.
+    fn is_end_of<'e>(&self, expected: impl Iterator<Item = (&'e Vec<u8>, &'e Vec<u8>)>) -> bool {
+        let expected: Vec<_> = expected.collect();
+        let fits = self.pairs.iter().rev().zip(expected.iter().rev()).all(|(a, b)| (&a.0, &a.1) == *b);
+        fits && self.pairs.len() <= expected.len() && (!self.complete || self.pairs.len() == expected.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_have_every_structure() {
+        for shape in Shape::ALL {
+            let image = Image::new(shape);
+            let of = |kind| image.names(kind).count();
+            assert!(of(Kind::Segment) >= 2 && of(Kind::Table) >= 4 && of(Kind::Index) == of(Kind::Table), "{shape:?}");
+            assert!(image.files == Image::new(shape).files, "{shape:?} is not the same each time");
+            let bytes: usize = image.files.iter().map(|(_, bytes)| bytes.len()).sum();
+            assert!(bytes < 100_000, "{shape:?} has {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn undamaged_images_are_right_in_every_mode() {
+        for target in ["wal_replay", "sst_open", "idx_open", "manifest_replay", "directory"] {
+            for mode in 0..128u8 {
+                if mode & 8 == 0 || target == "directory" {
+                    run(target, &[mode]);
+                }
+            }
+        }
+    }
+
+    /// What the fuzzer once found: `fuzz/regressions/<target>/<what>`.
+    #[test]
+    fn what_was_found_once_is_not_found_again() {
+        let regressions = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions");
+        for target in std::fs::read_dir(regressions).unwrap() {
+            let target = target.unwrap();
+            for input in std::fs::read_dir(target.path()).unwrap() {
+                let input = input.unwrap().path();
+                eprintln!("{}", input.display());
+                run(target.file_name().to_str().unwrap(), &std::fs::read(input).unwrap());
+            }
+        }
+    }
+}
