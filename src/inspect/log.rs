@@ -154,12 +154,19 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
 }
 
 fn show_end(sink: &mut Sink<'_>, end: u64, scan: &Scan) -> Result<()> {
-    let state = match scan.dropped {
-        _ if scan.clean => "closed",
-        Some(_) => "torn",
-        None => "open",
-    };
     // Behind the end there is space for more, or what a crash has left of a group.
-    let bytes = scan.dropped.map_or(0, |tail| tail.bytes);
-    sink.item(end, "end", vec![("state", Value::Text(state)), ("bytes", Value::Number(bytes))])
+    match scan.dropped {
+        _ if scan.clean => sink.item(end, "end", end_fields("closed", 0)),
+        Some(tail) => sink.item(end, "end", end_fields("torn", tail.bytes)),
+        None => sink.item(end, "end", end_fields("open", 0)),
+    }
+}
+
+/// Shows a file whose header was never written.
+pub(super) fn show_unwritten(sink: &mut Sink<'_>) -> Result<()> {
+    sink.item(0, "end", end_fields("open", 0))
+}
+
+fn end_fields(state: &'static str, bytes: u64) -> Vec<(&'static str, Value<'static>)> {
+    vec![("state", Value::Text(state)), ("bytes", Value::Number(bytes))]
 }

@@ -31,7 +31,9 @@ use std::io;
 use std::path::Path;
 
 use crate::error::{Damage, Error, Fault, Result};
+use crate::format::bytes::all_zero;
 use crate::format::current::Current;
+use crate::format::names::FileKind;
 use crate::format::prefix::{Magic, VERSION};
 use crate::sys::{Access, Fs as _, disk::DiskFs};
 
@@ -76,6 +78,9 @@ fn read(path: &Path) -> io::Result<crate::sys::Mapping> {
 }
 
 /// Shows a file whose contents are `bytes`; `path` names it in errors. See [`file`].
+///
+/// The magic number says what kind of file it is. If there are only zeros, as in a log segment that a crash has left without a
+/// header, the name does.
 pub fn bytes(path: &Path, bytes: &[u8], sink: &mut dyn FnMut(Item<'_>) -> io::Result<()>) -> Result<()> {
     let mut sink = Sink { path, show: sink };
     match bytes.first_chunk().map(|magic| Magic(*magic)) {
@@ -83,8 +88,14 @@ pub fn bytes(path: &Path, bytes: &[u8], sink: &mut dyn FnMut(Item<'_>) -> io::Re
         Some(magic @ (Magic::SEGMENT | Magic::MANIFEST)) => log::show(&mut sink, bytes, magic),
         Some(Magic::TABLE) => table::show(&mut sink, bytes),
         Some(Magic::INDEX) => index::show(&mut sink, bytes),
+        _ if is_log(path) && all_zero(bytes) => log::show_unwritten(&mut sink),
         _ => Err(sink.damaged(0, Damage::BadMagic)),
     }
+}
+
+fn is_log(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    matches!(name.and_then(FileKind::parse), Some((FileKind::Segment | FileKind::Manifest, _)))
 }
 
 fn current(sink: &mut Sink<'_>, bytes: &[u8]) -> Result<()> {

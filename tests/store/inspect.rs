@@ -158,7 +158,7 @@ fn no_damaged_byte_and_no_cut_goes_unnoticed() {
                 Err(other) => panic!("{other}"),
                 // The close mark itself: everything before it is there.
                 Ok(()) => {
-                    assert_eq!((prefix + 1, shown[prefix].1, &*shown[prefix].2["state"]), (shown.len(), "end", "torn"))
+                    assert_eq!((prefix + 1, shown[prefix].1, &*shown[prefix].2["state"]), (shown.len(), "end", "torn"));
                 }
             }
         }
@@ -182,6 +182,15 @@ fn the_sink_and_the_file_system_may_fail() {
     Db::open(&path).unwrap().close().unwrap();
     let error = inspect::file(&path.join("CURRENT"), &mut |_| Err(io::Error::other("enough"))).unwrap_err();
     assert!(error.to_string().contains("enough"), "{error}");
+    let mut kinds = Vec::new();
+    let mut sink = |item: inspect::Item<'_>| {
+        kinds.push(item.kind);
+        Ok(())
+    };
+    inspect::bytes(Path::new("000001.wal"), &[0; 100], &mut sink).unwrap();
+    inspect::bytes(Path::new("000001.manifest"), &[], &mut sink).unwrap();
+    assert!(inspect::bytes(Path::new("000001.sst"), &[0; 100], &mut sink).unwrap_err().is_corruption());
+    assert_eq!(kinds, ["end", "end"]);
     for bytes in [&b""[..], b"\x89mlWAL\r", b"\x89mlWAL\r\n", b"not a file of the format"] {
         assert!(show(bytes).1.is_err_and(|error| error.is_corruption()));
     }
