@@ -153,7 +153,7 @@ impl HashIndex {
         loop {
             let head = slots.heads[at].load(Ordering::Relaxed);
             if head == 0 {
-                self.used.fetch_add(1, Ordering::Relaxed);
+                self.used.store(self.len() + 1, Ordering::Relaxed);
                 break;
             }
             let (head_tag, older) = unpack(head);
