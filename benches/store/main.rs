@@ -8,7 +8,7 @@
 //! ```text
 //! cargo bench --bench store                    everything, about three minutes
 //! cargo bench --bench store -- --quick         with fewer samples
-//! cargo bench --bench store -- 'get|floor'  some of it
+//! cargo bench --bench store -- 'get|floor'     some of it
 //! TMPDIR=/data cargo bench --bench store       on another file system
 //! ```
 
@@ -30,16 +30,15 @@ use crate::data::Data;
 use crate::report::Suite;
 
 fn main() {
-    let warm_up = Duration::from_millis(500);
     let criterion = Criterion::default()
         .sample_size(10)
-        .warm_up_time(warm_up)
+        .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
     // `--test` only shows that every benchmark works.
     let test = std::env::args().any(|argument| argument == "--test");
     let data = Data::new(if test { 20_000 } else { 1_000_000 });
-    let mut suite = Suite::new(criterion, if test { Duration::ZERO } else { warm_up });
+    let mut suite = Suite::new(criterion);
     floor::all(&mut suite, &data);
     write::all(&mut suite, &data);
     read::all(&mut suite, &data);

@@ -72,32 +72,31 @@ pub(crate) struct Suite {
     /// Benchmarks that a filter left out.
     skipped: usize,
     notes: Vec<String>,
-    warm_up: Duration,
 }
 
 /// Samples that criterion takes last, after those of its warm-up.
 const SAMPLES: usize = 10;
 
 impl Suite {
-    pub(crate) fn new(criterion: Criterion, warm_up: Duration) -> Self {
-        Self { criterion, lines: Vec::new(), skipped: 0, notes: Vec::new(), warm_up }
+    pub(crate) fn new(criterion: Criterion) -> Self {
+        Self { criterion, lines: Vec::new(), skipped: 0, notes: Vec::new() }
     }
 
     /// Runs one benchmark, unless it is filtered out. `run` does so many iterations and answers how long they took.
     pub(crate) fn bench(&mut self, case: Case, mut run: impl FnMut(u64) -> Duration) {
         let mut samples = Vec::new();
-        let warm_up = self.warm_up;
+        let mut made = false;
         let mut group = self.criterion.benchmark_group(case.id.0);
         group.bench_function(case.id.1, |bencher| {
+            if !made {
+                // Makes what is measured, outside of what criterion takes for the warm-up.
+                run(1);
+                made = true;
+            }
             bencher.iter_custom(|iterations| {
-                if samples.is_empty() {
-                    // Criterion's own warm-up would end with the making of what is measured.
-                    warmed_up(&mut run, warm_up, &mut samples)
-                } else {
-                    let took = run(iterations);
-                    samples.push(nanoseconds(took) / count(iterations));
-                    took
-                }
+                let took = run(iterations);
+                samples.push(nanoseconds(took) / count(iterations));
+                took
             });
         });
         group.finish();
@@ -152,19 +151,6 @@ impl Suite {
     /// Ends the run.
     pub(crate) fn finish(self) {
         self.criterion.final_summary();
-    }
-}
-
-/// Runs for at least `warm_up`; answers how long one iteration took at the end.
-fn warmed_up(run: &mut impl FnMut(u64) -> Duration, warm_up: Duration, samples: &mut Vec<f64>) -> Duration {
-    let mut iterations = 1;
-    loop {
-        let took = run(iterations);
-        if took >= warm_up / 2 {
-            samples.push(nanoseconds(took) / count(iterations));
-            return took.div_f64(count(iterations));
-        }
-        iterations *= 2;
     }
 }
 

@@ -81,8 +81,6 @@ pub(crate) struct Engine {
 
     // Lock 1.
     syncing: Mutex<()>,
-    /// Everything before this place of the log is known to be on disk. Changed under lock 1, read under lock 2.
-    durable: Mutex<Option<Position>>,
     // Lock 2.
     writer: Mutex<write::Writer>,
     // Lock 3.

@@ -144,7 +144,6 @@ impl Engine {
             lock: Mutex::new(Some(lock)),
             counters: Counters::default(),
             syncing: Mutex::new(()),
-            durable: Mutex::new(None),
             writer: Mutex::new(Writer::new(next_sequence, last_end.unwrap_or_default())),
             manifest: Mutex::new(manifest),
             publishing: Mutex::new(()),

@@ -103,6 +103,8 @@ pub(super) struct Writer {
     pub(super) last_end: Position,
     /// Frozen segments that have not been synced since their last group, oldest first, and where they end.
     pub(super) unsynced: Vec<(Position, Arc<dyn SyncFile>)>,
+    /// Everything before this place of the log is known to be on disk. Moved under lock 1 as well.
+    pub(super) durable: Option<Position>,
     /// Whether a segment has been created since the directory was synced.
     pub(super) directory_dirty: bool,
     /// Keys of the last memtable, to size the next one.
@@ -118,6 +120,7 @@ impl Writer {
             next_sequence,
             last_end,
             unsynced: Vec::new(),
+            durable: None,
             directory_dirty: false,
             expected_keys: 0,
             marked: last_end,
@@ -165,7 +168,7 @@ impl Engine {
         if !self.has_room(writer, bytes, count) {
             self.rotate(writer, bytes)?;
         }
-        let durable = *self.durable.lock();
+        let durable = writer.durable;
         let Some((log, memtable)) = &mut writer.active else { return Err(Error::Closed) };
         let count32 = u32::try_from(count).unwrap_or(u32::MAX);
         let group = Group { kind: GroupKind::Data, body_bytes: bytes, first, count: count32, durable };

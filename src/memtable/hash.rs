@@ -111,27 +111,32 @@ impl HashIndex {
     ) -> Found {
         let Some(slots) = self.slots() else { return Found::Missing };
         let mut at = (tag >> slots.shift) as usize;
-        let (mut locator, mut link) = loop {
+        let mut locator = loop {
             let head = slots.heads[at].load(Ordering::Acquire);
             if head == 0 {
                 return Found::Missing;
             }
             let (head_tag, locator) = unpack(head);
             if head_tag == tag && is_key(locator) {
-                break (locator, slots.links[at].load(Ordering::Acquire));
+                break locator;
             }
             at = (at + 1) & slots.mask();
         };
+        if visible(locator) {
+            return Found::Entry(locator);
+        }
+        // Only now, because most lookups end before: the links are a cache miss of their own.
+        let mut link = slots.links[at].load(Ordering::Acquire);
         loop {
-            if visible(locator) {
-                return Found::Entry(locator);
-            }
             if link & PRUNED != 0 && !registered {
                 return Found::Pruned;
             }
             match self.nodes.get(link & !PRUNED) {
                 Some(node) => (locator, link) = node,
                 None => return Found::Missing,
+            }
+            if visible(locator) {
+                return Found::Entry(locator);
             }
         }
     }
@@ -153,7 +158,7 @@ impl HashIndex {
         loop {
             let head = slots.heads[at].load(Ordering::Relaxed);
             if head == 0 {
-                self.used.fetch_add(1, Ordering::Relaxed);
+                self.used.store(self.len() + 1, Ordering::Relaxed);
                 break;
             }
             let (head_tag, older) = unpack(head);

@@ -10,7 +10,7 @@ mod sorted;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -63,6 +63,8 @@ pub(crate) struct Memtable {
     others: ArcSwap<Vec<Arc<Space>>>,
     entries: AtomicU64,
     max_sequence: AtomicU64,
+    /// Whether an index has reached its cap.
+    full: AtomicBool,
 }
 
 impl fmt::Debug for Memtable {
@@ -74,12 +76,14 @@ impl fmt::Debug for Memtable {
 impl Memtable {
     /// An empty index over segment `number`, with room for about `expected` keys to begin with.
     pub(crate) fn new(log: Mapping, database: Id, number: FileNumber, base: Sequence, expected: usize) -> Self {
+        let default = Space::new(KeyspaceId::DEFAULT, expected);
         Self {
             log,
             database,
             number,
             base,
-            default: Space::new(KeyspaceId::DEFAULT, expected),
+            full: AtomicBool::new(default.index.is_full()),
+            default,
             others: ArcSwap::default(),
             entries: AtomicU64::new(0),
             max_sequence: AtomicU64::new(base.0.saturating_sub(1)),
@@ -131,7 +135,7 @@ impl Memtable {
 
     /// Whether an index has reached its cap, so that the segment must be frozen.
     pub(crate) fn is_full(&self) -> bool {
-        self.default.index.is_full() || self.others.load().iter().any(|space| space.index.is_full())
+        self.full.load(Ordering::Relaxed)
     }
 
     /// The entry at a locator that this memtable has handed out.
@@ -187,7 +191,13 @@ impl Memtable {
         if keyspace != KeyspaceId::DEFAULT {
             self.add_space(keyspace);
         }
-        self.with_space(keyspace, |space| space.index.insert(tag(hash), locator, is_key, droppable));
+        let full = self.with_space(keyspace, |space| {
+            space.index.insert(tag(hash), locator, is_key, droppable);
+            space.index.is_full()
+        });
+        if full == Some(true) {
+            self.full.store(true, Ordering::Relaxed);
+        }
         self.entries.store(self.entries() + 1, Ordering::Relaxed);
         self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
     }
