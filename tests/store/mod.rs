@@ -1,4 +1,5 @@
 //! The library through its public API.
 
 mod basic;
+mod crash;
 mod model;
