@@ -1,5 +1,6 @@
 //! One binary for all integration tests.
 #![allow(clippy::unwrap_used)]
 
+mod architecture;
 mod store;
 mod support;

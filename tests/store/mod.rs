@@ -2,4 +2,7 @@
 
 mod basic;
 mod crash;
+mod damage;
+mod extremes;
+mod locks;
 mod model;
