@@ -40,6 +40,7 @@ pub(crate) fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "idx_open" => of_one(Kind::Index),
         "manifest_replay" => of_one(Kind::Manifest),
         "directory" => of_any(),
+        "ops" => of_operations(),
         _ => Vec::new(),
     }
 }
@@ -95,4 +96,14 @@ fn of_any() -> Vec<(String, Vec<u8>)> {
         }
     }
     seeds
+}
+
+/// Bytes without a meaning of their own: the driver makes operations of any.
+fn of_operations() -> Vec<(String, Vec<u8>)> {
+    let mut state = 1u64;
+    let mut noise = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_le_bytes()[7]
+    };
+    (0..24).map(|i| (format!("noise-{i}"), (0..(i + 1) * 60).map(|_| noise()).collect())).collect()
 }

@@ -68,7 +68,7 @@ impl Engine {
         Ok(true)
     }
 
-    fn write_level0(&self, memtable: &Arc<Memtable>) -> Result<Arc<Table>> {
+    pub(super) fn write_level0(&self, memtable: &Arc<Memtable>) -> Result<Arc<Table>> {
         self.verify_groups(memtable)?;
         self.write_table(|writer| {
             for keyspace in memtable.keyspaces() {

@@ -170,7 +170,7 @@ impl Engine {
     /// Makes an edit durable and then visible: the one place where the state of the database changes.
     ///
     /// Order: manifest append and sync, new version, publication, and only then may files become obsolete. `tables` are the
-    /// handles of the tables that the edit adds; `flushed` is the memtable that it replaces by one of them.
+    /// handles of the tables that the edit adds; they replace the memtables up to `flushed`.
     fn install(&self, mut edit: Edit, tables: &[Arc<Table>], flushed: Option<FileNumber>) -> Result<()> {
         let mut manifest = self.manifest.lock();
         self.check_writable()?;
@@ -183,7 +183,7 @@ impl Engine {
         let next = version.apply(&edit, open).map_err(|damage| Error::corrupt(self.dir.path(), 0, damage))?;
         let appended = manifest.append(&edit, &next, || self.new_number()).map_err(|e| self.poison(e))?;
         self.publish(|view| {
-            view.memtables.retain(|memtable| Some(memtable.number()) != flushed);
+            view.memtables.retain(|memtable| Some(memtable.number()) > flushed);
             view.version = Arc::new(next.clone());
         });
         let gone: Vec<Arc<Table>> = {

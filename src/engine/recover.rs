@@ -150,11 +150,19 @@ impl Engine {
         engine
     }
 
-    /// Writes everything that a crashed run has left in its log into tables, in order, and forgets the segments.
+    /// Writes everything that a crashed run has left in its log into tables, and forgets the segments: all in one edit. A
+    /// manifest that still needed some of them would name their ends, which are not known to be on disk.
     fn rewrite_log(&self) -> Result<()> {
-        while self.flush_oldest()? {}
-        let first_segment = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
-        self.install(Edit { first_segment, ..Edit::default() }, &[], None)
+        let memtables = self.view().memtables.clone();
+        let written = memtables.iter().rev().filter(|memtable| memtable.entries() > 0);
+        let tables = written.map(|memtable| self.write_level0(memtable)).collect::<Result<Vec<_>>>()?;
+        let edit = Edit {
+            first_segment: Some(FileNumber(self.next_number.load(Ordering::Relaxed))),
+            last_sequence: Some(self.visible()),
+            add: tables.iter().map(|table| (0, table.meta.clone())).collect(),
+            ..Edit::default()
+        };
+        self.install_new(edit, &tables, memtables.first().map(|newest| newest.number()))
     }
 }
 

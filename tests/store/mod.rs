@@ -1,3 +1,4 @@
 //! The library through its public API.
 
 mod basic;
+mod model;

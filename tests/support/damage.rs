@@ -279,6 +279,7 @@ pub(crate) fn run(target: &str, data: &[u8]) {
         "idx_open" => damage_one(Kind::Index, data),
         "manifest_replay" => damage_one(Kind::Manifest, data),
         "directory" => damage_any(data),
+        "ops" => super::model::run_bytes(data),
         other => panic!("there is no target {other}"),
     }
 }

@@ -1,0 +1,1041 @@
+//! The store against a model: one driver for the tests and for the fuzz targets, which include this file by its path.
+//!
+//! A [`Source`] decides on a sequence of operations. A [`Driver`] applies them to a database and to a [`History`], which is
+//! nothing but a map and the commits that led to it, and compares what both answer. Everything follows from the source, so a
+//! failure is replayed by its seed or its bytes.
+#![allow(dead_code, reason = "each of those who include it uses a part")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::ops::{Bound, RangeBounds};
+use std::path::{Path, PathBuf};
+
+use maplsm::{
+    Cursor, Db, Durability, Error, ErrorKind, Fault, IoMode, Iter, Options, PointIndex, SimFs, Slice, Snapshot,
+    WriteBatch,
+};
+
+pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Changes in order; no value is a removal.
+pub(crate) type Commit = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// Where the database is on a simulated disk.
+const DIR: &str = "/db";
+
+/// Operations that a failure prints.
+const TRACE: usize = 16;
+
+/// What decides: a random number generator, or bytes from a fuzzer until there are none left.
+pub(crate) enum Source<'a> {
+    Random(u64),
+    Bytes(&'a [u8]),
+}
+
+impl Source<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let Self::Bytes(bytes) = self else { return None };
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        Some(*first)
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Bytes([]))
+    }
+
+    /// A number below `limit`; 0 once the bytes are used up.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        let number = match self {
+            Self::Random(state) => {
+                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mut z = *state;
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                z ^ (z >> 31)
+            }
+            Self::Bytes(_) => {
+                let low = u64::from(self.byte().unwrap_or(0));
+                if limit > 256 { low | u64::from(self.byte().unwrap_or(0)) << 8 } else { low }
+            }
+        };
+        usize::try_from(number % (limit as u64).max(1)).unwrap_or(0)
+    }
+
+    fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == count - 1
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+}
+
+/// Bytes that are printed short.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.get(..16).unwrap_or(&self.0);
+        write!(f, "b\"{}\"", shown.escape_ascii())?;
+        if shown.len() < self.0.len() { write!(f, "..[{}]", self.0.len()) } else { Ok(()) }
+    }
+}
+
+/// A key out of a few hundred, so that operations meet: of every length, with shared prefixes, neighbours and extreme bytes.
+fn key(source: &mut Source<'_>) -> Vec<u8> {
+    const ODD: [&[u8]; 16] = [
+        b"", b"\0", b"\0\0", b"\xff", b"\xff\xff", b"a", b"a\0", b"a\0\0", b"a\xff", b"aa", b"aaaaaaa", b"aaaaaaaa",
+        b"aaaaaaaa\0", b"aaaaaaaaa", b"aaaaaaab", b"b",
+    ];
+    match source.below(16) {
+        0..=2 => source.pick(&ODD).to_vec(),
+        3..=8 => format!("k{:03}", source.below(150)).into_bytes(),
+        9..=10 => {
+            let mut key = vec![b'p'; 80 + 70 * source.below(4)];
+            key.push(u8::try_from(source.below(8)).unwrap_or(0));
+            key
+        }
+        11..=13 => format!("shared/prefix/{}", source.below(60)).into_bytes(),
+        14 => vec![u8::try_from(source.below(4)).unwrap_or(0) * 85, u8::try_from(source.below(256)).unwrap_or(0)],
+        _ if source.one_in(12) => vec![b'q'; 3000 + source.below(3)],
+        _ => format!("k{:03}x", source.below(150)).into_bytes(),
+    }
+}
+
+/// A value that no other write has, unless it is empty.
+fn value(source: &mut Source<'_>, stamp: u64) -> Vec<u8> {
+    let length = match source.below(16) {
+        0 => return Vec::new(),
+        1..=9 => 8 + source.below(24),
+        10..=13 => 80 + source.below(100),
+        14 => 400 + source.below(900),
+        _ if source.one_in(10) => 5000 + source.below(30_000),
+        _ => 8,
+    };
+    let mut value = stamp.to_le_bytes().to_vec();
+    value.resize(length, stamp.to_le_bytes()[0]);
+    value
+}
+
+fn range(source: &mut Source<'_>) -> Range {
+    let mut bound = || match source.below(5) {
+        0 => Bound::Unbounded,
+        1..=2 => Bound::Excluded(key(source)),
+        _ => Bound::Included(key(source)),
+    };
+    (bound(), bound())
+}
+
+/// What changes the bytes of files, or the way they are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) bloom: bool,
+    pub(crate) interval: u16,
+    pub(crate) chunk: u32,
+    pub(crate) read: bool,
+    pub(crate) verify_always: bool,
+}
+
+impl Format {
+    /// How many there are.
+    pub(crate) const COUNT: u64 = 2 * 4 * 3 * 2 * 2;
+
+    /// The `number`-th one, modulo their count.
+    pub(crate) fn of(number: u64) -> Self {
+        let mut left = usize::try_from(number % Self::COUNT).unwrap_or(0);
+        let mut choose = |count: usize| {
+            let chosen = left % count;
+            left /= count;
+            chosen
+        };
+        Self {
+            bloom: choose(2) == 1,
+            interval: [1, 3, 16, 256][choose(4)],
+            chunk: [4 << 10, 64 << 10, 1 << 20][choose(3)],
+            read: choose(2) == 1,
+            verify_always: choose(2) == 1,
+        }
+    }
+}
+
+/// How a database is opened: small limits, so that few operations reach every level.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) format: Format,
+    pub(crate) memtable_bytes: usize,
+    pub(crate) memtable_entries: Option<usize>,
+    pub(crate) table_bytes: u64,
+    pub(crate) level_bytes_base: u64,
+    pub(crate) level_multiplier: u32,
+    pub(crate) l0_tables: usize,
+    pub(crate) durability: Durability,
+    pub(crate) threads: usize,
+}
+
+impl Setup {
+    /// Small everywhere, and the format of this number.
+    pub(crate) fn small(format: u64) -> Self {
+        Self {
+            format: Format::of(format),
+            memtable_bytes: 4 << 10,
+            memtable_entries: None,
+            table_bytes: 4 << 10,
+            level_bytes_base: 8 << 10,
+            level_multiplier: 2,
+            l0_tables: 2,
+            durability: Durability::Buffered,
+            threads: 0,
+        }
+    }
+
+    fn draw(source: &mut Source<'_>, format: Format, threads: usize) -> Self {
+        Self {
+            format,
+            memtable_bytes: source.pick(&[4 << 10, 4 << 10, 16 << 10, 64 << 10]),
+            memtable_entries: source.pick(&[None, None, Some(5), Some(60)]),
+            table_bytes: source.pick(&[4 << 10, 4 << 10, 16 << 10]),
+            level_bytes_base: source.pick(&[4 << 10, 16 << 10, 40 << 10]),
+            level_multiplier: source.pick(&[2, 2, 4]),
+            l0_tables: source.pick(&[1, 2, 4]),
+            durability: source.pick(&[Durability::Buffered, Durability::Buffered, Durability::Sync]),
+            threads,
+        }
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        let format = &self.format;
+        let mut options = Options::new();
+        options
+            .memtable_bytes(self.memtable_bytes)
+            .memtable_entries(self.memtable_entries)
+            .table_bytes(self.table_bytes)
+            .level_bytes_base(self.level_bytes_base)
+            .level_multiplier(self.level_multiplier)
+            .l0_tables(self.l0_tables)
+            .durability(self.durability)
+            .background_threads(self.threads)
+            .point_index(if format.bloom { PointIndex::Bloom { error_rate: 0.01 } } else { PointIndex::Hash })
+            .index_interval(format.interval)
+            .checksum_chunk_bytes(format.chunk)
+            .io_mode(if format.read { IoMode::Read } else { IoMode::Map })
+            .verify_always(format.verify_always);
+        options
+    }
+}
+
+/// How a commit is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// `insert` or `remove`, with the durability of the options.
+    Single,
+    /// A batch with the durability of the options.
+    Batch,
+    /// A batch with its own.
+    With(Durability),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Move {
+    First,
+    Last,
+    Seek,
+    SeekBack,
+    Next,
+    Prev,
+}
+
+/// One operation.
+#[derive(Clone)]
+enum Op {
+    Write(Commit, How),
+    Get(Vec<u8>),
+    /// Keeps the value to look at it again later.
+    Hold(Vec<u8>),
+    Scan(Range, Vec<bool>),
+    Prefix(Vec<u8>, Vec<bool>),
+    IterOpen(Range),
+    /// Bits say which end moves.
+    IterMove(usize, Vec<bool>),
+    CursorOpen,
+    CursorMove(usize, Vec<(Move, Vec<u8>)>),
+    Take,
+    Look(usize, Vec<u8>),
+    LookAll(usize),
+    Release(usize),
+    Flush,
+    Maintain,
+    Wait,
+    Compact,
+    CompactRange(Range),
+    Sync,
+    Check,
+    Reopen(Setup),
+    Kill(Setup),
+    PowerCut(u64, Setup),
+    ReadOnly,
+    Crash(Crash),
+}
+
+/// Something goes wrong while operations go on.
+#[derive(Debug, Clone)]
+struct Crash {
+    fault: Fault,
+    work: Vec<Op>,
+    /// The seed of a power cut, or the death of the process.
+    power_cut: Option<u64>,
+    /// The disk stops again in the recovery.
+    again: Option<(u64, u64)>,
+    setup: Setup,
+}
+
+impl fmt::Debug for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = |bytes: &Vec<u8>| Bytes(bytes.clone());
+        let ends = |range: &Range| (range.0.as_ref().map(short), range.1.as_ref().map(short));
+        match self {
+            Self::Write(commit, how) => {
+                let first: Vec<_> =
+                    commit.iter().take(3).map(|(key, value)| (short(key), value.as_ref().map(Vec::len))).collect();
+                write!(f, "Write({how:?}, {} changes: {first:?})", commit.len())
+            }
+            Self::Get(key) => write!(f, "Get({:?})", short(key)),
+            Self::Hold(key) => write!(f, "Hold({:?})", short(key)),
+            Self::Scan(range, moves) => write!(f, "Scan({:?}, {} moves)", ends(range), moves.len()),
+            Self::Prefix(prefix, moves) => write!(f, "Prefix({:?}, {} moves)", short(prefix), moves.len()),
+            Self::IterOpen(range) => write!(f, "IterOpen({:?})", ends(range)),
+            Self::IterMove(slot, moves) => write!(f, "IterMove({slot}, {moves:?})"),
+            Self::CursorOpen => write!(f, "CursorOpen"),
+            Self::CursorMove(slot, moves) => {
+                let moves: Vec<_> = moves.iter().map(|(to, key)| (to, short(key))).collect();
+                write!(f, "CursorMove({slot}, {moves:?})")
+            }
+            Self::Take => write!(f, "Take"),
+            Self::Look(slot, key) => write!(f, "Look({slot}, {:?})", short(key)),
+            Self::LookAll(slot) => write!(f, "LookAll({slot})"),
+            Self::Release(slot) => write!(f, "Release({slot})"),
+            Self::Flush => write!(f, "Flush"),
+            Self::Maintain => write!(f, "Maintain"),
+            Self::Wait => write!(f, "Wait"),
+            Self::Compact => write!(f, "Compact"),
+            Self::CompactRange(range) => write!(f, "CompactRange({:?})", ends(range)),
+            Self::Sync => write!(f, "Sync"),
+            Self::Check => write!(f, "Check"),
+            Self::Reopen(setup) => write!(f, "Reopen({setup:?})"),
+            Self::Kill(setup) => write!(f, "Kill({setup:?})"),
+            Self::PowerCut(seed, setup) => write!(f, "PowerCut({seed}, {setup:?})"),
+            Self::ReadOnly => write!(f, "ReadOnly"),
+            Self::Crash(crash) => crash.fmt(f),
+        }
+    }
+}
+
+/// What the database must hold, and what it may have lost after a power cut.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct History {
+    now: Map,
+    /// What no crash may take back.
+    durable: Map,
+    /// The commits from `durable` to `now`.
+    pending: Vec<Commit>,
+    /// A commit that was answered by an error: it is there or not.
+    doubtful: Option<Commit>,
+}
+
+impl History {
+    pub(crate) fn now(&self) -> &Map {
+        &self.now
+    }
+
+    pub(crate) fn committed(&mut self, commit: Commit, durable: bool) {
+        // Whatever was left in doubt has not happened if something later was accepted.
+        self.doubtful = None;
+        apply(&mut self.now, &commit);
+        self.pending.push(commit);
+        if durable {
+            self.synced();
+        }
+    }
+
+    pub(crate) fn failed(&mut self, commit: Commit) {
+        self.doubtful.get_or_insert(commit);
+    }
+
+    pub(crate) fn synced(&mut self) {
+        for commit in self.pending.drain(..) {
+            apply(&mut self.durable, &commit);
+        }
+    }
+
+    /// The database was opened again and holds this.
+    pub(crate) fn reopened(&mut self, found: Map) {
+        *self = Self { now: found.clone(), durable: found, pending: Vec::new(), doubtful: None };
+    }
+
+    /// Whether a database that has lost nothing can hold this.
+    pub(crate) fn is_complete(&self, found: &Map) -> bool {
+        *found == self.now
+            || self.doubtful.as_ref().is_some_and(|doubtful| {
+                let mut with = self.now.clone();
+                apply(&mut with, doubtful);
+                *found == with
+            })
+    }
+
+    /// Whether this is the state after some commit, at least the last durable one.
+    pub(crate) fn is_prefix(&self, found: &Map) -> bool {
+        let mut state = self.durable.clone();
+        if *found == state {
+            return true;
+        }
+        self.pending.iter().chain(&self.doubtful).any(|commit| {
+            apply(&mut state, commit);
+            *found == state
+        })
+    }
+}
+
+fn apply(map: &mut Map, commit: &Commit) {
+    for (key, value) in commit {
+        match value {
+            Some(value) => map.insert(key.clone(), value.clone()),
+            None => map.remove(key),
+        };
+    }
+}
+
+/// What an iterator has left.
+pub(crate) fn read_all(iter: Iter) -> maplsm::Result<Map> {
+    iter.map(|entry| entry.map(|entry| (entry.key().to_vec(), entry.value().to_vec()))).collect()
+}
+
+/// What two maps differ in, for a message.
+pub(crate) fn difference(found: &Map, expected: &Map) -> String {
+    let missing = expected.iter().filter(|(key, value)| found.get(*key) != Some(value));
+    let foreign = found.keys().filter(|key| !expected.contains_key(*key));
+    let short = |key: &Vec<u8>| Bytes(key.clone());
+    format!(
+        "of {} entries missing or wrong: {:?}; foreign: {:?}",
+        expected.len(),
+        missing.map(|(key, _)| short(key)).take(5).collect::<Vec<_>>(),
+        foreign.map(short).take(5).collect::<Vec<_>>(),
+    )
+}
+
+/// Where the database is.
+#[derive(Clone)]
+pub(crate) enum Place {
+    Memory(SimFs),
+    Disk(PathBuf),
+}
+
+impl Place {
+    fn open(&self, mut options: Options) -> maplsm::Result<Db> {
+        match self {
+            Self::Memory(fs) => options.file_system(fs.clone()).open(DIR),
+            Self::Disk(path) => options.open(path),
+        }
+    }
+}
+
+/// An iterator and what it still has to show.
+struct Walk {
+    iter: Iter,
+    left: VecDeque<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Walk {
+    fn new(iter: Iter, over: &Map, range: &impl RangeBounds<Vec<u8>>) -> Self {
+        let within = over.iter().filter(|(key, _)| range.contains(*key));
+        Self { iter, left: within.map(|(key, value)| (key.clone(), value.clone())).collect() }
+    }
+
+    fn step(&mut self, back: bool) {
+        let (found, expected) = if back {
+            (self.iter.next_back(), self.left.pop_back())
+        } else {
+            (self.iter.next(), self.left.pop_front())
+        };
+        let found = found.map(|entry| {
+            let entry = entry.expect("an iterator goes on");
+            (Bytes(entry.key().to_vec()), Bytes(entry.value().to_vec()))
+        });
+        let expected = expected.map(|(key, value)| (Bytes(key), Bytes(value)));
+        assert!(found == expected, "an iterator shows {found:?} and not {expected:?} (back: {back})");
+    }
+
+    /// Takes these steps and then all that are left.
+    fn run(mut self, moves: &[bool]) {
+        for back in moves {
+            self.step(*back);
+        }
+        let back = moves.first().is_some_and(|first| *first);
+        for _ in 0..=self.left.len() {
+            self.step(back);
+        }
+    }
+}
+
+/// A cursor and where it must be.
+struct Position {
+    cursor: Cursor,
+    over: Map,
+    at: Option<Vec<u8>>,
+}
+
+impl Position {
+    fn step(&mut self, to: Move, key: &[u8]) {
+        let after = |bound: Bound<&[u8]>| self.over.range::<[u8], _>((bound, Bound::Unbounded)).next();
+        let before = |bound: Bound<&[u8]>| self.over.range::<[u8], _>((Bound::Unbounded, bound)).next_back();
+        let (moved, expected) = match (to, &self.at) {
+            (Move::First, _) => (self.cursor.seek_first(), self.over.first_key_value()),
+            (Move::Last, _) => (self.cursor.seek_last(), self.over.last_key_value()),
+            (Move::Seek, _) => (self.cursor.seek(key), after(Bound::Included(key))),
+            (Move::SeekBack, _) => (self.cursor.seek_back(key), before(Bound::Included(key))),
+            (Move::Next, Some(at)) => (self.cursor.next(), after(Bound::Excluded(at))),
+            (Move::Prev, Some(at)) => (self.cursor.prev(), before(Bound::Excluded(at))),
+            (Move::Next, None) => (self.cursor.next(), None),
+            (Move::Prev, None) => (self.cursor.prev(), None),
+        };
+        let moved = moved.expect("a cursor moves");
+        assert_eq!((moved, self.cursor.is_valid()), (expected.is_some(), expected.is_some()), "{to:?} from {:?}", self.at);
+        let short = |bytes: &[u8]| Bytes(bytes.to_vec());
+        let (key, value) = expected.map_or((&[][..], &[][..]), |(key, value)| (key, value));
+        assert_eq!(short(self.cursor.key()), short(key), "{to:?} from {:?}", self.at);
+        assert_eq!(short(self.cursor.value()), short(value), "{to:?} from {:?}", self.at);
+        let entry = self.cursor.entry().map(|entry| (entry.key().to_vec(), entry.value().to_vec()));
+        assert!(entry == expected.map(|(key, value)| (key.clone(), value.clone())), "{to:?} from {:?}", self.at);
+        self.at = expected.map(|(key, _)| key.clone());
+    }
+}
+
+/// Applies operations to both.
+pub(crate) struct Driver {
+    place: Place,
+    db: Option<Db>,
+    setup: Setup,
+    pub(crate) history: History,
+    snapshots: Vec<(Snapshot, Map)>,
+    walks: Vec<Walk>,
+    positions: Vec<Position>,
+    held: Vec<(Slice, Vec<u8>)>,
+    stamp: u64,
+    step: u64,
+    trace: VecDeque<Op>,
+    /// How to see a failure again.
+    replay: String,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for op in &self.trace {
+                eprintln!("  {op:?}");
+            }
+            eprintln!("failed at step {}; to replay: {}", self.step, self.replay);
+        }
+    }
+}
+
+/// Runs `steps` operations of a seed against a simulated disk. The seed decides about everything, also about the format.
+pub(crate) fn run_seed(seed: u64, steps: u64, replay: &str) {
+    let replay = format!("MAPLSM_SEED={seed} {replay}");
+    let format = Format::of(seed);
+    run(Source::Random(seed ^ 0x6d61_706c), Place::Memory(SimFs::with_seed(seed)), format, 0, steps, replay);
+}
+
+/// Runs the operations that a fuzzer's bytes stand for.
+pub(crate) fn run_bytes(bytes: &[u8]) {
+    let mut source = Source::Bytes(bytes);
+    let format = Format::of(source.below(256) as u64);
+    run(source, Place::Memory(SimFs::new()), format, 0, 1000, "the fuzzer's input".to_owned());
+}
+
+/// Runs operations on a real disk, with background threads.
+pub(crate) fn run_disk(seed: u64, path: &Path, threads: usize, steps: u64, replay: &str) {
+    let replay = format!("MAPLSM_SEED={seed} {replay}");
+    let format = Format::of(seed);
+    run(Source::Random(seed), Place::Disk(path.to_owned()), format, threads, steps, replay);
+}
+
+fn run(mut source: Source<'_>, place: Place, format: Format, threads: usize, steps: u64, replay: String) {
+    let setup = Setup::draw(&mut source, format, threads);
+    let mut driver = Driver::new(place, setup, replay);
+    while driver.step < steps && !source.is_over() {
+        driver.step += 1;
+        let op = driver.draw(&mut source);
+        if driver.trace.len() == TRACE {
+            driver.trace.pop_front();
+        }
+        driver.trace.push_back(op.clone());
+        driver.apply(op);
+    }
+    driver.finish();
+}
+
+impl Driver {
+    pub(crate) fn new(place: Place, setup: Setup, replay: String) -> Self {
+        let db = place.open(setup.options()).expect("a new database opens");
+        Self {
+            place,
+            db: Some(db),
+            setup,
+            history: History::default(),
+            snapshots: Vec::new(),
+            walks: Vec::new(),
+            positions: Vec::new(),
+            held: Vec::new(),
+            stamp: 0,
+            step: 0,
+            trace: VecDeque::new(),
+            replay,
+        }
+    }
+
+    fn db(&self) -> &Db {
+        self.db.as_ref().expect("the database is open")
+    }
+
+    fn sim(&self) -> Option<&SimFs> {
+        match &self.place {
+            Place::Memory(fs) => Some(fs),
+            Place::Disk(_) => None,
+        }
+    }
+
+    // ---- What to do next.
+
+    fn draw(&mut self, source: &mut Source<'_>) -> Op {
+        match source.below(100) {
+            0..=41 => self.draw_write(source),
+            42..=49 => Op::Get(key(source)),
+            50 => Op::Hold(key(source)),
+            51..=53 => Op::Scan(range(source), moves(source)),
+            54 => {
+                let mut prefix = key(source);
+                prefix.truncate(source.below(5));
+                Op::Prefix(prefix, moves(source))
+            }
+            55 => Op::IterOpen(range(source)),
+            56..=59 => Op::IterMove(source.below(3), moves(source)),
+            60 => Op::CursorOpen,
+            61..=66 => {
+                let count = 1 + source.below(12);
+                Op::CursorMove(source.below(3), (0..count).map(|_| cursor_move(source)).collect())
+            }
+            67..=68 => Op::Take,
+            69..=72 => Op::Look(source.below(4), key(source)),
+            73 => Op::LookAll(source.below(4)),
+            74 => Op::Release(source.below(4)),
+            75..=84 => self.draw_work(source),
+            85..=88 => self.draw_write(source),
+            89 => Op::Check,
+            90..=91 => Op::Reopen(self.draw_setup(source)),
+            92 => Op::Kill(self.draw_setup(source)),
+            93..=94 => Op::PowerCut(source.below(1 << 16) as u64, self.draw_setup(source)),
+            95 => Op::ReadOnly,
+            _ => self.draw_crash(source),
+        }
+    }
+
+    /// Mostly the format of the run; sometimes another one.
+    fn draw_setup(&self, source: &mut Source<'_>) -> Setup {
+        let other = source.one_in(4).then(|| Format::of(source.below(256) as u64));
+        Setup::draw(source, other.unwrap_or(self.setup.format), self.setup.threads)
+    }
+
+    fn draw_write(&mut self, source: &mut Source<'_>) -> Op {
+        let (count, how) = match source.below(8) {
+            0..=4 => (1, How::Single),
+            5 => (1 + source.below(6), How::Batch),
+            6 => (source.below(40), How::With(Durability::Buffered)),
+            _ => (1 + source.below(4), How::With(Durability::Sync)),
+        };
+        let mut change = || {
+            self.stamp += 1;
+            let key = key(source);
+            (key, if source.below(4) == 0 { None } else { Some(value(source, self.stamp)) })
+        };
+        Op::Write((0..count).map(|_| change()).collect(), how)
+    }
+
+    fn draw_work(&mut self, source: &mut Source<'_>) -> Op {
+        match source.below(10) {
+            0..=2 => Op::Flush,
+            3..=4 => Op::Maintain,
+            5 => Op::Wait,
+            6 => Op::Compact,
+            7 => Op::CompactRange(range(source)),
+            _ => Op::Sync,
+        }
+    }
+
+    fn draw_crash(&mut self, source: &mut Source<'_>) -> Op {
+        let after = 1 + source.below(60) as u64;
+        let fault = match source.below(4) {
+            0..=1 => Fault::Halt { after },
+            2 => Fault::Error { after, kind: std::io::ErrorKind::Other },
+            _ => Fault::Short { after: 1 + after % 16 },
+        };
+        let count = 1 + source.below(12);
+        let work = (0..count).map(|_| if source.below(3) == 0 { self.draw_work(source) } else { self.draw_write(source) });
+        Op::Crash(Crash {
+            fault,
+            work: work.collect(),
+            power_cut: (source.below(3) > 0).then(|| source.below(1 << 16) as u64),
+            again: source.one_in(2).then(|| (1 + source.below(40) as u64, source.below(1 << 16) as u64)),
+            setup: self.draw_setup(source),
+        })
+    }
+
+    // ---- Doing it.
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Write(..)
+            | Op::Flush
+            | Op::Maintain
+            | Op::Wait
+            | Op::Compact
+            | Op::CompactRange(_)
+            | Op::Sync => self.attempt(&op).unwrap_or_else(|e| panic!("{op:?} fails: {e}")),
+            Op::Get(key) => self.get(&key),
+            Op::Hold(key) => {
+                let value = self.db().get(&key).expect("a value is read");
+                if self.held.len() < 50 {
+                    self.held.extend(value.zip(self.history.now.get(&key).cloned()));
+                }
+            }
+            Op::Scan(range, moves) => Walk::new(self.db().range(range.clone()), &self.history.now, &range).run(&moves),
+            Op::Prefix(prefix, moves) => {
+                let over: Map = self.history.now.clone().into_iter().filter(|(key, _)| key.starts_with(&prefix)).collect();
+                Walk::new(self.db().prefix(&prefix), &over, &(..)).run(&moves);
+            }
+            Op::IterOpen(range) => {
+                let walk = Walk::new(self.db().range(range.clone()), &self.history.now, &range);
+                put(&mut self.walks, walk, 3);
+            }
+            Op::IterMove(slot, moves) => {
+                if let Some(walk) = self.walks.get_mut(slot) {
+                    moves.iter().for_each(|back| walk.step(*back));
+                }
+            }
+            Op::CursorOpen => {
+                let position = Position { cursor: self.db().cursor(), over: self.history.now.clone(), at: None };
+                put(&mut self.positions, position, 3);
+            }
+            Op::CursorMove(slot, moves) => {
+                if let Some(position) = self.positions.get_mut(slot) {
+                    moves.iter().for_each(|(to, key)| position.step(*to, key));
+                }
+            }
+            Op::Take => {
+                let snapshot = (self.db().snapshot(), self.history.now.clone());
+                put(&mut self.snapshots, snapshot, 4);
+            }
+            Op::Look(slot, key) => self.look(slot, &key),
+            Op::LookAll(slot) => {
+                if let Some((snapshot, state)) = self.snapshots.get(slot) {
+                    let found = read_all(snapshot.iter()).expect("a snapshot is read");
+                    assert!(found == *state, "a snapshot: {}", difference(&found, state));
+                    Walk::new(snapshot.iter(), state, &(..)).run(&[true]);
+                }
+            }
+            Op::Release(slot) => {
+                if slot < self.snapshots.len() {
+                    self.snapshots.swap_remove(slot);
+                }
+            }
+            Op::Check => self.check(),
+            Op::Reopen(setup) => self.reopen(setup),
+            Op::Kill(setup) => self.kill(setup),
+            Op::PowerCut(seed, setup) => self.power_cut(seed, setup),
+            Op::ReadOnly => self.read_only(),
+            Op::Crash(crash) => self.crash(crash),
+        }
+    }
+
+    /// Does something that changes the database or its files. What an error leaves behind is noted.
+    fn attempt(&mut self, op: &Op) -> maplsm::Result<()> {
+        match op {
+            Op::Write(commit, how) => return self.write(commit, *how),
+            Op::Flush => self.db().flush()?,
+            Op::Maintain if self.setup.threads == 0 => self.db().maintain()?,
+            Op::Maintain | Op::Wait => return self.db().wait_for_background(),
+            Op::Compact => self.db().compact()?,
+            Op::CompactRange(range) => self.db().compact_range(range.clone())?,
+            Op::Sync => self.db().sync()?,
+            _ => return Ok(()),
+        }
+        // Each of them leaves nothing behind that is in the page cache only.
+        self.history.synced();
+        Ok(())
+    }
+
+    pub(crate) fn write(&mut self, commit: &Commit, how: How) -> maplsm::Result<()> {
+        let db = self.db();
+        let written = match (how, commit.as_slice()) {
+            (How::Single, [(key, Some(value))]) => db.insert(key, value),
+            (How::Single, [(key, None)]) => db.remove(key),
+            _ => {
+                let mut batch = WriteBatch::new();
+                for (key, value) in commit {
+                    match value {
+                        Some(value) => batch.insert(key, value),
+                        None => batch.remove(key),
+                    };
+                }
+                match how {
+                    How::With(durability) => db.write_with(&batch, durability),
+                    How::Single | How::Batch => db.write(&batch),
+                }
+            }
+        };
+        if commit.is_empty() {
+            return written;
+        }
+        let durable = match how {
+            How::With(durability) => durability == Durability::Sync,
+            How::Single | How::Batch => self.setup.durability == Durability::Sync,
+        };
+        match written {
+            Ok(()) => self.history.committed(commit.clone(), durable),
+            Err(_) => self.history.failed(commit.clone()),
+        }
+        written
+    }
+
+    fn get(&self, key: &[u8]) {
+        let found = self.db().get(key).expect("a value is read").map(|value| Bytes(value.to_vec()));
+        let expected = self.history.now.get(key).cloned().map(Bytes);
+        assert_eq!(found, expected, "the value of {:?}", Bytes(key.to_vec()));
+        assert_eq!(self.db().contains_key(key).expect("a key is looked up"), expected.is_some());
+    }
+
+    fn look(&self, slot: usize, key: &[u8]) {
+        let Some((snapshot, state)) = self.snapshots.get(slot) else { return };
+        let expected = state.get(key).cloned().map(Bytes);
+        let of = Bytes(key.to_vec());
+        let found = snapshot.get(key).expect("a snapshot is read").map(|value| Bytes(value.to_vec()));
+        assert_eq!(found, expected, "the value of {of:?} in a snapshot");
+        if self.stamp % 2 == 0 {
+            let found = snapshot.get_ref(key).expect("a snapshot is read").map(|value| Bytes(value.to_vec()));
+            assert_eq!(found, expected, "the borrowed value of {of:?} in a snapshot");
+            assert_eq!(snapshot.contains_key(key).expect("a snapshot is read"), expected.is_some());
+        }
+        let mut cursor = snapshot.cursor();
+        let found = cursor.seek(key).expect("a snapshot is read");
+        let behind = state.range(key.to_vec()..).next();
+        assert_eq!(found, behind.is_some());
+        assert_eq!(Bytes(cursor.key().to_vec()), Bytes(behind.map(|(key, _)| key.clone()).unwrap_or_default()));
+    }
+
+    /// Compares everything.
+    fn check(&self) {
+        let db = self.db();
+        let now = &self.history.now;
+        let found = read_all(db.iter()).expect("everything is read");
+        assert!(found == *now, "forwards: {}", difference(&found, now));
+        let found: Map = db
+            .iter()
+            .rev()
+            .map(|entry| entry.map(|entry| (entry.key().to_vec(), entry.value().to_vec())))
+            .collect::<maplsm::Result<_>>()
+            .expect("everything is read");
+        assert!(found == *now, "backwards: {}", difference(&found, now));
+        now.keys().for_each(|key| self.get(key));
+        (0..150).for_each(|i| self.get(format!("k{i:03}").as_bytes()));
+        let report = db.verify();
+        assert!(report.is_ok(), "verify: {:?}", report.problems);
+        for (slice, expected) in &self.held {
+            assert!(*slice == *expected, "a slice that was kept");
+        }
+        let stats = db.stats();
+        assert_eq!(stats.tables.len(), stats.levels.iter().map(|level| level.tables).sum::<usize>());
+    }
+
+    /// Opens the database again and compares. All handles on the old one are gone, except iterators, cursors and slices.
+    fn open(&mut self, setup: Setup) {
+        self.setup = setup;
+        self.db = Some(self.place.open(setup.options()).unwrap_or_else(|e| panic!("the database does not open: {e}")));
+    }
+
+    fn reopen(&mut self, setup: Setup) {
+        let db = self.db.take().expect("the database is open");
+        if self.stamp % 3 == 0 {
+            // The last handle closes as well.
+            self.snapshots.clear();
+            drop(db);
+        } else {
+            db.close().expect("the database closes");
+            assert!(matches!(db.close(), Err(Error::Closed)));
+            assert!(matches!(db.get(b"a"), Err(Error::Closed)));
+            assert!(matches!(db.iter().next(), Some(Err(Error::Closed))));
+            for (snapshot, _) in self.snapshots.drain(..) {
+                assert!(matches!(snapshot.get(b"a"), Err(Error::Closed)));
+            }
+        }
+        self.open(setup);
+        assert!(self.db().recovery_report().clean, "{:?}", self.db().recovery_report());
+        self.check();
+        self.history.synced();
+    }
+
+    /// Goes on with a copy of the disk as a crash leaves it.
+    fn move_to(&mut self, fs: SimFs) {
+        self.snapshots.clear();
+        self.db = None;
+        self.place = Place::Memory(fs);
+    }
+
+    fn kill(&mut self, setup: Setup) {
+        let Some(fs) = self.sim() else { return self.reopen(setup) };
+        let after = fs.kill();
+        self.move_to(after);
+        self.recover(setup, true);
+    }
+
+    fn power_cut(&mut self, seed: u64, setup: Setup) {
+        let Some(fs) = self.sim() else { return self.reopen(setup) };
+        let after = fs.power_cut(seed);
+        self.move_to(after);
+        self.recover(setup, false);
+    }
+
+    /// Opens after a crash and compares with what may be there.
+    fn recover(&mut self, setup: Setup, complete: bool) {
+        let shown = self.look_read_only(setup);
+        self.open(setup);
+        let found = read_all(self.db().iter()).expect("everything is read");
+        if let Some(shown) = shown {
+            assert!(shown == found, "a read-only open shows something else: {}", difference(&shown, &found));
+        }
+        if complete {
+            assert!(self.history.is_complete(&found), "killed: {}", difference(&found, &self.history.now));
+        } else {
+            assert!(
+                self.history.is_prefix(&found),
+                "no prefix of the history; durable: {}; all: {}",
+                difference(&found, &self.history.durable),
+                difference(&found, &self.history.now),
+            );
+        }
+        self.history.reopened(found);
+        self.check();
+    }
+
+    /// What a read-only open of this disk shows; it changes nothing.
+    fn look_read_only(&self, setup: Setup) -> Option<Map> {
+        let fs = self.sim()?;
+        let files = |fs: &SimFs| -> Vec<_> {
+            let files = fs.files(Path::new(DIR));
+            files.into_iter().map(|(name, _)| (fs.read(&Path::new(DIR).join(&name)), name)).collect()
+        };
+        let (before, operations) = (files(fs), fs.operations());
+        let db = self.place.open(setup.options().read_only(true).clone()).expect("the database opens read-only");
+        let shown = read_all(db.iter()).expect("everything is read");
+        assert!(db.verify().is_ok(), "verify: {:?}", db.verify().problems);
+        assert!(matches!(db.insert(b"a", b"b"), Err(Error::ReadOnly)));
+        drop(db);
+        assert!(files(fs) == before, "a read-only open changes files");
+        assert_eq!(fs.operations(), operations, "a read-only open changes the disk");
+        Some(shown)
+    }
+
+    fn read_only(&mut self) {
+        let opened = self.place.open(self.setup.options().read_only(true).clone());
+        assert!(matches!(opened, Err(Error::Locked(_))), "a read-only open beside a writer: {opened:?}");
+        let Some(fs) = self.sim() else { return };
+        let beside = Place::Memory(fs.kill());
+        let live = std::mem::replace(&mut self.place, beside);
+        let shown = self.look_read_only(self.setup).unwrap_or_default();
+        self.place = live;
+        assert!(shown == self.history.now, "a read-only open: {}", difference(&shown, &self.history.now));
+    }
+
+    fn crash(&mut self, crash: Crash) {
+        let Some(fs) = self.sim().cloned() else { return };
+        let halts = matches!(crash.fault, Fault::Halt { .. });
+        fs.inject(crash.fault);
+        let mut failed = false;
+        for op in &crash.work {
+            match self.attempt(op) {
+                Ok(()) => {}
+                Err(e) => {
+                    failed = true;
+                    let kinds = [ErrorKind::Io, ErrorKind::State, ErrorKind::Background];
+                    assert!(kinds.contains(&e.kind()), "{op:?} fails: {e}");
+                }
+            }
+            if failed && halts && matches!(op, Op::Write(commit, _) if !commit.is_empty()) {
+                break;
+            }
+        }
+        // Reading goes on whatever has failed.
+        let found = read_all(self.db().iter()).expect("everything is read");
+        assert!(self.history.is_complete(&found), "after a fault: {}", difference(&found, &self.history.now));
+        let mut after = match crash.power_cut {
+            Some(seed) => fs.power_cut(seed),
+            None => fs.kill(),
+        };
+        let mut complete = crash.power_cut.is_none();
+        if let Some((operation, seed)) = crash.again {
+            after.inject(Fault::Halt { after: operation });
+            let opened = Place::Memory(after.clone()).open(crash.setup.options());
+            let found = opened.and_then(|db| read_all(db.iter()));
+            after = after.power_cut(seed);
+            // What an open has shown is there to stay.
+            if let Ok(found) = found {
+                let fine = if complete { self.history.is_complete(&found) } else { self.history.is_prefix(&found) };
+                assert!(fine, "the first recovery: {}", difference(&found, &self.history.now));
+                self.history.reopened(found);
+            }
+            complete = false;
+        }
+        self.move_to(after);
+        self.recover(crash.setup, complete);
+    }
+
+    /// The end of a run: what is still alive is compared, then the database once more, and once more after a close.
+    fn finish(&mut self) {
+        for walk in self.walks.drain(..) {
+            walk.run(&[]);
+        }
+        for position in &mut self.positions {
+            let count = position.over.len();
+            position.step(Move::First, b"");
+            (0..count).for_each(|_| position.step(Move::Next, b""));
+        }
+        for slot in 0..self.snapshots.len() {
+            self.apply(Op::LookAll(slot));
+        }
+        self.check();
+        self.reopen(self.setup);
+        self.snapshots.clear();
+        self.db().close().expect("the database closes");
+    }
+}
+
+fn moves(source: &mut Source<'_>) -> Vec<bool> {
+    let count = source.below(20);
+    let style = source.below(3);
+    (0..count).map(|_| if style == 2 { source.below(2) == 1 } else { style == 1 }).collect()
+}
+
+fn cursor_move(source: &mut Source<'_>) -> (Move, Vec<u8>) {
+    use Move::{First, Last, Next, Prev, Seek, SeekBack};
+    let to = source.pick(&[First, Last, Seek, Seek, SeekBack, SeekBack, Next, Next, Next, Next, Prev, Prev, Prev, Prev]);
+    let key = if matches!(to, Seek | SeekBack) { key(source) } else { Vec::new() };
+    (to, key)
+}
+
+/// Adds to a few, in place of the oldest.
+fn put<T>(to: &mut Vec<T>, item: T, most: usize) {
+    if to.len() == most {
+        to.remove(0);
+    }
+    to.push(item);
+}
