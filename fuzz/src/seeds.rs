@@ -50,10 +50,12 @@ fn of_one(kind: Kind) -> Vec<(String, Vec<u8>)> {
     let images = Shape::ALL.map(Image::new);
     for (shape, image) in images.iter().enumerate() {
         let shape_bits = u8::try_from(shape).unwrap_or(0);
-        let files: Vec<&Vec<u8>> = image.files.iter().filter(|(n, _)| Kind::of(n) == Some(kind)).map(|(_, b)| b).collect();
+        let files: Vec<&Vec<u8>> =
+            image.files.iter().filter(|(n, _)| Kind::of(n) == Some(kind)).map(|(_, b)| b).collect();
         for (number, file) in files.iter().enumerate() {
             let head = |mode: u8| vec![mode | shape_bits, u8::try_from(number).unwrap_or(0)];
-            let mut add = |name: String, mode: u8, patch: &[u8]| seeds.push((name, [head(mode), patch.to_vec()].concat()));
+            let mut add =
+                |name: String, mode: u8, patch: &[u8]| seeds.push((name, [head(mode), patch.to_vec()].concat()));
             for mode in MODES {
                 add(format!("plain-{shape}-{number}-{mode}"), mode, &[]);
             }

@@ -478,7 +478,8 @@ impl Reader<'_> {
             }
         }
         let range = name_of(20)..=name_of(50);
-        let found = self.collect(db.range(range.clone()).rev().map(|e| e.map(|e| (e.key().to_vec(), e.value().to_vec()))));
+        let found =
+            self.collect(db.range(range.clone()).rev().map(|e| e.map(|e| (e.key().to_vec(), e.value().to_vec()))));
         if let Some(expected) = expected {
             let found = Scanned { pairs: found.pairs.into_iter().rev().collect(), ..found };
             assert!(found.is_end_of(expected.range(range)));
@@ -577,7 +578,11 @@ impl Reader<'_> {
                 assert!(self.trust == Trust::Typed || db.get(&name).is_ok_and(|v| v.as_deref() == Some(b"new")));
             }
             if let Some(expected) = &mut expected {
-                if key == 20 { expected.remove(&name) } else { expected.insert(name, b"new".to_vec()) };
+                if key == 20 {
+                    expected.remove(&name)
+                } else {
+                    expected.insert(name, b"new".to_vec())
+                };
             }
         }
         let _ = typed(db.flush());
