@@ -4,9 +4,10 @@
 //! of log2(k) levels, most of them decided by the cached eight-byte heads of the keys.
 
 use std::cmp::Ordering;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Damage, Error, Result};
 use crate::format::entry::{Entry, Kind};
 use crate::format::{KeyspaceId, Sequence, key_head};
 use crate::memtable::RunCursor;
@@ -156,6 +157,15 @@ impl Source {
             Self::Run(cursor) => cursor.bytes(),
             Self::Table(cursor) => cursor.bytes(),
             Self::Level(cursor) => cursor.reader(table).map_or(&[], |reader| reader.bytes()),
+        }
+    }
+
+    /// The file of table `table` of this source; memtables have none.
+    fn path(&self, table: usize) -> Option<&Path> {
+        match self {
+            Self::Run(_) => None,
+            Self::Table(cursor) => Some(cursor.reader().file().path()),
+            Self::Level(cursor) => cursor.reader(table).map(|reader| reader.file().path()),
         }
     }
 
@@ -312,9 +322,22 @@ impl Merge {
         Some(mapping.pin(of.entry.key_start..of.entry.end))
     }
 
+    /// Whether the key of `later`, which comes after `earlier` in the direction of travel, is the same (`Equal`) or another
+    /// one (`Less`). Anything else is a table out of order, which checksums cannot tell.
     #[inline]
-    fn same_key(&self, a: &Located, b: &Located) -> bool {
-        self.key(a) == self.key(b)
+    fn compare(&self, earlier: &Located, later: &Located) -> Result<Ordering> {
+        let order = self.key(earlier).cmp(self.key(later));
+        let order = if self.forward { order } else { order.reverse() };
+        if order == Ordering::Greater { Err(self.disorder(earlier, later)) } else { Ok(order) }
+    }
+
+    /// Memtables are in order, so a table is to blame: that of the later entry, unless that comes from a memtable.
+    #[cold]
+    fn disorder(&self, earlier: &Located, later: &Located) -> Error {
+        let of = |at: &Located| self.sources.get(at.source).and_then(|source| source.path(at.table));
+        let (path, at) = of(later).map(|path| (path, later)).or_else(|| Some((of(earlier)?, earlier))).unzip();
+        let offset = at.map_or(0, |at| at.entry.start as u64);
+        Error::corrupt(path.unwrap_or(Path::new("")), offset, Damage::OutOfOrder)
     }
 }
 
@@ -337,7 +360,14 @@ impl Versions {
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(Located, bool)>> {
         while let Some(top) = self.merge.top() {
-            let new_key = self.previous.is_none_or(|previous| !self.merge.same_key(&previous, &top));
+            let order = self.previous.map(|previous| self.merge.compare(&previous, &top)).transpose()?;
+            let new_key = order != Some(Ordering::Equal);
+            if let Some(previous) = self.previous
+                && !new_key
+                && previous.entry.sequence < top.entry.sequence
+            {
+                return Err(self.merge.disorder(&previous, &top));
+            }
             if new_key {
                 self.rule.start_key();
             }
@@ -411,7 +441,7 @@ impl Scan {
             let key = self.merge.key(&done).to_vec();
             self.merge.go(Place::AtOrInFront(&key))?;
             while let Some(top) = self.merge.top() {
-                if self.merge.key(&top) != key {
+                if self.merge.compare(&done, &top)? == Ordering::Less {
                     break;
                 }
                 self.merge.advance()?;
@@ -424,8 +454,8 @@ impl Scan {
     #[inline]
     fn forward(&mut self, mut done: Option<Located>) -> Result<bool> {
         while let Some(top) = self.merge.top() {
-            let seen = done.is_some_and(|done| self.merge.same_key(&done, &top));
-            if !seen && top.entry.sequence <= self.at {
+            let order = done.map(|done| self.merge.compare(&done, &top)).transpose()?;
+            if order != Some(Ordering::Equal) && top.entry.sequence <= self.at {
                 if top.entry.kind == Kind::Put {
                     self.current = Some(top);
                     return Ok(true);
@@ -443,7 +473,7 @@ impl Scan {
         while let Some(first) = self.merge.top() {
             let mut newest: Option<Located> = None;
             while let Some(top) = self.merge.top() {
-                if !self.merge.same_key(&first, &top) {
+                if self.merge.compare(&first, &top)? == Ordering::Less {
                     break;
                 }
                 if top.entry.sequence <= self.at {

@@ -2,12 +2,17 @@
 
 #[path = "../../tests/support/damage.rs"]
 mod damage;
+#[path = "../../tests/support/model.rs"]
+mod model;
 #[path = "../../tests/support/reseal.rs"]
 mod reseal;
 mod seeds;
 
+use damage::Shape;
+use reseal::Kind;
+
 /// All targets.
-pub const TARGETS: [&str; 5] = ["wal_replay", "sst_open", "idx_open", "manifest_replay", "directory"];
+pub const TARGETS: [&str; 6] = ["wal_replay", "sst_open", "idx_open", "manifest_replay", "directory", "ops"];
 
 /// Runs a target of this name on an input.
 pub fn run(target: &str, data: &[u8]) {
@@ -17,4 +22,28 @@ pub fn run(target: &str, data: &[u8]) {
 /// Names and contents of a target's first inputs.
 pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     seeds::seeds(target)
+}
+
+fn kind_of(target: &str) -> Option<Kind> {
+    match target {
+        "wal_replay" => Some(Kind::Segment),
+        "sst_open" => Some(Kind::Table),
+        "idx_open" => Some(Kind::Index),
+        "manifest_replay" => Some(Kind::Manifest),
+        _ => None,
+    }
+}
+
+/// The files that a target damages: the bits of the mode that choose the database, the byte that chooses the file, and its
+/// used length.
+pub fn files(target: &str) -> Vec<(u8, u8, usize)> {
+    let mut found = Vec::new();
+    let Some(kind) = kind_of(target) else { return found };
+    for (shape, image) in (0..).zip(Shape::ALL.map(damage::Image::new)) {
+        let files = image.files.iter().filter(|(name, _)| Kind::of(name) == Some(kind));
+        for (number, (_, bytes)) in (0..).zip(files) {
+            found.push((shape, number, bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)));
+        }
+    }
+    found
 }

@@ -40,6 +40,7 @@ pub(crate) fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "idx_open" => of_one(Kind::Index),
         "manifest_replay" => of_one(Kind::Manifest),
         "directory" => of_any(),
+        "ops" => of_operations(),
         _ => Vec::new(),
     }
 }
@@ -49,10 +50,12 @@ fn of_one(kind: Kind) -> Vec<(String, Vec<u8>)> {
     let images = Shape::ALL.map(Image::new);
     for (shape, image) in images.iter().enumerate() {
         let shape_bits = u8::try_from(shape).unwrap_or(0);
-        let files: Vec<&Vec<u8>> = image.files.iter().filter(|(n, _)| Kind::of(n) == Some(kind)).map(|(_, b)| b).collect();
+        let files: Vec<&Vec<u8>> =
+            image.files.iter().filter(|(n, _)| Kind::of(n) == Some(kind)).map(|(_, b)| b).collect();
         for (number, file) in files.iter().enumerate() {
             let head = |mode: u8| vec![mode | shape_bits, u8::try_from(number).unwrap_or(0)];
-            let mut add = |name: String, mode: u8, patch: &[u8]| seeds.push((name, [head(mode), patch.to_vec()].concat()));
+            let mut add =
+                |name: String, mode: u8, patch: &[u8]| seeds.push((name, [head(mode), patch.to_vec()].concat()));
             for mode in MODES {
                 add(format!("plain-{shape}-{number}-{mode}"), mode, &[]);
             }
@@ -95,4 +98,14 @@ fn of_any() -> Vec<(String, Vec<u8>)> {
         }
     }
     seeds
+}
+
+/// Bytes without a meaning of their own: the driver makes operations of any.
+fn of_operations() -> Vec<(String, Vec<u8>)> {
+    let mut state = 1u64;
+    let mut noise = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_le_bytes()[7]
+    };
+    (0..24).map(|i| (format!("noise-{i}"), (0..(i + 1) * 60).map(|_| noise()).collect())).collect()
 }

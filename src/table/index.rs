@@ -16,7 +16,7 @@ use crate::format::index::{
 };
 use crate::format::prefix::Magic;
 use crate::format::table::{Section, TableHeader, Totals, encode_tail};
-use crate::format::{KeyspaceId, align_up, bytes, key_head};
+use crate::format::{KeyspaceId, bytes, key_head};
 use crate::options::{PointIndex, TableOptions};
 use crate::sys::Mapping;
 
@@ -272,9 +272,13 @@ impl Index {
         let at = section;
         let section = self.section(section)?;
         if self.sparse_verified.get(at).is_none_or(|verified| !verified.load(Ordering::Relaxed)) {
-            let start = usize::try_from(section.heads_offset).map_err(|_| self.mismatch(section.heads_offset))?;
-            let end = align_up(section.locators_offset + section.sparse_count * 4);
-            self.file.check(start, usize::try_from(end).map_err(|_| self.mismatch(end))?)?;
+            // The two arrays may stand in either order, and apart.
+            let arrays = [(section.heads_offset, size_of::<BigU64>()), (section.locators_offset, size_of::<U32>())];
+            for (offset, size) in arrays {
+                let start = usize::try_from(offset).map_err(|_| self.mismatch(offset))?;
+                let end = offset.saturating_add(section.sparse_count.saturating_mul(size as u64));
+                self.file.check(start, usize::try_from(end).map_err(|_| self.mismatch(end))?)?;
+            }
             if let Some(verified) = self.sparse_verified.get(at) {
                 verified.store(true, Ordering::Relaxed);
             }

@@ -246,7 +246,8 @@ fn a_lost_index_is_made_again() {
         let fs = SimFs::new();
         let options = sim_options(&fs);
         let state = small(&options);
-        let originals: Vec<(String, Vec<u8>)> = image(&fs).into_iter().filter(|(name, _)| name.ends_with(".idx")).collect();
+        let originals: Vec<(String, Vec<u8>)> =
+            image(&fs).into_iter().filter(|(name, _)| name.ends_with(".idx")).collect();
         assert_eq!(originals.len(), 2);
         for (name, bytes) in &originals {
             match damage {
@@ -346,8 +347,20 @@ fn foreign_files_are_left_alone() {
     let mut options = sim_options(&fs);
     options.memtable_bytes(4 << 10).table_bytes(4 << 10).l0_tables(1).level_bytes_base(4 << 10);
     let foreign = [
-        "notes.txt", "README", "1.sst", "000001.sst.bak", "abc.wal", "000001.SST", "-00001.wal", "0000001x.idx",
-        "CURRENT.bak", "000001", ".wal", "+00001.sst", "000001.sst~", "backup.manifest",
+        "notes.txt",
+        "README",
+        "1.sst",
+        "000001.sst.bak",
+        "abc.wal",
+        "000001.SST",
+        "-00001.wal",
+        "0000001x.idx",
+        "CURRENT.bak",
+        "000001",
+        ".wal",
+        "+00001.sst",
+        "000001.sst~",
+        "backup.manifest",
     ];
     for name in foreign {
         fs.write(&path(name), name.as_bytes());

@@ -50,7 +50,13 @@ fn random_operations_on_a_real_disk_with_threads() {
     seeds(20_000, 24, |seed| {
         let path = dir.path().join(seed.to_string());
         let threads = usize::try_from(seed % 3).unwrap();
-        model::run_disk(seed, &path, threads, 600, "cargo test --test main random_operations_on_a_real_disk_with_threads");
+        model::run_disk(
+            seed,
+            &path,
+            threads,
+            600,
+            "cargo test --test main random_operations_on_a_real_disk_with_threads",
+        );
     });
 }
 

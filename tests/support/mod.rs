@@ -1,4 +1,4 @@
-//! What several test modules share.
+//! What several test modules share; the fuzz targets include `damage`, `model` and `reseal` by their paths.
 
 mod damage;
 pub(crate) mod model;
