@@ -7,6 +7,7 @@ use super::Engine;
 use super::write::Writer;
 use crate::error::{Error, Result};
 use crate::format::Position;
+use crate::format::edit::Edit;
 use crate::format::group::GroupKind;
 use crate::format::names::FileKind;
 use crate::sys::SyncFile;
@@ -126,10 +127,12 @@ impl Engine {
         ended
     }
 
+    /// The manifest gets to know where the log ends, so that a lost or shortened segment is noticed as well.
     fn mark_end(&self) -> Result<()> {
         let end = self.sync_log()?;
         self.mark(&mut self.writer.lock(), GroupKind::Close, end)?;
         self.sync_log()?;
-        self.manifest.lock().close()
+        let segment_ends = self.view().memtables.iter().map(|log| (log.number(), log.log_bytes())).collect();
+        self.manifest.lock().close(&Edit { segment_ends, ..Edit::default() })
     }
 }

@@ -190,12 +190,14 @@ impl Manifest {
         Ok(Appended::Fresh { replaced: self.current.replace(number) })
     }
 
-    /// Marks the end of a clean run, so that every damaged bit of the manifest is noticed later.
-    pub(crate) fn close(&mut self) -> Result<()> {
-        match self.writer.take() {
-            Some(mut writer) => writer.append(&*self.dir, &self.database, GroupKind::Close, &Edit::default()),
-            None => Ok(()),
+    /// Marks the end of a clean run, after a last edit, so that every damaged bit of the manifest is noticed later. Without
+    /// an edit since the open, there is nothing to add.
+    pub(crate) fn close(&mut self, last: &Edit) -> Result<()> {
+        let Some(mut writer) = self.writer.take() else { return Ok(()) };
+        if *last != Edit::default() {
+            writer.append(&*self.dir, &self.database, GroupKind::Data, last)?;
         }
+        writer.append(&*self.dir, &self.database, GroupKind::Close, &Edit::default())
     }
 }
 
@@ -274,7 +276,7 @@ mod tests {
             manifest.append(&edit, &version, || Ok(FileNumber(9))).unwrap();
         }
         if close {
-            manifest.close().unwrap();
+            manifest.close(&Edit::default()).unwrap();
         }
         (1..=3).collect()
     }
