@@ -2,10 +2,10 @@
 
 use zerocopy::IntoBytes;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::entry::{Kind, push_entry};
 use crate::format::group::RunHeader;
-use crate::format::{KeyspaceId, Sequence};
+use crate::format::{KEY_BYTES_MAX, KeyspaceId, Sequence, VALUE_BYTES_MAX};
 
 const RUN_HEADER: usize = size_of::<RunHeader>();
 
@@ -32,7 +32,7 @@ pub struct WriteBatch {
     count: usize,
     run: Option<(KeyspaceId, usize)>,
     /// The first key or value that is too long; reported by the commit.
-    refused: Option<crate::error::Error>,
+    refused: Option<Error>,
 }
 
 impl WriteBatch {
@@ -73,7 +73,7 @@ impl WriteBatch {
     }
 
     fn push(&mut self, keyspace: KeyspaceId, kind: Kind, key: &[u8], value: &[u8]) -> &mut Self {
-        if let Err(refused) = crate::engine::check_lengths(key, value) {
+        if let Err(refused) = check_lengths(key, value) {
             self.refused.get_or_insert(refused);
             return self;
         }
@@ -101,4 +101,15 @@ impl WriteBatch {
     pub(crate) fn check(&self) -> Result<()> {
         self.refused.clone().map_or(Ok(()), Err)
     }
+}
+
+/// Keys and values that the format can hold.
+pub(crate) fn check_lengths(key: &[u8], value: &[u8]) -> Result<()> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(Error::KeyTooLong { bytes: key.len() });
+    }
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(Error::ValueTooLong { bytes: value.len() });
+    }
+    Ok(())
 }

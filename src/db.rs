@@ -52,6 +52,17 @@ impl Drop for Inner {
     }
 }
 
+impl Options {
+    /// Opens the database in the directory `path`.
+    ///
+    /// After a clean close this replays what had not been flushed; after a crash it also restores the state up to the last
+    /// intact commit, which [`Db::recovery_report`] tells. Takes time proportional to the unflushed log.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Db> {
+        self.check()?;
+        Ok(Db { inner: Arc::new(Inner { engine: Engine::open(self, path.as_ref())? }) })
+    }
+}
+
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Db({})", self.engine().path().display())
@@ -62,10 +73,6 @@ impl Db {
     /// Opens the database in the directory `path`, made if it is missing, with the default [`Options`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open(path)
-    }
-
-    pub(crate) fn open_with(options: &Options, path: &Path) -> Result<Self> {
-        Ok(Self { inner: Arc::new(Inner { engine: Engine::open(options, path)? }) })
     }
 
     #[inline]

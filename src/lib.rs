@@ -56,14 +56,14 @@
 //! # Map of the code
 //! Imports point down this list, which a test checks.
 //!
-//! - `db`, `snapshot`, `iter`, `batch`, `stats`, `inspect`: the public face; short methods.
+//! - `db`, `snapshot`, `iter`, `stats`, [`inspect`]: the public face; short methods.
 //! - `engine`: the parts in motion. Committing, syncing, flushing, compacting, recovering; threads and locks live here only.
 //! - `version`: which tables stand on which level; applying an edit and picking a compaction are pure functions.
 //! - `merge`: many sorted sources as one.
 //! - `memtable`: a hash index and sorted runs over a log segment. It has no copy of the entries.
 //! - `table`: writing, reading and indexing of tables.
 //! - `log`: appending groups, and finding out where a log ends.
-//! - `options`, `slice`: what callers hold and hand in.
+//! - `options`, `batch`, `slice`: what callers hold and hand in.
 //! - `sys`: the file system seam, with its twin in memory ([`SimFs`]); mappings; the only `unsafe` code of the crate, in one
 //!   file.
 //! - `visibility`: the one rule that says which versions of a key matter.

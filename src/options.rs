@@ -1,8 +1,5 @@
 //! Options: few, flat, checked once at open.
 
-use std::path::Path;
-
-use crate::Db;
 use crate::error::{Error, Result};
 use crate::format::table::CHUNK_LOG2;
 use crate::sys::{Access, FileSystem};
@@ -251,15 +248,6 @@ impl Options {
         self
     }
 
-    /// Opens the database in the directory `path`.
-    ///
-    /// After a clean close this replays what had not been flushed; after a crash it also restores the state up to the last
-    /// intact commit, which [`Db::recovery_report`] tells. Takes time proportional to the unflushed log.
-    pub fn open(&self, path: impl AsRef<Path>) -> Result<Db> {
-        self.check()?;
-        Db::open_with(self, path.as_ref())
-    }
-
     pub(crate) fn access(&self) -> Access {
         match self.io_mode {
             IoMode::Map => Access::Map,
@@ -267,7 +255,8 @@ impl Options {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    /// Refuses values that make no sense; nothing is corrected silently.
+    pub(crate) fn check(&self) -> Result<()> {
         let limits = 4 << 10..=16u64 << 30;
         let checks = [
             ("memtable_bytes", limits.contains(&(self.memtable_bytes as u64)), "must be between 4 KiB and 16 GiB"),

@@ -34,7 +34,7 @@ pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::{Registration, Registry};
 pub use verify::Report;
 pub(crate) use view::{Find, View};
-pub(crate) use write::{Body, check_lengths};
+pub(crate) use write::Body;
 
 use crate::error::{Error, Result};
 use crate::format::checksum::Id;

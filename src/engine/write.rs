@@ -11,12 +11,12 @@ use std::sync::atomic::Ordering;
 use zerocopy::IntoBytes;
 
 use super::Engine;
-use crate::batch::WriteBatch;
+use crate::batch::{WriteBatch, check_lengths};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind, entry_bytes, stamp, write_entry};
 use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
 use crate::format::names::FileKind;
-use crate::format::{KEY_BYTES_MAX, KeyspaceId, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence, VALUE_BYTES_MAX};
+use crate::format::{KeyspaceId, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
 use crate::log::{self, SegmentWriter};
 use crate::memtable::Memtable;
 use crate::options::Durability;
@@ -80,17 +80,6 @@ impl Body<'_> {
             }
         }
     }
-}
-
-/// Keys and values that the format can hold.
-pub(crate) fn check_lengths(key: &[u8], value: &[u8]) -> Result<()> {
-    if key.len() > KEY_BYTES_MAX {
-        return Err(Error::KeyTooLong { bytes: key.len() });
-    }
-    if value.len() > VALUE_BYTES_MAX {
-        return Err(Error::ValueTooLong { bytes: value.len() });
-    }
-    Ok(())
 }
 
 /// The state behind lock 2.

@@ -151,7 +151,9 @@ fn every_flipped_bit_is_noticed_or_harmless() {
         }
         // Nothing of what is read at every open goes unnoticed, but for the mark at the end of the manifest itself and the
         // zeros behind the end of the log; nothing of a table does, and an index is made again.
-        let bits = |ending: &str| 8 * files.iter().filter(|(name, _)| name.ends_with(ending)).map(|f| f.1.len()).sum::<usize>();
+        let bits = |ending: &str| {
+            8 * files.iter().filter(|(name, _)| name.ends_with(ending)).map(|f| f.1.len()).sum::<usize>()
+        };
         assert_eq!(count("CURRENT", Outcome::Refused), bits("CURRENT"));
         assert_eq!(count("manifest", Outcome::Refused) + MARK_BITS, bits("manifest"));
         assert_eq!(count("wal", Outcome::Harmless), log_tail * 8);
