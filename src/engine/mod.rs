@@ -39,7 +39,7 @@ pub(crate) use write::{Body, check_lengths};
 use crate::error::{Error, Result};
 use crate::format::checksum::Id;
 use crate::format::edit::Edit;
-use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
+use crate::format::{FileNumber, NUMBER_MAX, Sequence};
 use crate::options::Options;
 use crate::sys::{Dir, Fs, Mutex};
 use crate::table::Table;
