@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use zerocopy::FromZeros;
 
+use crate::sys::ZeroedArray;
+
 /// A locator: offset of an entry in the segment, in units of 8 bytes. Never 0, where the segment's header is.
 pub(super) type Locator = u32;
 
@@ -30,16 +32,16 @@ const PRUNED: u32 = 1 << 31;
 const NONE: u32 = 0;
 
 struct Slots {
-    heads: Box<[AtomicU64]>,
-    links: Box<[AtomicU32]>,
+    heads: ZeroedArray<AtomicU64>,
+    links: ZeroedArray<AtomicU32>,
     shift: u32,
 }
 
 impl Slots {
     /// `None` if there is no memory for it.
     fn new(bits: u32) -> Option<Self> {
-        let heads = <[AtomicU64]>::new_box_zeroed_with_elems(1 << bits).ok()?;
-        let links = <[AtomicU32]>::new_box_zeroed_with_elems(1 << bits).ok()?;
+        let heads = ZeroedArray::new(1 << bits).ok()?;
+        let links = ZeroedArray::new(1 << bits).ok()?;
         Some(Self { heads, links, shift: 32 - bits })
     }
 
@@ -191,7 +193,7 @@ impl HashIndex {
             return;
         }
         let Some(new) = Slots::new(33 - old.shift) else { return };
-        for (head, link) in old.heads.iter().zip(&old.links) {
+        for (head, link) in old.heads.iter().zip(old.links.iter()) {
             let head = head.load(Ordering::Relaxed);
             if head == 0 {
                 continue;

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 use memmap2::{Mmap, MmapMut, MmapOptions, MmapRaw};
+use zerocopy::FromZeros;
 
 /// What owns the bytes.
 enum Memory {
@@ -239,9 +241,62 @@ impl Deref for Pinned {
     }
 }
 
+/// A shared array, all zero at first, for tables of atomics that are touched at random: in huge pages if it is large enough
+/// for them, which saves faults and address translations.
+pub(crate) struct ZeroedArray<T> {
+    map: MmapRaw,
+    length: usize,
+    elements: PhantomData<[T]>,
+}
+
+/// The size of a huge page where there are any.
+#[cfg(target_os = "linux")]
+const HUGE_BYTES: usize = 2 << 20;
+
+impl<T: FromZeros> ZeroedArray<T> {
+    pub(crate) fn new(length: usize) -> io::Result<Self> {
+        // Elements are not dropped, and a mapping is aligned to a page.
+        const { assert!(!std::mem::needs_drop::<T>() && align_of::<T>() <= 4096) };
+        let bytes = length.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let map = MmapRaw::from(MmapMut::map_anon(bytes.max(1))?);
+        #[cfg(target_os = "linux")]
+        if bytes >= HUGE_BYTES {
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        Ok(Self { map, length, elements: PhantomData })
+    }
+}
+
+impl<T> Deref for ZeroedArray<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: the mapping holds `length` elements, is aligned to a page and therefore to `T`, and began as zeros, which
+        // are a valid `T` (`new` demands `FromZeros`); since then it has been reached through `&T` only.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.length) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeroed_arrays_are_zero_and_can_be_shared() {
+        use std::sync::atomic::AtomicU64;
+        for length in [0, 1, 1000, 1 << 20] {
+            let array = ZeroedArray::<AtomicU64>::new(length).unwrap();
+            assert_eq!(array.len(), length);
+            assert!(array.iter().all(|word| word.load(Ordering::Relaxed) == 0));
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| array.iter().for_each(|word| _ = word.fetch_add(1, Ordering::Relaxed)));
+                }
+            });
+            assert!(array.iter().all(|word| word.load(Ordering::Relaxed) == 2));
+        }
+    }
 
     #[test]
     fn readers_see_what_is_published_and_nothing_else() {
