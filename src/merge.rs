@@ -497,8 +497,11 @@ mod tests {
     use crate::memtable::tests::Fixture;
     use std::collections::BTreeMap;
 
+    /// Key, sequence number, and value, or none for a tombstone.
+    type Write = (Vec<u8>, u64, Option<Vec<u8>>);
+
     /// `runs` memtables with random puts and deletes, as sources, and the same history as a map.
-    fn random(runs: usize, seed: u64) -> (Vec<Fixture>, Vec<(Vec<u8>, u64, Option<Vec<u8>>)>) {
+    fn random(runs: usize, seed: u64) -> (Vec<Fixture>, Vec<Write>) {
         let mut state = seed;
         let mut pick = move |below: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -532,7 +535,7 @@ mod tests {
         sources
     }
 
-    fn seen(history: &[(Vec<u8>, u64, Option<Vec<u8>>)], at: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fn seen(history: &[Write], at: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut newest: BTreeMap<&[u8], (u64, &Option<Vec<u8>>)> = BTreeMap::new();
         for (key, sequence, value) in history.iter().filter(|(_, sequence, _)| *sequence <= at) {
             let slot = newest.entry(key).or_insert((*sequence, value));

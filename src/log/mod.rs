@@ -1,5 +1,5 @@
 //! The log: segments of groups, written through an arena and read in place. Manifests have the same framing.
-#![deny(clippy::indexing_slicing)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod reader;
 mod writer;

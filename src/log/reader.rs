@@ -363,7 +363,7 @@ mod tests {
             match run(&[(1, &bad)]) {
                 Err(_) => {}
                 Ok(scan) => {
-                    assert!(bit / 8 >= end && !scan.clean && scan.ends == [(FileNumber(1), end as u64)], "{bit}")
+                    assert!(bit / 8 >= end && !scan.clean && scan.ends == [(FileNumber(1), end as u64)], "{bit}");
                 }
             }
         }

@@ -273,7 +273,7 @@ pub(crate) mod tests {
 
         pub(crate) fn write(&mut self, keyspace: u32, kind: Kind, key: &[u8], value: &[u8]) -> Sequence {
             let sequence = Sequence(self.memtable.max_sequence().0 + 1);
-            let mut body = vec![0; RUN_HEADER_BYTES as usize];
+            let mut body = vec![0; size_of::<RunHeader>()];
             push_entry(&mut body, kind, Sequence(0), key, value);
             let run = RunHeader::new(KeyspaceId(keyspace), body.len() as u64 - RUN_HEADER_BYTES);
             body[..8].copy_from_slice(run.as_bytes());
@@ -287,7 +287,8 @@ pub(crate) mod tests {
             };
             let range = self.writer.append(group, |out| out.copy_from_slice(&body)).unwrap();
             let bytes = self.memtable.bytes();
-            let entry = Entry::parse(bytes, range.start as usize + 8, range.end as usize, Sequence(1)).unwrap();
+            let [start, end] = [range.start + RUN_HEADER_BYTES, range.end].map(|at| usize::try_from(at).unwrap());
+            let entry = Entry::parse(bytes, start, end, Sequence(1)).unwrap();
             self.memtable.insert(KeyspaceId(keyspace), &entry, |_, _| false);
             sequence
         }

@@ -198,10 +198,6 @@ impl Index {
         &self.file
     }
 
-    pub(crate) fn sections(&self) -> &[IndexSection] {
-        &self.sections
-    }
-
     fn section(&self, section: usize) -> Result<&IndexSection> {
         self.sections.get(section).ok_or_else(|| self.mismatch(0))
     }
@@ -377,10 +373,6 @@ impl Sparse<'_> {
         self.locators.get(at).map_or(0, |locator| locator.get() as usize * 8)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.locators.len()
-    }
-
     /// The last sparse entry in front of `offset`.
     pub(crate) fn before(&self, offset: usize) -> Option<usize> {
         self.locators.partition_point(|locator| (locator.get() as usize * 8) < offset).checked_sub(1)
@@ -457,7 +449,9 @@ mod tests {
             assert_eq!(sparse.rank(&key(i), false, key_at).unwrap(), i.div_ceil(16));
             assert_eq!(sparse.rank(&key(i), true, key_at).unwrap(), i / 16 + 1);
         }
-        for (other, expected) in [(&b"a"[..], 0), (b"user:0000", 0), (b"user:1", sparse.len()), (b"zz", sparse.len())] {
+        for (other, expected) in
+            [(&b"a"[..], 0), (b"user:0000", 0), (b"user:1", sparse.locators.len()), (b"zz", sparse.locators.len())]
+        {
             assert_eq!(sparse.rank(other, false, key_at).unwrap(), expected);
         }
     }

@@ -316,7 +316,7 @@ mod tests {
         let mut shapes = Vec::new();
         for point_index in [PointIndex::Hash, PointIndex::Bloom { error_rate: 0.01 }] {
             for (interval, chunk_log2) in [(1, 12), (16, 12), (16, 16), (256, 12)] {
-                shapes.push(TableOptions { point_index, interval, chunk_log2, ..TableOptions::default() });
+                shapes.push(TableOptions { interval, point_index, chunk_log2, ..TableOptions::default() });
             }
         }
         shapes

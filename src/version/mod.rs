@@ -221,8 +221,11 @@ pub(crate) mod tests {
         }
     }
 
+    /// Level, number, sections as (keyspace, min, max), size.
+    pub(crate) type TableShape<'a> = (u8, u64, &'a [(u32, &'a str, &'a str)], u64);
+
     /// A version made of `(level, number, [(keyspace, min, max)], bytes)`; its tables have no files.
-    pub(crate) fn version(tables: &[(u8, u64, &[(u32, &str, &str)], u64)]) -> Version {
+    pub(crate) fn version(tables: &[TableShape<'_>]) -> Version {
         let add = tables.iter().map(|(level, number, ranges, bytes)| (*level, meta(*number, ranges, *bytes))).collect();
         apply(&Version::default(), &Edit { add, ..Edit::default() }).unwrap()
     }

@@ -176,7 +176,10 @@ mod tests {
 
     const LIMITS: Limits = Limits { level0_tables: 2, level1_bytes: 100, multiplier: 10 };
 
-    fn numbers(plan: Option<Plan>) -> Option<(Vec<(u8, u64)>, u8, bool, bool)> {
+    /// Inputs as (level, number), output level, whether it is the bottom, whether it is a move.
+    type Numbers = (Vec<(u8, u64)>, u8, bool, bool);
+
+    fn numbers(plan: Option<Plan>) -> Option<Numbers> {
         plan.map(|plan| {
             let inputs = plan.inputs.iter().map(|(level, table)| (*level, table.number().0)).collect();
             (inputs, plan.output, plan.bottom, plan.is_move())
