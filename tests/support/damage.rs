@@ -67,15 +67,12 @@ impl Author<'_> {
         let mut batch = WriteBatch::new();
         let mut contents = self.history.last_key_value().map(|(_, last)| last.clone()).unwrap_or_default();
         for (key, value) in changes {
-            match value {
-                Some(value) => {
-                    batch.insert(key, value);
-                    contents.insert(key.clone(), value.clone());
-                }
-                None => {
-                    batch.remove(key);
-                    contents.remove(key);
-                }
+            if let Some(value) = value {
+                batch.insert(key, value);
+                contents.insert(key.clone(), value.clone());
+            } else {
+                batch.remove(key);
+                contents.remove(key);
             }
         }
         self.db.write(&batch).expect("a good disk");
