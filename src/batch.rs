@@ -4,8 +4,10 @@ use zerocopy::IntoBytes;
 
 use crate::error::Result;
 use crate::format::entry::{Kind, push_entry};
-use crate::format::group::{RUN_HEADER_BYTES, RunHeader};
+use crate::format::group::RunHeader;
 use crate::format::{KeyspaceId, Sequence};
+
+const RUN_HEADER: usize = size_of::<RunHeader>();
 
 /// Changes that are committed together: after any crash, either all of them are there or none.
 ///
@@ -79,15 +81,15 @@ impl WriteBatch {
             Some((current, start)) if current == keyspace => start,
             _ => {
                 let start = self.body.len();
-                self.body.resize(start + RUN_HEADER_BYTES as usize, 0);
+                self.body.resize(start + RUN_HEADER, 0);
                 self.run = Some((keyspace, start));
                 start
             }
         };
         push_entry(&mut self.body, kind, Sequence(0), key, value);
-        let entries = self.body.len() - start - RUN_HEADER_BYTES as usize;
+        let entries = self.body.len() - start - RUN_HEADER;
         let header = RunHeader::new(keyspace, entries as u64);
-        self.body[start..start + RUN_HEADER_BYTES as usize].copy_from_slice(header.as_bytes());
+        self.body[start..start + RUN_HEADER].copy_from_slice(header.as_bytes());
         self.count += 1;
         self
     }

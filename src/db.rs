@@ -11,7 +11,7 @@ use crate::engine::{Body, Engine, RecoveryReport, Report};
 use crate::error::Result;
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
-use crate::iter::{Cursor, Iter, KeyRange};
+use crate::iter::{Cursor, Entry, Iter, KeyRange};
 use crate::options::{Durability, Options};
 use crate::slice::Slice;
 use crate::snapshot::Snapshot;
@@ -198,7 +198,7 @@ impl Db {
     /// Like [`compact`](Self::compact) for the tables with keys in a range, and those that they overlap.
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         let range = KeyRange::new(&range);
-        let longest = [u8::MAX; crate::format::KEY_BYTES_MAX];
+        let longest = vec![u8::MAX; crate::format::KEY_BYTES_MAX];
         let ends = match range.ends() {
             (None, None) => None,
             (start, end) => Some((start.unwrap_or_default(), end.unwrap_or(&longest))),
@@ -226,5 +226,14 @@ impl Db {
     /// [`Error::Closed`](crate::Error::Closed); values, iterators and cursors stay valid.
     pub fn close(&self) -> Result<()> {
         self.engine().close()
+    }
+}
+
+impl IntoIterator for &Db {
+    type Item = Result<Entry>;
+    type IntoIter = Iter;
+
+    fn into_iter(self) -> Iter {
+        self.iter()
     }
 }

@@ -56,10 +56,8 @@ impl LevelCursor {
     }
 
     fn seek_last(&mut self) -> Result<()> {
-        match self.tables.len().checked_sub(1) {
-            Some(last) => self.open(last)?.map_or(Ok(()), TableCursor::seek_last),
-            None => Ok(()),
-        }
+        let Some(last) = self.tables.len().checked_sub(1) else { return Ok(()) };
+        self.open(last)?.map_or(Ok(()), TableCursor::seek_last)
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
@@ -70,13 +68,11 @@ impl LevelCursor {
     fn seek_back(&mut self, key: &[u8]) -> Result<()> {
         let below =
             self.tables.partition_point(|table| table.only_section().is_some_and(|s| s.min_key.as_slice() <= key));
-        match below.checked_sub(1) {
-            Some(at) => self.open(at)?.map_or(Ok(()), |cursor| cursor.seek_back(key)),
-            None => {
-                self.cursor = None;
-                Ok(())
-            }
-        }
+        let Some(at) = below.checked_sub(1) else {
+            self.cursor = None;
+            return Ok(());
+        };
+        self.open(at)?.map_or(Ok(()), |cursor| cursor.seek_back(key))
     }
 
     #[inline]
@@ -96,13 +92,11 @@ impl LevelCursor {
         if cursor.current().is_some() {
             return Ok(());
         }
-        match self.at.checked_sub(1) {
-            Some(before) => self.open(before)?.map_or(Ok(()), TableCursor::seek_last),
-            None => {
-                self.cursor = None;
-                Ok(())
-            }
-        }
+        let Some(before) = self.at.checked_sub(1) else {
+            self.cursor = None;
+            return Ok(());
+        };
+        self.open(before)?.map_or(Ok(()), TableCursor::seek_last)
     }
 }
 
@@ -293,7 +287,7 @@ impl Merge {
         source.step(self.forward)?;
         self.note_head(winner);
         // With one source, node 0 is its leaf's parent, and there is no match to play.
-        let mut node = (winner + self.sources.len()) / 2;
+        let mut node = (winner + self.sources.len()) >> 1;
         while node > 0 {
             let loser = self.tree[node];
             if self.before(loser, winner) {

@@ -72,43 +72,43 @@ impl Hash for Slice {
 
 impl PartialEq<[u8]> for Slice {
     fn eq(&self, other: &[u8]) -> bool {
-        &**self == other
+        **self == *other
     }
 }
 
 impl PartialEq<&[u8]> for Slice {
     fn eq(&self, other: &&[u8]) -> bool {
-        &**self == *other
+        **self == **other
     }
 }
 
 impl<const N: usize> PartialEq<[u8; N]> for Slice {
     fn eq(&self, other: &[u8; N]) -> bool {
-        &**self == &other[..]
+        **self == other[..]
     }
 }
 
 impl<const N: usize> PartialEq<&[u8; N]> for Slice {
     fn eq(&self, other: &&[u8; N]) -> bool {
-        &**self == &other[..]
+        **self == other[..]
     }
 }
 
 impl PartialEq<Vec<u8>> for Slice {
     fn eq(&self, other: &Vec<u8>) -> bool {
-        &**self == &other[..]
+        **self == other[..]
     }
 }
 
 impl PartialEq<str> for Slice {
     fn eq(&self, other: &str) -> bool {
-        &**self == other.as_bytes()
+        **self == *other.as_bytes()
     }
 }
 
 impl PartialEq<&str> for Slice {
     fn eq(&self, other: &&str) -> bool {
-        &**self == other.as_bytes()
+        **self == *other.as_bytes()
     }
 }
 

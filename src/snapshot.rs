@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use crate::engine::{Engine, Find, Registration, View};
 use crate::error::Result;
 use crate::format::{KeyspaceId, key_hash};
-use crate::iter::{Cursor, Iter, KeyRange};
+use crate::iter::{Cursor, Entry, Iter, KeyRange};
 use crate::slice::Slice;
 
 /// The store as it was when [`Db::snapshot`](crate::Db::snapshot) was called: later writes do not show.
@@ -106,5 +106,14 @@ impl Snapshot {
     /// A cursor, at first nowhere.
     pub fn cursor(&self) -> Cursor {
         Cursor::new(self.engine.scan(KeyspaceId::DEFAULT, &self.at), self.at.clone())
+    }
+}
+
+impl IntoIterator for &Snapshot {
+    type Item = Result<Entry>;
+    type IntoIter = Iter;
+
+    fn into_iter(self) -> Iter {
+        self.iter()
     }
 }

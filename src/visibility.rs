@@ -17,11 +17,6 @@ pub(crate) struct Visibility {
 }
 
 impl Visibility {
-    /// One reader at `s`.
-    pub(crate) fn at(s: Sequence) -> Self {
-        Self { points: vec![s], keep_above: Sequence(u64::MAX), unserved: 1 }
-    }
-
     /// What a rewrite must keep: everything newer than `cut`, and what the registered `snapshots` (ascending) and a reader at
     /// `cut` see. Snapshots taken later are at `cut` or above, so they lose nothing either.
     pub(crate) fn retain(mut snapshots: Vec<Sequence>, cut: Sequence) -> Self {
@@ -54,12 +49,6 @@ impl Visibility {
     pub(crate) fn all_at_or_above(&self, sequence: Sequence) -> bool {
         self.points.first().is_none_or(|oldest| *oldest >= sequence)
     }
-
-    /// The sequence of the single reader, or the newest point of a rewrite.
-    #[inline]
-    pub(crate) fn newest(&self) -> Sequence {
-        self.points.last().copied().unwrap_or_default()
-    }
 }
 
 #[cfg(test)]
@@ -69,12 +58,6 @@ mod tests {
     fn admitted(mut rule: Visibility, versions: &[u64]) -> Vec<u64> {
         rule.start_key();
         versions.iter().copied().filter(|v| rule.admits(Sequence(*v))).collect()
-    }
-
-    #[test]
-    fn a_reader_sees_the_newest_version_up_to_its_sequence() {
-        assert_eq!(admitted(Visibility::at(Sequence(5)), &[9, 6, 5, 4, 1]), [5]);
-        assert_eq!(admitted(Visibility::at(Sequence(0)), &[9, 6]), [0; 0]);
     }
 
     #[test]

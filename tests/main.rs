@@ -1,5 +1,8 @@
 //! One binary for all integration tests.
 #![allow(clippy::unwrap_used)]
 
+mod architecture;
+#[cfg(feature = "cli")]
+mod cli;
 mod store;
 mod support;

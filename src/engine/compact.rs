@@ -34,13 +34,13 @@ impl Engine {
         self.check_writable()?;
         let version = Arc::clone(&self.view.load().version);
         match plan_range(&version, keyspace, range) {
-            Some(plan) if self.is_worth_a_rewrite(&plan) => self.compact(&plan),
+            Some(plan) if Self::is_worth_a_rewrite(&plan) => self.compact(&plan),
             _ => Ok(()),
         }
     }
 
     /// A single sorted level without tombstones and old versions is what a rewrite would make.
-    fn is_worth_a_rewrite(&self, plan: &Plan) -> bool {
+    fn is_worth_a_rewrite(plan: &Plan) -> bool {
         let settled = |level: u8, table: &Table| {
             let plain = |s: &crate::format::table::Section| s.entries == s.keys && (s.tombstones == 0 || !plan.bottom);
             level == plan.output && table.meta.sections.iter().all(plain)
@@ -52,7 +52,7 @@ impl Engine {
         let mut edit = Edit::default();
         if plan.is_move() {
             edit.moves = plan.inputs.iter().map(|(_, table)| (table.number(), plan.output)).collect();
-            return self.install(edit, &[], None);
+            return self.install(edit, &[], &[]);
         }
         for (level, table) in &plan.inputs {
             match level {
@@ -62,7 +62,7 @@ impl Engine {
         }
         let outputs = self.merge_tables(plan)?;
         edit.add = outputs.iter().map(|table| (plan.output, table.meta.clone())).collect();
-        self.install_new(edit, &outputs, None)?;
+        self.install_new(edit, &outputs, &[])?;
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         self.counters.compacted_bytes.fetch_add(plan.input_bytes(), Ordering::Relaxed);
         Ok(())

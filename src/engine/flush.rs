@@ -60,7 +60,7 @@ impl Engine {
         };
         let table = if memtable.entries() > 0 { Some(self.write_level0(memtable)?) } else { None };
         edit.add.extend(table.iter().map(|table| (0, table.meta.clone())));
-        self.install_new(edit, table.as_slice(), Some(memtable.number()))?;
+        self.install_new(edit, table.as_slice(), &[memtable.number()])?;
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         // What is in a durable table needs no sync of the log any more.
         self.writer.lock().unsynced.retain(|(position, _)| position.segment > memtable.number());
@@ -123,7 +123,7 @@ impl Engine {
 
     /// Installs an edit with new tables, whose names become durable first. If the edit cannot have been recorded, the files
     /// of the tables are removed again.
-    pub(super) fn install_new(&self, edit: Edit, tables: &[Arc<Table>], flushed: Option<FileNumber>) -> Result<()> {
+    pub(super) fn install_new(&self, edit: Edit, tables: &[Arc<Table>], flushed: &[FileNumber]) -> Result<()> {
         let synced = if tables.is_empty() {
             Ok(())
         } else {

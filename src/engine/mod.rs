@@ -81,8 +81,6 @@ pub(crate) struct Engine {
 
     // Lock 1.
     syncing: Mutex<()>,
-    /// Everything before this place of the log is known to be on disk. Changed under lock 1, read under lock 2.
-    durable: Mutex<Option<Position>>,
     // Lock 2.
     writer: Mutex<write::Writer>,
     // Lock 3.
@@ -170,8 +168,8 @@ impl Engine {
     /// Makes an edit durable and then visible: the one place where the state of the database changes.
     ///
     /// Order: manifest append and sync, new version, publication, and only then may files become obsolete. `tables` are the
-    /// handles of the tables that the edit adds; they replace the memtables up to `flushed`.
-    fn install(&self, mut edit: Edit, tables: &[Arc<Table>], flushed: Option<FileNumber>) -> Result<()> {
+    /// handles of the tables that the edit adds; `flushed` are the memtables that it replaces by them.
+    fn install(&self, mut edit: Edit, tables: &[Arc<Table>], flushed: &[FileNumber]) -> Result<()> {
         let mut manifest = self.manifest.lock();
         self.check_writable()?;
         edit.next_number = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
@@ -183,7 +181,7 @@ impl Engine {
         let next = version.apply(&edit, open).map_err(|damage| Error::corrupt(self.dir.path(), 0, damage))?;
         let appended = manifest.append(&edit, &next, || self.new_number()).map_err(|e| self.poison(e))?;
         self.publish(|view| {
-            view.memtables.retain(|memtable| Some(memtable.number()) > flushed);
+            view.memtables.retain(|memtable| !flushed.contains(&memtable.number()));
             view.version = Arc::new(next.clone());
         });
         let gone: Vec<Arc<Table>> = {

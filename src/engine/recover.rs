@@ -97,7 +97,7 @@ impl Engine {
         let is_new = found.manifest.is_none();
         let engine = Arc::new(Self::assemble(options, dir, lock, found, &replayed));
         if is_new {
-            engine.install(Edit::default(), &[], None)?;
+            engine.install(Edit::default(), &[], &[])?;
         } else if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
             engine.rewrite_log()?;
         }
@@ -113,7 +113,10 @@ impl Engine {
         replayed: &Replayed,
     ) -> Self {
         let mut state = found.state;
-        state.segment_ends = replayed.ends.iter().copied().collect();
+        if replayed.report.clean {
+            // Only then is all of it known to be on disk, which is what a recorded end says.
+            state.segment_ends = replayed.ends.iter().copied().collect();
+        }
         let view = View { memtables: replayed.memtables.clone(), growing: false, version: Arc::new(found.version) };
         let last_end = replayed.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });
         let next_sequence = replayed.next_sequence.max(Sequence(state.last_sequence.0 + 1));
@@ -141,7 +144,6 @@ impl Engine {
             lock: Mutex::new(Some(lock)),
             counters: Counters::default(),
             syncing: Mutex::new(()),
-            durable: Mutex::new(None),
             writer: Mutex::new(Writer::new(next_sequence, last_end.unwrap_or_default())),
             manifest: Mutex::new(manifest),
             publishing: Mutex::new(()),
@@ -150,19 +152,22 @@ impl Engine {
         engine
     }
 
-    /// Writes everything that a crashed run has left in its log into tables, and forgets the segments: all in one edit. A
-    /// manifest that still needed some of them would name their ends, which are not known to be on disk.
+    /// Writes everything that a crashed run has left in its log into tables, and forgets the segments, in one edit: a part of
+    /// the log must not count as durable before all of it is.
     fn rewrite_log(&self) -> Result<()> {
-        let memtables = self.view().memtables.clone();
-        let written = memtables.iter().rev().filter(|memtable| memtable.entries() > 0);
-        let tables = written.map(|memtable| self.write_level0(memtable)).collect::<Result<Vec<_>>>()?;
+        let view = self.view();
+        let mut tables = Vec::new();
+        for memtable in view.memtables.iter().rev().filter(|memtable| memtable.entries() > 0) {
+            tables.push(self.write_level0(memtable)?);
+        }
         let edit = Edit {
             first_segment: Some(FileNumber(self.next_number.load(Ordering::Relaxed))),
             last_sequence: Some(self.visible()),
             add: tables.iter().map(|table| (0, table.meta.clone())).collect(),
             ..Edit::default()
         };
-        self.install_new(edit, &tables, memtables.first().map(|newest| newest.number()))
+        let flushed: Vec<FileNumber> = view.memtables.iter().map(|memtable| memtable.number()).collect();
+        self.install_new(edit, &tables, &flushed)
     }
 }
 

@@ -22,7 +22,7 @@ impl Engine {
     /// Waits until the log is durable up to `end`. Whoever gets the turn syncs for all who wait behind it.
     pub(super) fn sync_to(&self, end: Position) -> Result<()> {
         let _turn = self.syncing.lock();
-        if *self.durable.lock() >= Some(end) {
+        if self.writer.lock().durable >= Some(end) {
             return Ok(());
         }
         self.check_writable()?;
@@ -32,11 +32,10 @@ impl Engine {
     /// Syncs everything up to the end that the log has now, oldest segment first, and moves the durable position there:
     /// never over groups committed after this call has read the end. Needs lock 1.
     fn sync_log(&self) -> Result<Position> {
-        let (end, mut files, directory_dirty) = {
+        let (end, mut files, directory_dirty, durable) = {
             let writer = self.writer.lock();
-            (writer.end(), writer.unsynced.clone(), writer.directory_dirty)
+            (writer.end(), writer.unsynced.clone(), writer.directory_dirty, writer.durable)
         };
-        let durable = *self.durable.lock();
         if durable < Some(end) {
             let writer = self.writer.lock();
             if let Some((log, _)) = writer.active.as_ref().filter(|(log, _)| log.number() == end.segment) {
@@ -57,8 +56,7 @@ impl Engine {
         if writer.end().segment == end.segment {
             writer.directory_dirty = false;
         }
-        let mut durable = self.durable.lock();
-        *durable = durable.max(Some(end));
+        writer.durable = writer.durable.max(Some(end));
         Ok(end)
     }
 

@@ -64,7 +64,7 @@ impl Body<'_> {
         let mut sequence = first;
         match self {
             Self::One { keyspace, kind, key, value } => {
-                let (header, entry) = out.split_at_mut(RUN_HEADER_BYTES as usize);
+                let (header, entry) = out.split_at_mut(size_of::<RunHeader>());
                 header.copy_from_slice(RunHeader::new(*keyspace, entry.len() as u64).as_bytes());
                 write_entry(entry, *kind, first, key, value);
             }
@@ -72,7 +72,7 @@ impl Body<'_> {
                 out.copy_from_slice(batch.body());
                 let mut at = 0;
                 for run in log::runs(batch.body()).flatten() {
-                    let start = at + RUN_HEADER_BYTES as usize;
+                    let start = at + size_of::<RunHeader>();
                     let entries = &mut out[start..start + run.2.len()];
                     sequence = Sequence(sequence.0 + stamp(entries, sequence));
                     at = start + run.2.len();
@@ -103,6 +103,8 @@ pub(super) struct Writer {
     pub(super) last_end: Position,
     /// Frozen segments that have not been synced since their last group, oldest first, and where they end.
     pub(super) unsynced: Vec<(Position, Arc<dyn SyncFile>)>,
+    /// Everything before this place of the log is known to be on disk. Moved under lock 1 as well.
+    pub(super) durable: Option<Position>,
     /// Whether a segment has been created since the directory was synced.
     pub(super) directory_dirty: bool,
     /// Keys of the last memtable, to size the next one.
@@ -118,6 +120,7 @@ impl Writer {
             next_sequence,
             last_end,
             unsynced: Vec::new(),
+            durable: None,
             directory_dirty: false,
             expected_keys: 0,
             marked: last_end,
@@ -165,7 +168,7 @@ impl Engine {
         if !self.has_room(writer, bytes, count) {
             self.rotate(writer, bytes)?;
         }
-        let durable = *self.durable.lock();
+        let durable = writer.durable;
         let Some((log, memtable)) = &mut writer.active else { return Err(Error::Closed) };
         let count32 = u32::try_from(count).unwrap_or(u32::MAX);
         let group = Group { kind: GroupKind::Data, body_bytes: bytes, first, count: count32, durable };
@@ -185,7 +188,7 @@ impl Engine {
         // stands between the two.
         let mut droppable = |older: Sequence, newer: Sequence| {
             let live = snapshots.get_or_insert_with(|| self.registry.sequences());
-            newer <= cut && !live[live.partition_point(|s| *s < older)..].first().is_some_and(|s| *s < newer)
+            newer <= cut && live[live.partition_point(|s| *s < older)..].first().is_none_or(|s| *s >= newer)
         };
         let bytes = memtable.bytes();
         let malformed = |offset: u64, fault: crate::error::Fault| {
@@ -264,7 +267,7 @@ impl Engine {
     /// A fresh manifest before the first segment of this run: it names where the segments of earlier runs end.
     fn start_manifest(&self) -> Result<()> {
         let fresh = self.manifest.lock().is_fresh();
-        if fresh { Ok(()) } else { self.install(crate::format::edit::Edit::default(), &[], None) }
+        if fresh { Ok(()) } else { self.install(crate::format::edit::Edit::default(), &[], &[]) }
     }
 }
 

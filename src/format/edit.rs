@@ -64,6 +64,7 @@ struct TableRecord {
     reserved_tail: [u8; 4],
 }
 
+const RECORD_HEADER_BYTES: u64 = 8;
 const _: () = assert!(size_of::<RecordHeader>() == 8 && size_of::<TableRecord>() == 56);
 
 const NEXT_NUMBER: u16 = 1;
@@ -84,6 +85,27 @@ fn push_record(out: &mut Vec<u8>, kind: u16, payload: &[u8]) {
 fn push_numbers(out: &mut Vec<u8>, kind: u16, numbers: &[u64]) {
     let payload: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
     push_record(out, kind, &payload);
+}
+
+/// Splits the body of a group into records: `(offset in the body, the record with its header)`.
+pub(crate) fn records(body: &[u8]) -> impl Iterator<Item = Result<(u64, &[u8]), Damage>> {
+    let mut at = 0u64;
+    std::iter::from_fn(move || {
+        let end = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        if at == end {
+            return None;
+        }
+        let record = bytes::read::<RecordHeader>(body, at).and_then(|header| {
+            let payload_bytes = u64::from(header.length.get());
+            let record = bytes::slice(body, at, RECORD_HEADER_BYTES.saturating_add(payload_bytes))?;
+            if header.reserved != [0; 2] || !payload_bytes.is_multiple_of(8) {
+                return Err(Damage::BadField);
+            }
+            Ok((at, record))
+        });
+        at = record.map_or(end, |(start, record)| start.saturating_add(record.len() as u64));
+        Some(record)
+    })
 }
 
 impl Edit {
@@ -122,21 +144,16 @@ impl Edit {
     }
 
     /// Decodes the body of a group with `count` records.
-    pub(crate) fn decode(mut rest: &[u8], count: u32) -> Result<Self, Fault> {
+    pub(crate) fn decode(body: &[u8], count: u32) -> Result<Self, Fault> {
         let mut edit = Self::default();
-        let mut records = 0u32;
-        while !rest.is_empty() {
-            let (header, behind) = RecordHeader::read_from_prefix(rest).map_err(|_| Damage::OutOfBounds)?;
-            let length = u64::from(header.length.get());
-            let payload = bytes::slice(behind, 0, length)?;
-            if header.reserved != [0; 2] || !length.is_multiple_of(8) {
-                return Err(Damage::BadField.into());
-            }
+        let mut decoded = 0u32;
+        for record in records(body) {
+            let (_, record) = record?;
+            let (header, payload) = RecordHeader::read_from_prefix(record).map_err(|_| Damage::OutOfBounds)?;
             edit.decode_record(header.kind.get(), payload)?;
-            rest = behind.get(payload.len()..).unwrap_or_default();
-            records = records.saturating_add(1);
+            decoded = decoded.saturating_add(1);
         }
-        if records != count {
+        if decoded != count {
             return Err(Damage::BadField.into());
         }
         Ok(edit)

@@ -36,7 +36,7 @@ pub(crate) struct EntryHeader {
     value_bytes: U32,
 }
 
-const ENTRY_HEADER_BYTES: u64 = 12;
+pub(crate) const ENTRY_HEADER_BYTES: u64 = 12;
 const _: () = assert!(size_of::<EntryHeader>() == 12 && align_of::<EntryHeader>() == 1);
 
 /// Space that an entry takes, padding included.
@@ -84,16 +84,18 @@ impl EntryHeader {
         if self.flags & OLDEST != 0 {
             return Sequence(0);
         }
-        let [a, b, c, d, e] = self.sequence;
-        let low = u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]);
+        let mut low = [0; 8];
+        if let Some(bytes) = low.first_chunk_mut::<5>() {
+            *bytes = self.sequence;
+        }
+        let low = u64::from_le_bytes(low);
         Sequence(base.0 + (low.wrapping_sub(base.0) & SEQUENCE_MASK))
     }
 }
 
 #[inline]
 fn low_bytes(sequence: Sequence) -> [u8; 5] {
-    let [a, b, c, d, e, ..] = sequence.0.to_le_bytes();
-    [a, b, c, d, e]
+    sequence.0.to_le_bytes().first_chunk().copied().unwrap_or_default()
 }
 
 /// A decoded entry: where its parts are in the bytes it was decoded from.
@@ -201,14 +203,6 @@ pub(crate) fn stamp(run: &mut [u8], first: Sequence) -> u64 {
         rest = rest.split_at_mut_checked(span).map_or(&mut [], |(_, tail)| tail);
     }
     sequence.wrapping_sub(first.0)
-}
-
-/// The name of a kind where entries are shown to people.
-pub(crate) fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Put => "put",
-        Kind::Delete => "delete",
-    }
 }
 
 /// Reads the raw header at `start`, for marking a copy.

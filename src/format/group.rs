@@ -61,12 +61,11 @@ impl RunHeader {
         Self { keyspace: U32::new(keyspace.0), units: U32::new((length / UNIT) as u32) }
     }
 
-    pub(crate) fn keyspace(&self) -> KeyspaceId {
+    pub(crate) fn keyspace(self) -> KeyspaceId {
         KeyspaceId(self.keyspace.get())
     }
 
-    #[expect(clippy::arithmetic_side_effects, reason = "2^32 units of 8 bytes fit into 64 bits")]
-    pub(crate) fn length(&self) -> u64 {
+    pub(crate) fn length(self) -> u64 {
         u64::from(self.units.get()) * UNIT
     }
 }
@@ -134,6 +133,9 @@ impl GroupHeader {
         if header.reserved != 0 || header.reserved_tail != [0; 4] || header.first_sequence.get() >= super::NUMBER_MAX {
             return Err(Damage::BadField.into());
         }
+        if kind != GroupKind::Data && (header.body_units.get() != 0 || header.count.get() != 0) {
+            return Err(Damage::BadField.into());
+        }
         let segment = number.0.checked_sub(u64::from(header.durable_back.get())).ok_or(Damage::BadField)?;
         let durable_offset = units_to_bytes(header.durable_units);
         let group = Group {
@@ -162,7 +164,6 @@ impl GroupHeader {
     }
 }
 
-#[expect(clippy::arithmetic_side_effects, reason = "2^32 units of 8 bytes fit into 64 bits")]
 fn units_to_bytes(units: U32) -> u64 {
     u64::from(units.get()) * UNIT
 }

@@ -48,7 +48,7 @@ impl TableHeader {
         header
     }
 
-    fn parse(file: &[u8], magic: Magic) -> Result<Self, Fault> {
+    pub(crate) fn parse(file: &[u8], magic: Magic) -> Result<Self, Fault> {
         let header: Self = bytes::read(file, 0).map_err(|_| Damage::Truncated)?;
         header.prefix.check(magic)?;
         if header.checksum.get() != header.sum() {
@@ -62,6 +62,14 @@ impl TableHeader {
 
     fn sum(&self) -> u32 {
         Seed::of_table(&self.id).sum(0, bytes::slice(self.as_bytes(), 0, HEADER_CHECKED).unwrap_or_default())
+    }
+
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
+
+    pub(crate) fn chunk_log2(&self) -> u8 {
+        self.chunk_log2
     }
 }
 
@@ -242,7 +250,6 @@ impl Frame {
     }
 
     /// Where chunk `chunk` is, clipped to the body.
-    #[expect(clippy::arithmetic_side_effects, reason = "the chunk is one of the file's")]
     pub(crate) fn chunk_range(&self, chunk: u64) -> (u64, u64) {
         let start = chunk << self.chunk_log2;
         (start, (1 << self.chunk_log2).min(self.body_end.saturating_sub(start)))
@@ -441,7 +448,7 @@ impl Section {
             (start, rest) = (section.end, tail);
             sections.push(section);
         }
-        if start != frame.body_end || !rest.is_empty() {
+        if sections.is_empty() || start != frame.body_end || !rest.is_empty() {
             return Err(Damage::OutOfBounds.into());
         }
         let entries = sections.iter().fold(0u64, |sum, section| sum.saturating_add(section.entries));

@@ -56,6 +56,8 @@ struct Scanner<'a> {
     magic: Magic,
     database: &'a Id,
     out: Scan,
+    /// A close mark has ended the log.
+    closed: bool,
 }
 
 /// Scans a chain of segments in order. `first` is the lowest number that a segment of the chain may have.
@@ -65,7 +67,7 @@ struct Scanner<'a> {
 /// damage below the highest of them is an error.
 pub(crate) fn scan(magic: Magic, database: &Id, first: FileNumber, segments: &[Input<'_>]) -> Result<Scan, ScanError> {
     let out = Scan { ends: Vec::new(), clean: true, durable: None, dropped: None, groups: 0, next_sequence: None };
-    let mut scanner = Scanner { magic, database, out };
+    let mut scanner = Scanner { magic, database, out, closed: false };
     let mut previous: Option<Position> = None;
     for (index, segment) in segments.iter().enumerate() {
         let successor = segments.get(index.saturating_add(1));
@@ -73,6 +75,9 @@ pub(crate) fn scan(magic: Magic, database: &Id, first: FileNumber, segments: &[I
             Ok(end) => {
                 previous = Some(Position { segment: segment.number, offset: end });
                 scanner.out.ends.push((segment.number, end));
+                if scanner.closed {
+                    break;
+                }
             }
             Err((offset, fault)) => {
                 let rest = segments.get(index..).unwrap_or_default();
@@ -120,20 +125,14 @@ impl Scanner<'_> {
             (header.predecessor().segment == segment.number).then(|| header.predecessor().offset)
         };
         let end = segment.end.or_else(link_end);
-        let mut closed = false;
-        while end.is_none_or(|end| offset < end) {
+        while !self.closed && end.is_none_or(|end| offset < end) {
             let parsed = GroupHeader::parse(segment.bytes, self.seed(segment.number), segment.number, offset);
-            let (group, _) = match parsed {
-                Ok(group) => group,
-                Err(_) if closed && end.is_none() => break,
-                Err(fault) => return Err((offset, fault)),
-            };
+            let (group, _) = parsed.map_err(|fault| (offset, fault))?;
             self.follow(&group).map_err(|fault| (offset, fault))?;
             offset = offset.saturating_add(group.span());
-            closed = group.kind == GroupKind::Close;
-            if closed && end.is_none() {
+            if group.kind == GroupKind::Close && end.is_none() {
                 self.durable(Position { segment: segment.number, offset });
-                break;
+                self.closed = true;
             }
         }
         if end.is_some_and(|end| offset != end) {
@@ -142,7 +141,7 @@ impl Scanner<'_> {
         if segment.end.is_some() {
             self.durable(Position { segment: segment.number, offset });
         }
-        self.out.clean = closed || segment.end.is_some();
+        self.out.clean = self.closed || segment.end.is_some();
         Ok(offset)
     }
 
@@ -167,14 +166,17 @@ impl Scanner<'_> {
     fn cut(&mut self, rest: &[Input<'_>], offset: u64, fault: Fault, recorded: bool) -> Result<(), ScanError> {
         let Some(bad) = rest.first() else { return Ok(()) };
         let error = ScanError { segment: bad.number, offset, fault };
-        if recorded || matches!(fault, Fault::Unsupported(_)) {
+        // What verifies but breaks a rule was written that way; a torn write does not verify.
+        let torn =
+            matches!(fault, Fault::Damage(damage) if damage != Damage::BadField && damage != Damage::BadSequence);
+        if recorded || !torn {
             return Err(error);
         }
         let start = Position { segment: bad.number, offset };
         let mut dropped = 0u64;
         for (index, segment) in rest.iter().enumerate() {
             let from = if index == 0 { offset } else { 0 };
-            self.probe(segment, from);
+            self.probe(segment, from)?;
             dropped = dropped.saturating_add(used_bytes(segment.bytes, from));
         }
         if self.out.durable > Some(start) {
@@ -192,7 +194,7 @@ impl Scanner<'_> {
 
     /// Tries every unit of a damaged segment for a group header and remembers the durable positions found. A probe reads a
     /// header of fixed size, so this is linear.
-    fn probe(&mut self, segment: &Input<'_>, from: u64) {
+    fn probe(&mut self, segment: &Input<'_>, from: u64) -> Result<(), ScanError> {
         let seed = self.seed(segment.number);
         let start = usize::try_from(from).unwrap_or(usize::MAX);
         let rest = segment.bytes.get(start..).unwrap_or_default();
@@ -201,15 +203,20 @@ impl Scanner<'_> {
                 continue;
             }
             let offset = from.saturating_add(unit as u64 * UNIT);
-            if let Ok((_, group)) = GroupHeader::probe(segment.bytes, seed, segment.number, offset) {
-                if let Some(durable) = group.durable {
-                    self.durable(durable);
+            match GroupHeader::probe(segment.bytes, seed, segment.number, offset) {
+                Ok((_, group)) => {
+                    self.out.durable = self.out.durable.max(group.durable);
+                    if group.kind == GroupKind::Close {
+                        self.durable(Position { segment: segment.number, offset });
+                    }
                 }
-                if group.kind == GroupKind::Close {
-                    self.durable(Position { segment: segment.number, offset });
+                Err(fault @ Fault::Unsupported(_)) => {
+                    return Err(ScanError { segment: segment.number, offset, fault });
                 }
+                Err(Fault::Damage(_)) => {}
             }
         }
+        Ok(())
     }
 }
 

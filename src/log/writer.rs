@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use crate::format::checksum::{Id, Seed};
-use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupKind};
+use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupHeader, GroupKind};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::segment::SegmentHeader;
@@ -15,7 +15,7 @@ use crate::format::{FileNumber, Position, Sequence};
 use crate::sys::{Dir, LogFile, Mapping, SyncFile};
 
 /// Bytes of the group header as a buffer length.
-const HEADER: usize = GROUP_HEADER_BYTES as usize;
+const HEADER: usize = size_of::<GroupHeader>();
 
 /// Space that every segment keeps for an idle and a close mark.
 const MARK_ROOM: u64 = 4 * GROUP_HEADER_BYTES;

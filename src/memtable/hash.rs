@@ -110,28 +110,33 @@ impl HashIndex {
         mut visible: impl FnMut(Locator) -> bool,
     ) -> Found {
         let Some(slots) = self.slots() else { return Found::Missing };
-        let mut at = (u64::from(tag) >> slots.shift) as usize;
-        let (mut locator, mut link) = loop {
+        let mut at = (tag >> slots.shift) as usize;
+        let mut locator = loop {
             let head = slots.heads[at].load(Ordering::Acquire);
             if head == 0 {
                 return Found::Missing;
             }
             let (head_tag, locator) = unpack(head);
             if head_tag == tag && is_key(locator) {
-                break (locator, slots.links[at].load(Ordering::Acquire));
+                break locator;
             }
             at = (at + 1) & slots.mask();
         };
+        if visible(locator) {
+            return Found::Entry(locator);
+        }
+        // Only now, because most lookups end before: the links are a cache miss of their own.
+        let mut link = slots.links[at].load(Ordering::Acquire);
         loop {
-            if visible(locator) {
-                return Found::Entry(locator);
-            }
             if link & PRUNED != 0 && !registered {
                 return Found::Pruned;
             }
             match self.nodes.get(link & !PRUNED) {
                 Some(node) => (locator, link) = node,
                 None => return Found::Missing,
+            }
+            if visible(locator) {
+                return Found::Entry(locator);
             }
         }
     }
@@ -149,11 +154,11 @@ impl HashIndex {
             self.grow();
         }
         let Some(slots) = self.slots() else { return };
-        let mut at = (u64::from(tag) >> slots.shift) as usize;
+        let mut at = (tag >> slots.shift) as usize;
         loop {
             let head = slots.heads[at].load(Ordering::Relaxed);
             if head == 0 {
-                self.used.fetch_add(1, Ordering::Relaxed);
+                self.used.store(self.len() + 1, Ordering::Relaxed);
                 break;
             }
             let (head_tag, older) = unpack(head);
@@ -191,7 +196,7 @@ impl HashIndex {
             if head == 0 {
                 continue;
             }
-            let mut at = (u64::from(unpack(head).0) >> new.shift) as usize;
+            let mut at = (unpack(head).0 >> new.shift) as usize;
             while new.heads[at].load(Ordering::Relaxed) != 0 {
                 at = (at + 1) & new.mask();
             }
@@ -229,15 +234,15 @@ impl Nodes {
     }
 
     /// Chunk and place in it: chunk `c` holds `1024 << c` nodes.
-    fn place(index: u32) -> (usize, usize) {
+    fn place(index: u32) -> (u32, usize) {
         let shifted = index as usize + (1 << FIRST_CHUNK_BITS);
         let chunk = shifted.ilog2() - FIRST_CHUNK_BITS;
-        (chunk as usize, shifted - (1 << (chunk + FIRST_CHUNK_BITS)))
+        (chunk, shifted - (1 << (chunk + FIRST_CHUNK_BITS)))
     }
 
     fn get(&self, link: u32) -> Option<(Locator, u32)> {
         let (chunk, at) = Self::place(link.checked_sub(1)?);
-        let node = self.chunks[chunk].get()?[at].load(Ordering::Acquire);
+        let node = self.chunks[chunk as usize].get()?[at].load(Ordering::Acquire);
         let (next, locator) = unpack(node);
         Some((locator, next))
     }
@@ -246,12 +251,12 @@ impl Nodes {
     fn push(&self, locator: Locator, next: u32) -> u32 {
         let index = self.len.load(Ordering::Relaxed);
         let (chunk, at) = Self::place(index);
-        let chunk_len = 1usize << (chunk as u32 + FIRST_CHUNK_BITS);
-        if self.chunks[chunk].get().is_none() {
+        let chunk_len = 1usize << (chunk + FIRST_CHUNK_BITS);
+        if self.chunks[chunk as usize].get().is_none() {
             let Ok(nodes) = <[AtomicU64]>::new_box_zeroed_with_elems(chunk_len) else { return NONE | PRUNED };
-            let _ = self.chunks[chunk].set(nodes);
+            let _ = self.chunks[chunk as usize].set(nodes);
         }
-        if let Some(nodes) = self.chunks[chunk].get() {
+        if let Some(nodes) = self.chunks[chunk as usize].get() {
             nodes[at].store(pack(next, locator), Ordering::Release);
         }
         self.len.store(index + 1, Ordering::Relaxed);

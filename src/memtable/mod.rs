@@ -10,7 +10,7 @@ mod sorted;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -21,7 +21,7 @@ use sorted::{Entries, Sorted};
 
 use crate::error::Fault;
 use crate::format::checksum::Id;
-use crate::format::entry::{Entry, Kind};
+use crate::format::entry::Entry;
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::log;
@@ -63,6 +63,8 @@ pub(crate) struct Memtable {
     others: ArcSwap<Vec<Arc<Space>>>,
     entries: AtomicU64,
     max_sequence: AtomicU64,
+    /// Whether an index has reached its cap.
+    full: AtomicBool,
 }
 
 impl fmt::Debug for Memtable {
@@ -74,12 +76,14 @@ impl fmt::Debug for Memtable {
 impl Memtable {
     /// An empty index over segment `number`, with room for about `expected` keys to begin with.
     pub(crate) fn new(log: Mapping, database: Id, number: FileNumber, base: Sequence, expected: usize) -> Self {
+        let default = Space::new(KeyspaceId::DEFAULT, expected);
         Self {
             log,
             database,
             number,
             base,
-            default: Space::new(KeyspaceId::DEFAULT, expected),
+            full: AtomicBool::new(default.index.is_full()),
+            default,
             others: ArcSwap::default(),
             entries: AtomicU64::new(0),
             max_sequence: AtomicU64::new(base.0.saturating_sub(1)),
@@ -131,7 +135,7 @@ impl Memtable {
 
     /// Whether an index has reached its cap, so that the segment must be frozen.
     pub(crate) fn is_full(&self) -> bool {
-        self.default.index.is_full() || self.others.load().iter().any(|space| space.index.is_full())
+        self.full.load(Ordering::Relaxed)
     }
 
     /// The entry at a locator that this memtable has handed out.
@@ -187,7 +191,13 @@ impl Memtable {
         if keyspace != KeyspaceId::DEFAULT {
             self.add_space(keyspace);
         }
-        self.with_space(keyspace, |space| space.index.insert(tag(hash), locator, is_key, droppable));
+        let full = self.with_space(keyspace, |space| {
+            space.index.insert(tag(hash), locator, is_key, droppable);
+            space.index.is_full()
+        });
+        if full == Some(true) {
+            self.full.store(true, Ordering::Relaxed);
+        }
         self.entries.store(self.entries() + 1, Ordering::Relaxed);
         self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
     }
@@ -224,17 +234,10 @@ impl Memtable {
         self.with_space(keyspace, |space| space.sorted.runs(entries, bytes.len() as u64, rule, tail))
             .unwrap_or_default()
     }
-
-    /// Whether the newest version of `key` at `at` is a value.
-    pub(crate) fn is_live(&self, keyspace: KeyspaceId, key: &[u8], at: Sequence) -> bool {
-        let hash = crate::format::key_hash(keyspace, key);
-        matches!(self.get(keyspace, hash, key, at, true), Lookup::Entry(Entry { kind: Kind::Put, .. }))
-    }
 }
 
 /// The upper half of the hash; the lower one belongs to the fingerprints of tables.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of a 64-bit hash")]
 fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
@@ -243,7 +246,7 @@ fn tag(hash: u64) -> u32 {
 pub(crate) mod tests {
     use super::*;
     use crate::format::Position;
-    use crate::format::entry::{push_entry, stamp};
+    use crate::format::entry::{Kind, push_entry, stamp};
     use crate::format::group::{Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
     use crate::log::SegmentWriter;
     use crate::sys::{Access, Dir, Fs, disk::DiskFs};
@@ -260,7 +263,7 @@ pub(crate) mod tests {
     impl Fixture {
         pub(crate) fn new() -> Self {
             let temp = tempfile::tempdir().unwrap();
-            let dir = DiskFs::new().open_dir(temp.path(), false, Access::Map).unwrap();
+            let dir = DiskFs.open_dir(temp.path(), false, Access::Map).unwrap();
             let first = Sequence(1);
             let writer =
                 SegmentWriter::create(&*dir, &[1; 16], FileNumber(1), 1 << 20, Position::default(), first).unwrap();

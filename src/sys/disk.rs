@@ -4,7 +4,6 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::region::ArenaWriter;
 use super::{Access, AppendFile, Dir, Fs, Lock, LockMode, LogFile, Mapping, SyncFile};
@@ -16,15 +15,7 @@ const LOG_BYTES_MIN: usize = 1 << 20;
 const POPULATE_BYTES: usize = 256 << 10;
 
 #[derive(Debug)]
-pub(crate) struct DiskFs {
-    started: Instant,
-}
-
-impl DiskFs {
-    pub(crate) fn new() -> Self {
-        Self { started: Instant::now() }
-    }
-}
+pub(crate) struct DiskFs;
 
 impl Fs for DiskFs {
     fn open_dir(&self, path: &Path, create: bool, access: Access) -> io::Result<Arc<dyn Dir>> {
@@ -35,10 +26,6 @@ impl Fs for DiskFs {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
         Ok(Arc::new(DiskDir { path: path.to_owned(), access }))
-    }
-
-    fn now(&self) -> Duration {
-        self.started.elapsed()
     }
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
@@ -305,7 +292,7 @@ mod tests {
 
     fn dir(access: Access) -> (tempfile::TempDir, Arc<dyn Dir>) {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DiskFs::new().open_dir(&temp.path().join("a/b"), true, access).unwrap();
+        let dir = DiskFs.open_dir(&temp.path().join("a/b"), true, access).unwrap();
         (temp, dir)
     }
 

@@ -1,8 +1,8 @@
-//! The world outside: file system, memory maps, clock and entropy, behind one seam.
+//! The world outside: file system, memory maps and entropy, behind one seam.
 //!
 //! Everything above works on [`Fs`], [`Dir`], [`LogFile`] and [`AppendFile`]; [`disk`] implements them on a real file system
 //! and [`sim`] in memory, with power cuts and injected errors. Nothing outside this room calls `std::fs`, makes a system
-//! call, reads a clock or asks for random bytes. `unsafe` is allowed in [`region`] alone.
+//! call or asks for random bytes. `unsafe` is allowed in [`region`] alone.
 
 pub(crate) mod disk;
 pub(crate) mod region;
@@ -12,9 +12,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+pub(crate) use parking_lot::{Condvar, Mutex};
 pub(crate) use region::{Mapping, Pinned};
 
 /// How a directory is taken.
@@ -45,13 +44,10 @@ pub(crate) enum Access {
     Read,
 }
 
-/// A file system, with the clock and the entropy that go with it.
+/// A file system, with the entropy that goes with it.
 pub(crate) trait Fs: fmt::Debug + Send + Sync {
     /// Opens a directory, which is made (mode 0700, and made durable in its parent) if it is absent and `create` is set.
     fn open_dir(&self, path: &Path, create: bool, access: Access) -> io::Result<Arc<dyn Dir>>;
-
-    /// Time since some fixed moment; never goes back. Nothing durable depends on it.
-    fn now(&self) -> Duration;
 
     /// Random bytes for ids.
     fn random(&self, out: &mut [u8]) -> io::Result<()>;
@@ -130,7 +126,7 @@ pub struct FileSystem(pub(crate) Arc<dyn Fs>);
 impl FileSystem {
     /// The operating system's files.
     pub fn disk() -> Self {
-        Self(Arc::new(disk::DiskFs::new()))
+        Self(Arc::new(disk::DiskFs))
     }
 }
 

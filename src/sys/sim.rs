@@ -8,7 +8,6 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::region::ArenaWriter;
 use super::{Access, AppendFile, Dir, FileSystem, Fs, Lock, LockMode, LogFile, Mapping, Mutex, SyncFile};
@@ -121,12 +120,6 @@ impl SimFs {
         }
     }
 
-    /// Moves the clock forward. It moves by itself only by one microsecond for each look at it.
-    pub fn advance(&self, by: Duration) {
-        let mut disk = self.disk.lock();
-        disk.clock = disk.clock.saturating_add(by);
-    }
-
     /// The live files of a directory and their lengths, sorted by name.
     pub fn files(&self, dir: &Path) -> Vec<(String, u64)> {
         self.disk.lock().files(dir)
@@ -187,12 +180,6 @@ impl Fs for SimFs {
         }
         disk.check_dir(path)?;
         Ok(Arc::new(SimDir { fs: self.clone(), path: path.to_owned() }))
-    }
-
-    fn now(&self) -> Duration {
-        let mut disk = self.disk.lock();
-        disk.clock = disk.clock.saturating_add(Duration::from_micros(1));
-        disk.clock
     }
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {

@@ -6,7 +6,8 @@
 
 use crate::format::index::{BLOCK_BYTES, Block, block_bits, bucket_of};
 
-const BLOCK_BITS: f64 = (BLOCK_BYTES * 8) as f64;
+const BLOCK_BITS: f64 = 512.0;
+const _: () = assert!(BLOCK_BYTES * 8 == 512);
 
 /// Blocks and probes per key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use crate::format::index::{
     BLOCK_BYTES, BUCKET_BYTES, BUCKET_SLOTS, Block, Bucket, IndexSection, PointKind, bucket_of, fingerprint,
 };
 use crate::format::prefix::Magic;
-use crate::format::table::{Section, TABLE_HEADER_BYTES, TableHeader, Totals, encode_tail};
+use crate::format::table::{Section, TableHeader, Totals, encode_tail};
 use crate::format::{KeyspaceId, bytes, key_head};
 use crate::options::{PointIndex, TableOptions};
 use crate::sys::Mapping;
@@ -43,7 +43,7 @@ impl IndexBuilder {
     pub(crate) fn new(options: TableOptions) -> Self {
         Self {
             options,
-            body: vec![0; TABLE_HEADER_BYTES as usize],
+            body: vec![0; size_of::<TableHeader>()],
             directory: Vec::new(),
             sections: 0,
             totals: Totals::default(),
@@ -125,7 +125,7 @@ impl IndexBuilder {
     pub(crate) fn finish(mut self, id: Id) -> Vec<u8> {
         let chunk_log2 = self.options.chunk_log2;
         let header = TableHeader::new(Magic::INDEX, id, chunk_log2);
-        if let Some(space) = self.body.first_chunk_mut::<{ TABLE_HEADER_BYTES as usize }>() {
+        if let Some(space) = self.body.first_chunk_mut::<{ size_of::<TableHeader>() }>() {
             space.copy_from_slice(header.as_bytes());
         }
         let seed = Seed::of_table(&id);
@@ -223,7 +223,7 @@ impl Index {
     ) -> Result<&T> {
         let offset = section.point_offset + at * BUCKET_BYTES;
         let start = usize::try_from(offset).map_err(|_| self.mismatch(offset))?;
-        self.file.check(start, start + BUCKET_BYTES as usize)?;
+        self.file.check(start, start + size_of::<Bucket>())?;
         let line = bytes::slice(self.file.bytes(), offset, BUCKET_BYTES).map_err(self.at(offset))?;
         T::ref_from_bytes(line).map_err(|_| self.mismatch(offset))
     }

@@ -12,10 +12,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 pub(crate) use cursor::{TableCursor, Verify};
-pub(crate) use file::ChunkedFile;
-pub(crate) use index::{Index, IndexBuilder};
 pub(crate) use reader::Reader;
-pub(crate) use writer::{TableWriter, WrittenTable, write_index};
+pub(crate) use writer::{TableWriter, write_index};
 
 use crate::error::{Damage, Error, Result};
 use crate::format::edit::TableMeta;

@@ -158,11 +158,6 @@ impl TableWriter {
         self.out.end()
     }
 
-    /// The key of the last entry.
-    pub(crate) fn last_key(&self) -> &[u8] {
-        &self.last_key
-    }
-
     /// Whether an entry with this sequence number still fits into the span of the current section.
     pub(crate) fn spans(&self, sequence: Sequence) -> bool {
         let Some(section) = &self.current else { return true };
@@ -300,7 +295,7 @@ mod tests {
     /// Keys 0, 2, 4, ... with three versions each in keyspaces 0 and 5.
     fn write(keys: u64, options: TableOptions) -> Fixture {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DiskFs::new().open_dir(temp.path(), false, Access::Map).unwrap();
+        let dir = DiskFs.open_dir(temp.path(), false, Access::Map).unwrap();
         let mut writer = TableWriter::create(&dir, FileNumber(1), [8; 16], options).unwrap();
         for keyspace in [0, 5] {
             for i in 0..keys {
@@ -415,7 +410,7 @@ mod tests {
     #[test]
     fn marked_entries_read_as_sequence_zero() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DiskFs::new().open_dir(temp.path(), false, Access::Map).unwrap();
+        let dir = DiskFs.open_dir(temp.path(), false, Access::Map).unwrap();
         let mut writer = TableWriter::create(&dir, FileNumber(1), [8; 16], TableOptions::default()).unwrap();
         let mut bytes = Vec::new();
         push_entry(&mut bytes, Kind::Put, Sequence(5), b"old", b"v");

@@ -40,11 +40,6 @@ impl Tree {
     fn level_mut(&mut self, level: u8) -> Option<&mut Level> {
         self.levels.get_mut(usize::from(level.checked_sub(1)?))
     }
-
-    /// The deepest level with tables; 0 if there is none.
-    pub(crate) fn deepest(&self) -> u8 {
-        self.levels().rev().find(|(_, tables)| !tables.is_empty()).map_or(0, |(level, _)| level)
-    }
 }
 
 /// A table of level 0, which belongs to all keyspaces.

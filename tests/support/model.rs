@@ -20,7 +20,7 @@ pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 /// Changes in order; no value is a removal.
 pub(crate) type Commit = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
-type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+pub(crate) type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// Where the database is on a simulated disk.
 const DIR: &str = "/db";
@@ -239,7 +239,7 @@ pub(crate) enum How {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Move {
+pub(crate) enum Move {
     First,
     Last,
     Seek,
@@ -250,7 +250,7 @@ enum Move {
 
 /// One operation.
 #[derive(Clone)]
-enum Op {
+pub(crate) enum Op {
     Write(Commit, How),
     Get(Vec<u8>),
     /// Keeps the value to look at it again later.
@@ -282,7 +282,7 @@ enum Op {
 
 /// Something goes wrong while operations go on.
 #[derive(Debug, Clone)]
-struct Crash {
+pub(crate) struct Crash {
     fault: Fault,
     work: Vec<Op>,
     /// The seed of a power cut, or the death of the process.
@@ -433,7 +433,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    fn open(&self, mut options: Options) -> maplsm::Result<Db> {
+    pub(crate) fn open(&self, mut options: Options) -> maplsm::Result<Db> {
         match self {
             Self::Memory(fs) => options.file_system(fs.clone()).open(DIR),
             Self::Disk(path) => options.open(path),
@@ -578,12 +578,22 @@ fn run(mut source: Source<'_>, place: Place, format: Format, threads: usize, ste
 
 impl Driver {
     pub(crate) fn new(place: Place, setup: Setup, replay: String) -> Self {
-        let db = place.open(setup.options()).expect("a new database opens");
-        Self {
+        Self::with_history(place, setup, History::default(), replay).expect("a new database opens")
+    }
+
+    /// Goes on with a database that has this history.
+    pub(crate) fn with_history(
+        place: Place,
+        setup: Setup,
+        history: History,
+        replay: String,
+    ) -> maplsm::Result<Self> {
+        let db = place.open(setup.options())?;
+        Ok(Self {
             place,
             db: Some(db),
             setup,
-            history: History::default(),
+            history,
             snapshots: Vec::new(),
             walks: Vec::new(),
             positions: Vec::new(),
@@ -592,10 +602,10 @@ impl Driver {
             step: 0,
             trace: VecDeque::new(),
             replay,
-        }
+        })
     }
 
-    fn db(&self) -> &Db {
+    pub(crate) fn db(&self) -> &Db {
         self.db.as_ref().expect("the database is open")
     }
 
@@ -645,6 +655,11 @@ impl Driver {
     fn draw_setup(&self, source: &mut Source<'_>) -> Setup {
         let other = source.one_in(4).then(|| Format::of(source.below(256) as u64));
         Setup::draw(source, other.unwrap_or(self.setup.format), self.setup.threads)
+    }
+
+    /// A commit or some work.
+    pub(crate) fn draw_change(&mut self, source: &mut Source<'_>) -> Op {
+        if source.below(4) == 0 { self.draw_work(source) } else { self.draw_write(source) }
     }
 
     fn draw_write(&mut self, source: &mut Source<'_>) -> Op {
@@ -759,7 +774,7 @@ impl Driver {
     }
 
     /// Does something that changes the database or its files. What an error leaves behind is noted.
-    fn attempt(&mut self, op: &Op) -> maplsm::Result<()> {
+    pub(crate) fn attempt(&mut self, op: &Op) -> maplsm::Result<()> {
         match op {
             Op::Write(commit, how) => return self.write(commit, *how),
             Op::Flush => self.db().flush()?,

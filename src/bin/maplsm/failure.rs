@@ -87,12 +87,14 @@ impl From<maplsm::Error> for Failure {
     }
 }
 
-/// Errors that travel by `?` come from the standard output; others are named by [`Failure::file`].
+/// Errors that travel by `?` come from the standard output, or from the store in front of it; others are named by
+/// [`Failure::file`].
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::Hangup,
-            _ => Self::new(format_args!("cannot write the output: {error}")),
+        match error.downcast::<maplsm::Error>() {
+            Ok(error) => error.into(),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Self::Hangup,
+            Err(error) => Self::new(format_args!("cannot write the output: {error}")),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use maplsm::{Db, Options, Result};
+use maplsm::{Db, Durability, Options, Result};
 
 use crate::args::Target;
 use crate::failure::say;
@@ -20,6 +20,11 @@ pub(crate) fn to_change(target: &Target) -> Result<Db> {
 /// To write, perhaps as the first one.
 pub(crate) fn to_write(target: &Target) -> Result<Db> {
     open(target, Options::new().create_if_missing(true))
+}
+
+/// To write many times and call `sync` before anyone is told.
+pub(crate) fn to_write_buffered(target: &Target) -> Result<Db> {
+    open(target, Options::new().create_if_missing(true).durability(Durability::Buffered))
 }
 
 fn open(target: &Target, options: &mut Options) -> Result<Db> {

@@ -6,6 +6,7 @@ mod session;
 
 use std::io::{self, BufRead as _, BufReader, BufWriter, IsTerminal as _, Write};
 
+use maplsm::Db;
 use rustyline::config::Config;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
@@ -20,8 +21,9 @@ const GOODBYE: &str = "Goodbye!";
 const HISTORY_LINES_MAX: usize = 1000;
 
 pub(crate) fn run(target: &Target) -> Result<Status, Failure> {
-    let db = open::to_write(target)?;
-    let session = Session { db: &db, target, interactive: io::stdin().is_terminal() };
+    let interactive = io::stdin().is_terminal();
+    let db = if interactive { open::to_write(target)? } else { open::to_write_buffered(target)? };
+    let session = Session { db: &db, target, interactive };
     let status = if session.interactive { converse(&session)? } else { follow(&session)? };
     db.close()?;
     Ok(status)
@@ -72,10 +74,12 @@ fn converse(session: &Session<'_>) -> Result<Status, Failure> {
 }
 
 /// Runs the commands that come from a pipe or file. A failed one does not keep the others from running, and neither
-/// does a reader of the answers that has gone: commands write, too. The worst outcome is the answer.
+/// does a reader of the answers that has gone: commands write, too. The worst outcome is the answer. Commands share syncs:
+/// there is one before answers leave, so that whoever reads `OK` can rely on it.
 fn follow(session: &Session<'_>) -> Result<Status, Failure> {
     let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());
-    let mut out: Box<dyn Write> = Box::new(BufWriter::with_capacity(1 << 16, io::stdout()));
+    let mut out: Box<dyn Write + '_> =
+        Box::new(BufWriter::with_capacity(1 << 16, Durable { db: session.db, out: io::stdout() }));
     let mut status = Status::Success;
     let mut line = Vec::new();
     loop {
@@ -108,12 +112,29 @@ fn follow(session: &Session<'_>) -> Result<Status, Failure> {
 }
 
 /// Flushes `out`; into nowhere, from the moment when nobody reads any more.
-fn deliver(out: &mut Box<dyn Write>) -> Result<(), Failure> {
+fn deliver(out: &mut Box<dyn Write + '_>) -> Result<(), Failure> {
     match out.flush().map_err(Failure::from) {
         Err(Failure::Hangup) => {
             *out = Box::new(io::sink());
             Ok(())
         }
         outcome => outcome,
+    }
+}
+
+/// Lets bytes out when everything committed before is on disk.
+struct Durable<'a, W> {
+    db: &'a Db,
+    out: W,
+}
+
+impl<W: Write> Write for Durable<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.db.sync().map_err(io::Error::other)?;
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }

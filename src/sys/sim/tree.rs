@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::chance::{Chance, Random};
 use super::image::Image;
@@ -109,7 +108,6 @@ enum Holders {
 pub(super) struct Disk {
     seed: u64,
     pub(super) entropy: Random,
-    pub(super) clock: Duration,
     folders: BTreeMap<PathBuf, Folder>,
     /// Everything that has a name in some image of a directory. A handle may outlive its file's last name.
     files: BTreeMap<FileId, Image>,
@@ -127,7 +125,6 @@ impl Disk {
         Self {
             seed,
             entropy: Random::new(seed),
-            clock: Duration::ZERO,
             folders: BTreeMap::new(),
             files: BTreeMap::new(),
             next_file: 0,
@@ -140,8 +137,8 @@ impl Disk {
     }
 
     fn copy(&self, folders: BTreeMap<PathBuf, Folder>, files: BTreeMap<FileId, Image>) -> Self {
-        let (entropy, clock, next_file) = (self.entropy.clone(), self.clock, self.next_file);
-        Self { entropy, clock, folders, files, next_file, ..Self::new(self.seed) }
+        let (entropy, next_file) = (self.entropy.clone(), self.next_file);
+        Self { entropy, folders, files, next_file, ..Self::new(self.seed) }
     }
 
     pub(super) fn after_kill(&self) -> Self {

@@ -103,6 +103,8 @@ impl Session<'_> {
     }
 
     fn keys(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        // A memtable that has reached its capacity is about to be a table; whether it is one yet would be chance.
+        self.db.wait_for_background()?;
         let keys = self.db.memtable_keys()?;
         if keys.is_empty() {
             writeln!(out, "(empty memtable)")?;
@@ -116,7 +118,7 @@ impl Session<'_> {
     }
 
     fn stats(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let stats = self.db.stats()?;
+        let stats = self.db.stats();
         stats::row(out, "directory", self.target.db.display())?;
         match self.target.capacity {
             Some(entries) => stats::row(out, "capacity", format_args!("{entries} entries"))?,

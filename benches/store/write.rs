@@ -1,0 +1,78 @@
+//! Puts, one by one, synced, and in batches, into a store with default options, which flushes and compacts beside them.
+
+use std::time::{Duration, Instant};
+
+use maplsm::{Durability, Options, WriteBatch};
+
+use crate::data::{Data, key, value};
+use crate::fixture::Store;
+use crate::floor;
+use crate::report::{Case, Suite};
+
+pub(crate) fn all(suite: &mut Suite, data: &Data) {
+    let case = Case::new("put", "buffered").floor(floor::COPY_AND_SUM).target(250.0);
+    let mut writer = Writer::new(data, Durability::Buffered);
+    suite.bench(case, |iterations| {
+        writer.run(iterations, 1, |store, number| store.db.insert(key(number), value(number)))
+    });
+    drop(writer);
+
+    let case = Case::new("put", "synced").floor(floor::SYNC);
+    let mut writer = Writer::new(data, Durability::Sync);
+    suite.bench(case, |iterations| {
+        writer.run(iterations, 1, |store, number| store.db.insert(key(number), value(number)))
+    });
+    drop(writer);
+
+    for (name, size) in [("buffered, batches of 100", 100), ("buffered, batches of 1000", 1000)] {
+        let case = Case::new("put", name).operations(size).floor(floor::COPY_AND_SUM);
+        let mut writer = Writer::new(data, Durability::Buffered);
+        let mut batch = WriteBatch::new();
+        suite.bench(case, |iterations| {
+            writer.run(iterations, size, |store, first| {
+                batch.clear();
+                for number in first..first + size {
+                    batch.insert(key(number), value(number));
+                }
+                store.db.write(&batch)
+            })
+        });
+    }
+}
+
+/// Fills one store after another with all entries; making and checking them is not timed.
+struct Writer<'d> {
+    data: &'d Data,
+    durability: Durability,
+    store: Option<Store>,
+    next: u32,
+}
+
+impl<'d> Writer<'d> {
+    fn new(data: &'d Data, durability: Durability) -> Self {
+        Self { data, durability, store: None, next: 0 }
+    }
+
+    /// So many calls of `put`, each of which adds `step` entries.
+    fn run(&mut self, calls: u64, step: u32, mut put: impl FnMut(&Store, u32) -> maplsm::Result<()>) -> Duration {
+        let mut took = Duration::ZERO;
+        let mut rest = calls;
+        while rest > 0 {
+            let store = self.store.get_or_insert_with(|| Store::new(Options::new().durability(self.durability)));
+            let here = rest.min(u64::from((self.data.entries - self.next) / step));
+            let start = Instant::now();
+            for _ in 0..here {
+                put(store, self.next).expect("a commit");
+                self.next += step;
+            }
+            took += start.elapsed();
+            rest -= here;
+            if self.next + step > self.data.entries {
+                store.check(self.data, 997);
+                self.store = None;
+                self.next = 0;
+            }
+        }
+        took
+    }
+}

@@ -1,0 +1,172 @@
+//! Log segments and manifests: groups, and what is in them.
+
+use super::table::{entry_fields, section_fields};
+use super::{Sink, Value, position, version};
+use crate::error::{Damage, Result};
+use crate::format::checksum::Seed;
+use crate::format::edit::{self, Edit};
+use crate::format::entry::Entry;
+use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupHeader, GroupKind, RUN_HEADER_BYTES};
+use crate::format::prefix::Magic;
+use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::{FileNumber, NUMBER_MAX, Sequence};
+use crate::log::{self, Scan};
+
+pub(super) fn show(sink: &mut Sink<'_>, file: &[u8], magic: Magic) -> Result<()> {
+    let header = SegmentHeader::parse_any(file, magic).map_err(|fault| sink.damaged(0, fault))?;
+    let is_manifest = magic == Magic::MANIFEST;
+    let fields = vec![
+        ("version", version()),
+        ("database", Value::Id(header.database())),
+        ("number", Value::Number(header.number().0)),
+        ("predecessor", Value::Number(header.predecessor().segment.0)),
+        ("predecessor_end", Value::Number(header.predecessor().offset)),
+        ("base_sequence", Value::Number(header.base().0)),
+    ];
+    sink.item(0, if is_manifest { "manifest" } else { "segment" }, fields)?;
+
+    // The rules of recovery, for a log that consists of this file: any predecessor will do, no end is recorded.
+    let input = log::Input { number: header.number(), bytes: file, end: None };
+    let scan = log::scan(magic, &header.database(), FileNumber(NUMBER_MAX), &[input]);
+    let end = match &scan {
+        Ok(scan) => scan.ends.first().map_or(SEGMENT_HEADER_BYTES, |(_, end)| *end),
+        Err(damage) => damage.offset,
+    };
+    let mut offset = SEGMENT_HEADER_BYTES;
+    let seed = Seed::of_file(&header.database(), header.number());
+    while offset < end {
+        let (group, body) = match GroupHeader::parse(file, seed, header.number(), offset) {
+            Ok(group) => group,
+            // The scan found something behind this place that it cannot leave at that.
+            Err(_) if scan.is_err() => break,
+            Err(fault) => return Err(sink.damaged(offset, fault)),
+        };
+        sink.item(offset, "group", group_fields(&group))?;
+        match group.kind {
+            GroupKind::Data if is_manifest => show_records(sink, offset + GROUP_HEADER_BYTES, body, &group)?,
+            _ if is_manifest => {}
+            _ => show_runs(sink, file, offset, body, &group, header.base())?,
+        }
+        offset += group.span();
+    }
+    let scan = scan.map_err(|damage| sink.damaged(damage.offset, damage.fault))?;
+    show_end(sink, end, &scan)
+}
+
+fn group_fields(group: &Group) -> Vec<(&'static str, Value<'static>)> {
+    let kind = match group.kind {
+        GroupKind::Data => "data",
+        GroupKind::Idle => "idle",
+        GroupKind::Close => "close",
+    };
+    let mut fields = vec![
+        ("kind", Value::Text(kind)),
+        ("first", Value::Number(group.first.0)),
+        ("count", Value::Number(group.count.into())),
+        ("body_bytes", Value::Number(group.body_bytes)),
+    ];
+    if let Some(durable) = group.durable {
+        fields.push(("durable_segment", Value::Number(durable.segment.0)));
+        fields.push(("durable_offset", Value::Number(durable.offset)));
+    }
+    fields
+}
+
+fn show_runs(sink: &mut Sink<'_>, file: &[u8], offset: u64, body: &[u8], group: &Group, base: Sequence) -> Result<()> {
+    let body_start = offset + GROUP_HEADER_BYTES;
+    let mut sequence = group.first.0;
+    for run in log::runs(body) {
+        let (keyspace, start, entries) = run.map_err(|damage| sink.damaged(offset, damage))?;
+        let start = body_start + start;
+        let fields =
+            vec![("keyspace", Value::Number(keyspace.0.into())), ("bytes", Value::Number(entries.len() as u64))];
+        sink.item(start - RUN_HEADER_BYTES, "run", fields)?;
+        let (mut at, end) = (position(start), position(start) + entries.len());
+        while at < end {
+            let entry = Entry::parse(file, at, end, base).map_err(|fault| sink.damaged(at as u64, fault))?;
+            if entry.sequence != Sequence(sequence) {
+                return Err(sink.damaged(at as u64, Damage::BadSequence));
+            }
+            sink.item(at as u64, "entry", entry_fields(&entry, file))?;
+            sequence += 1;
+            at = entry.next();
+        }
+    }
+    if sequence - group.first.0 == u64::from(group.count) {
+        Ok(())
+    } else {
+        Err(sink.damaged(offset, Damage::BadField))
+    }
+}
+
+fn show_records(sink: &mut Sink<'_>, body_start: u64, body: &[u8], group: &Group) -> Result<()> {
+    let mut count = 0;
+    for record in edit::records(body) {
+        let (offset, record) = record.map_err(|damage| sink.damaged(body_start, damage))?;
+        let offset = body_start + offset;
+        let edit = Edit::decode(record, 1).map_err(|fault| sink.damaged(offset, fault))?;
+        show_record(sink, offset, &edit)?;
+        count += 1;
+    }
+    if count == u64::from(group.count) { Ok(()) } else { Err(sink.damaged(body_start, Damage::BadField)) }
+}
+
+/// Shows an edit with one record.
+fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
+    let number = |name, number: FileNumber| (name, Value::Number(number.0));
+    if let Some(next) = edit.next_number {
+        sink.item(offset, "next-number", vec![number("number", next)])?;
+    }
+    if let Some(last) = edit.last_sequence {
+        sink.item(offset, "last-sequence", vec![("sequence", Value::Number(last.0))])?;
+    }
+    if let Some(first) = edit.first_segment {
+        sink.item(offset, "first-segment", vec![number("segment", first)])?;
+    }
+    for (segment, end) in &edit.segment_ends {
+        sink.item(offset, "segment-end", vec![number("segment", *segment), ("end", Value::Number(*end))])?;
+    }
+    for (level, table) in &edit.add {
+        let fields = vec![
+            number("table", table.number),
+            ("level", Value::Number((*level).into())),
+            ("id", Value::Id(table.id)),
+            ("bytes", Value::Number(table.file_bytes)),
+            ("footer_checksum", Value::Number(table.footer_checksum.into())),
+            ("sections", Value::Number(table.sections.len() as u64)),
+        ];
+        sink.item(offset, "add-table", fields)?;
+        for section in &table.sections {
+            sink.item(offset, "section", section_fields(section))?;
+        }
+    }
+    for (table, level) in &edit.moves {
+        sink.item(offset, "move-table", vec![number("table", *table), ("level", Value::Number((*level).into()))])?;
+    }
+    for table in &edit.remove {
+        sink.item(offset, "remove-table", vec![number("table", *table)])?;
+    }
+    for (table, keyspace) in &edit.consume {
+        let fields = vec![number("table", *table), ("keyspace", Value::Number(keyspace.0.into()))];
+        sink.item(offset, "consume-section", fields)?;
+    }
+    Ok(())
+}
+
+fn show_end(sink: &mut Sink<'_>, end: u64, scan: &Scan) -> Result<()> {
+    // Behind the end there is space for more, or what a crash has left of a group.
+    match scan.dropped {
+        _ if scan.clean => sink.item(end, "end", end_fields("closed", 0)),
+        Some(tail) => sink.item(end, "end", end_fields("torn", tail.bytes)),
+        None => sink.item(end, "end", end_fields("open", 0)),
+    }
+}
+
+/// Shows a file whose header was never written.
+pub(super) fn show_unwritten(sink: &mut Sink<'_>) -> Result<()> {
+    sink.item(0, "end", end_fields("open", 0))
+}
+
+fn end_fields(state: &'static str, bytes: u64) -> Vec<(&'static str, Value<'static>)> {
+    vec![("state", Value::Text(state)), ("bytes", Value::Number(bytes))]
+}

@@ -1,0 +1,167 @@
+//! What the compiler does not check about the code: which room imports which, where the outside world begins, and how long
+//! files are.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms, from the top floor to the ground: each imports only from those below it, and files of one floor that make up
+/// one room from each other.
+const FLOORS: [&[&str]; 11] = [
+    &["lib"],
+    &["db", "iter", "snapshot", "batch", "stats"],
+    &["engine"],
+    &["version"],
+    &["merge"],
+    &["memtable", "table"],
+    &["log"],
+    &["options", "slice"],
+    &["sys"],
+    &["visibility", "format"],
+    &["error"],
+];
+
+/// Imports that point up, each for a reason. The list may only get shorter.
+const UPWARD: [(&str, &str); 2] = [
+    // A builder ends in what it builds.
+    ("options", "Db"),
+    // A commit takes the batch as its caller filled it.
+    ("engine", "batch"),
+];
+
+const LINES_MAX: usize = 500;
+
+/// A source file: its room, its path, and its code without comments and without the tests at its end.
+struct Source {
+    room: String,
+    path: PathBuf,
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    visit(&root, &mut |path| {
+        let inside = path.strip_prefix(&root).unwrap();
+        if inside.starts_with("bin") || inside.file_name().is_some_and(|name| name == "tests.rs") {
+            return;
+        }
+        let first = inside.components().next().unwrap();
+        let room = Path::new(first.as_os_str()).file_stem().unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(path).unwrap();
+        let code = text.split("\n#[cfg(test)]\n").next().unwrap();
+        let code = code.lines().map(|line| line.find("//").map_or(line, |at| &line[..at]));
+        found.push(Source { room, path: inside.to_owned(), code: code.map(|line| format!("{line}\n")).collect() });
+    });
+    assert!(found.len() > 40, "the sources are found");
+    found
+}
+
+fn visit(dir: &Path, with: &mut impl FnMut(&Path)) {
+    let mut paths: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            visit(&path, with);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            with(&path);
+        }
+    }
+}
+
+/// The names behind each `crate::` of the code.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    for (at, path) in code.match_indices("crate::") {
+        // `pub(crate)` has no colons behind it; `$crate::` and other crates' names are no paths of this kind.
+        let rest = &code[at + path.len()..];
+        match rest.strip_prefix('{') {
+            None => {
+                names.insert(word(rest));
+            }
+            Some(list) => {
+                let mut depth = 0;
+                let mut start = true;
+                for (at, c) in list.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => start = true,
+                        c if start && !c.is_whitespace() => {
+                            names.insert(word(&list[at..]));
+                            start = false;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    names
+}
+
+fn floor(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|rooms| rooms.contains(&room))
+}
+
+#[test]
+fn imports_point_down() {
+    let mut upward = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let own = floor(&source.room).unwrap_or_else(|| panic!("{} is in no room", source.path.display()));
+        for name in imports(&source.code) {
+            // What the root exports comes from the top.
+            let of = floor(&name).unwrap_or(0);
+            if of >= own {
+                continue;
+            }
+            let edge = (source.room.clone(), name.clone());
+            if UPWARD.iter().any(|(from, to)| (*from, *to) == (edge.0.as_str(), edge.1.as_str())) {
+                upward.insert(edge);
+            } else {
+                wrong.push(format!("{} imports {name}", source.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "imports that point up: {wrong:#?}");
+    for (from, to) in UPWARD {
+        assert!(upward.contains(&(from.to_owned(), to.to_owned())), "{from} does not import {to} any more: shorten the list");
+    }
+}
+
+#[test]
+fn the_outside_world_is_behind_the_seam() {
+    for source in sources().iter().filter(|source| source.room != "sys") {
+        for outside in ["std::fs", "std::net", "std::process", "Instant", "SystemTime", "rustix", "memmap2", "getrandom", "libc"] {
+            assert!(!source.code.contains(outside), "{} uses {outside}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn nothing_depends_on_the_time_of_day() {
+    for source in sources() {
+        assert!(!source.code.contains("SystemTime"), "{}", source.path.display());
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_one_file() {
+    let region = Path::new("sys").join("region.rs");
+    for source in sources().iter().filter(|source| source.path != region) {
+        let words = source.code.split(|c: char| !c.is_alphanumeric() && c != '_');
+        assert!(words.clone().all(|word| word != "unsafe"), "{}", source.path.display());
+        assert!(words.clone().all(|word| word != "unsafe_code"), "{} allows it", source.path.display());
+    }
+}
+
+#[test]
+fn files_can_be_held_in_mind() {
+    for source in sources() {
+        let lines = source.code.lines().count();
+        assert!(lines <= LINES_MAX, "{} has {lines} lines", source.path.display());
+    }
+}

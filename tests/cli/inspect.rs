@@ -1,0 +1,88 @@
+//! Looking at the database from outside: stats, verify, dump.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::{Store, damage, lines};
+
+fn sample() -> Store {
+    let input = lines(1000, |number| format!("key{number:04}\tvalue \"{number}\"\\n\n"));
+    Store::with(input)
+}
+
+#[test]
+fn stats_are_for_people_and_for_programs() {
+    let store = sample();
+    let answer = store.run(["stats"]).success();
+    for part in ["directory", "memtable", "SSTable files", "tombstones", "1000", "KiB"] {
+        assert!(answer.text().contains(part), "{part}: {}", answer.text());
+    }
+    let answer = store.run(["stats", "--json"]).success();
+    assert_eq!(answer.text().lines().count(), 1);
+    let stats: Value = serde_json::from_slice(&answer.out).unwrap();
+    let sum = |list: &str, field: &str| -> u64 {
+        stats[list].as_array().unwrap().iter().map(|item| item[field].as_u64().unwrap()).sum()
+    };
+    assert_eq!(stats["memtable_entries"], 0);
+    assert_eq!((sum("levels", "tables"), sum("levels", "entries"), sum("tables", "entries")), (1, 1000, 1000));
+    assert_eq!(sum("levels", "bytes"), sum("tables", "bytes"));
+}
+
+#[test]
+fn verify_tells_a_sound_database_from_a_damaged_one() {
+    let store = sample();
+    let answer = store.run(["verify"]).success();
+    assert!(answer.text().starts_with("ok: "), "{answer:?}");
+    assert!(answer.text().contains("1000 entries"), "{answer:?}");
+
+    let table = store.files("sst").remove(0);
+    damage(&table);
+    let name = table.file_name().unwrap().to_str().unwrap();
+    store.run(["verify"]).failure(2, &["error: ", name]);
+    store.run(["scan"]).failure(2, &["error: ", name]);
+}
+
+#[test]
+fn a_damaged_table_is_damage_in_the_shell_too() {
+    let store = sample();
+    damage(&store.files("sst").remove(0));
+    let answer = store.shell("frob\nSCAN\n");
+    assert_eq!(answer.code, Some(2), "{answer:?}");
+}
+
+#[test]
+fn dump_shows_the_items_of_a_file() {
+    let store = sample();
+    let table = store.files("sst").remove(0);
+    let dump = |arguments: &[&str]| {
+        let answer = store.run([&["dump", table.to_str().unwrap()], arguments].concat()).success();
+        String::from_utf8(answer.out).unwrap()
+    };
+    let text = dump(&[]);
+    assert!(text.contains(r#""key0000""#) && text.contains(r#""value \x22999\x22\n""#), "{text}");
+    assert_eq!(dump(&["--limit", "3"]).lines().count(), 3);
+
+    let json = dump(&["--json"]);
+    assert_eq!(json.lines().count(), text.lines().count());
+    for line in json.lines() {
+        let item: Value = serde_json::from_str(line).unwrap();
+        assert!(item["offset"].is_u64() && item["kind"].is_string() && item["fields"].is_object());
+    }
+    assert!(json.contains(r#""key0999""#));
+}
+
+#[test]
+fn dump_of_something_else_is_damage() {
+    let store = Store::new();
+    let file = store.beside("garbage");
+    fs::write(&file, "This is not a file of the format, whatever else it may be. ".repeat(100)).unwrap();
+    for arguments in [&["dump"][..], &["dump", "--json"]] {
+        let answer = store
+            .run(arguments.iter().map(AsRef::as_ref).chain([file.as_os_str()]))
+            .failure(2, &["error: ", "garbage"]);
+        assert_eq!(answer.text(), "");
+    }
+    store.run(["dump", "/does/not/exist"]).failure(1, &["error: ", "/does/not/exist"]);
+    assert!(!store.database().exists());
+}

@@ -1,0 +1,365 @@
+//! Damaged and missing files: told with file and cause, or harmless; never a wrong answer.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use maplsm::{Damage, Db, Durability, Error, ErrorKind, Options, PointIndex, SimFs, WriteBatch};
+
+use crate::support::model::{Map, read_all};
+use crate::support::{DIR, contents, image, load, names, sim_options};
+
+fn path(name: &str) -> PathBuf {
+    Path::new(DIR).join(name)
+}
+
+/// A closed database with two tables, one of them with versions and tombstones, and something in the log.
+fn small(options: &Options) -> Map {
+    let db = options.open(DIR).unwrap();
+    load(&db, (0..12u8).map(|i| (vec![b'k', i * 16], vec![i; usize::from(i) * 3])), 5);
+    db.compact().unwrap();
+    db.write(WriteBatch::new().insert("", "empty").insert([b'k', 16], "new").remove([b'k', 32])).unwrap();
+    let snapshot = db.snapshot();
+    db.insert([b'k', 48], "newer").unwrap();
+    db.insert([b'k', 48], "newest").unwrap();
+    db.flush().unwrap();
+    drop(snapshot);
+    db.write(WriteBatch::new().insert("log", "1").remove([b'k', 64])).unwrap();
+    db.insert("log", "2").unwrap();
+    let state = contents(&db);
+    assert_eq!((state.len(), db.stats().tables.len()), (12, 2));
+    db.close().unwrap();
+    state
+}
+
+/// What came of a damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    /// The database did not open.
+    Refused,
+    /// A read answered an error.
+    Noticed,
+    /// Every read was right; `verify` told of the damage.
+    Verified,
+    /// Everything reads back right, and nothing is wrong.
+    Harmless,
+}
+
+/// Opens a database and reads everything in every way; panics if any answer is wrong.
+fn examine(options: &Options, state: &Map, what: &str) -> Outcome {
+    let typed = |e: &Error| {
+        let kinds = [ErrorKind::Corruption, ErrorKind::UnsupportedFormat];
+        assert!(kinds.contains(&e.kind()), "{what}: {e}");
+    };
+    let db = match options.open(DIR) {
+        Ok(db) => db,
+        Err(e) => {
+            typed(&e);
+            return Outcome::Refused;
+        }
+    };
+    let mut noticed = false;
+    for i in 0..=255u8 {
+        for key in [vec![b'k', i], vec![i], Vec::new(), b"log".to_vec()] {
+            if i % 16 != 0 && key.len() != 2 {
+                continue;
+            }
+            match db.get(&key) {
+                Ok(found) => {
+                    assert_eq!(found.map(|value| value.to_vec()), state.get(&key).cloned(), "{what}: {key:?}");
+                }
+                Err(e) => {
+                    typed(&e);
+                    noticed = true;
+                }
+            }
+        }
+    }
+    let mut compare = |found: maplsm::Result<Map>| match found {
+        Ok(found) => assert!(found == *state, "{what}: a scan shows {found:?}"),
+        Err(e) => {
+            typed(&e);
+            noticed = true;
+        }
+    };
+    compare(read_all(db.iter()));
+    let backwards = db.iter().rev().map(|entry| entry.map(|entry| (entry.key().to_vec(), entry.value().to_vec())));
+    compare(backwards.collect());
+    let report = db.verify();
+    report.problems.iter().for_each(&typed);
+    if noticed {
+        assert!(!report.is_ok(), "{what}: a read fails and verify finds nothing");
+        return Outcome::Noticed;
+    }
+    if report.is_ok() { Outcome::Harmless } else { Outcome::Verified }
+}
+
+/// Flips every bit of every file; answers how often each outcome came, by kind of file.
+fn flip_all(options: &Options, fs: &SimFs, state: &Map) -> BTreeMap<(String, Outcome), usize> {
+    let files = image(fs);
+    let mut flips = Vec::new();
+    for (name, bytes) in &files {
+        flips.extend((0..bytes.len() * 8).map(|bit| (name, bytes, bit)));
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut outcomes = BTreeMap::new();
+        loop {
+            let Some((name, bytes, bit)) = flips.get(next.fetch_add(1, Ordering::Relaxed)) else { return outcomes };
+            let mut bytes = (*bytes).clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let copy = fs.kill();
+            copy.write(&path(name), &bytes);
+            let what = format!("bit {} of byte {} of {name}", bit % 8, bit / 8);
+            let outcome = examine(options.clone().file_system(copy), state, &what);
+            let kind = name.rsplit('.').next().unwrap_or(name).to_owned();
+            *outcomes.entry((kind, outcome)).or_insert(0) += 1;
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads = [scope.spawn(work), scope.spawn(work)];
+        let mut all = BTreeMap::new();
+        for (key, count) in threads.into_iter().flat_map(|thread| thread.join().unwrap()) {
+            *all.entry(key).or_insert(0) += count;
+        }
+        all
+    })
+}
+
+#[test]
+fn every_flipped_bit_is_noticed_or_harmless() {
+    for bloom in [false, true] {
+        let fs = SimFs::new();
+        let mut options = sim_options(&fs);
+        options.memtable_bytes(4 << 10).index_interval(3);
+        options.point_index(if bloom { PointIndex::Bloom { error_rate: 0.01 } } else { PointIndex::Hash });
+        let state = small(&options);
+        let outcomes = flip_all(&options, &fs, &state);
+        println!("{outcomes:?}");
+        let count = |kind: &str, outcome| outcomes.get(&(kind.to_owned(), outcome)).copied().unwrap_or(0);
+        // Nothing of what is read at every open goes unnoticed, and nothing of a table.
+        assert_eq!(count("CURRENT", Outcome::Harmless), 0);
+        assert_eq!(count("manifest", Outcome::Harmless), 0);
+        assert!(count("sst", Outcome::Refused) + count("sst", Outcome::Noticed) > 0);
+    }
+}
+
+/// Cuts the last segment at every byte: what was complete in front of the cut is there.
+#[test]
+fn a_log_cut_anywhere_keeps_its_complete_groups() {
+    let fs = SimFs::new();
+    let options = sim_options(&fs);
+    let db = options.open(DIR).unwrap();
+    let mut states = vec![(0, contents(&db))];
+    for i in 0..12u8 {
+        let mut batch = WriteBatch::new();
+        for j in 0..=i % 4 {
+            batch.insert([b'k', i % 5, j], vec![i; usize::from(i) * 7]);
+        }
+        db.write(batch.remove([b'k', (i + 2) % 5])).unwrap();
+        states.push((db.stats().memtable_bytes, contents(&db)));
+    }
+    let killed = fs.kill();
+    db.close().unwrap();
+    for (closed, fs) in [(false, &killed), (true, &fs)] {
+        let name = names(fs, ".wal").pop().unwrap();
+        let whole = fs.read(&path(&name)).unwrap();
+        let used = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        for cut in (0..=used + 9).chain([whole.len()]) {
+            let copy = fs.kill();
+            copy.write(&path(&name), &whole[..cut]);
+            let db = options.clone().file_system(copy.clone()).open(DIR);
+            let db = db.unwrap_or_else(|e| panic!("cut at {cut} of {used}, closed: {closed}: {e}"));
+            let (_, expected) = states.iter().rev().find(|(end, _)| *end <= cut as u64).unwrap();
+            assert!(contents(&db) == *expected, "cut at {cut} of {used}, closed: {closed}");
+            let report = db.recovery_report().clone();
+            assert_eq!(report.clean, closed && cut >= used, "cut at {cut} of {used}: {report:?}");
+            db.insert("after", "the cut").unwrap();
+            let left = copy.kill();
+            drop(db);
+            assert_eq!(options.clone().file_system(left).open(DIR).unwrap().iter().count(), expected.len() + 1);
+        }
+    }
+}
+
+/// Zeros or noise in place of the end of a log that was never synced are a torn tail as well.
+#[test]
+fn a_log_with_a_garbled_end_keeps_its_complete_groups() {
+    let fs = SimFs::new();
+    let options = sim_options(&fs);
+    let db = options.open(DIR).unwrap();
+    let mut states = vec![(0, contents(&db))];
+    for i in 0..8u8 {
+        db.insert([i], vec![i; 40]).unwrap();
+        states.push((db.stats().memtable_bytes, contents(&db)));
+    }
+    let killed = fs.kill();
+    let name = names(&killed, ".wal").pop().unwrap();
+    let whole = killed.read(&path(&name)).unwrap();
+    let used = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for from in 0..used {
+        for fill in [0, 0xff, 0x5a] {
+            let mut bytes = whole.clone();
+            bytes[from..used].fill(fill);
+            let copy = killed.kill();
+            copy.write(&path(&name), &bytes);
+            let db = options.clone().file_system(copy).open(DIR).unwrap_or_else(|e| panic!("{from}, {fill}: {e}"));
+            let found = contents(&db);
+            // Bytes that are filled with what they were cut nothing.
+            let same = bytes.iter().zip(&whole).position(|(a, b)| a != b).unwrap_or(used);
+            let (_, expected) = states.iter().rev().find(|(end, _)| *end <= same as u64).unwrap();
+            assert!(found == *expected, "from {from} filled with {fill}");
+        }
+    }
+}
+
+/// What was synced is not taken for a torn tail: damage in front of the durable mark is told.
+#[test]
+fn damage_to_synced_groups_is_refused() {
+    let fs = SimFs::new();
+    let options = sim_options(&fs);
+    let db = options.open(DIR).unwrap();
+    for i in 0..6u8 {
+        db.write_with(WriteBatch::new().insert([i], vec![i; 30]), Durability::Sync).unwrap();
+    }
+    let killed = fs.kill();
+    let name = names(&killed, ".wal").pop().unwrap();
+    let whole = killed.read(&path(&name)).unwrap();
+    let used = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    // Each header carries what was durable before its group, so only the last group can be a torn tail.
+    let last = usize::try_from(db.stats().memtable_bytes).unwrap() * 5 / 6;
+    for at in 64..last - 64 {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x40;
+        let copy = killed.kill();
+        copy.write(&path(&name), &bytes);
+        let e = options.clone().file_system(copy).open(DIR).unwrap_err();
+        let corruption = e.corruption().unwrap_or_else(|| panic!("{at} of {used}: {e}"));
+        assert_eq!(corruption.path, path(&name), "{at}");
+        assert!(corruption.offset <= at as u64, "{at}: {corruption}");
+    }
+}
+
+#[test]
+fn a_lost_index_is_made_again() {
+    for damage in [None, Some(0), Some(1)] {
+        let fs = SimFs::new();
+        let options = sim_options(&fs);
+        let state = small(&options);
+        let originals: Vec<(String, Vec<u8>)> = image(&fs).into_iter().filter(|(name, _)| name.ends_with(".idx")).collect();
+        assert_eq!(originals.len(), 2);
+        for (name, bytes) in &originals {
+            match damage {
+                None => fs.remove(&path(name)),
+                Some(0) => fs.write(&path(name), &bytes[..bytes.len() / 2]),
+                Some(_) => fs.write(&path(name), &vec![0; bytes.len()]),
+            }
+        }
+        let reader = options.clone().read_only(true).open(DIR).unwrap();
+        assert_eq!(contents(&reader), state);
+        drop(reader);
+        let db = options.open(DIR).unwrap();
+        for (key, value) in &state {
+            assert_eq!(db.get(key).unwrap().unwrap(), *value);
+        }
+        assert_eq!(contents(&db), state);
+        assert!(db.verify().is_ok(), "{:?}", db.verify());
+        db.maintain().unwrap();
+        for (name, bytes) in &originals {
+            assert_eq!(fs.read(&path(name)).as_ref(), Some(bytes), "{name} is restored as it was");
+        }
+        // The restored files are durable.
+        let after = fs.power_cut(3);
+        assert_eq!(contents(&options.clone().file_system(after).open(DIR).unwrap()), state);
+    }
+}
+
+#[test]
+fn a_missing_or_shortened_table_is_told_at_open() {
+    let fs = SimFs::new();
+    let options = sim_options(&fs);
+    small(&options);
+    for name in names(&fs, ".sst") {
+        for read_only in [false, true] {
+            let lost = fs.kill();
+            lost.remove(&path(&name));
+            let e = options.clone().file_system(lost).read_only(read_only).open(DIR).unwrap_err();
+            let corruption = e.corruption().unwrap();
+            assert_eq!((&corruption.path, corruption.what), (&path(&name), Damage::Missing));
+
+            let short = fs.kill();
+            let bytes = fs.read(&path(&name)).unwrap();
+            short.write(&path(&name), &bytes[..bytes.len() - 1]);
+            let e = options.clone().file_system(short).read_only(read_only).open(DIR).unwrap_err();
+            let corruption = e.corruption().unwrap();
+            assert_eq!((&corruption.path, corruption.what), (&path(&name), Damage::WrongLength));
+        }
+    }
+}
+
+#[test]
+fn missing_files_of_every_kind_are_told() {
+    let fs = SimFs::new();
+    let options = sim_options(&fs);
+    let state = small(&options);
+    for (name, _) in image(&fs) {
+        let lost = fs.kill();
+        lost.remove(&path(&name));
+        let before = image(&lost);
+        let opened = options.clone().file_system(lost.clone()).open(DIR);
+        if name.ends_with(".idx") || name == "LOCK" {
+            assert_eq!(contents(&opened.unwrap()), state, "without {name}");
+            continue;
+        }
+        let e = opened.unwrap_err();
+        if name.ends_with(".wal") {
+            // A segment that no manifest has recorded as complete.
+            assert!(e.is_corruption(), "without {name}: {e}");
+        }
+        let corruption = e.corruption().unwrap_or_else(|| panic!("without {name}: {e}"));
+        assert_eq!((&corruption.path, corruption.what), (&path(&name), Damage::Missing));
+        assert_eq!(image(&lost), before, "a refused open changes nothing");
+    }
+}
+
+#[test]
+fn files_of_two_tables_cannot_be_exchanged() {
+    let fs = SimFs::new();
+    let options = sim_options(&fs);
+    let state = small(&options);
+    for ending in [".sst", ".idx"] {
+        let swapped = fs.kill();
+        let found = names(&fs, ending);
+        let read = |name: &String| fs.read(&path(name)).unwrap();
+        swapped.write(&path(&found[0]), &read(&found[1]));
+        swapped.write(&path(&found[1]), &read(&found[0]));
+        let outcome = examine(options.clone().file_system(swapped), &state, ending);
+        let expected: &[Outcome] =
+            if ending == ".idx" { &[Outcome::Harmless] } else { &[Outcome::Refused, Outcome::Noticed] };
+        assert!(expected.contains(&outcome), "{ending}: {outcome:?}");
+    }
+}
+
+#[test]
+fn foreign_files_are_left_alone() {
+    let fs = SimFs::new();
+    let mut options = sim_options(&fs);
+    options.memtable_bytes(4 << 10).table_bytes(4 << 10).l0_tables(1).level_bytes_base(4 << 10);
+    let foreign = [
+        "notes.txt", "README", "1.sst", "000001.sst.bak", "abc.wal", "000001.SST", "-00001.wal", "0000001x.idx",
+        "CURRENT.bak", "000001", ".wal", "+00001.sst", "000001.sst~", "backup.manifest",
+    ];
+    for name in foreign {
+        fs.write(&path(name), name.as_bytes());
+    }
+    for round in 0..4u8 {
+        let db: Db = options.open(DIR).unwrap();
+        load(&db, (0..100u8).map(|i| (vec![i], vec![round; 100])), 7);
+        db.maintain().unwrap();
+        db.compact().unwrap();
+        db.close().unwrap();
+    }
+    for name in foreign {
+        assert_eq!(fs.read(&path(name)).as_deref(), Some(name.as_bytes()), "{name}");
+    }
+}

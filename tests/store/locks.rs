@@ -1,0 +1,221 @@
+//! Who may open a directory, what a closed handle answers, and what outlives it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use maplsm::{Cursor, Db, Durability, Entry, Error, Iter, Options, SimFs, Slice, Snapshot, WriteBatch};
+
+use crate::support::{DIR, contents, image, load, sim_options};
+
+fn files(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| (entry.path(), (std::fs::read(entry.path()).unwrap(), entry.metadata().unwrap().modified().unwrap())))
+        .collect()
+}
+
+fn fill(db: &Db) {
+    load(db, (0..200u32).map(|i| (format!("key{i:03}"), vec![7; 50])), 10);
+    db.compact().unwrap();
+    load(db, (100..250u32).map(|i| (format!("key{i:03}"), vec![8; 50])), 10);
+    db.flush().unwrap();
+    load(db, (240..300u32).map(|i| (format!("key{i:03}"), vec![9; 50])), 10);
+}
+
+#[test]
+fn handles_and_values_go_between_threads_and_are_owned() {
+    fn shared<T: Send + Sync + 'static>() {}
+    fn sent<T: Send + 'static>() {}
+    shared::<Db>();
+    shared::<Snapshot>();
+    shared::<Slice>();
+    shared::<Entry>();
+    shared::<WriteBatch>();
+    shared::<Options>();
+    shared::<Error>();
+    sent::<Iter>();
+    sent::<Cursor>();
+    fn cloned<T: Clone>() {}
+    cloned::<Db>();
+    cloned::<Snapshot>();
+    cloned::<Slice>();
+}
+
+#[test]
+fn a_writer_is_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let on_disk = |read_only: bool| Options::new().read_only(read_only).open(&path);
+    let fs = SimFs::new();
+    let in_memory = |read_only: bool| sim_options(&fs).read_only(read_only).open(DIR);
+    let open: [&dyn Fn(bool) -> maplsm::Result<Db>; 2] = [&on_disk, &in_memory];
+    for open in open {
+        assert!(matches!(open(true), Err(Error::NotFound(_))), "a read-only open creates nothing");
+        let db = open(false).unwrap();
+        db.insert("key", "value").unwrap();
+        assert!(matches!(open(false), Err(Error::Locked(_))));
+        assert!(matches!(open(true), Err(Error::Locked(_))));
+        let other = db.clone();
+        drop(db);
+        assert!(matches!(open(false), Err(Error::Locked(_))), "a clone is a handle as well");
+        other.close().unwrap();
+        let (one, two) = (open(true).unwrap(), open(true).unwrap());
+        assert_eq!((contents(&one).len(), contents(&two).len()), (1, 1));
+        assert!(matches!(open(false), Err(Error::Locked(_))), "readers exclude a writer");
+        drop(one);
+        assert!(matches!(open(false), Err(Error::Locked(_))));
+        drop(two);
+        drop(open(false).unwrap());
+        open(false).unwrap().close().unwrap();
+    }
+}
+
+#[test]
+fn another_process_is_refused() {
+    // The lock belongs to the open file, so a second open of the same process stands for one of another process; a child
+    // process that has inherited nothing is tested by the command line.
+    let dir = tempfile::tempdir().unwrap();
+    let _db = Db::open(dir.path()).unwrap();
+    let lock = std::fs::File::options().read(true).write(true).open(dir.path().join("LOCK")).unwrap();
+    assert!(matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)));
+    assert!(matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)));
+}
+
+#[test]
+fn nothing_is_made_where_no_database_is_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    assert!(matches!(Options::new().create_if_missing(false).open(&path), Err(Error::NotFound(_))));
+    assert!(matches!(Options::new().read_only(true).open(&path), Err(Error::NotFound(_))));
+    assert!(!path.exists());
+    std::fs::create_dir(&path).unwrap();
+    assert!(matches!(Options::new().create_if_missing(false).open(&path), Err(Error::NotFound(_))));
+    assert!(matches!(Options::new().read_only(true).open(&path), Err(Error::NotFound(_))));
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+}
+
+#[test]
+fn reading_only_changes_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let db = Db::open(&path).unwrap();
+    fill(&db);
+    let expected = contents(&db);
+    db.close().unwrap();
+    std::fs::remove_file(files(&path).keys().find(|p| p.extension().is_some_and(|e| e == "idx")).unwrap()).unwrap();
+    let before = files(&path);
+    let db = Options::new().read_only(true).open(&path).unwrap();
+    assert_eq!(contents(&db), expected);
+    assert!(db.verify().is_ok());
+    let refused = |result: maplsm::Result<()>| assert!(matches!(result, Err(Error::ReadOnly)), "{result:?}");
+    refused(db.insert("key", "value"));
+    refused(db.remove("key"));
+    refused(db.write(WriteBatch::new().insert("key", "value")));
+    refused(db.write_with(WriteBatch::new(), Durability::Buffered));
+    refused(db.sync());
+    refused(db.flush());
+    refused(db.compact());
+    refused(db.compact_range("a".."b"));
+    refused(db.maintain());
+    drop(db);
+    assert_eq!(files(&path), before);
+}
+
+/// The same on a disk that was not closed cleanly: the log is replayed in memory only.
+#[test]
+fn reading_only_after_a_crash_changes_nothing() {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).open(DIR).unwrap();
+    fill(&db);
+    let left = fs.kill();
+    let before = image(&left);
+    let reader = sim_options(&left).read_only(true).open(DIR).unwrap();
+    assert_eq!(contents(&reader), contents(&db));
+    assert!(!reader.recovery_report().clean);
+    reader.close().unwrap();
+    assert_eq!((image(&left), left.operations()), (before, 0));
+}
+
+#[test]
+fn a_closed_handle_says_so() {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).open(DIR).unwrap();
+    fill(&db);
+    let (other, snapshot) = (db.clone(), db.snapshot());
+    db.close().unwrap();
+    fn closed<T: std::fmt::Debug>(result: maplsm::Result<T>) {
+        assert!(matches!(result, Err(Error::Closed)), "{result:?}");
+    }
+    for db in [&db, &other] {
+        closed(db.get("key000"));
+        closed(db.contains_key("key000"));
+        closed(db.insert("key", "value"));
+        closed(db.remove("key"));
+        closed(db.write(WriteBatch::new().insert("key", "value")));
+        closed(db.sync());
+        closed(db.flush());
+        closed(db.compact());
+        closed(db.maintain());
+        closed(db.wait_for_background());
+        closed(db.memtable_keys());
+        closed(db.close());
+        closed(db.iter().next().unwrap());
+        closed(db.range("a"..).next_back().unwrap());
+        assert!(db.prefix("a").by_ref().nth(1).is_none(), "an iterator ends after its error");
+        closed(db.cursor().seek_first());
+        assert!(matches!(db.verify().problems[..], [Error::Closed]));
+        closed(db.snapshot().get("key000"));
+    }
+    closed(snapshot.get("key000"));
+    closed(snapshot.get_ref("key000").map(|found| found.is_some()));
+    closed(snapshot.iter().next().unwrap());
+    let again = sim_options(&fs).open(DIR).unwrap();
+    assert_eq!(contents(&again).len(), 300);
+}
+
+#[test]
+fn values_iterators_and_cursors_outlive_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path().join("db")).unwrap();
+    fill(&db);
+    let keys = || (0..300u32).map(|i| format!("key{i:03}"));
+    let slices: Vec<Slice> = keys().map(|key| db.get(key).unwrap().unwrap()).collect();
+    let (mut iter, mut cursor) = (db.iter(), db.cursor());
+    let entry = iter.next().unwrap().unwrap();
+    assert!(cursor.seek("key100").unwrap());
+    // What they look at is overwritten, compacted away, closed, and its files removed.
+    load(&db, keys().map(|key| (key, "new")), 50);
+    db.compact().unwrap();
+    db.close().unwrap();
+    drop(db);
+    drop(dir);
+    let of = |i: usize| match i {
+        0..100 => 7,
+        100..240 => 8,
+        _ => 9u8,
+    };
+    assert!(slices.iter().enumerate().all(|(i, slice)| *slice == [of(i); 50]));
+    assert!(entry.key() == b"key000" && entry.value() == [7; 50]);
+    let rest = std::thread::spawn(move || iter.map(|entry| entry.unwrap().value()[0]).collect::<Vec<u8>>());
+    assert!(rest.join().unwrap().into_iter().eq((1..300).map(of)));
+    for i in 100..300 {
+        assert_eq!(cursor.value(), [of(i); 50]);
+        assert_eq!(cursor.next().unwrap(), i < 299);
+    }
+}
+
+#[test]
+fn a_database_can_be_opened_again_while_values_of_the_last_run_live() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let mut slices = Vec::new();
+    for round in 0..5u8 {
+        let db = Options::new().background_threads(usize::from(round % 2)).open(&path).unwrap();
+        db.insert("key", [round; 1000]).unwrap();
+        slices.push((round, db.get("key").unwrap().unwrap()));
+        db.flush().unwrap();
+        slices.push((round, db.get("key").unwrap().unwrap()));
+        db.compact().unwrap();
+    }
+    assert!(slices.iter().all(|(round, slice)| *slice == [*round; 1000]));
+}
