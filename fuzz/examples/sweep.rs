@@ -11,8 +11,8 @@ fn main() {
             let mut found = Vec::new();
             for place in (0..length).step_by(step) {
                 for (bits, value) in [0x00, 0x01, 0x02, 0x10, 0x80, 0xff].into_iter().enumerate() {
-                    let writes = if (place + bits) % 4 == 0 { 64 } else { 0 };
-                    let at = place.to_le_bytes();
+                    let writes = if (place + bits).is_multiple_of(4) { 64 } else { 0 };
+                    let at = u16::try_from(place).unwrap_or(u16::MAX).to_le_bytes();
                     let input = [shape | 4 | writes, file, 0, at[0], at[1], value];
                     if std::panic::catch_unwind(|| maplsm_fuzz::run(target, &input)).is_err() {
                         found.push(input);

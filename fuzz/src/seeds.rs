@@ -6,14 +6,18 @@ use crate::reseal::Kind;
 /// Modes that differ in more than the database: raw, resealed, resealed and written to, read-only and checked always.
 const MODES: [u8; 5] = [0, 4, 64, 4 + 64, 4 + 16 + 32];
 
+fn place(at: usize) -> [u8; 2] {
+    u16::try_from(at).unwrap_or(u16::MAX).to_le_bytes()
+}
+
 fn overwrite(at: usize, bytes: &[u8]) -> Vec<u8> {
     let length = u8::try_from(bytes.len() - 1).unwrap_or(63);
-    let place = at.to_le_bytes();
+    let place = place(at);
     [&[length << 2, place[0], place[1]][..], bytes].concat()
 }
 
 fn simple(operation: u8, length: u8, at: usize, from: &[u8]) -> Vec<u8> {
-    let place = at.to_le_bytes();
+    let place = place(at);
     [&[operation | (length - 1) << 2, place[0], place[1]][..], from].concat()
 }
 
@@ -64,13 +68,13 @@ fn of_one(kind: Kind) -> Vec<(String, Vec<u8>)> {
                 // Each place once over the databases and modes, so that there are few seeds.
                 let mode = MODES[(i + number) % MODES.len()];
                 if (i + number + shape) % 3 == 0 {
-                    add(format!("field-{shape}-{number}-{at}"), mode, &overwrite(at, &[i.to_le_bytes()[0], 0xff]));
+                    add(format!("field-{shape}-{number}-{at}"), mode, &overwrite(at, &[place(i)[0], 0xff]));
                 }
             }
             if number == 0 {
                 let half = file.len() / 2;
                 add(format!("cut-{shape}"), 0, &simple(1, 1, half, &[]));
-                add(format!("copy-{shape}"), 4, &simple(2, 8, 80, &half.to_le_bytes()[..2]));
+                add(format!("copy-{shape}"), 4, &simple(2, 8, 80, &place(half)));
                 add(format!("insert-{shape}"), 4, &simple(3, 1, half & !7, &[]));
                 let used = file.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
                 if used < 2048 {
