@@ -159,6 +159,9 @@ impl Engine {
         }
         let durable = writer.durable;
         let Some((log, memtable)) = &mut writer.active else { return Err(Error::Closed) };
+        if let Body::One { keyspace, key, .. } = body {
+            memtable.prefetch(keyspace, key);
+        }
         let count32 = u32::try_from(count).unwrap_or(u32::MAX);
         let group = Group { kind: GroupKind::Data, body_bytes: bytes, first, count: count32, durable };
         let range = log.append(group, |out| body.write(out, first)).map_err(|e| self.log_error(log, e))?;

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use zerocopy::FromZeros;
 
-use crate::sys::ZeroedArray;
+use crate::sys::{ZeroedArray, prefetch};
 
 /// A locator: offset of an entry in the segment, in units of 8 bytes. Never 0, where the segment's header is.
 pub(super) type Locator = u32;
@@ -140,6 +140,14 @@ impl HashIndex {
             if visible(locator) {
                 return Found::Entry(locator);
             }
+        }
+    }
+
+    /// Starts to bring the slot of a key into the cache, for an insertion that follows.
+    #[inline]
+    pub(super) fn prefetch(&self, tag: u32) {
+        if let Some(slots) = self.slots() {
+            prefetch(&slots.heads[(tag >> slots.shift) as usize]);
         }
     }
 

@@ -170,6 +170,14 @@ impl Memtable {
         }
     }
 
+    /// Starts to bring what [`insert`](Self::insert) will need of a key into the cache: the copy into the log hides the miss.
+    #[inline]
+    pub(crate) fn prefetch(&self, keyspace: KeyspaceId, key: &[u8]) {
+        if keyspace == KeyspaceId::DEFAULT {
+            self.default.index.prefetch(tag(crate::format::key_hash(keyspace, key)));
+        }
+    }
+
     /// Indexes an entry that has been committed to the log. Only the one writer calls this. `droppable(older, newer)` says
     /// that no reader can need the version `older`, which is right behind the version `newer`.
     #[inline]

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use parking_lot::{Condvar, Mutex};
-pub(crate) use region::{Mapping, Pinned, ZeroedArray};
+pub(crate) use region::{Mapping, Pinned, ZeroedArray, prefetch};
 
 /// How a directory is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
