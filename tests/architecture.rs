@@ -128,14 +128,19 @@ fn imports_point_down() {
     }
     assert!(wrong.is_empty(), "imports that point up: {wrong:#?}");
     for (from, to) in UPWARD {
-        assert!(upward.contains(&(from.to_owned(), to.to_owned())), "{from} does not import {to} any more: shorten the list");
+        assert!(
+            upward.contains(&(from.to_owned(), to.to_owned())),
+            "{from} does not import {to} any more: shorten the list"
+        );
     }
 }
 
 #[test]
 fn the_outside_world_is_behind_the_seam() {
     for source in sources().iter().filter(|source| source.room != "sys") {
-        for outside in ["std::fs", "std::net", "std::process", "Instant", "SystemTime", "rustix", "memmap2", "getrandom", "libc"] {
+        for outside in
+            ["std::fs", "std::net", "std::process", "Instant", "SystemTime", "rustix", "memmap2", "getrandom", "libc"]
+        {
             assert!(!source.code.contains(outside), "{} uses {outside}", source.path.display());
         }
     }

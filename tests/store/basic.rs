@@ -62,7 +62,11 @@ fn the_log_is_replayed_after_a_kill_and_after_a_close() {
 fn small_memtables_flush_and_compact_in_the_background() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = Options::new();
-    options.memtable_entries(Some(100)).durability(Durability::Buffered).table_bytes(8 << 10).level_bytes_base(32 << 10);
+    options
+        .memtable_entries(Some(100))
+        .durability(Durability::Buffered)
+        .table_bytes(8 << 10)
+        .level_bytes_base(32 << 10);
     let db = options.open(dir.path().join("db")).unwrap();
     for round in 0..5u32 {
         for i in 0..2000u32 {

@@ -278,6 +278,11 @@ fn leftovers_of_a_crash_are_removed() {
         db.close().unwrap();
         let count = |ending: &str| image(&left).iter().filter(|(name, _)| name.ends_with(ending)).count();
         let found = (count(".sst"), count(".idx"), count(".manifest"), count(".wal"), count("CURRENT"));
-        assert_eq!(found, (stats.tables.len(), stats.tables.len(), 1, 0, 1), "stopped at {stop}: {:?}", left.files(Path::new(DIR)));
+        assert_eq!(
+            found,
+            (stats.tables.len(), stats.tables.len(), 1, 0, 1),
+            "stopped at {stop}: {:?}",
+            left.files(Path::new(DIR))
+        );
     }
 }

@@ -151,7 +151,9 @@ fn every_flipped_bit_is_noticed_or_harmless() {
         }
         // Nothing of what is read at every open goes unnoticed, but for the mark at the end of the manifest itself and the
         // zeros behind the end of the log; nothing of a table does, and an index is made again.
-        let bits = |ending: &str| 8 * files.iter().filter(|(name, _)| name.ends_with(ending)).map(|f| f.1.len()).sum::<usize>();
+        let bits = |ending: &str| {
+            8 * files.iter().filter(|(name, _)| name.ends_with(ending)).map(|f| f.1.len()).sum::<usize>()
+        };
         assert_eq!(count("CURRENT", Outcome::Refused), bits("CURRENT"));
         assert_eq!(count("manifest", Outcome::Refused) + MARK_BITS, bits("manifest"));
         assert_eq!(count("wal", Outcome::Harmless), log_tail * 8);
@@ -276,7 +278,8 @@ fn a_lost_index_is_made_again() {
         let fs = SimFs::new();
         let options = sim_options(&fs);
         let state = small(&options);
-        let originals: Vec<(String, Vec<u8>)> = image(&fs).into_iter().filter(|(name, _)| name.ends_with(".idx")).collect();
+        let originals: Vec<(String, Vec<u8>)> =
+            image(&fs).into_iter().filter(|(name, _)| name.ends_with(".idx")).collect();
         assert_eq!(originals.len(), 2);
         for (name, bytes) in &originals {
             match damage {
@@ -372,8 +375,20 @@ fn foreign_files_are_left_alone() {
     let mut options = sim_options(&fs);
     options.memtable_bytes(4 << 10).table_bytes(4 << 10).l0_tables(1).level_bytes_base(4 << 10);
     let foreign = [
-        "notes.txt", "README", "1.sst", "000001.sst.bak", "abc.wal", "000001.SST", "-00001.wal", "0000001x.idx",
-        "CURRENT.bak", "000001", ".wal", "+00001.sst", "000001.sst~", "backup.manifest",
+        "notes.txt",
+        "README",
+        "1.sst",
+        "000001.sst.bak",
+        "abc.wal",
+        "000001.SST",
+        "-00001.wal",
+        "0000001x.idx",
+        "CURRENT.bak",
+        "000001",
+        ".wal",
+        "+00001.sst",
+        "000001.sst~",
+        "backup.manifest",
     ];
     for name in foreign {
         fs.write(&path(name), name.as_bytes());

@@ -10,7 +10,9 @@ use crate::support::{DIR, contents, image, load, sim_options};
 fn files(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
     entries
-        .map(|entry| (entry.path(), (std::fs::read(entry.path()).unwrap(), entry.metadata().unwrap().modified().unwrap())))
+        .map(|entry| {
+            (entry.path(), (std::fs::read(entry.path()).unwrap(), entry.metadata().unwrap().modified().unwrap()))
+        })
         .collect()
 }
 

@@ -32,7 +32,7 @@ fn seeds(first: u64, count: u64, run: impl Fn(u64) + Sync) {
 /// Consecutive seeds go through all formats.
 #[test]
 fn random_operations_on_a_simulated_disk() {
-    seeds(0, 3 * Format::COUNT, |seed| {
+    seeds(0, Format::COUNT, |seed| {
         model::run_seed(seed, 250, "cargo test --test main random_operations_on_a_simulated_disk");
     });
 }
@@ -50,7 +50,13 @@ fn random_operations_on_a_real_disk_with_threads() {
     seeds(20_000, 24, |seed| {
         let path = dir.path().join(seed.to_string());
         let threads = usize::try_from(seed % 3).unwrap();
-        model::run_disk(seed, &path, threads, 600, "cargo test --test main random_operations_on_a_real_disk_with_threads");
+        model::run_disk(
+            seed,
+            &path,
+            threads,
+            600,
+            "cargo test --test main random_operations_on_a_real_disk_with_threads",
+        );
     });
 }
 

@@ -88,8 +88,22 @@ impl fmt::Debug for Bytes {
 /// A key out of a few hundred, so that operations meet: of every length, with shared prefixes, neighbours and extreme bytes.
 fn key(source: &mut Source<'_>) -> Vec<u8> {
     const ODD: [&[u8]; 16] = [
-        b"", b"\0", b"\0\0", b"\xff", b"\xff\xff", b"a", b"a\0", b"a\0\0", b"a\xff", b"aa", b"aaaaaaa", b"aaaaaaaa",
-        b"aaaaaaaa\0", b"aaaaaaaaa", b"aaaaaaab", b"b",
+        b"",
+        b"\0",
+        b"\0\0",
+        b"\xff",
+        b"\xff\xff",
+        b"a",
+        b"a\0",
+        b"a\0\0",
+        b"a\xff",
+        b"aa",
+        b"aaaaaaa",
+        b"aaaaaaaa",
+        b"aaaaaaaa\0",
+        b"aaaaaaaaa",
+        b"aaaaaaab",
+        b"b",
     ];
     match source.below(16) {
         0..=2 => source.pick(&ODD).to_vec(),
@@ -501,7 +515,12 @@ impl Position {
             (Move::Prev, None) => (self.cursor.prev(), None),
         };
         let moved = moved.expect("a cursor moves");
-        assert_eq!((moved, self.cursor.is_valid()), (expected.is_some(), expected.is_some()), "{to:?} from {:?}", self.at);
+        assert_eq!(
+            (moved, self.cursor.is_valid()),
+            (expected.is_some(), expected.is_some()),
+            "{to:?} from {:?}",
+            self.at
+        );
         let short = |bytes: &[u8]| Bytes(bytes.to_vec());
         let (key, value) = expected.map_or((&[][..], &[][..]), |(key, value)| (key, value));
         assert_eq!(short(self.cursor.key()), short(key), "{to:?} from {:?}", self.at);
@@ -582,12 +601,7 @@ impl Driver {
     }
 
     /// Goes on with a database that has this history.
-    pub(crate) fn with_history(
-        place: Place,
-        setup: Setup,
-        history: History,
-        replay: String,
-    ) -> maplsm::Result<Self> {
+    pub(crate) fn with_history(place: Place, setup: Setup, history: History, replay: String) -> maplsm::Result<Self> {
         let db = place.open(setup.options())?;
         Ok(Self {
             place,
@@ -696,7 +710,8 @@ impl Driver {
             _ => Fault::Short { after: 1 + after % 16 },
         };
         let count = 1 + source.below(12);
-        let work = (0..count).map(|_| if source.below(3) == 0 { self.draw_work(source) } else { self.draw_write(source) });
+        let work =
+            (0..count).map(|_| if source.below(3) == 0 { self.draw_work(source) } else { self.draw_write(source) });
         Op::Crash(Crash {
             fault,
             work: work.collect(),
@@ -710,13 +725,9 @@ impl Driver {
 
     fn apply(&mut self, op: Op) {
         match op {
-            Op::Write(..)
-            | Op::Flush
-            | Op::Maintain
-            | Op::Wait
-            | Op::Compact
-            | Op::CompactRange(_)
-            | Op::Sync => self.attempt(&op).unwrap_or_else(|e| panic!("{op:?} fails: {e}")),
+            Op::Write(..) | Op::Flush | Op::Maintain | Op::Wait | Op::Compact | Op::CompactRange(_) | Op::Sync => {
+                self.attempt(&op).unwrap_or_else(|e| panic!("{op:?} fails: {e}"))
+            }
             Op::Get(key) => self.get(&key),
             Op::Hold(key) => {
                 let value = self.db().get(&key).expect("a value is read");
@@ -726,7 +737,8 @@ impl Driver {
             }
             Op::Scan(range, moves) => Walk::new(self.db().range(range.clone()), &self.history.now, &range).run(&moves),
             Op::Prefix(prefix, moves) => {
-                let over: Map = self.history.now.clone().into_iter().filter(|(key, _)| key.starts_with(&prefix)).collect();
+                let over: Map =
+                    self.history.now.clone().into_iter().filter(|(key, _)| key.starts_with(&prefix)).collect();
                 Walk::new(self.db().prefix(&prefix), &over, &(..)).run(&moves);
             }
             Op::IterOpen(range) => {
@@ -1042,7 +1054,8 @@ fn moves(source: &mut Source<'_>) -> Vec<bool> {
 
 fn cursor_move(source: &mut Source<'_>) -> (Move, Vec<u8>) {
     use Move::{First, Last, Next, Prev, Seek, SeekBack};
-    let to = source.pick(&[First, Last, Seek, Seek, SeekBack, SeekBack, Next, Next, Next, Next, Prev, Prev, Prev, Prev]);
+    let to =
+        source.pick(&[First, Last, Seek, Seek, SeekBack, SeekBack, Next, Next, Next, Next, Prev, Prev, Prev, Prev]);
     let key = if matches!(to, Seek | SeekBack) { key(source) } else { Vec::new() };
     (to, key)
 }
