@@ -94,8 +94,8 @@ impl Engine {
         let bytes = memtable.bytes();
         let seed = Seed::of_file(&self.database, memtable.number());
         let mut offset = SEGMENT_HEADER_BYTES;
-        let end = memtable.log_bytes();
-        while offset < end {
+        // The segment may be growing, by a mark of another thread at least: one look at its end serves all.
+        while offset < bytes.len() as u64 {
             let parsed = GroupHeader::parse(bytes, seed, memtable.number(), offset);
             let path = || self.file_path(&FileKind::Segment.name(memtable.number()));
             let (group, _) = parsed.map_err(|fault| fault.at(&path(), offset))?;

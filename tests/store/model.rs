@@ -32,7 +32,7 @@ fn seeds(first: u64, count: u64, run: impl Fn(u64) + Sync) {
 /// Consecutive seeds go through all formats.
 #[test]
 fn random_operations_on_a_simulated_disk() {
-    seeds(0, 3 * Format::COUNT, |seed| {
+    seeds(0, Format::COUNT, |seed| {
         model::run_seed(seed, 250, "cargo test --test main random_operations_on_a_simulated_disk");
     });
 }
