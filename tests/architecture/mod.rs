@@ -42,8 +42,8 @@ fn sources() -> Vec<Source> {
         let room = Path::new(first.as_os_str()).file_stem().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(path).unwrap();
         let code = text.split("\n#[cfg(test)]\n").next().unwrap();
-        let code = code.lines().map(|line| line.find("//").map_or(line, |at| &line[..at]));
-        found.push(Source { room, path: inside.to_owned(), code: code.map(|line| format!("{line}\n")).collect() });
+        let code: Vec<&str> = code.lines().map(|line| line.find("//").map_or(line, |at| &line[..at])).collect();
+        found.push(Source { room, path: inside.to_owned(), code: code.join("\n") });
     });
     assert!(found.len() > 40, "the sources are found");
     found

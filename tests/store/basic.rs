@@ -85,3 +85,18 @@ fn small_memtables_flush_and_compact_in_the_background() {
     assert_eq!(db.stats().tables, [], "nothing is left of what was removed");
     assert!(db.verify().is_ok());
 }
+
+#[test]
+fn verify_beside_a_writer_finds_nothing_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new();
+    options.memtable_bytes(64 << 10).durability(Durability::Buffered);
+    let db = options.open(dir.path().join("db")).unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| fill(&db, 20_000));
+        while !writer.is_finished() {
+            let report = db.verify();
+            assert!(report.is_ok(), "{:?}", report.problems);
+        }
+    });
+}

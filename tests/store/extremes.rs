@@ -125,7 +125,7 @@ fn the_longest_keys() {
             }
             assert!(db.get(key(5)).unwrap().is_none(), "{at}");
             assert_eq!(db.iter().count(), 7, "{at}");
-            assert_eq!(db.iter().rev().next().unwrap().unwrap().value(), b"the last possible key", "{at}");
+            assert_eq!(db.iter().next_back().unwrap().unwrap().value(), b"the last possible key", "{at}");
             assert_eq!(db.range(key(1)..key(4)).count(), 3, "{at}");
             db.compact_range(vec![0xff; 3]..).or_else(|e| matches!(e, Error::ReadOnly).then_some(()).ok_or(e)).unwrap();
         },

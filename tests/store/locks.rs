@@ -28,6 +28,7 @@ fn fill(db: &Db) {
 fn handles_and_values_go_between_threads_and_are_owned() {
     fn shared<T: Send + Sync + 'static>() {}
     fn sent<T: Send + 'static>() {}
+    fn cloned<T: Clone>() {}
     shared::<Db>();
     shared::<Snapshot>();
     shared::<Slice>();
@@ -37,7 +38,6 @@ fn handles_and_values_go_between_threads_and_are_owned() {
     shared::<Error>();
     sent::<Iter>();
     sent::<Cursor>();
-    fn cloned<T: Clone>() {}
     cloned::<Db>();
     cloned::<Snapshot>();
     cloned::<Slice>();
@@ -138,6 +138,11 @@ fn reading_only_after_a_crash_changes_nothing() {
     assert_eq!((image(&left), left.operations()), (before, 0));
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "answers are passed as they come")]
+fn closed<T: std::fmt::Debug>(result: maplsm::Result<T>) {
+    assert!(matches!(result, Err(Error::Closed)), "{result:?}");
+}
+
 #[test]
 fn a_closed_handle_says_so() {
     let fs = SimFs::new();
@@ -145,9 +150,6 @@ fn a_closed_handle_says_so() {
     fill(&db);
     let (other, snapshot) = (db.clone(), db.snapshot());
     db.close().unwrap();
-    fn closed<T: std::fmt::Debug>(result: maplsm::Result<T>) {
-        assert!(matches!(result, Err(Error::Closed)), "{result:?}");
-    }
     for db in [&db, &other] {
         closed(db.get("key000"));
         closed(db.contains_key("key000"));

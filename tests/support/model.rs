@@ -634,7 +634,7 @@ impl Driver {
 
     fn draw(&mut self, source: &mut Source<'_>) -> Op {
         match source.below(100) {
-            0..=41 => self.draw_write(source),
+            0..=41 | 85..=88 => self.draw_write(source),
             42..=49 => Op::Get(key(source)),
             50 => Op::Hold(key(source)),
             51..=53 => Op::Scan(range(source), moves(source)),
@@ -654,8 +654,7 @@ impl Driver {
             69..=72 => Op::Look(source.below(4), key(source)),
             73 => Op::LookAll(source.below(4)),
             74 => Op::Release(source.below(4)),
-            75..=84 => self.draw_work(source),
-            85..=88 => self.draw_write(source),
+            75..=84 => Self::draw_work(source),
             89 => Op::Check,
             90..=91 => Op::Reopen(self.draw_setup(source)),
             92 => Op::Kill(self.draw_setup(source)),
@@ -673,7 +672,7 @@ impl Driver {
 
     /// A commit or some work.
     pub(crate) fn draw_change(&mut self, source: &mut Source<'_>) -> Op {
-        if source.below(4) == 0 { self.draw_work(source) } else { self.draw_write(source) }
+        if source.below(4) == 0 { Self::draw_work(source) } else { self.draw_write(source) }
     }
 
     fn draw_write(&mut self, source: &mut Source<'_>) -> Op {
@@ -691,7 +690,7 @@ impl Driver {
         Op::Write((0..count).map(|_| change()).collect(), how)
     }
 
-    fn draw_work(&mut self, source: &mut Source<'_>) -> Op {
+    fn draw_work(source: &mut Source<'_>) -> Op {
         match source.below(10) {
             0..=2 => Op::Flush,
             3..=4 => Op::Maintain,
@@ -711,7 +710,7 @@ impl Driver {
         };
         let count = 1 + source.below(12);
         let work =
-            (0..count).map(|_| if source.below(3) == 0 { self.draw_work(source) } else { self.draw_write(source) });
+            (0..count).map(|_| if source.below(3) == 0 { Self::draw_work(source) } else { self.draw_write(source) });
         Op::Crash(Crash {
             fault,
             work: work.collect(),
@@ -726,7 +725,7 @@ impl Driver {
     fn apply(&mut self, op: Op) {
         match op {
             Op::Write(..) | Op::Flush | Op::Maintain | Op::Wait | Op::Compact | Op::CompactRange(_) | Op::Sync => {
-                self.attempt(&op).unwrap_or_else(|e| panic!("{op:?} fails: {e}"))
+                self.attempt(&op).unwrap_or_else(|e| panic!("{op:?} fails: {e}"));
             }
             Op::Get(key) => self.get(&key),
             Op::Hold(key) => {
@@ -747,7 +746,9 @@ impl Driver {
             }
             Op::IterMove(slot, moves) => {
                 if let Some(walk) = self.walks.get_mut(slot) {
-                    moves.iter().for_each(|back| walk.step(*back));
+                    for back in moves {
+                        walk.step(back);
+                    }
                 }
             }
             Op::CursorOpen => {
@@ -756,7 +757,9 @@ impl Driver {
             }
             Op::CursorMove(slot, moves) => {
                 if let Some(position) = self.positions.get_mut(slot) {
-                    moves.iter().for_each(|(to, key)| position.step(*to, key));
+                    for (to, key) in moves {
+                        position.step(to, &key);
+                    }
                 }
             }
             Op::Take => {
@@ -781,7 +784,7 @@ impl Driver {
             Op::Kill(setup) => self.kill(setup),
             Op::PowerCut(seed, setup) => self.power_cut(seed, setup),
             Op::ReadOnly => self.read_only(),
-            Op::Crash(crash) => self.crash(crash),
+            Op::Crash(crash) => self.crash(&crash),
         }
     }
 
@@ -848,7 +851,7 @@ impl Driver {
         let of = Bytes(key.to_vec());
         let found = snapshot.get(key).expect("a snapshot is read").map(|value| Bytes(value.to_vec()));
         assert_eq!(found, expected, "the value of {of:?} in a snapshot");
-        if self.stamp % 2 == 0 {
+        if self.stamp.is_multiple_of(2) {
             let found = snapshot.get_ref(key).expect("a snapshot is read").map(|value| Bytes(value.to_vec()));
             assert_eq!(found, expected, "the borrowed value of {of:?} in a snapshot");
             assert_eq!(snapshot.contains_key(key).expect("a snapshot is read"), expected.is_some());
@@ -873,8 +876,12 @@ impl Driver {
             .collect::<maplsm::Result<_>>()
             .expect("everything is read");
         assert!(found == *now, "backwards: {}", difference(&found, now));
-        now.keys().for_each(|key| self.get(key));
-        (0..150).for_each(|i| self.get(format!("k{i:03}").as_bytes()));
+        for key in now.keys() {
+            self.get(key);
+        }
+        for i in 0..150 {
+            self.get(format!("k{i:03}").as_bytes());
+        }
         let report = db.verify();
         assert!(report.is_ok(), "verify: {:?}", report.problems);
         for (slice, expected) in &self.held {
@@ -892,7 +899,7 @@ impl Driver {
 
     fn reopen(&mut self, setup: Setup) {
         let db = self.db.take().expect("the database is open");
-        if self.stamp % 3 == 0 {
+        if self.stamp.is_multiple_of(3) {
             // The last handle closes as well.
             self.snapshots.clear();
             drop(db);
@@ -983,7 +990,7 @@ impl Driver {
         assert!(shown == self.history.now, "a read-only open: {}", difference(&shown, &self.history.now));
     }
 
-    fn crash(&mut self, crash: Crash) {
+    fn crash(&mut self, crash: &Crash) {
         let Some(fs) = self.sim().cloned() else { return };
         let halts = matches!(crash.fault, Fault::Halt { .. });
         fs.inject(crash.fault);
@@ -1034,7 +1041,9 @@ impl Driver {
         for position in &mut self.positions {
             let count = position.over.len();
             position.step(Move::First, b"");
-            (0..count).for_each(|_| position.step(Move::Next, b""));
+            for _ in 0..count {
+                position.step(Move::Next, b"");
+            }
         }
         for slot in 0..self.snapshots.len() {
             self.apply(Op::LookAll(slot));
