@@ -266,7 +266,8 @@ fn replay(dir: &dyn Dir, found: &Found, names: &[String]) -> Result<Replayed> {
     for (number, end) in &scan.ends {
         let Some(at) = numbers.iter().position(|n| n == number) else { continue };
         let memtable = index_segment(&found.database, *number, &mappings[at], *end)
-            .map_err(|(offset, fault)| fault.at(&path(*number), offset))?;
+            .map_err(|(offset, fault)| fault.at(&path(*number), offset))?
+            .ok_or_else(|| Error::io("index", &path(*number), io::ErrorKind::OutOfMemory.into()))?;
         entries += memtable.entries();
         memtables.insert(0, Arc::new(memtable));
     }
@@ -280,17 +281,18 @@ fn replay(dir: &dyn Dir, found: &Found, names: &[String]) -> Result<Replayed> {
     })
 }
 
+/// The memtable of one segment; none if there is no memory for it.
 fn index_segment(
     database: &Id,
     number: FileNumber,
     mapping: &Mapping,
     end: u64,
-) -> Result<Memtable, (u64, crate::error::Fault)> {
+) -> Result<Option<Memtable>, (u64, crate::error::Fault)> {
     let header = SegmentHeader::parse(mapping.bytes(), Magic::SEGMENT, database, number).map_err(|fault| (0, fault))?;
     let end = usize::try_from(end).unwrap_or(usize::MAX);
     let memtable = Memtable::new(mapping.prefix(end), *database, number, header.base(), 0);
-    memtable.replay(SEGMENT_HEADER_BYTES..memtable.log_bytes())?;
-    Ok(memtable)
+    let indexed = memtable.replay(SEGMENT_HEADER_BYTES..memtable.log_bytes())?;
+    Ok(indexed.then_some(memtable))
 }
 
 fn report(scan: &Scan, entries: u64, path: &impl Fn(FileNumber) -> PathBuf) -> RecoveryReport {

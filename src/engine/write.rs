@@ -195,7 +195,11 @@ impl Engine {
             while at < end {
                 let entry =
                     Entry::parse(bytes, at, end, memtable.base()).map_err(|fault| malformed(at as u64, fault))?;
-                memtable.insert(keyspace, &entry, &mut droppable);
+                if !memtable.insert(keyspace, &entry, &mut droppable) {
+                    // The group is in the log and cannot be shown to readers.
+                    let path = self.file_path(&FileKind::Segment.name(memtable.number()));
+                    return Err(self.poison(Error::io("index", &path, io::ErrorKind::OutOfMemory.into())));
+                }
                 at = entry.next();
             }
         }

@@ -152,22 +152,27 @@ impl HashIndex {
     }
 
     /// Makes `locator` the newest entry of its key. `droppable(older, newer)` says that nobody needs `older`, the version
-    /// right behind `newer`. Only the writer calls this.
+    /// right behind `newer`. Answers false, and has done nothing, if there is no memory for another slot. Only the writer calls
+    /// this.
     pub(super) fn insert(
         &self,
         tag: u32,
         locator: Locator,
         mut is_key: impl FnMut(Locator) -> bool,
         droppable: impl FnMut(Locator, Locator) -> bool,
-    ) {
+    ) -> bool {
         if self.slots().is_some_and(|slots| self.len() * 8 >= slots.heads.len() * 5) {
             self.grow();
         }
-        let Some(slots) = self.slots() else { return };
+        let Some(slots) = self.slots() else { return false };
         let mut at = (tag >> slots.shift) as usize;
         loop {
             let head = slots.heads[at].load(Ordering::Relaxed);
             if head == 0 {
+                // One slot stays empty, or probes for other keys would not end.
+                if self.len() + 1 >= slots.heads.len() {
+                    return false;
+                }
                 self.used.store(self.len() + 1, Ordering::Relaxed);
                 break;
             }
@@ -180,6 +185,7 @@ impl HashIndex {
             at = (at + 1) & slots.mask();
         }
         slots.heads[at].store(pack(tag, locator), Ordering::Release);
+        true
     }
 
     /// The link that the node of `holder` gets: as before, minus the versions that nobody needs.
@@ -283,7 +289,7 @@ mod tests {
         let index = HashIndex::new(0);
         for locator in 1..=keys * versions {
             let key = locator % keys;
-            index.insert(tag(key), locator, |other| other % keys == key, droppable);
+            assert!(index.insert(tag(key), locator, |other| other % keys == key, droppable));
         }
         index
     }

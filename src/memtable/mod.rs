@@ -90,11 +90,13 @@ impl Memtable {
         }
     }
 
-    /// Indexes the groups of `range`, which a scan has verified. Nothing is copied.
-    pub(crate) fn replay(&self, range: Range<u64>) -> Result<(), (u64, Fault)> {
+    /// Indexes the groups of `range`, which a scan has verified. Nothing is copied. Answers false if there is no memory for it.
+    pub(crate) fn replay(&self, range: Range<u64>) -> Result<bool, (u64, Fault)> {
+        let mut indexed = true;
         log::visit_entries(self.bytes(), self.number, &self.database, self.base, range, |keyspace, entry| {
-            self.insert(keyspace, entry, |_, _| true);
-        })
+            indexed &= self.insert(keyspace, entry, |_, _| true);
+        })?;
+        Ok(indexed)
     }
 
     pub(crate) fn number(&self) -> FileNumber {
@@ -179,14 +181,15 @@ impl Memtable {
     }
 
     /// Indexes an entry that has been committed to the log. Only the one writer calls this. `droppable(older, newer)` says
-    /// that no reader can need the version `older`, which is right behind the version `newer`.
+    /// that no reader can need the version `older`, which is right behind the version `newer`. Answers false if there is no memory
+    /// to index it.
     #[inline]
     pub(crate) fn insert(
         &self,
         keyspace: KeyspaceId,
         entry: &Entry,
         mut droppable: impl FnMut(Sequence, Sequence) -> bool,
-    ) {
+    ) -> bool {
         let bytes = self.bytes();
         let key = entry.key(bytes);
         let hash = crate::format::key_hash(keyspace, key);
@@ -199,15 +202,18 @@ impl Memtable {
         if keyspace != KeyspaceId::DEFAULT {
             self.add_space(keyspace);
         }
-        let full = self.with_space(keyspace, |space| {
-            space.index.insert(tag(hash), locator, is_key, droppable);
-            space.index.is_full()
-        });
-        if full == Some(true) {
+        let (indexed, full) = self
+            .with_space(keyspace, |space| {
+                let indexed = space.index.insert(tag(hash), locator, is_key, droppable);
+                (indexed, space.index.is_full())
+            })
+            .unwrap_or_default();
+        if full {
             self.full.store(true, Ordering::Relaxed);
         }
         self.entries.store(self.entries() + 1, Ordering::Relaxed);
         self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
+        indexed
     }
 
     fn add_space(&self, keyspace: KeyspaceId) {

@@ -30,7 +30,6 @@ pub(crate) struct IndexBuilder {
     body: Vec<u8>,
     directory: Vec<u8>,
     sections: u32,
-    totals: Totals,
     // Of the section being collected:
     /// Hash and locator of each key.
     points: Vec<(u64, u32)>,
@@ -46,11 +45,15 @@ impl IndexBuilder {
             body: vec![0; size_of::<TableHeader>()],
             directory: Vec::new(),
             sections: 0,
-            totals: Totals::default(),
             points: Vec::new(),
             sparse: Vec::new(),
             sparse_keys: Vec::new(),
         }
+    }
+
+    /// The interval of the section that follows, if it is not the one of the options.
+    pub(crate) fn set_interval(&mut self, interval: u16) {
+        self.options.interval = interval;
     }
 
     /// Adds the next key, by the place of its newest version.
@@ -65,8 +68,8 @@ impl IndexBuilder {
     /// Encodes the structures of the section whose keys have been added.
     pub(crate) fn finish_section(&mut self, keyspace: KeyspaceId, min_key: &[u8], max_key: &[u8]) {
         let keys = self.points.len() as u64;
-        let common = min_key.iter().zip(max_key).take_while(|(a, b)| a == b).count();
-        let common_prefix = min_key.get(..common).unwrap_or_default().to_vec();
+        let common_prefix = common_prefix(min_key, max_key).to_vec();
+        let common = common_prefix.len();
         self.body.resize(self.body.len().next_multiple_of(64), 0);
         let point_offset = self.body.len() as u64;
         let (point, point_count) = self.encode_points();
@@ -99,7 +102,6 @@ impl IndexBuilder {
         };
         section.encode(&mut self.directory);
         self.sections += 1;
-        self.totals.entries += keys;
         self.points.clear();
         self.sparse.clear();
         self.sparse_keys.clear();
@@ -132,7 +134,7 @@ impl IndexBuilder {
         let chunks = self.body.chunks(1 << chunk_log2).zip(0u64..);
         let sums: Vec<u32> = chunks.map(|(chunk, i)| seed.sum(i << chunk_log2, chunk)).collect();
         let body_end = self.body.len() as u64;
-        let tail = encode_tail(Magic::INDEX, id, body_end, &sums, &self.directory, self.sections, self.totals);
+        let tail = encode_tail(Magic::INDEX, id, body_end, &sums, &self.directory, self.sections, Totals::default());
         self.body.extend_from_slice(&tail);
         self.body
     }
@@ -180,7 +182,10 @@ impl Index {
         let sections = decode_directory(&file).map_err(|fault| fault.at(file.path(), file.frame().directory_offset))?;
         let fits = |(index, section): (&IndexSection, &Section)| {
             let sparse = index.keys.div_ceil(u64::from(index.interval));
-            index.keyspace == section.keyspace && index.keys == section.keys && index.sparse_count == sparse
+            let common = common_prefix(&section.min_key, &section.max_key);
+            (index.keyspace, index.keys, index.interval) == (section.keyspace, section.keys, section.interval)
+                && index.sparse_count == sparse
+                && index.common_prefix == common
         };
         if sections.len() != table.len() || !sections.iter().zip(table).all(fits) {
             return Err(file.corrupt(file.frame().directory_offset, Damage::IndexMismatch));
@@ -245,6 +250,9 @@ impl Index {
         let mut at = first;
         for _ in 0..count {
             let bucket: &Bucket = self.line(section, at)?;
+            if usize::from(bucket.count) > BUCKET_SLOTS {
+                return Err(self.mismatch(section.point_offset + at * BUCKET_BYTES));
+            }
             let mut matches = bucket.matches(print);
             while matches != 0 {
                 let slot = matches.trailing_zeros() as usize;
@@ -290,6 +298,12 @@ impl Index {
     }
 }
 
+/// What the smallest and the largest key, and so all keys of a section, begin with.
+fn common_prefix<'k>(min_key: &'k [u8], max_key: &[u8]) -> &'k [u8] {
+    let common = min_key.iter().zip(max_key).take_while(|(a, b)| a == b).count();
+    min_key.get(..common).unwrap_or_default()
+}
+
 fn decode_directory(file: &ChunkedFile) -> Result<Vec<IndexSection>, Fault> {
     let frame = file.frame();
     let mut rest = frame.directory(file.bytes())?;
@@ -309,7 +323,7 @@ impl Bucket {
     /// A bit for each used slot with this fingerprint. Without branches, so that lookups overlap.
     #[inline]
     fn matches(&self, print: u16) -> u32 {
-        let used = (1u32 << usize::from(self.count).min(BUCKET_SLOTS)) - 1;
+        let used = (1u32 << (self.count & 15)) - 1;
         let mut bits = 0;
         for (slot, candidate) in self.fingerprints.iter().enumerate() {
             bits |= u32::from(candidate.get() == print) << slot;
@@ -384,6 +398,10 @@ mod tests {
     use super::*;
     use crate::format::{Sequence, key_hash};
 
+    fn key(i: u64) -> Vec<u8> {
+        format!("user:{i:08}").into_bytes()
+    }
+
     fn section(keys: u64) -> Section {
         Section {
             keyspace: KeyspaceId(0),
@@ -395,8 +413,8 @@ mod tests {
             min_sequence: Sequence(1),
             max_sequence: Sequence(1),
             interval: 16,
-            min_key: Vec::new(),
-            max_key: Vec::new(),
+            min_key: key(0),
+            max_key: key(keys - 1),
         }
     }
 

@@ -140,6 +140,15 @@ impl Reader {
         read_entry(&self.file, section, start)
     }
 
+    /// The entry at a place that the index has named. If it is intact but no entry, the index is to blame.
+    #[inline]
+    fn indexed_entry(&self, index: &Index, section: &Section, start: usize) -> Result<Entry> {
+        self.entry(section, start).map_err(|e| match e.corruption() {
+            Some(corruption) if corruption.what == Damage::BadChecksum => e,
+            _ => index.file().corrupt(start as u64, Damage::IndexMismatch),
+        })
+    }
+
     /// The newest version of a key at or below `at`; it may be a tombstone. `hash` is the key's hash in its keyspace.
     /// Expected O(1) with a hash index, O(log n) with a bloom filter.
     #[inline]
@@ -152,7 +161,7 @@ impl Reader {
                 if !contains(section, start) {
                     return Err(index.file().corrupt(start as u64, Damage::IndexMismatch));
                 }
-                let entry = self.entry(section, start)?;
+                let entry = self.indexed_entry(index, section, start)?;
                 Ok((entry.key(self.bytes()) == key).then_some(entry))
             })
         })?;
@@ -209,7 +218,7 @@ impl Reader {
                 if !contains(section, start) {
                     return Err(index.file().corrupt(start as u64, Damage::IndexMismatch));
                 }
-                Ok(self.entry(section, start)?.key(self.bytes()))
+                Ok(self.indexed_entry(index, section, start)?.key(self.bytes()))
             };
             let rank = sparse.rank(key, past, key_at)?;
             let start = rank.checked_sub(1).map_or(section.start, |at| sparse.offset(at) as u64);
@@ -326,6 +335,7 @@ fn walk(file: &ChunkedFile, section: &Section, mut visit: impl FnMut(Entry, bool
 fn rebuild_index(file: &ChunkedFile, sections: &[Section], options: TableOptions, path: PathBuf) -> Result<Index> {
     let mut builder = IndexBuilder::new(options);
     for section in sections {
+        builder.set_interval(section.interval);
         let mut keys = 0;
         walk(file, section, |entry, is_new_key| {
             if is_new_key {
