@@ -4,6 +4,7 @@ mod basic;
 mod crash;
 mod damage;
 mod extremes;
+mod format_example;
 mod inspect;
 mod locks;
 mod model;
