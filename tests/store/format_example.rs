@@ -26,7 +26,8 @@ fn database() -> SimFs {
 
 /// The dump of one file: each structure with its fields, then its bytes. Zeros at the end are left out.
 fn dump(out: &mut String, name: &str, bytes: &[u8]) {
-    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1).next_multiple_of(8).min(bytes.len());
+    let used =
+        bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1).next_multiple_of(8).min(bytes.len());
     writeln!(out, "\n### `{name}`, {} bytes\n\n```text", bytes.len()).unwrap();
     let mut parts: Vec<(u64, String)> = Vec::new();
     if !name.starts_with("LOCK") {
