@@ -178,7 +178,7 @@ impl Options {
         self
     }
 
-    /// Threads that flush and compact. With 0, that happens in [`Db::maintain`], and in writes that would otherwise have to
+    /// Threads that flush and compact. With 0, that happens in [`Db::maintain`](crate::Db::maintain), and in writes that would otherwise have to
     /// wait for it. Default: 1.
     pub fn background_threads(&mut self, threads: usize) -> &mut Self {
         self.background_threads = threads;

@@ -77,7 +77,7 @@ fn read(path: &Path) -> io::Result<crate::sys::Mapping> {
     DiskFs.open_dir(parent, false, Access::Read)?.open(name)
 }
 
-/// Shows a file whose contents are `bytes`; `path` names it in errors. See [`file`].
+/// Shows a file whose contents are `bytes`; `path` names it in errors. See [`file()`].
 ///
 /// The magic number says what kind of file it is. If there are only zeros, as in a log segment that a crash has left without a
 /// header, the name does.
