@@ -33,20 +33,16 @@ impl Engine {
     /// Syncs everything up to the end that the log has now, oldest segment first, and moves the durable position there:
     /// never over groups committed after this call has read the end. Needs lock 1.
     fn sync_log(&self) -> Result<Position> {
-        let (end, mut files, directory_dirty, durable) = {
+        let (end, files, directory_dirty) = {
             let writer = self.writer.lock();
-            (writer.end(), writer.unsynced.clone(), writer.directory_dirty, writer.durable)
-        };
-        if durable < Some(end) {
-            let writer = self.writer.lock();
-            if let Some((log, _)) = writer.active.as_ref().filter(|(log, _)| log.number() == end.segment) {
-                files.push((end, log.syncer()));
-            } else {
-                // The segment has been frozen in the meantime, so its syncer is in the list by now.
-                files.clone_from(&writer.unsynced);
+            let end = writer.end();
+            let mut files = writer.unsynced.clone();
+            if writer.durable < Some(end) {
+                files.extend(writer.active.as_ref().map(|(log, _)| (end, log.syncer())));
             }
-        }
-        for (position, file) in files.iter().filter(|(position, _)| position.segment <= end.segment) {
+            (end, files, writer.directory_dirty)
+        };
+        for (position, file) in &files {
             self.sync_file(*position, file)?;
         }
         if directory_dirty {
