@@ -6,6 +6,12 @@ use std::sync::Arc;
 use super::{Memtable, Run};
 use crate::format::entry::Entry;
 use crate::format::key_head;
+use crate::sys::prefetch;
+
+/// How many entries ahead a walk forwards looks, and how many cache lines of each it asks for.
+const AHEAD: usize = 8;
+const AHEAD_LINES: usize = 3;
+const LINE: usize = 64;
 
 /// Walks a sorted run in both directions. Positions are entries, all versions; within a key the newest comes first.
 #[derive(Clone)]
@@ -87,7 +93,18 @@ impl RunCursor {
 
     #[inline]
     pub(crate) fn next(&mut self) {
+        self.prefetch(self.at.saturating_add(AHEAD));
         self.go_to(self.at.checked_add(1));
+    }
+
+    /// Starts to bring an entry that will be needed soon into the cache: in order of key, each one is a miss.
+    #[inline]
+    fn prefetch(&self, at: usize) {
+        let Some(item) = self.run.get(at) else { return };
+        let start = item.locator as usize * 8;
+        for line in self.bytes().get(start..).unwrap_or_default().iter().step_by(LINE).take(AHEAD_LINES) {
+            prefetch(line);
+        }
     }
 
     #[inline]
