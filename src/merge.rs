@@ -35,6 +35,15 @@ impl LevelCursor {
         self.tables.get(table)?.reader().ok()
     }
 
+    /// The bytes of a table, most often of the one that the cursor is in.
+    #[inline]
+    fn bytes(&self, table: usize) -> &[u8] {
+        match &self.cursor {
+            Some(cursor) if self.at == table => cursor.bytes(),
+            _ => self.reader(table).map_or(&[], |reader| reader.bytes()),
+        }
+    }
+
     #[inline]
     fn current(&self) -> Option<&Entry> {
         self.cursor.as_ref()?.current()
@@ -156,7 +165,7 @@ impl Source {
         match self {
             Self::Run(cursor) => cursor.bytes(),
             Self::Table(cursor) => cursor.bytes(),
-            Self::Level(cursor) => cursor.reader(table).map_or(&[], |reader| reader.bytes()),
+            Self::Level(cursor) => cursor.bytes(table),
         }
     }
 
@@ -285,8 +294,10 @@ impl Merge {
         let mut winner = self.tree[0];
         let Some(source) = self.sources.get_mut(winner) else { return Ok(()) };
         source.step(self.forward)?;
+        if self.sources.len() == 1 {
+            return Ok(());
+        }
         self.note_head(winner);
-        // With one source, node 0 is its leaf's parent, and there is no match to play.
         let mut node = (winner + self.sources.len()) >> 1;
         while node > 0 {
             let loser = self.tree[node];

@@ -72,8 +72,10 @@ struct Pin(#[expect(dead_code, reason = "held for its drop")] Arc<CachePadded<Ar
 #[derive(Clone)]
 pub(crate) struct Mapping {
     region: Arc<Region>,
-    /// Bytes behind this offset are not part of it; a torn tail, for one.
-    limit: usize,
+    /// Where the region begins; here as well, so that a read follows one pointer less.
+    base: NonNull<u8>,
+    /// Length of what does not grow; at most what is readable.
+    fixed: Option<usize>,
     stripes: [Pin; STRIPES],
 }
 
@@ -82,6 +84,11 @@ impl fmt::Debug for Mapping {
         write!(f, "Mapping({} bytes)", self.bytes().len())
     }
 }
+
+// SAFETY: the bytes behind `base` are the region's, which is `Send + Sync`.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
 
 thread_local! {
     static STRIPE: usize = {
@@ -92,9 +99,11 @@ thread_local! {
 
 impl Mapping {
     fn new(memory: Memory) -> Self {
+        let grows = matches!(memory, Memory::Arena(_));
         let region = Arc::new(Region::new(memory));
+        let fixed = (!grows).then(|| region.bytes().len());
         let stripes = std::array::from_fn(|_| Pin(Arc::new(CachePadded::new(Arc::clone(&region)))));
-        Self { region, limit: usize::MAX, stripes }
+        Self { base: region.base, fixed, region, stripes }
     }
 
     /// Maps a whole file for reading.
@@ -130,13 +139,17 @@ impl Mapping {
     /// The bytes of the file; of a log, the published ones.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        let bytes = self.region.bytes();
-        bytes.get(..self.limit).unwrap_or(bytes)
+        match self.fixed {
+            // SAFETY: `base` is the region's and `length` is at most what has been readable, which stays as it is while
+            // `region` lives.
+            Some(length) => unsafe { std::slice::from_raw_parts(self.base.as_ptr(), length) },
+            None => self.region.bytes(),
+        }
     }
 
     /// The first `length` bytes as a mapping of their own.
     pub(crate) fn prefix(&self, length: usize) -> Self {
-        Self { limit: length.min(self.limit), ..self.clone() }
+        Self { fixed: Some(length.min(self.bytes().len())), ..self.clone() }
     }
 
     /// A range of [`bytes`](Self::bytes) that stays valid on its own. A range outside is empty.
