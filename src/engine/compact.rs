@@ -30,6 +30,13 @@ impl Engine {
     /// Compacts everything of a keyspace in a range (all of it, if `None`) into one level.
     pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: Option<(&[u8], &[u8])>) -> Result<()> {
         self.flush()?;
+        let compacted = self.compact_planned(keyspace, range);
+        // What this has made due, and what threads that found the lock taken have left.
+        self.background.wake();
+        compacted
+    }
+
+    fn compact_planned(&self, keyspace: KeyspaceId, range: Option<(&[u8], &[u8])>) -> Result<()> {
         let _alone = self.compacting.lock();
         self.check_writable()?;
         let version = Arc::clone(&self.view.load().version);

@@ -100,3 +100,17 @@ fn verify_beside_a_writer_finds_nothing_wrong() {
         }
     });
 }
+
+/// What a compaction by hand makes due is done, although the threads had nothing to do before it.
+#[test]
+fn background_work_goes_on_after_a_compaction_by_hand() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new();
+    options.l0_tables(100).table_bytes(4 << 10).level_bytes_base(4 << 10).level_multiplier(2).background_threads(2);
+    let db = options.open(dir.path().join("db")).unwrap();
+    fill(&db, 1000);
+    db.compact().unwrap();
+    db.wait_for_background().unwrap();
+    assert!(db.stats().levels.len() > 2, "{:?}", db.stats());
+    assert_eq!(db.iter().count(), 1000);
+}
