@@ -18,7 +18,9 @@ use super::{SEQUENCE_SPAN, Sequence, align_up, bytes};
 use crate::error::{Damage, Fault, Feature};
 
 /// What an entry says about its key. Kinds 2 (range delete), 3 (merge operand) and 4 (value pointer) are reserved.
+/// A word wide, so that an [`Entry`] has no padding: copies of padding are odd-sized moves that stall the loads behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
 pub(crate) enum Kind {
     Put = 0,
     Delete = 1,
