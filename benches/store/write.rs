@@ -11,14 +11,24 @@ use crate::report::{Case, Suite};
 
 pub(crate) fn all(suite: &mut Suite, data: &Data) {
     let case = Case::new("put", "buffered").floor(floor::COPY_AND_SUM).target(250.0);
-    let mut writer = Writer::new(data, Durability::Buffered);
+    let mut writer = Writer::new(data, buffered());
+    suite.bench(case, |iterations| {
+        writer.run(iterations, 1, |store, number| store.db.insert(key(number), value(number)))
+    });
+    drop(writer);
+
+    // What the path itself costs: nothing is flushed, no thread runs beside it.
+    let case = Case::new("put", "buffered, into one memtable").floor(floor::COPY_AND_SUM).target(250.0);
+    let mut options = buffered();
+    options.memtable_bytes(512 << 20).background_threads(0);
+    let mut writer = Writer::new(data, options);
     suite.bench(case, |iterations| {
         writer.run(iterations, 1, |store, number| store.db.insert(key(number), value(number)))
     });
     drop(writer);
 
     let case = Case::new("put", "synced").floor(floor::SYNC);
-    let mut writer = Writer::new(data, Durability::Sync);
+    let mut writer = Writer::new(data, Options::new());
     suite.bench(case, |iterations| {
         writer.run(iterations, 1, |store, number| store.db.insert(key(number), value(number)))
     });
@@ -26,7 +36,7 @@ pub(crate) fn all(suite: &mut Suite, data: &Data) {
 
     for (name, size) in [("buffered, batches of 100", 100), ("buffered, batches of 1000", 1000)] {
         let case = Case::new("put", name).operations(size).floor(floor::COPY_AND_SUM);
-        let mut writer = Writer::new(data, Durability::Buffered);
+        let mut writer = Writer::new(data, buffered());
         let mut batch = WriteBatch::new();
         suite.bench(case, |iterations| {
             writer.run(iterations, size, |store, first| {
@@ -40,17 +50,23 @@ pub(crate) fn all(suite: &mut Suite, data: &Data) {
     }
 }
 
+fn buffered() -> Options {
+    let mut options = Options::new();
+    options.durability(Durability::Buffered);
+    options
+}
+
 /// Fills one store after another with all entries; making and checking them is not timed.
 struct Writer<'d> {
     data: &'d Data,
-    durability: Durability,
+    options: Options,
     store: Option<Store>,
     next: u32,
 }
 
 impl<'d> Writer<'d> {
-    fn new(data: &'d Data, durability: Durability) -> Self {
-        Self { data, durability, store: None, next: 0 }
+    fn new(data: &'d Data, options: Options) -> Self {
+        Self { data, options, store: None, next: 0 }
     }
 
     /// So many calls of `put`, each of which adds `step` entries.
@@ -58,7 +74,7 @@ impl<'d> Writer<'d> {
         let mut took = Duration::ZERO;
         let mut rest = calls;
         while rest > 0 {
-            let store = self.store.get_or_insert_with(|| Store::new(Options::new().durability(self.durability)));
+            let store = self.store.get_or_insert_with(|| Store::new(&self.options));
             let here = rest.min(u64::from((self.data.entries - self.next) / step));
             let start = Instant::now();
             for _ in 0..here {
