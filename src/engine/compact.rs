@@ -41,26 +41,29 @@ impl Engine {
         self.check_writable()?;
         let version = Arc::clone(&self.view.load().version);
         match plan_range(&version, keyspace, range) {
-            Some(plan) if Self::is_worth_a_rewrite(&plan) => self.compact(&plan),
+            Some(plan) if !Self::is_plain(&plan) => self.rewrite(&plan),
+            // Nothing to drop: one table can move, and what is on one level already stays.
+            Some(plan) if plan.inputs.iter().any(|(level, _)| *level != plan.output) => self.compact(&plan),
             _ => Ok(()),
         }
     }
 
-    /// A single sorted level without tombstones and old versions is what a rewrite would make.
-    fn is_worth_a_rewrite(plan: &Plan) -> bool {
-        let settled = |level: u8, table: &Table| {
-            let plain = |s: &crate::format::table::Section| s.entries == s.keys && (s.tombstones == 0 || !plan.bottom);
-            level == plan.output && table.meta.sections.iter().all(plain)
-        };
-        !plan.inputs.iter().all(|(level, table)| settled(*level, table))
+    /// Whether the inputs hold neither old versions nor tombstones that a rewrite would drop.
+    fn is_plain(plan: &Plan) -> bool {
+        let mut sections = plan.inputs.iter().flat_map(|(_, table)| &table.meta.sections);
+        sections.all(|s| s.entries == s.keys && (s.tombstones == 0 || !plan.bottom))
     }
 
     fn compact(&self, plan: &Plan) -> Result<()> {
-        let mut edit = Edit::default();
         if plan.is_move() {
-            edit.moves = plan.inputs.iter().map(|(_, table)| (table.number(), plan.output)).collect();
-            return self.install(edit, &[], &[]);
+            let moves = plan.inputs.iter().map(|(_, table)| (table.number(), plan.output)).collect();
+            return self.install(Edit { moves, ..Edit::default() }, &[], &[]);
         }
+        self.rewrite(plan)
+    }
+
+    fn rewrite(&self, plan: &Plan) -> Result<()> {
+        let mut edit = Edit::default();
         for (level, table) in &plan.inputs {
             match level {
                 0 => edit.consume.push((table.number(), plan.keyspace)),

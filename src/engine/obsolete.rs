@@ -59,11 +59,13 @@ impl Engine {
         }
     }
 
-    /// Removes what earlier runs have left: tables of unfinished work, old manifests. Called once, when the first manifest of
-    /// this run is durable.
+    /// Removes what earlier runs have left: tables of unfinished work, old manifests. Called when a fresh manifest is
+    /// durable.
     fn remove_leftovers(&self, state: &State) {
         let version = Arc::clone(&self.view.load().version);
-        let tables: HashSet<FileNumber> = version.tables().map(|(_, table)| table.number()).collect();
+        let mut tables: HashSet<FileNumber> = version.tables().map(|(_, table)| table.number()).collect();
+        // What a reader still uses goes by `purge`.
+        tables.extend(self.obsolete.lock().iter().map(|table| table.number()));
         for (kind, number) in self.list().into_iter().filter(|(_, number)| *number < self.first_number) {
             let needed = match kind {
                 FileKind::Table | FileKind::Index => tables.contains(&number),

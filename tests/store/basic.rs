@@ -114,3 +114,43 @@ fn background_work_goes_on_after_a_compaction_by_hand() {
     assert!(db.stats().levels.len() > 2, "{:?}", db.stats());
     assert_eq!(db.iter().count(), 1000);
 }
+
+/// Tables are opened when they are first read, so what an iterator has not come to yet must stay on disk, also when the first
+/// change after an open is the compaction that replaces it.
+#[test]
+fn an_iterator_reads_tables_that_the_first_compaction_of_a_run_replaces() {
+    let fs = SimFs::new();
+    let mut options = Options::new();
+    options.file_system(fs).background_threads(0).durability(Durability::Buffered).table_bytes(4 << 10);
+    let db = options.open("/db").unwrap();
+    fill(&db, 3000);
+    db.flush().unwrap();
+    fill(&db, 3000);
+    db.compact().unwrap();
+    db.remove("key00000").unwrap();
+    db.flush().unwrap();
+    assert!(db.stats().tables.len() > 10);
+    db.close().unwrap();
+
+    let db = options.open("/db").unwrap();
+    let mut iter = db.iter();
+    iter.next().unwrap().unwrap();
+    db.compact().unwrap();
+    for entry in iter {
+        entry.unwrap();
+    }
+    assert_eq!(db.iter().count(), 2999);
+}
+
+#[test]
+fn compact_drops_tombstones_of_a_single_table() {
+    let fs = SimFs::new();
+    let mut options = Options::new();
+    options.file_system(fs).background_threads(0);
+    let db = options.open("/db").unwrap();
+    db.insert("a", "1").unwrap();
+    db.remove("a").unwrap();
+    db.compact().unwrap();
+    assert_eq!(db.stats().tables, []);
+    assert!(db.get("a").unwrap().is_none());
+}
