@@ -122,6 +122,13 @@ impl Db {
         self.engine().commit(Body::Batch(batch.borrow()), durability)
     }
 
+    /// Commits a batch like [`write`](Self::write), unless writers are being slowed down: then it answers
+    /// [`Error::WouldBlock`](crate::Error::WouldBlock) at once, and nothing is written. The sync of
+    /// [`Durability::Sync`] is not a delay of this kind.
+    pub fn try_write(&self, batch: impl Borrow<WriteBatch>) -> Result<()> {
+        self.engine().try_commit(Body::Batch(batch.borrow()), self.engine().options.durability)
+    }
+
     /// Makes everything committed before the call durable.
     pub fn sync(&self) -> Result<()> {
         self.engine().sync()

@@ -35,6 +35,9 @@ pub enum Error {
     Poisoned(Arc<Error>),
     /// Background work keeps failing and writers have to wait for it. Writes go on once the cause is mended.
     Background(Arc<Error>),
+    /// A write that was not to wait ([`Db::try_write`](crate::Db::try_write)) would have been slowed down. Nothing was
+    /// written; try again later.
+    WouldBlock,
     /// A key has more than 65,535 bytes.
     KeyTooLong {
         /// Length of the refused key in bytes.
@@ -160,6 +163,8 @@ pub enum ErrorKind {
     InvalidInput,
     /// Background work fails.
     Background,
+    /// Not now: the call would have had to wait.
+    Busy,
 }
 
 impl Error {
@@ -181,6 +186,7 @@ impl Error {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::ReadOnly | Self::Closed | Self::Poisoned(_) => ErrorKind::State,
             Self::Background(_) => ErrorKind::Background,
+            Self::WouldBlock => ErrorKind::Busy,
             Self::KeyTooLong { .. }
             | Self::ValueTooLong { .. }
             | Self::BatchTooLarge { .. }
@@ -217,7 +223,8 @@ impl fmt::Display for Error {
             Self::Poisoned(cause) => {
                 write!(f, "the store takes no writes until it is opened again, because an earlier one failed: {cause}")
             }
-            Self::Background(cause) => write!(f, "writes wait for background work that keeps failing: {cause}"),
+            Self::Background(cause) => write!(f, "background work that writes wait for keeps failing: {cause}"),
+            Self::WouldBlock => f.write_str("the write would have to wait for background work; try again later"),
             Self::KeyTooLong { bytes } => write!(f, "a key of {bytes} bytes is longer than 65535"),
             Self::ValueTooLong { bytes } => write!(f, "a value of {bytes} bytes is longer than 4294967295"),
             Self::BatchTooLarge { bytes, limit } => {

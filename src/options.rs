@@ -117,12 +117,12 @@ impl Default for Options {
             memtable_bytes: 64 << 20,
             memtable_entries: None,
             max_batch_bytes: 8 << 30,
-            background_threads: 1,
+            background_threads: 2,
             table: TableOptions::default(),
             table_bytes: 64 << 20,
             level_bytes_base: 256 << 20,
             level_multiplier: 10,
-            l0_tables: 4,
+            l0_tables: 8,
             file_system: FileSystem::default(),
         }
     }
@@ -179,7 +179,7 @@ impl Options {
     }
 
     /// Threads that flush and compact. With 0, that happens in [`Db::maintain`](crate::Db::maintain), and in writes that would otherwise have to
-    /// wait for it. Default: 1.
+    /// be slowed down for it. Default: 2.
     pub fn background_threads(&mut self, threads: usize) -> &mut Self {
         self.background_threads = threads;
         self
@@ -223,20 +223,23 @@ impl Options {
         self
     }
 
-    /// Size of level 1 in bytes; each deeper level may be [`level_multiplier`](Self::level_multiplier) times larger.
+    /// The unit of level sizes in bytes. All data below level 0 is on one level up to
+    /// [`level_multiplier`](Self::level_multiplier) times this size, and on `n` levels up to that many times its `n`-th power.
     /// Default: 256 MiB.
     pub fn level_bytes_base(&mut self, bytes: u64) -> &mut Self {
         self.level_bytes_base = bytes;
         self
     }
 
-    /// How much larger each level may be than the one above, 2 to 100. Default: 10.
+    /// How much larger each level may be than the one above, 2 to 100. Default: 10. More means fewer levels, which reads
+    /// search, and more rewriting.
     pub fn level_multiplier(&mut self, times: u32) -> &mut Self {
         self.level_multiplier = times;
         self
     }
 
-    /// Tables of level 0 at which they are compacted into level 1. Default: 4.
+    /// Tables of level 0 at which they are merged into level 1; twice as many where level 1 is larger than half of them.
+    /// Fewer make reads faster and writes rewrite more. From three times as many on, writers are slowed down. Default: 8.
     pub fn l0_tables(&mut self, tables: usize) -> &mut Self {
         self.l0_tables = tables;
         self

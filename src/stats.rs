@@ -27,8 +27,8 @@ pub struct Stats {
     pub snapshots: usize,
     /// Bytes of obsolete tables that iterators still use.
     pub obsolete_bytes: u64,
-    /// How hard writers are slowed down by the debt of flushes and compactions: 0 not at all, 1 as much as before a stop,
-    /// above 1 they wait.
+    /// How hard writers are slowed down by the debt of flushes and compactions: 0 not at all, 1 to 4 MB of log a second,
+    /// and each quarter divides the rate by four. At most 2.
     pub write_pressure: f64,
     /// Flushes since the open.
     pub flushes: u64,
@@ -110,7 +110,7 @@ impl Engine {
             last_sequence: self.visible().0,
             snapshots: self.registry().len(),
             obsolete_bytes: self.obsolete_bytes(),
-            write_pressure: self.background().pressure(),
+            write_pressure: self.pressure().debt(),
             flushes: counters.flushes.load(Ordering::Relaxed),
             compactions: counters.compactions.load(Ordering::Relaxed),
             compacted_bytes: counters.compacted_bytes.load(Ordering::Relaxed),

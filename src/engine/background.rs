@@ -1,39 +1,24 @@
-//! Work that goes on beside the callers: threads that flush, compact and mark the log as idle, and the pressure that makes
-//! writers wait for them.
+//! Threads that flush, compact and mark the log as idle.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Engine, View};
+use super::Engine;
 use crate::error::{Error, Result};
-use crate::sys::{Condvar, Mutex};
-use crate::version::pick;
+use crate::sys::{Condvar, Mutex, now};
 
 /// Without a commit for this long, the log is synced and marked.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// Frozen memtables from which on writers are slowed down, and at which they wait.
-const FROZEN_SLOW: usize = 2;
-const FROZEN_STOP: usize = 6;
+/// Those who wait for work of others look up this often.
+pub(super) const WAIT_STEP: Duration = Duration::from_millis(20);
 
-/// Level-0 tables, as multiples of the number that starts a compaction, between which writers are slowed down more and more.
-const LEVEL0_SLOW: usize = 3;
-const LEVEL0_MOST: usize = 9;
-
-/// The delay of one commit at the highest pressure below a stop.
-const DELAY_MAX: Duration = Duration::from_millis(2);
-
-/// Delays are collected until they are worth a sleep: shorter ones would oversleep.
-const SLEEP_MIN: Duration = Duration::from_micros(250);
-
-/// A writer that waits looks up this often.
-const WAIT_STEP: Duration = Duration::from_millis(20);
-
-/// Failures in a row after which writers that wait get the error.
+/// Failures in a row after which writers with debt get the error.
 const FAILURES_MAX: u32 = 5;
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
@@ -46,10 +31,8 @@ pub(crate) struct Background {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Whether a thread waits, or is about to, without knowing of commits from now on.
     asleep: AtomicBool,
-    /// Pressure in millionths; 0 is none, a million the most before a stop, and more a stop.
-    pressure: AtomicU32,
-    /// Delay that writers owe, in nanoseconds.
-    owed: AtomicU64,
+    /// Callers that wait until nothing is left to do.
+    settling: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -57,9 +40,33 @@ struct State {
     stopping: bool,
     /// Counts calls of `wake`, so that a thread notices one that came while it was busy.
     wakes: u64,
-    /// Failures in a row, and the last one.
+    flush: Streak,
+    compaction: Streak,
+}
+
+/// Failures in a row of one kind of work.
+#[derive(Debug, Default)]
+struct Streak {
     failures: u32,
-    last_failure: Option<Arc<Error>>,
+    last: Option<Arc<Error>>,
+    /// Not to be tried again before this moment.
+    retry_at: Duration,
+}
+
+/// Kinds of work that fail, and recover, on their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Duty {
+    Flush,
+    Compaction,
+}
+
+impl State {
+    fn streak(&mut self, duty: Duty) -> &mut Streak {
+        match duty {
+            Duty::Flush => &mut self.flush,
+            Duty::Compaction => &mut self.compaction,
+        }
+    }
 }
 
 impl Background {
@@ -100,8 +107,10 @@ impl Background {
         !state.stopping
     }
 
-    fn backoff(&self) -> Duration {
-        Duration::from_millis(5 << self.state.lock().failures.min(10)).min(BACKOFF_MAX)
+    /// Waits until something has been done, or for `longest`.
+    pub(super) fn wait_for_progress(&self, longest: Duration) {
+        let mut state = self.state.lock();
+        self.done.wait_for(&mut state, longest);
     }
 
     /// Called after each commit: makes sure that somebody will mark the log as idle.
@@ -118,32 +127,52 @@ impl Background {
         self.wake();
     }
 
-    fn note(&self, outcome: &Result<bool>) {
+    /// Notes how a piece of work ended, if there was one.
+    fn note(&self, duty: Duty, outcome: &Result<bool>) {
         let mut state = self.state.lock();
+        let streak = state.streak(duty);
         match outcome {
-            Ok(_) => (state.failures, state.last_failure) = (0, None),
+            Ok(true) => *streak = Streak::default(),
+            Ok(false) => return,
             Err(e) => {
-                state.failures += 1;
-                state.last_failure = Some(Arc::new(e.clone()));
+                streak.failures += 1;
+                streak.last = Some(Arc::new(e.clone()));
+                streak.retry_at = now() + (BACKOFF_MIN * (1 << streak.failures.min(8))).min(BACKOFF_MAX);
             }
         }
         drop(state);
         self.done.notify_all();
     }
 
-    /// The error of work that keeps failing.
-    fn failure(&self) -> Result<()> {
-        let state = self.state.lock();
-        match &state.last_failure {
-            Some(cause) if state.failures >= FAILURES_MAX => Err(Error::Background(Arc::clone(cause))),
-            _ => Ok(()),
-        }
+    /// Whether work that failed may be tried again.
+    fn may_try(&self, duty: Duty) -> bool {
+        let mut state = self.state.lock();
+        let streak = state.streak(duty);
+        streak.failures == 0 || streak.retry_at <= now()
     }
 
-    /// How hard writers are slowed down: 0 not at all, 1 as much as before a stop, more: they wait.
-    pub(crate) fn pressure(&self) -> f64 {
-        f64::from(self.pressure.load(Ordering::Relaxed)) / 1e6
+    /// How long until work that failed is tried again.
+    fn retry_in(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        let failing = [&state.flush, &state.compaction].into_iter().filter(|streak| streak.failures > 0);
+        failing.map(|streak| streak.retry_at.saturating_sub(now())).min()
     }
+
+    /// The error of work that keeps failing.
+    pub(super) fn failure(&self) -> Result<()> {
+        let state = self.state.lock();
+        for streak in [&state.flush, &state.compaction] {
+            if let Some(cause) = streak.last.as_ref().filter(|_| streak.failures >= FAILURES_MAX) {
+                return Err(Error::Background(Arc::clone(cause)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Shortest of the waits that there are.
+fn shortest(waits: [Option<Duration>; 2]) -> Option<Duration> {
+    waits.into_iter().flatten().min()
 }
 
 impl Engine {
@@ -165,27 +194,27 @@ impl Engine {
         let mut quiet = None;
         loop {
             let seen = self.background.state.lock().wakes;
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.step())).unwrap_or_else(|_| {
-                let panicked = std::io::Error::other("it panicked");
-                Err(self.poison(Error::io("do background work in", self.dir.path(), panicked)))
+            let calm = self.background.settling.load(Ordering::SeqCst) > 0 || self.has_unmarked().is_none();
+            let worked = catch_unwind(AssertUnwindSafe(|| self.step_in_turn(calm))).unwrap_or_else(|_| {
+                self.panicked();
+                false
             });
-            self.background.note(&outcome);
 
             // A commit that this look at the log misses sees that the thread sleeps, and wakes it: both take lock 2.
             self.background.asleep.store(true, Ordering::SeqCst);
             let unmarked = self.has_unmarked();
-            if let (Ok(false), Some(end)) = (&outcome, unmarked)
+            if let (false, Some(end)) = (worked, unmarked)
                 && quiet == unmarked
+                && self.mark_idle(end).is_ok()
             {
                 quiet = None;
-                self.background.note(&self.mark_idle(end).map(|()| true));
                 continue;
             }
             quiet = unmarked;
-            let wait = match outcome {
-                Ok(true) => Some(Duration::ZERO),
-                Ok(false) => unmarked.map(|_| IDLE),
-                Err(_) => Some(self.background.backoff()),
+            let wait = if worked {
+                Some(Duration::ZERO)
+            } else {
+                shortest([unmarked.map(|_| IDLE), self.background.retry_in()])
             };
             if !self.background.sleep(seen, wait) || self.poison.get().is_some() {
                 return;
@@ -193,30 +222,52 @@ impl Engine {
         }
     }
 
-    /// Does one piece of work; answers whether there was one. A flush comes before a compaction.
-    fn step(&self) -> Result<bool> {
-        self.purge();
-        self.restore_indexes();
-        if self.flush_wanted(&self.view()) {
-            return self.flush_oldest();
-        }
-        // Another thread may be at it; this one then has nothing to do.
-        if self.compacting.is_locked() {
-            return Ok(false);
-        }
-        self.compact_next()
+    /// What a panic in the background has left half done, nobody knows: no more writes.
+    pub(super) fn panicked(&self) -> Error {
+        let panicked = std::io::Error::other("it panicked");
+        self.poison(Error::io("do background work in", self.dir.path(), panicked))
     }
 
-    /// Whether `step` would find work.
-    fn has_work(&self) -> bool {
-        let view = self.view();
-        self.flush_wanted(&view) || pick(&view.version, &self.limits()).is_some()
+    /// Does one piece of work that is due and has not just failed; answers whether there was one. A flush comes before a
+    /// compaction, and neither keeps the other from being tried.
+    fn step_in_turn(&self, calm: bool) -> bool {
+        self.purge();
+        self.restore_indexes();
+        if self.flush_in_turn().is_ok_and(|flushed| flushed) {
+            return true;
+        }
+        if !self.background.may_try(Duty::Compaction) {
+            return false;
+        }
+        let compacted = self.compact_next(calm);
+        self.background.note(Duty::Compaction, &compacted);
+        compacted.is_ok_and(|compacted| compacted)
+    }
+
+    /// Flushes if that is due and has not just failed.
+    pub(super) fn flush_in_turn(&self) -> Result<bool> {
+        if !self.background.may_try(Duty::Flush) {
+            return Ok(false);
+        }
+        let flushed = self.flush_if_due();
+        self.background.note(Duty::Flush, &flushed);
+        flushed
+    }
+
+    /// Does one piece of work on the caller's thread.
+    pub(super) fn step(&self, calm: bool) -> Result<bool> {
+        self.purge();
+        self.restore_indexes();
+        if self.flush_if_due()? {
+            return Ok(true);
+        }
+        self.compact_next(calm)
     }
 
     /// Does all work that is due, on this thread.
     pub(crate) fn maintain(&self) -> Result<()> {
         self.check_writable()?;
-        while self.step()? {}
+        while self.step(true)? {}
         match self.has_unmarked() {
             Some(end) => self.mark_idle(end),
             None => Ok(()),
@@ -227,55 +278,29 @@ impl Engine {
     pub(crate) fn wait_for_background(&self) -> Result<()> {
         self.check_writable()?;
         if self.options.background_threads == 0 {
-            while self.step()? {}
+            while self.step(true)? {}
             return Ok(());
         }
-        while self.has_work() || self.compacting.is_locked() || self.flushing.is_locked() {
+        self.background.settling.fetch_add(1, Ordering::SeqCst);
+        self.background.wake();
+        let settled = self.wait_until_settled();
+        self.background.settling.fetch_sub(1, Ordering::SeqCst);
+        settled
+    }
+
+    fn wait_until_settled(&self) -> Result<()> {
+        let is_busy = || {
+            self.is_compacting()
+                || self.flushing.is_locked()
+                || self.flush_wanted(&self.view())
+                || self.compaction_wanted(true)
+        };
+        while is_busy() {
             self.check_writable()?;
             self.background.failure()?;
-            let mut state = self.background.state.lock();
-            self.background.done.wait_for(&mut state, WAIT_STEP);
+            self.background.wait_for_progress(WAIT_STEP);
         }
-        Ok(())
-    }
-
-    /// Recomputes the pressure for a new view.
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub(super) fn update_pressure(&self, view: &View) {
-        let frozen = view.frozen().len();
-        let tables = view.version.level0_len();
-        let slow = |n: usize, from: usize, to: usize| n.saturating_sub(from) as f64 / (to - from) as f64;
-        let unit = self.options.l0_tables;
-        let by_tables = slow(tables, LEVEL0_SLOW * unit, LEVEL0_MOST * unit).min(1.0);
-        let by_frozen = slow(frozen, FROZEN_SLOW, FROZEN_STOP).min(1.0);
-        let stop = if frozen > FROZEN_STOP { 1.0 } else { 0.0 };
-        let pressure = by_tables.max(by_frozen) + stop;
-        self.background.pressure.store((pressure * 1e6) as u32, Ordering::Relaxed);
-    }
-
-    /// Slows a writer down in proportion to the debt of flushes and compactions, so that it never has to stop for long.
-    #[inline]
-    pub(super) fn wait_for_room(&self) -> Result<()> {
-        if self.background.pressure.load(Ordering::Relaxed) == 0 { Ok(()) } else { self.delay() }
-    }
-
-    #[cold]
-    fn delay(&self) -> Result<()> {
-        if self.options.background_threads == 0 {
-            return self.step().map(|_| ());
-        }
-        while self.background.pressure() > 1.0 {
-            self.check_writable()?;
-            self.background.failure()?;
-            let mut state = self.background.state.lock();
-            self.background.done.wait_for(&mut state, WAIT_STEP);
-        }
-        let share = self.background.pressure().powi(2);
-        let delay = u64::try_from(DELAY_MAX.mul_f64(share).as_nanos()).unwrap_or(0);
-        let owed = self.background.owed.fetch_add(delay, Ordering::Relaxed) + delay;
-        if Duration::from_nanos(owed) >= SLEEP_MIN {
-            std::thread::sleep(Duration::from_nanos(self.background.owed.swap(0, Ordering::Relaxed)));
-        }
+        self.purge();
         Ok(())
     }
 }

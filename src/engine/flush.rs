@@ -13,6 +13,7 @@ use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::memtable::{Memtable, RunCursor};
 use crate::merge::{Merge, Source, Versions};
+use crate::sys::MutexGuard;
 use crate::table::{Table, TableWriter};
 
 /// Frozen memtables of earlier runs that are left alone until there is more to flush.
@@ -45,9 +46,23 @@ impl Engine {
                 || self.options.memtable_entries.is_some_and(|cap| entries >= cap as u64))
     }
 
+    /// Flushes the oldest frozen memtable, if one is due and nobody else is at it; answers whether it has.
+    pub(super) fn flush_if_due(&self) -> Result<bool> {
+        if !self.flush_wanted(&self.view()) {
+            return Ok(false);
+        }
+        match self.flushing.try_lock() {
+            Some(alone) => self.flush_one(&alone),
+            None => Ok(false),
+        }
+    }
+
     /// Flushes the oldest frozen memtable; answers whether there was one.
     pub(super) fn flush_oldest(&self) -> Result<bool> {
-        let _alone = self.flushing.lock();
+        self.flush_one(&self.flushing.lock())
+    }
+
+    fn flush_one(&self, _alone: &MutexGuard<'_, ()>) -> Result<bool> {
         self.check_writable()?;
         let view = self.view();
         let Some(memtable) = view.frozen().last() else { return Ok(false) };
@@ -108,10 +123,11 @@ impl Engine {
     pub(super) fn write_table(&self, fill: impl FnOnce(&mut TableWriter) -> Result<()>) -> Result<Arc<Table>> {
         let number = self.new_number()?;
         let options = self.options.table;
-        let written = TableWriter::create(&self.dir, number, self.new_id()?, options).and_then(|mut writer| {
-            fill(&mut writer)?;
-            writer.finish()
-        });
+        let written =
+            TableWriter::create(&self.dir, number, self.new_id()?, options, &self.cancelled).and_then(|mut writer| {
+                fill(&mut writer)?;
+                writer.finish()
+            });
         match written {
             Ok(written) => Ok(Arc::new(written.into_table(Arc::clone(&self.dir), options))),
             Err(e) => {

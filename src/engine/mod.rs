@@ -14,7 +14,9 @@
 mod background;
 mod compact;
 mod flush;
+mod job;
 mod obsolete;
+mod pressure;
 mod read;
 mod recover;
 mod registry;
@@ -30,6 +32,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 
 pub(crate) use background::Background;
+pub(crate) use pressure::Pressure;
 pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::{Registration, Registry};
 pub use verify::Report;
@@ -44,6 +47,9 @@ use crate::options::Options;
 use crate::sys::{Dir, Fs, Mutex};
 use crate::table::Table;
 use crate::version::{Limits, Manifest};
+
+/// What a keyspace has in level 0 is worth no tables of its own below this share of `level_bytes_base`.
+const SMALL_SHARE: u64 = 256;
 
 /// Stops everything that the engine still does when dropped.
 pub(crate) struct Engine {
@@ -69,13 +75,15 @@ pub(crate) struct Engine {
     poison: OnceLock<Arc<Error>>,
     closed: AtomicBool,
     /// Asks long work to stop.
-    cancelled: AtomicBool,
+    cancelled: Arc<AtomicBool>,
     background: Background,
+    pressure: Pressure,
     obsolete: Mutex<Vec<Arc<Table>>>,
     segments_removed_below: AtomicU64,
-    /// One flush and one compaction at a time.
+    /// One flush at a time: tables of level 0 come in the order of the log.
     flushing: Mutex<()>,
-    compacting: Mutex<()>,
+    /// Which compactions are under way. Never held while one is carried out.
+    compactions: Mutex<job::Compactions>,
     lock: Mutex<Option<Box<dyn Send + Sync>>>,
     counters: Counters,
 
@@ -121,15 +129,23 @@ impl Engine {
         &self.background
     }
 
+    pub(crate) fn pressure(&self) -> &Pressure {
+        &self.pressure
+    }
+
     pub(crate) fn path(&self) -> &std::path::Path {
         self.dir.path()
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self, calm: bool) -> Limits {
+        let visible = self.visible();
         Limits {
             level0_tables: self.options.l0_tables,
             level1_bytes: self.options.level_bytes_base,
             multiplier: self.options.level_multiplier,
+            small_bytes: self.options.level_bytes_base / SMALL_SHARE,
+            calm,
+            seen_by_all: self.registry.sequences().first().map_or(visible, |oldest| visible.min(*oldest)),
         }
     }
 

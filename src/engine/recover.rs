@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 
 use super::write::Writer;
-use super::{Background, Counters, Engine, Registry, View};
+use super::{Background, Counters, Engine, Pressure, Registry, View};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
 use crate::format::edit::Edit;
@@ -135,12 +135,13 @@ impl Engine {
             next_number: AtomicU64::new(found.next_number),
             poison: OnceLock::new(),
             closed: AtomicBool::new(false),
-            cancelled: AtomicBool::new(false),
+            cancelled: Arc::default(),
             background: Background::default(),
+            pressure: Pressure::default(),
             obsolete: Mutex::new(Vec::new()),
             segments_removed_below: AtomicU64::new(0),
             flushing: Mutex::new(()),
-            compacting: Mutex::new(()),
+            compactions: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             counters: Counters::default(),
             syncing: Mutex::new(()),

@@ -134,7 +134,23 @@ impl Engine {
         if body.count() == 0 {
             return Ok(());
         }
-        self.wait_for_room()?;
+        self.wait_for_room(body.bytes())?;
+        self.commit_now(body, durability)
+    }
+
+    /// Commits one group unless that would wait for background work.
+    pub(crate) fn try_commit(&self, body: Body<'_>, durability: Durability) -> Result<()> {
+        self.check_writable()?;
+        body.check(self.options.max_batch_bytes)?;
+        if body.count() == 0 {
+            return Ok(());
+        }
+        self.take_room(body.bytes())?;
+        self.commit_now(body, durability)
+    }
+
+    #[inline]
+    fn commit_now(&self, body: Body<'_>, durability: Durability) -> Result<()> {
         let end = {
             let mut writer = self.writer.lock();
             self.check_writable()?;

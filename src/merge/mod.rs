@@ -172,8 +172,13 @@ pub(crate) struct Versions {
 
 impl Versions {
     /// Starts in front of the first entry.
-    pub(crate) fn new(mut merge: Merge, rule: Visibility) -> Result<Self> {
-        merge.go(Place::First)?;
+    pub(crate) fn new(merge: Merge, rule: Visibility) -> Result<Self> {
+        Self::starting_at(merge, rule, Place::First)
+    }
+
+    /// Starts at `place`, which must not be behind a version of a key whose others follow.
+    pub(crate) fn starting_at(mut merge: Merge, rule: Visibility, place: Place<'_>) -> Result<Self> {
+        merge.go(place)?;
         Ok(Self { merge, rule, previous: None })
     }
 

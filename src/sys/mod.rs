@@ -11,10 +11,17 @@ pub(crate) mod sim;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
-pub(crate) use parking_lot::{Condvar, Mutex};
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(crate) use region::{Mapping, Pinned, ZeroedArray, prefetch};
+
+/// Time since some moment of this process, which never goes back.
+pub(crate) fn now() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
 
 /// How a directory is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

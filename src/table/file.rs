@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{Damage, Error, Result};
 use crate::format::prefix::Magic;
@@ -101,9 +101,13 @@ impl ChunkedFile {
         ((offset >> self.frame.chunk_log2) + 1) << self.frame.chunk_log2
     }
 
-    /// Verifies every byte of the file: all chunks, checksum pages and padding.
-    pub(crate) fn verify(&self) -> Result<()> {
+    /// Verifies every byte of the file: all chunks, checksum pages and padding. Ends with [`Error::Closed`] once `stop` is
+    /// set.
+    pub(crate) fn verify(&self, stop: &AtomicBool) -> Result<()> {
         for chunk in 0..self.frame.chunks() {
+            if chunk % 256 == 0 && stop.load(Ordering::Relaxed) {
+                return Err(Error::Closed);
+            }
             self.check_chunk(chunk)?;
         }
         self.frame.check_padding(self.bytes()).map_err(|(offset, damage)| self.corrupt(offset, damage))

@@ -387,6 +387,11 @@ impl Sparse<'_> {
         self.locators.get(at).map_or(0, |locator| locator.get() as usize * 8)
     }
 
+    /// How many sparse entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.locators.len()
+    }
+
     /// The last sparse entry in front of `offset`.
     pub(crate) fn before(&self, offset: usize) -> Option<usize> {
         self.locators.partition_point(|locator| (locator.get() as usize * 8) < offset).checked_sub(1)

@@ -62,10 +62,38 @@ impl Reader {
         Ok(Self { file, sections, options, index, rebuilt: OnceLock::new(), index_lost })
     }
 
-    /// For a table that this process has just written.
-    pub(crate) fn mark_verified(&self) {
-        self.file.mark_verified();
-        self.index.mark_verified();
+    /// Reads back a table that this process has just written: every checksum of table and index, the counts, and the order
+    /// of the keys that the sparse index names. `stop` is asked from time to time and ends it with [`Error::Closed`].
+    pub(crate) fn verify_written(&self, stop: &AtomicBool) -> Result<()> {
+        if self.index_lost.load(Ordering::Relaxed) {
+            return Err(self.index.file().corrupt(0, Damage::Missing));
+        }
+        self.file.verify(stop)?;
+        self.index.file().verify(stop)?;
+        let mut entries = 0;
+        for (number, section) in self.sections.iter().enumerate() {
+            entries += section.entries;
+            let sparse = self.index.sparse(number)?;
+            if sparse.len() as u64 != section.keys.div_ceil(u64::from(section.interval)) {
+                return Err(self.index.file().corrupt(0, Damage::IndexMismatch));
+            }
+            let mut last: Option<&[u8]> = None;
+            for at in 0..sparse.len() {
+                let key = self.indexed_entry(&self.index, section, sparse.offset(at))?.key(self.bytes());
+                if last.is_some_and(|last| last >= key) {
+                    return Err(self.file.corrupt(sparse.offset(at) as u64, Damage::OutOfOrder));
+                }
+                last = Some(key);
+            }
+            let fits = last.is_none_or(|last| last <= section.max_key.as_slice());
+            if !fits {
+                return Err(self.file.corrupt(section.end, Damage::OutOfOrder));
+            }
+        }
+        if entries != self.file.frame().totals.entries {
+            return Err(self.file.corrupt(self.file.frame().directory_offset, Damage::ManifestMismatch));
+        }
+        Ok(())
     }
 
     pub(crate) fn file(&self) -> &ChunkedFile {
@@ -230,6 +258,25 @@ impl Reader {
         })
     }
 
+    /// Up to `parts - 1` keys, ascending, that cut the section of a keyspace into pieces of about equal size.
+    pub(crate) fn split_keys(&self, keyspace: KeyspaceId, parts: usize) -> Result<Vec<Vec<u8>>> {
+        let Some(number) = self.section_of(keyspace) else { return Ok(Vec::new()) };
+        let section = self.section(number)?;
+        self.with_index(|index| {
+            let sparse = index.sparse(number)?;
+            let mut keys: Vec<Vec<u8>> = Vec::new();
+            for part in 1..parts {
+                let start = sparse.offset(sparse.len() * part / parts);
+                if !contains(section, start) {
+                    return Err(index.file().corrupt(start as u64, Damage::IndexMismatch));
+                }
+                keys.push(self.indexed_entry(index, section, start)?.key(self.bytes()).to_vec());
+            }
+            keys.dedup();
+            Ok(keys)
+        })
+    }
+
     /// Where the interval with the entry in front of `offset` begins.
     pub(crate) fn interval_before(&self, number: usize, offset: usize) -> Result<usize> {
         let section = self.section(number)?;
@@ -247,8 +294,9 @@ impl Reader {
     /// Checks every byte of the table and its index, the order of the entries, their counts and sequence numbers, and that
     /// the index leads to every key. Answers how many entries there are.
     pub(crate) fn verify(&self) -> Result<u64> {
-        self.file.verify()?;
-        self.index().file().verify()?;
+        let never = AtomicBool::new(false);
+        self.file.verify(&never)?;
+        self.index().file().verify(&never)?;
         let mut total = 0;
         for (number, section) in self.sections.iter().enumerate() {
             let mut previous: Option<Entry> = None;

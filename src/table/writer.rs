@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use zerocopy::IntoBytes;
 
@@ -23,6 +24,9 @@ use crate::sys::{AppendFile, Dir};
 /// fault 10 to 25 times cheaper.
 const WRITE_BYTES: usize = 4 << 20;
 
+/// Files are made durable in pieces of this size, so that neither the last sync nor one of the log beside it waits for long.
+const SYNC_BYTES: u64 = 16 << 20;
+
 /// A file that is being written, with the checksums of its chunks.
 #[derive(Debug)]
 struct ChunkedWriter {
@@ -35,12 +39,16 @@ struct ChunkedWriter {
     /// Everything below has a checksum; a multiple of the chunk size.
     summed: u64,
     sums: Vec<u32>,
+    /// Everything below is durable.
+    synced: u64,
+    /// Ends the writing with an error of kind `Interrupted`.
+    stop: Arc<AtomicBool>,
 }
 
 impl ChunkedWriter {
-    fn new(file: Box<dyn AppendFile>, seed: Seed, chunk_log2: u8) -> Self {
+    fn new(file: Box<dyn AppendFile>, seed: Seed, chunk_log2: u8, stop: Arc<AtomicBool>) -> Self {
         let buffer = Vec::with_capacity(WRITE_BYTES / 16);
-        Self { file, seed, chunk_log2, buffer, buffer_start: 0, summed: 0, sums: Vec::new() }
+        Self { file, seed, chunk_log2, buffer, buffer_start: 0, summed: 0, sums: Vec::new(), synced: 0, stop }
     }
 
     #[inline]
@@ -79,7 +87,11 @@ impl ChunkedWriter {
         self.file.append(self.buffer.get(..pieces).unwrap_or_default())?;
         self.buffer.drain(..pieces);
         self.buffer_start += pieces as u64;
-        Ok(())
+        if self.buffer_start - self.synced >= SYNC_BYTES {
+            self.file.sync()?;
+            self.synced = self.buffer_start;
+        }
+        if self.stop.load(Ordering::Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
 
     /// Adds the checksum of the last chunk, appends what `tail` makes of the checksums, and makes the file durable.
@@ -127,11 +139,17 @@ pub(crate) struct TableWriter {
 }
 
 impl TableWriter {
-    /// Makes the file.
-    pub(crate) fn create(dir: &Arc<dyn Dir>, number: FileNumber, id: Id, options: TableOptions) -> Result<Self> {
+    /// Makes the file. Once `stop` is set, adding and finishing end with [`Error::Closed`] sooner or later.
+    pub(crate) fn create(
+        dir: &Arc<dyn Dir>,
+        number: FileNumber,
+        id: Id,
+        options: TableOptions,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self> {
         let name = FileKind::Table.name(number);
         let file = dir.create(&name).map_err(|e| Error::io("create", &dir.path().join(&name), e))?;
-        let mut out = ChunkedWriter::new(file, Seed::of_table(&id), options.chunk_log2);
+        let mut out = ChunkedWriter::new(file, Seed::of_table(&id), options.chunk_log2, Arc::clone(stop));
         let header = TableHeader::new(Magic::TABLE, id, options.chunk_log2);
         out.push(header.as_bytes()).map_err(|e| Error::io("write", &dir.path().join(&name), e))?;
         Ok(Self {
@@ -150,6 +168,9 @@ impl TableWriter {
     }
 
     fn error(&self, operation: &'static str, e: io::Error) -> Error {
+        if e.kind() == io::ErrorKind::Interrupted && self.out.stop.load(Ordering::Relaxed) {
+            return Error::Closed;
+        }
         Error::io(operation, &self.dir.path().join(FileKind::Table.name(self.number)), e)
     }
 
@@ -218,8 +239,8 @@ impl TableWriter {
         self.sections.push(section);
     }
 
-    /// Completes table and index, makes both durable (not their directory entries), and reads them back: the reader that
-    /// comes out has checked what the writer has done.
+    /// Completes table and index, makes both durable (not their directory entries), and reads them back through the mapping
+    /// that readers will use: the reader that comes out has checked what the writer has done.
     pub(crate) fn finish(mut self) -> Result<WrittenTable> {
         self.finish_section();
         if self.out.end() > FILE_BYTES_MAX {
@@ -227,6 +248,10 @@ impl TableWriter {
         }
         let sections = u32::try_from(self.sections.len()).unwrap_or(u32::MAX);
         let path = self.dir.path().join(FileKind::Table.name(self.number));
+        let stop = Arc::clone(&self.out.stop);
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
         let tail = |body_end, sums: &[u32]| {
             encode_tail(Magic::TABLE, self.id, body_end, sums, &self.directory, sections, self.totals)
         };
@@ -243,7 +268,7 @@ impl TableWriter {
             sections: self.sections,
         };
         let reader = Reader::open(&self.dir, &meta, self.options)?;
-        reader.mark_verified();
+        reader.verify_written(&stop)?;
         Ok(WrittenTable { meta, reader })
     }
 }
@@ -296,7 +321,7 @@ mod tests {
     fn write(keys: u64, options: TableOptions) -> Fixture {
         let temp = tempfile::tempdir().unwrap();
         let dir = DiskFs.open_dir(temp.path(), false, Access::Map).unwrap();
-        let mut writer = TableWriter::create(&dir, FileNumber(1), [8; 16], options).unwrap();
+        let mut writer = TableWriter::create(&dir, FileNumber(1), [8; 16], options, &Arc::default()).unwrap();
         for keyspace in [0, 5] {
             for i in 0..keys {
                 for version in (0..3u64).rev() {
@@ -411,7 +436,8 @@ mod tests {
     fn marked_entries_read_as_sequence_zero() {
         let temp = tempfile::tempdir().unwrap();
         let dir = DiskFs.open_dir(temp.path(), false, Access::Map).unwrap();
-        let mut writer = TableWriter::create(&dir, FileNumber(1), [8; 16], TableOptions::default()).unwrap();
+        let mut writer =
+            TableWriter::create(&dir, FileNumber(1), [8; 16], TableOptions::default(), &Arc::default()).unwrap();
         let mut bytes = Vec::new();
         push_entry(&mut bytes, Kind::Put, Sequence(5), b"old", b"v");
         let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(5)).unwrap();

@@ -3,18 +3,20 @@
 //! A [`Version`] is immutable. Applying an edit to one is a pure function, used alike by recovery, flush and compaction, and
 //! so is picking the next compaction.
 
+mod leveled;
 mod manifest;
 mod pick;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub(crate) use leveled::Leveled;
 pub(crate) use manifest::{Appended, Manifest, State, read_current, read_manifest};
-pub(crate) use pick::{Limits, Plan, pick, plan_range};
+pub(crate) use pick::{Limits, Plan, Running, Share, Strategy, plan_range};
 
 use crate::error::Damage;
 use crate::format::edit::{Edit, LEVELS, TableMeta};
-use crate::format::{FileNumber, KeyspaceId};
+use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::table::Table;
 
 /// The tables of one level of one keyspace: in order of key, not overlapping.
@@ -60,7 +62,7 @@ impl Shared {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Version {
-    /// Level 0, newest table first.
+    /// Level 0, newest data first: for each keyspace, all sequence numbers of a table are above those of the next one.
     level0: Vec<Shared>,
     trees: BTreeMap<KeyspaceId, Tree>,
 }
@@ -70,6 +72,16 @@ impl Version {
     #[inline]
     pub(crate) fn level0(&self, keyspace: KeyspaceId) -> impl Iterator<Item = &Arc<Table>> {
         self.level0.iter().filter(move |shared| shared.serves(keyspace)).map(|shared| &shared.table)
+    }
+
+    /// The tables of level 0, newest first.
+    pub(crate) fn level0_tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.level0.iter().map(|shared| &shared.table)
+    }
+
+    /// Whether a table of level 0 speaks for a keyspace.
+    pub(crate) fn serves(&self, table: &Table, keyspace: KeyspaceId) -> bool {
+        self.level0.iter().any(|shared| shared.table.number() == table.number() && shared.serves(keyspace))
     }
 
     #[inline]
@@ -152,7 +164,8 @@ impl Version {
         let section = table.only_section().ok_or(Damage::BadField)?;
         let keyspace = section.keyspace;
         if level == 0 {
-            let at = self.level0.partition_point(|shared| shared.table.number() > table.number());
+            // File numbers tell nothing: a merge of older tables has a higher number than a flush that began later.
+            let at = self.level0.partition_point(|shared| age(&shared.table) > age(&table));
             self.level0.insert(at, Shared { table, consumed: BTreeSet::new() });
             return Ok((level, keyspace));
         }
@@ -190,10 +203,14 @@ impl Version {
     }
 }
 
+/// Tables of level 0 are ordered by their data.
+fn age(table: &Table) -> (Option<Sequence>, FileNumber) {
+    (table.meta.sections.iter().map(|section| section.max_sequence).max(), table.number())
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::format::Sequence;
     use crate::format::table::Section;
     use crate::options::TableOptions;
     use crate::sys::{Access, FileSystem, sim::SimFs};

@@ -1,138 +1,184 @@
-//! Picking the next compaction: a pure function of the version.
+//! Plans of compactions, and which of them may run at the same time: pure functions of the version.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::{Tree, Version};
-use crate::format::KeyspaceId;
 use crate::format::edit::LEVELS;
 use crate::format::table::Section;
+use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::table::Table;
 
-const DEEPEST: u8 = LEVELS - 1;
+pub(super) const DEEPEST: u8 = LEVELS - 1;
 
-/// How large levels may be.
+/// How large levels may be, and how much work they are worth at the moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
+    /// Tables of level 0 at which they are merged into level 1; twice as many where level 1 is large.
     pub(crate) level0_tables: usize,
     pub(crate) level1_bytes: u64,
     pub(crate) multiplier: u32,
+    /// Below this, what a keyspace has in level 0 is not worth tables of its own.
+    pub(crate) small_bytes: u64,
+    /// Nobody writes, or somebody waits for the store to settle: space counts more than what a rewrite costs.
+    pub(crate) calm: bool,
+    /// Every reader sees this sequence or a later one.
+    pub(crate) seen_by_all: Sequence,
 }
 
-impl Limits {
-    fn level_bytes(&self, level: u8) -> u64 {
-        (1..level).fold(self.level1_bytes, |bytes, _| bytes.saturating_mul(u64::from(self.multiplier)))
-    }
+/// A rule that says what to compact next.
+pub(crate) trait Strategy {
+    /// The most urgent compaction that may run beside `running`, if any is due.
+    fn pick(&self, version: &Version, limits: &Limits, running: &Running) -> Option<Plan>;
 }
 
-/// A compaction: these tables of one keyspace become tables of level `output`.
+/// One keyspace's share in a compaction.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub(crate) struct Share {
     pub(crate) keyspace: KeyspaceId,
     /// Level and table, newest data first.
     pub(crate) inputs: Vec<(u8, Arc<Table>)>,
-    pub(crate) output: u8,
     /// Whether no deeper level has data in the range, so that nothing older than the inputs remains.
     pub(crate) bottom: bool,
+    /// Smallest and largest key of the inputs.
+    range: (Vec<u8>, Vec<u8>),
+}
+
+impl Share {
+    fn new(version: &Version, keyspace: KeyspaceId, inputs: Vec<(u8, Arc<Table>)>, output: u8) -> Self {
+        let range = range_of(keyspace, inputs.iter().map(|(_, table)| table)).unwrap_or_default();
+        let is_input = |table: &Arc<Table>| inputs.iter().any(|(_, input)| input.number() == table.number());
+        let older = version
+            .tree(keyspace)
+            .is_some_and(|tree| (output + 1..=DEEPEST).any(|level| !overlapping(tree.level(level), range).is_empty()));
+        let bottom = !older && (output > 0 || version.level0(keyspace).all(is_input));
+        let range = (range.0.to_vec(), range.1.to_vec());
+        Self { keyspace, inputs, bottom, range }
+    }
+
+    /// From the first to the last sequence number; one section cannot hold more than [`SEQUENCE_SPAN`].
+    fn sequence_span(&self) -> u64 {
+        let min = self.sections().map(|(_, section)| section.min_sequence.0).min().unwrap_or(0);
+        let max = self.sections().map(|(_, section)| section.max_sequence.0).max().unwrap_or(0);
+        max.saturating_sub(min)
+    }
+
+    /// The sections that are merged, with their tables.
+    pub(crate) fn sections(&self) -> impl Iterator<Item = (&Arc<Table>, &Section)> {
+        self.inputs.iter().filter_map(|(_, table)| Some((table, table.section(self.keyspace)?)))
+    }
+}
+
+/// A compaction: what these tables hold of some keyspaces becomes tables of level `output`.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// In order of keyspace; more than one only if `output` is 0.
+    pub(crate) shares: Vec<Share>,
+    pub(crate) output: u8,
 }
 
 impl Plan {
-    fn new(version: &Version, keyspace: KeyspaceId, inputs: Vec<(u8, Arc<Table>)>, output: u8) -> Self {
-        let range = range_of(keyspace, inputs.iter().map(|(_, table)| table));
-        let bottom = version.tree(keyspace).is_none_or(|tree| {
-            (output + 1..=DEEPEST)
-                .all(|level| range.is_none_or(|range| overlapping(tree.level(level), range).is_empty()))
-        });
-        Self { keyspace, inputs, output, bottom }
+    /// A compaction of one keyspace. The inputs have keys of it.
+    pub(super) fn new(version: &Version, keyspace: KeyspaceId, inputs: Vec<(u8, Arc<Table>)>, output: u8) -> Self {
+        Self { shares: vec![Share::new(version, keyspace, inputs, output)], output }
     }
 
-    /// Whether the one input can go to its new level as it is.
+    /// A merge of tables of level 0 into one, for keyspaces that have too little there for tables of their own.
+    pub(super) fn within_level0(version: &Version, keyspaces: &[KeyspaceId], tables: &[&Arc<Table>]) -> Self {
+        let share = |keyspace: &KeyspaceId| {
+            let serving = tables.iter().filter(|table| version.serves(table, *keyspace));
+            let inputs: Vec<_> = serving.map(|table| (0, Arc::clone(table))).collect();
+            let share = Share::new(version, *keyspace, inputs, 0);
+            (!share.inputs.is_empty() && share.sequence_span() < SEQUENCE_SPAN).then_some(share)
+        };
+        Self { shares: keyspaces.iter().filter_map(share).collect(), output: 0 }
+    }
+
+    /// Level, table and keyspace of everything that is merged.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = (u8, &Arc<Table>, KeyspaceId)> {
+        self.shares.iter().flat_map(|share| share.inputs.iter().map(|(level, table)| (*level, table, share.keyspace)))
+    }
+
+    /// Whether the inputs can go to their new level as they are.
     pub(crate) fn is_move(&self) -> bool {
-        matches!(&self.inputs[..], [(level, table)] if *level < self.output && table.meta.sections.len() == 1)
+        let mut ranges: Vec<Range<'_>> = Vec::new();
+        for (level, table, _) in self.inputs() {
+            match &table.meta.sections[..] {
+                [section] if level < self.output => ranges.push((&section.min_key, &section.max_key)),
+                _ => return false,
+            }
+        }
+        ranges.sort_unstable();
+        ranges.windows(2).all(|pair| pair[0].1 < pair[1].0)
     }
 
     pub(crate) fn input_bytes(&self) -> u64 {
-        self.inputs.iter().map(|(_, table)| table.meta.file_bytes).sum()
+        self.shares.iter().flat_map(Share::sections).map(|(_, section)| section_bytes(section)).sum()
+    }
+
+    fn levels(&self) -> RangeInclusive<u8> {
+        self.inputs().map(|(level, ..)| level).min().unwrap_or(self.output)..=self.output
+    }
+
+    /// Two plans are in each other's way if one could read or write, on some level, what the other one replaces.
+    fn conflicts(&self, other: &Self) -> bool {
+        let (a, b) = (self.levels(), other.levels());
+        let meet = |x: &Share, y: &Share| x.keyspace == y.keyspace && x.range.0 <= y.range.1 && y.range.0 <= x.range.1;
+        a.start() <= b.end()
+            && b.start() <= a.end()
+            && self.shares.iter().any(|x| other.shares.iter().any(|y| meet(x, y)))
     }
 }
 
-type Range<'a> = (&'a [u8], &'a [u8]);
+/// The plans that are being carried out.
+#[derive(Debug, Default)]
+pub(crate) struct Running {
+    plans: Vec<(u64, Arc<Plan>)>,
+    next: u64,
+}
+
+impl Running {
+    pub(crate) fn allows(&self, plan: &Plan) -> bool {
+        self.plans.iter().all(|(_, other)| !other.conflicts(plan))
+    }
+
+    /// Registers a plan that [`allows`](Self::allows) has allowed; answers what to give to [`end`](Self::end).
+    pub(crate) fn begin(&mut self, plan: &Arc<Plan>) -> u64 {
+        self.next += 1;
+        self.plans.push((self.next, Arc::clone(plan)));
+        self.next
+    }
+
+    pub(crate) fn end(&mut self, begun: u64) {
+        self.plans.retain(|(number, _)| *number != begun);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.plans.is_empty()
+    }
+}
+
+pub(super) type Range<'a> = (&'a [u8], &'a [u8]);
+
+pub(super) fn section_bytes(section: &Section) -> u64 {
+    section.end.saturating_sub(section.start)
+}
 
 fn overlaps(section: &Section, (min, max): Range<'_>) -> bool {
     section.min_key.as_slice() <= max && section.max_key.as_slice() >= min
 }
 
 /// The tables of a level with keys in a range.
-fn overlapping<'a>(tables: &'a [Arc<Table>], range: Range<'_>) -> Vec<&'a Arc<Table>> {
+pub(super) fn overlapping<'a>(tables: &'a [Arc<Table>], range: Range<'_>) -> Vec<&'a Arc<Table>> {
     tables.iter().filter(|table| table.only_section().is_some_and(|section| overlaps(section, range))).collect()
 }
 
 /// The smallest range with all keys of a keyspace in `tables`.
-fn range_of<'a>(keyspace: KeyspaceId, tables: impl Iterator<Item = &'a Arc<Table>>) -> Option<Range<'a>> {
+pub(super) fn range_of<'a>(keyspace: KeyspaceId, tables: impl Iterator<Item = &'a Arc<Table>>) -> Option<Range<'a>> {
     tables.filter_map(|table| table.section(keyspace)).fold(None, |range: Option<Range<'a>>, section| {
         let (min, max) = (section.min_key.as_slice(), section.max_key.as_slice());
         Some(range.map_or((min, max), |(low, high)| (low.min(min), high.max(max))))
     })
-}
-
-fn total_bytes(tables: &[Arc<Table>]) -> u64 {
-    tables.iter().map(|table| table.meta.file_bytes).sum()
-}
-
-/// The most urgent compaction, if any level is over its limit.
-///
-/// Level 0 is urgent by its number of tables, the others by their size; the level that is the most times over its limit
-/// comes first. Level 0 is compacted as a whole. Of a deeper level, the table is taken that drags the least data of the next
-/// level along for its size; if that is none, it moves.
-pub(crate) fn pick(version: &Version, limits: &Limits) -> Option<Plan> {
-    let mut best: Option<(f64, KeyspaceId, u8)> = None;
-    for keyspace in version.keyspaces() {
-        for (urgency, level) in urgencies(version, keyspace, limits) {
-            if urgency >= 1.0 && best.is_none_or(|(most, ..)| urgency > most) {
-                best = Some((urgency, keyspace, level));
-            }
-        }
-    }
-    let (_, keyspace, level) = best?;
-    Some(if level == 0 { plan_level0(version, keyspace) } else { plan_level(version, keyspace, level)? })
-}
-
-/// How many times each level is over its limit.
-#[expect(clippy::cast_precision_loss, reason = "a ratio")]
-fn urgencies(version: &Version, keyspace: KeyspaceId, limits: &Limits) -> Vec<(f64, u8)> {
-    let count = version.level0(keyspace).count();
-    let mut urgencies = vec![(count as f64 / limits.level0_tables as f64, 0)];
-    if let Some(tree) = version.tree(keyspace) {
-        for (level, tables) in tree.levels().filter(|(level, _)| *level < DEEPEST) {
-            urgencies.push((total_bytes(tables) as f64 / limits.level_bytes(level) as f64, level));
-        }
-    }
-    urgencies
-}
-
-fn plan_level0(version: &Version, keyspace: KeyspaceId) -> Plan {
-    let mut inputs: Vec<(u8, Arc<Table>)> = version.level0(keyspace).map(|table| (0, Arc::clone(table))).collect();
-    let range = range_of(keyspace, version.level0(keyspace));
-    if let (Some(tree), Some(range)) = (version.tree(keyspace), range) {
-        inputs.extend(overlapping(tree.level(1), range).into_iter().map(|table| (1, Arc::clone(table))));
-    }
-    Plan::new(version, keyspace, inputs, 1)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a ratio")]
-fn plan_level(version: &Version, keyspace: KeyspaceId, level: u8) -> Option<Plan> {
-    let tree = version.tree(keyspace)?;
-    let below = |table: &Arc<Table>| {
-        let range = range_of(keyspace, std::iter::once(table));
-        range.map(|range| overlapping(tree.level(level + 1), range)).unwrap_or_default()
-    };
-    let cost = |table: &Arc<Table>| {
-        let dragged: u64 = below(table).iter().map(|other| other.meta.file_bytes).sum();
-        dragged as f64 / table.meta.file_bytes.max(1) as f64
-    };
-    let table = tree.level(level).iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
-    let mut inputs = vec![(level, Arc::clone(table))];
-    inputs.extend(below(table).into_iter().map(|other| (level + 1, Arc::clone(other))));
-    Some(Plan::new(version, keyspace, inputs, level + 1))
 }
 
 /// A compaction of everything in a range into one level, the deepest that has data there. Grows the range until no table
@@ -174,51 +220,9 @@ mod tests {
     use super::super::tests::version;
     use super::*;
 
-    const LIMITS: Limits = Limits { level0_tables: 2, level1_bytes: 100, multiplier: 10 };
-
-    /// Inputs as (level, number), output level, whether it is the bottom, whether it is a move.
-    type Numbers = (Vec<(u8, u64)>, u8, bool, bool);
-
-    fn numbers(plan: Option<Plan>) -> Option<Numbers> {
-        plan.map(|plan| {
-            let inputs = plan.inputs.iter().map(|(level, table)| (*level, table.number().0)).collect();
-            (inputs, plan.output, plan.bottom, plan.is_move())
-        })
-    }
-
-    #[test]
-    fn nothing_to_do_within_limits() {
-        let calm =
-            version(&[(0, 9, &[(0, "a", "z")], 50), (1, 4, &[(0, "a", "m")], 100 - 1), (6, 1, &[(0, "a", "z")], 9999)]);
-        assert_eq!(numbers(pick(&calm, &LIMITS)), None);
-        assert_eq!(numbers(pick(&Version::default(), &LIMITS)), None);
-    }
-
-    #[test]
-    fn level0_goes_as_a_whole_with_what_it_overlaps() {
-        let busy = version(&[
-            (0, 9, &[(0, "c", "d")], 50),
-            (0, 8, &[(0, "a", "b"), (1, "x", "y")], 50),
-            (1, 4, &[(0, "b", "c")], 10),
-            (1, 5, &[(0, "x", "z")], 10),
-            (2, 2, &[(0, "x", "z")], 10),
-        ]);
-        assert_eq!(numbers(pick(&busy, &LIMITS)), Some((vec![(0, 9), (0, 8), (1, 4)], 1, true, false)));
-    }
-
-    #[test]
-    fn a_full_level_gives_its_cheapest_table() {
-        let full = version(&[
-            (1, 4, &[(0, "a", "c")], 60),
-            (1, 5, &[(0, "e", "g")], 60),
-            (2, 2, &[(0, "a", "d")], 300),
-            (2, 3, &[(0, "f", "h")], 100),
-            (3, 1, &[(0, "h", "h")], 100),
-        ]);
-        assert_eq!(numbers(pick(&full, &LIMITS)), Some((vec![(1, 5), (2, 3)], 2, false, false)));
-        let free =
-            version(&[(1, 4, &[(0, "a", "c")], 60), (1, 5, &[(0, "e", "g")], 60), (2, 2, &[(0, "a", "d")], 300)]);
-        assert_eq!(numbers(pick(&free, &LIMITS)), Some((vec![(1, 5)], 2, true, true)));
+    fn numbers(plan: &Plan) -> (Vec<(u8, u64)>, u8, bool) {
+        let inputs = plan.inputs().map(|(level, table, _)| (level, table.number().0)).collect();
+        (inputs, plan.output, plan.is_move())
     }
 
     #[test]
@@ -229,10 +233,36 @@ mod tests {
             (2, 2, &[(0, "b", "f")], 300),
             (2, 3, &[(0, "p", "q")], 100),
         ]);
-        let plan = plan_range(&tables, KeyspaceId(0), Some((b"a", b"a")));
-        assert_eq!(numbers(plan), Some((vec![(1, 4), (1, 5), (2, 2)], 2, true, false)));
-        assert_eq!(numbers(plan_range(&tables, KeyspaceId(0), None)).unwrap().0.len(), 4);
-        assert_eq!(numbers(plan_range(&tables, KeyspaceId(0), Some((b"x", b"y")))), None);
-        assert_eq!(numbers(plan_range(&tables, KeyspaceId(1), None)), None);
+        let plan = plan_range(&tables, KeyspaceId(0), Some((b"a", b"a"))).unwrap();
+        assert_eq!(numbers(&plan), (vec![(1, 4), (1, 5), (2, 2)], 2, false));
+        assert_eq!(plan_range(&tables, KeyspaceId(0), None).unwrap().inputs().count(), 4);
+        assert!(plan_range(&tables, KeyspaceId(0), Some((b"x", b"y"))).is_none());
+        assert!(plan_range(&tables, KeyspaceId(1), None).is_none());
+    }
+
+    #[test]
+    fn plans_conflict_where_levels_and_ranges_meet() {
+        let tables = version(&[
+            (0, 9, &[(0, "a", "f"), (1, "a", "z")], 10),
+            (1, 4, &[(0, "a", "c")], 10),
+            (1, 5, &[(0, "m", "p")], 10),
+            (2, 2, &[(0, "a", "d")], 10),
+            (2, 3, &[(0, "n", "q")], 10),
+            (3, 1, &[(0, "a", "z")], 10),
+        ]);
+        let of = |numbers: &[u64], keyspace, output| {
+            let inputs = tables.tables().filter(|(_, table)| numbers.contains(&table.number().0));
+            let inputs = inputs.map(|(level, table)| (level, Arc::clone(table))).collect();
+            Plan::new(&tables, KeyspaceId(keyspace), inputs, output)
+        };
+        let mut running = Running::default();
+        let begun = running.begin(&Arc::new(of(&[9, 4], 0, 1)));
+        assert!(!running.allows(&of(&[9, 4], 0, 1)), "the same");
+        assert!(!running.allows(&of(&[4, 2], 0, 2)), "an input of the running one");
+        assert!(running.allows(&of(&[5, 3], 0, 2)), "another range");
+        assert!(running.allows(&of(&[2, 1], 0, 3)), "deeper levels");
+        assert!(running.allows(&of(&[9], 1, 1)), "another keyspace");
+        running.end(begun);
+        assert!(running.is_empty() && running.allows(&of(&[4, 2], 0, 2)));
     }
 }

@@ -66,7 +66,9 @@ fn small_memtables_flush_and_compact_in_the_background() {
         .memtable_entries(Some(100))
         .durability(Durability::Buffered)
         .table_bytes(8 << 10)
-        .level_bytes_base(32 << 10);
+        .l0_tables(4)
+        .level_multiplier(2)
+        .level_bytes_base(16 << 10);
     let db = options.open(dir.path().join("db")).unwrap();
     for round in 0..5u32 {
         for i in 0..2000u32 {

@@ -41,6 +41,7 @@ impl Shape {
         let index = if self == Self::Bloom { PointIndex::Bloom { error_rate: 0.01 } } else { PointIndex::Hash };
         options.background_threads(0).durability(Durability::Buffered).point_index(index);
         options.memtable_bytes(8 << 10).table_bytes(4 << 10).level_bytes_base(8 << 10).level_multiplier(4);
+        options.l0_tables(4);
         options.index_interval(4);
         options
     }
@@ -107,9 +108,11 @@ impl Image {
         let mut history = BTreeMap::from([(0, Contents::new())]);
         let open = || options.open(DIR).expect("a good disk");
 
-        // Two tables far down, and two of level 0 with old versions and tombstones.
+        // Tables far down, so large that nothing is due, and two of level 0 with old versions and tombstones.
         let mut author = Author { db: open(), history: &mut history };
         author.round(1, 0..90);
+        let large: Vec<_> = (0..12).map(|key| (vec![0xfe, key], Some(vec![key; 3000]))).collect();
+        author.write(&large);
         author.db.compact().expect("a good disk");
         let snapshot = author.db.snapshot();
         author.round(2, (0..90).step_by(3));

@@ -1,0 +1,260 @@
+//! Carrying out compactions: several at once where they do not touch each other, and a large one by several threads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use super::Engine;
+use super::background::WAIT_STEP;
+use super::compact::Span;
+use crate::error::{Error, Result};
+use crate::format::KeyspaceId;
+use crate::format::edit::Edit;
+use crate::sys::Mutex;
+use crate::table::Table;
+use crate::version::{Leveled, Plan, Running, Strategy, plan_range};
+
+/// Spans for each thread, so that one that has to flush in between does not hold up the others for long.
+const SPANS_PER_THREAD: usize = 2;
+
+/// What is under way.
+#[derive(Debug, Default)]
+pub(super) struct Compactions {
+    running: Running,
+    /// Those that other threads may help with.
+    jobs: Vec<Arc<Job>>,
+    /// Callers with a plan that has to wait for others; nothing new begins before theirs.
+    waiting: usize,
+}
+
+/// A compaction whose spans are merged one by one, by whoever has time; the last one to finish installs all outputs.
+#[derive(Debug)]
+pub(super) struct Job {
+    plan: Arc<Plan>,
+    begun: u64,
+    spans: Vec<Span>,
+    progress: Mutex<Progress>,
+    outcome: OnceLock<Result<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// The next span to begin.
+    next: usize,
+    under_way: usize,
+    outputs: Vec<Arc<Table>>,
+    failure: Option<Error>,
+}
+
+impl Job {
+    fn take(&self) -> Option<&Span> {
+        let mut progress = self.progress.lock();
+        let span = self.spans.get(progress.next)?;
+        progress.next += 1;
+        progress.under_way += 1;
+        Some(span)
+    }
+
+    /// Notes how a span ended; answers what all of them have come to if it was the last one.
+    fn finish(&self, outputs: Result<Vec<Arc<Table>>>) -> Option<(Vec<Arc<Table>>, Option<Error>)> {
+        let mut progress = self.progress.lock();
+        progress.under_way -= 1;
+        match outputs {
+            Ok(tables) => progress.outputs.extend(tables),
+            Err(e) => {
+                progress.next = self.spans.len();
+                progress.failure.get_or_insert(e);
+            }
+        }
+        let last = progress.under_way == 0 && progress.next == self.spans.len();
+        last.then(|| (std::mem::take(&mut progress.outputs), progress.failure.take()))
+    }
+}
+
+impl Engine {
+    /// Whether a compaction is being carried out.
+    pub(super) fn is_compacting(&self) -> bool {
+        !self.compactions.lock().running.is_empty()
+    }
+
+    /// Whether a compaction is due.
+    pub(super) fn compaction_wanted(&self, calm: bool) -> bool {
+        let version = Arc::clone(&self.view.load().version);
+        Leveled.pick(&version, &self.limits(calm), &Running::default()).is_some()
+    }
+
+    /// Helps with a compaction under way, or begins the most urgent one that may run beside those.
+    pub(super) fn compact_next(&self, calm: bool) -> Result<bool> {
+        let job = {
+            let compactions = self.compactions.lock();
+            compactions.jobs.iter().find(|job| job.progress.lock().next < job.spans.len()).map(Arc::clone)
+        };
+        if let Some(job) = job {
+            return self.work_on(&job).map(|()| true);
+        }
+        let begun = {
+            let mut compactions = self.compactions.lock();
+            self.check_writable()?;
+            if compactions.waiting > 0 || self.cancelled.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            let version = Arc::clone(&self.view.load().version);
+            let plan = Leveled.pick(&version, &self.limits(calm), &compactions.running).map(Arc::new);
+            plan.map(|plan| (compactions.running.begin(&plan), plan))
+        };
+        match begun {
+            Some((begun, plan)) if plan.is_move() => {
+                let moved = self.move_tables(&plan);
+                self.end(begun);
+                moved.map(|()| true)
+            }
+            Some((begun, plan)) => self.start(begun, plan).and_then(|job| self.work_on(&job)).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Compacts everything of a keyspace in a range (all of it, if `None`) into one level.
+    pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: Option<(&[u8], &[u8])>) -> Result<()> {
+        self.flush()?;
+        self.compactions.lock().waiting += 1;
+        let begun = self.begin_range(keyspace, range);
+        self.compactions.lock().waiting -= 1;
+        let compacted = match begun {
+            Ok(Some((begun, plan))) => self.compact_planned(begun, plan),
+            Ok(None) => Ok(()),
+            Err(e) => Err(e),
+        };
+        self.purge();
+        // What this has made due.
+        self.background.wake();
+        compacted
+    }
+
+    /// Waits until the compaction of a range may begin.
+    fn begin_range(&self, keyspace: KeyspaceId, range: Option<(&[u8], &[u8])>) -> Result<Option<(u64, Arc<Plan>)>> {
+        loop {
+            self.check_writable()?;
+            {
+                let mut compactions = self.compactions.lock();
+                if self.cancelled.load(Ordering::Relaxed) {
+                    return Err(Error::Closed);
+                }
+                let version = Arc::clone(&self.view.load().version);
+                let Some(plan) = plan_range(&version, keyspace, range) else { return Ok(None) };
+                if compactions.running.allows(&plan) {
+                    let plan = Arc::new(plan);
+                    return Ok(Some((compactions.running.begin(&plan), plan)));
+                }
+            }
+            self.background.wait_for_progress(WAIT_STEP);
+        }
+    }
+
+    fn compact_planned(&self, begun: u64, plan: Arc<Plan>) -> Result<()> {
+        let in_place = plan.inputs().all(|(level, ..)| level == plan.output);
+        if Self::is_plain(&plan) && (in_place || plan.is_move()) {
+            // Nothing to drop: what is on one level already stays.
+            let moved = if in_place { Ok(()) } else { self.move_tables(&plan) };
+            self.end(begun);
+            return moved;
+        }
+        let job = self.start(begun, plan)?;
+        let own = self.work_on(&job);
+        loop {
+            match job.outcome.get() {
+                Some(outcome) => return own.and(outcome.clone()),
+                None => self.background.wait_for_progress(WAIT_STEP),
+            }
+        }
+    }
+
+    fn move_tables(&self, plan: &Plan) -> Result<()> {
+        let moves = plan.inputs().map(|(_, table, _)| (table.number(), plan.output)).collect();
+        self.install(Edit { moves, ..Edit::default() }, &[], &[])
+    }
+
+    /// Cuts a plan into spans and lets other threads help.
+    fn start(&self, begun: u64, plan: Arc<Plan>) -> Result<Arc<Job>> {
+        let spans = self.split(&plan).inspect_err(|_| self.end(begun))?;
+        let job = Job { plan, begun, spans, progress: Mutex::default(), outcome: OnceLock::new() };
+        let job = Arc::new(job);
+        let helped = job.spans.len() > 1;
+        self.compactions.lock().jobs.push(Arc::clone(&job));
+        if helped {
+            self.background.wake();
+        }
+        Ok(job)
+    }
+
+    /// Spans of about equal size, at least as large as a table, for all threads.
+    fn split(&self, plan: &Plan) -> Result<Vec<Span>> {
+        let threads = self.options.background_threads;
+        let most = if threads > 1 { threads * SPANS_PER_THREAD } else { 1 };
+        let by_size = usize::try_from(plan.input_bytes() / self.options.table_bytes).unwrap_or(usize::MAX);
+        let [share] = &plan.shares[..] else { return Ok(vec![Span::default()]) };
+        let largest = share.sections().max_by_key(|(_, section)| section.end - section.start);
+        match largest {
+            Some((table, _)) if plan.output > 0 => {
+                Ok(Span::between(table.reader()?.split_keys(share.keyspace, by_size.min(most))?))
+            }
+            _ => Ok(vec![Span::default()]),
+        }
+    }
+
+    /// Merges spans of a job until none is left; installs its outputs if the last one to finish is among them.
+    fn work_on(&self, job: &Job) -> Result<()> {
+        let mut result = Ok(());
+        while let Some(span) = job.take() {
+            let merged = catch_unwind(AssertUnwindSafe(|| self.merge_span(&job.plan, span)));
+            let merged = merged.unwrap_or_else(|_| Err(self.panicked()));
+            let own = merged.as_ref().map(|_| ()).map_err(Error::clone);
+            let mut ended = own;
+            if let Some((outputs, failure)) = job.finish(merged) {
+                let outcome = self.conclude(job, outputs, failure);
+                let _ = job.outcome.set(outcome.clone());
+                self.end(job.begun);
+                ended = outcome;
+            }
+            result = result.and(ended);
+        }
+        result
+    }
+
+    /// Replaces the inputs by the outputs; after a failure, removes those again.
+    fn conclude(&self, job: &Job, outputs: Vec<Arc<Table>>, failure: Option<Error>) -> Result<()> {
+        if let Some(failure) = failure {
+            for table in outputs {
+                self.remove_table_files(table.number());
+            }
+            return Err(failure);
+        }
+        let mut edit = Edit::default();
+        for (level, table, keyspace) in job.plan.inputs() {
+            match level {
+                0 => edit.consume.push((table.number(), keyspace)),
+                _ => edit.remove.push(table.number()),
+            }
+        }
+        edit.add = outputs.iter().map(|table| (job.plan.output, table.meta.clone())).collect();
+        self.install_new(edit, &outputs, &[])?;
+        self.counters.compactions.fetch_add(1, Ordering::Relaxed);
+        self.counters.compacted_bytes.fetch_add(job.plan.input_bytes(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes a plan off the list of those under way.
+    fn end(&self, begun: u64) {
+        let mut compactions = self.compactions.lock();
+        compactions.running.end(begun);
+        compactions.jobs.retain(|job| job.begun != begun);
+        drop(compactions);
+        self.background.wake();
+    }
+
+    /// Waits until no compaction is under way; for those who have cancelled them and keep new ones from beginning.
+    pub(super) fn wait_for_compactions(&self) {
+        while self.is_compacting() {
+            self.background.wait_for_progress(WAIT_STEP);
+        }
+    }
+}

@@ -1,0 +1,523 @@
+//! Leveled compaction with a lazy top.
+//!
+//! Level 0 collects tables while reads of many tables are cheap, and is merged into level 1 as a whole. How many levels there
+//! are below follows from the amount of data: one, until it is `multiplier` times `level1_bytes`; then all of it moves one
+//! level deeper, and the levels in between get sizes of equal ratio. A small data set so has one level, which each merge
+//! rewrites; it costs the more the larger that level is against what level 0 collects, so a large level 1 makes level 0
+//! wait twice as long.
+
+use std::sync::Arc;
+
+use super::pick::{DEEPEST, Limits, Plan, Range, Running, Strategy, overlapping, range_of, section_bytes};
+use super::{Tree, Version};
+use crate::format::KeyspaceId;
+use crate::table::Table;
+
+/// In a calm store, levels above the deepest one may have this share of it: what they have may be newer versions of the same
+/// keys, so that this bounds the space taken by old ones.
+const CALM_SHARE: u64 = 4;
+
+/// Tables of which this share is tombstones and old versions are rewritten.
+const GARBAGE_SHARE: u64 = 4;
+
+/// What a keyspace has in level 0 is small if it is less than this share of its level 1.
+const SMALL_SHARE: u64 = 8;
+
+/// A merge within level 0 takes an older table along unless it is this many times as large as all newer ones.
+const TIER_RATIO: u64 = 4;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leveled;
+
+#[derive(Debug, Clone, Copy)]
+enum Action<'a> {
+    /// All of level 0 goes to level 1.
+    Level0,
+    /// One table goes a level down.
+    Level(u8),
+    /// All tables of the deepest level move one level down.
+    Deepen(u8),
+    /// A table with much that is of no use is rewritten.
+    Clean(u8, &'a Arc<Table>),
+}
+
+impl Strategy for Leveled {
+    fn pick(&self, version: &Version, limits: &Limits, running: &Running) -> Option<Plan> {
+        let mut due: Vec<(f64, Shape<'_>, Action<'_>)> = Vec::new();
+        let mut small = Vec::new();
+        for keyspace in version.keyspaces() {
+            let shape = Shape::new(version, keyspace);
+            if shape.is_small(limits) {
+                small.push(keyspace);
+            }
+            due.extend(shape.urgencies(limits).into_iter().map(|(urgency, action)| (urgency, shape, action)));
+        }
+        due.retain(|(urgency, ..)| *urgency >= 1.0);
+        due.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
+        let plan_small = || merge_small(version, &small, limits).filter(|plan| running.allows(plan));
+        let plan_due = || due.iter().find_map(|(_, shape, action)| shape.plan(version, *action, running));
+        plan_small().or_else(plan_due)
+    }
+}
+
+/// The sizes of one keyspace's levels.
+#[derive(Debug, Clone, Copy)]
+struct Shape<'a> {
+    keyspace: KeyspaceId,
+    tree: Option<&'a Tree>,
+    level0_tables: usize,
+    /// Bytes of its sections in level 0, and of the levels below.
+    bytes: [u64; DEEPEST as usize + 1],
+    largest_of_level0: u64,
+    /// The deepest level with tables.
+    bottom: u8,
+    /// Bytes of older versions that tombstones above the deepest level make useless, by the average.
+    shadowed_bytes: u64,
+}
+
+impl<'a> Shape<'a> {
+    fn new(version: &'a Version, keyspace: KeyspaceId) -> Self {
+        let mut shape = Self {
+            keyspace,
+            tree: version.tree(keyspace),
+            level0_tables: 0,
+            bytes: [0; DEEPEST as usize + 1],
+            largest_of_level0: 0,
+            bottom: 0,
+            shadowed_bytes: 0,
+        };
+        let mut tombstones = 0;
+        for section in version.level0(keyspace).filter_map(|table| table.section(keyspace)) {
+            shape.level0_tables += 1;
+            shape.bytes[0] += section_bytes(section);
+            shape.largest_of_level0 = shape.largest_of_level0.max(section_bytes(section));
+            tombstones += section.tombstones;
+        }
+        for (level, tables) in shape.tree.iter().flat_map(|tree| tree.levels()).filter(|(_, t)| !t.is_empty()) {
+            // Those of the level above are not above the deepest one any more when that is this one.
+            let sections = || tables.iter().filter_map(|table| table.only_section());
+            let bytes: u64 = tables.iter().map(|table| table.meta.file_bytes).sum();
+            let entries: u64 = sections().map(|section| section.entries).sum();
+            shape.bytes[usize::from(level)] = bytes;
+            shape.bottom = level;
+            shape.shadowed_bytes = (bytes / entries.max(1)).saturating_mul(tombstones).min(bytes);
+            tombstones += sections().map(|section| section.tombstones).sum::<u64>();
+        }
+        shape
+    }
+
+    fn level_bytes(&self, level: u8) -> u64 {
+        self.bytes.get(usize::from(level)).copied().unwrap_or(0)
+    }
+
+    fn tables(&self, level: u8) -> &'a [Arc<Table>] {
+        self.tree.map_or(&[], |tree| tree.level(level))
+    }
+
+    /// Whether what is in level 0 is worth no tables of level 1.
+    fn is_small(&self, limits: &Limits) -> bool {
+        self.level0_tables > 0 && self.bytes[0] < limits.small_bytes.max(self.bytes[1] / SMALL_SHARE)
+    }
+
+    /// How many times each level is over its limit, and what to do about it.
+    #[expect(clippy::cast_precision_loss, reason = "ratios")]
+    fn urgencies(&self, limits: &Limits) -> Vec<(f64, Action<'a>)> {
+        let mut urgencies = Vec::new();
+        if !self.is_small(limits) {
+            let lazy = if self.bytes[0] >= 2 * self.bytes[1] { 1 } else { 2 };
+            let tables = limits.level0_tables.saturating_mul(lazy);
+            urgencies.push((self.level0_tables as f64 / tables as f64, Action::Level0));
+        }
+        for level in 1..self.bottom {
+            let target = self.target(level, limits);
+            urgencies.push((self.level_bytes(level) as f64 / target, Action::Level(level)));
+        }
+        if (1..DEEPEST).contains(&self.bottom) {
+            let most = limits.level1_bytes as f64 * f64::from(limits.multiplier).powi(i32::from(self.bottom));
+            // Costs nothing, and each merge that comes first makes it larger.
+            let urgency = self.level_bytes(self.bottom) as f64 / most;
+            urgencies.push((if urgency > 1.0 { urgency * 1e6 } else { 0.0 }, Action::Deepen(self.bottom)));
+        }
+        urgencies.extend(self.when_calm(limits).map(|action| (1.0, action)));
+        urgencies.extend(self.garbage(limits).map(|action| (1.0, action)));
+        urgencies
+    }
+
+    /// The size of a level above the deepest one: equal ratios from `level1_bytes` to the size that the deepest one has.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+    fn target(&self, level: u8, limits: &Limits) -> f64 {
+        let unit = limits.level1_bytes as f64;
+        let depth = self.level_bytes(self.bottom) as f64 / unit;
+        unit * depth.max(1.0).powf(f64::from(level) / f64::from(self.bottom))
+    }
+
+    /// What to do if nothing else is to be done and the levels above the deepest one are more than a share of it.
+    fn when_calm(&self, limits: &Limits) -> Option<Action<'a>> {
+        let total: u64 = self.bytes.iter().sum();
+        let deepest = if self.bottom > 0 { self.level_bytes(self.bottom) } else { self.largest_of_level0 };
+        let above = total - deepest;
+        let base = deepest.max(self.largest_of_level0);
+        if !limits.calm || above.saturating_add(self.shadowed_bytes).saturating_mul(CALM_SHARE) <= base {
+            return None;
+        }
+        let level = (0..self.bottom.max(1)).max_by_key(|level| self.level_bytes(*level))?;
+        match level {
+            0 if self.is_small(limits) || self.level0_tables == 0 => None,
+            0 => Some(Action::Level0),
+            _ => Some(Action::Level(level)),
+        }
+    }
+
+    /// A table with many tombstones and old versions, all of which a rewrite can drop.
+    fn garbage(&self, limits: &Limits) -> Option<Action<'a>> {
+        let is_garbage = |table: &&Arc<Table>| {
+            table.only_section().is_some_and(|section| {
+                let useless = (section.entries - section.keys.min(section.entries)).saturating_add(section.tombstones);
+                useless.saturating_mul(GARBAGE_SHARE) >= section.entries && section.max_sequence <= limits.seen_by_all
+            })
+        };
+        (1..=self.bottom).find_map(|level| Some(Action::Clean(level, self.tables(level).iter().find(is_garbage)?)))
+    }
+
+    /// The plan for an action, if it may run now.
+    fn plan(&self, version: &Version, action: Action<'_>, running: &Running) -> Option<Plan> {
+        let allowed = |plan: Plan| running.allows(&plan).then_some(plan);
+        match action {
+            Action::Level0 => allowed(self.plan_level0(version)),
+            Action::Level(level) => {
+                let mut tables: Vec<&Arc<Table>> = self.tables(level).iter().collect();
+                tables.sort_by(|a, b| self.cost(level, a).total_cmp(&self.cost(level, b)));
+                tables.into_iter().find_map(|table| allowed(self.plan_table(version, level, table)))
+            }
+            Action::Deepen(level) => {
+                let inputs = self.tables(level).iter().map(|table| (level, Arc::clone(table))).collect();
+                allowed(Plan::new(version, self.keyspace, inputs, level + 1))
+            }
+            Action::Clean(level, table) => allowed(self.plan_cleaning(version, level, table)),
+        }
+    }
+
+    fn plan_level0(&self, version: &Version) -> Plan {
+        let level0 = || version.level0(self.keyspace);
+        let mut inputs: Vec<(u8, Arc<Table>)> = level0().map(|table| (0, Arc::clone(table))).collect();
+        if let Some(range) = range_of(self.keyspace, level0()) {
+            inputs.extend(overlapping(self.tables(1), range).into_iter().map(|table| (1, Arc::clone(table))));
+        }
+        Plan::new(version, self.keyspace, inputs, 1)
+    }
+
+    /// The tables of the next level that a table drags along.
+    fn below(&self, level: u8, table: &Arc<Table>) -> Vec<&'a Arc<Table>> {
+        let range: Option<Range<'_>> = range_of(self.keyspace, std::iter::once(table));
+        range.map(|range| overlapping(self.tables(level + 1), range)).unwrap_or_default()
+    }
+
+    /// Bytes dragged along for each byte that goes down.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+    fn cost(&self, level: u8, table: &Arc<Table>) -> f64 {
+        let dragged: u64 = self.below(level, table).iter().map(|other| other.meta.file_bytes).sum();
+        dragged as f64 / table.meta.file_bytes.max(1) as f64
+    }
+
+    fn plan_table(&self, version: &Version, level: u8, table: &Arc<Table>) -> Plan {
+        let mut inputs = vec![(level, Arc::clone(table))];
+        inputs.extend(self.below(level, table).into_iter().map(|other| (level + 1, Arc::clone(other))));
+        Plan::new(version, self.keyspace, inputs, level + 1)
+    }
+
+    /// Where nothing older is below, a table is rewritten in its place; else its tombstones go down.
+    fn plan_cleaning(&self, version: &Version, level: u8, table: &Arc<Table>) -> Plan {
+        let in_place = Plan::new(version, self.keyspace, vec![(level, Arc::clone(table))], level);
+        if in_place.shares.iter().all(|share| share.bottom) { in_place } else { self.plan_table(version, level, table) }
+    }
+}
+
+/// Merges tables of level 0 for keyspaces that have little in them: newest tables first, and no table that is much larger
+/// than all newer ones together, so that each byte is rewritten a logarithmic number of times.
+fn merge_small(version: &Version, small: &[KeyspaceId], limits: &Limits) -> Option<Plan> {
+    let bytes_in = |table: &Arc<Table>| -> u64 {
+        small.iter().filter_map(|keyspace| table.section(*keyspace)).map(section_bytes).sum()
+    };
+    let serves = |table: &&Arc<Table>| small.iter().any(|keyspace| version.serves(table, *keyspace));
+    let tables: Vec<&Arc<Table>> = version.level0_tables().filter(serves).collect();
+    let total: u64 = tables.iter().map(|table| bytes_in(table)).sum();
+    let largest = tables.iter().map(|table| bytes_in(table)).max()?;
+    let is_calm = limits.calm && (total - largest).saturating_mul(CALM_SHARE) > largest;
+    if tables.len() < 2 || (tables.len() < limits.level0_tables && !is_calm) {
+        return None;
+    }
+    let mut sum = 0u64;
+    let taken = tables.iter().enumerate().take_while(|(at, table)| {
+        let bytes = bytes_in(table);
+        let take = *at < 2.max(limits.level0_tables / 2) || bytes <= sum.saturating_mul(TIER_RATIO);
+        sum += bytes;
+        take
+    });
+    let taken: Vec<&Arc<Table>> = taken.map(|(_, table)| *table).collect();
+    let plan = Plan::within_level0(version, small, &taken);
+    (!plan.shares.is_empty()).then_some(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::super::tests::{apply, meta, version};
+    use super::*;
+    use crate::format::edit::{Edit, TableMeta};
+    use crate::format::{FileNumber, Sequence};
+
+    const LIMITS: Limits = Limits {
+        level0_tables: 2,
+        level1_bytes: 100,
+        multiplier: 10,
+        small_bytes: 20,
+        calm: false,
+        seen_by_all: Sequence(u64::MAX),
+    };
+    const CALM: Limits = Limits { calm: true, ..LIMITS };
+
+    /// Inputs as (level, number), output level, whether it is the bottom, whether it is a move.
+    type Numbers = (Vec<(u8, u64)>, u8, bool, bool);
+
+    fn pick(version: &Version, limits: &Limits) -> Option<Numbers> {
+        Leveled.pick(version, limits, &Running::default()).map(|plan| {
+            let inputs = plan.inputs().map(|(level, table, _)| (level, table.number().0)).collect();
+            (inputs, plan.output, plan.shares.iter().all(|share| share.bottom), plan.is_move())
+        })
+    }
+
+    #[test]
+    fn nothing_to_do_within_limits() {
+        let busy =
+            version(&[(0, 9, &[(0, "a", "z")], 50), (1, 4, &[(0, "a", "m")], 50), (2, 1, &[(0, "a", "z")], 9999)]);
+        assert_eq!(pick(&busy, &LIMITS), None);
+        assert_eq!(pick(&busy, &CALM), None);
+        assert_eq!(pick(&Version::default(), &CALM), None);
+    }
+
+    #[test]
+    fn level0_goes_as_a_whole_with_what_it_overlaps() {
+        let busy = version(&[
+            (0, 9, &[(0, "c", "d")], 50),
+            (0, 8, &[(0, "a", "b"), (1, "x", "y")], 50),
+            (1, 4, &[(0, "b", "c")], 10),
+            (1, 5, &[(0, "x", "z")], 10),
+            (2, 2, &[(0, "x", "z")], 1000),
+        ]);
+        assert_eq!(pick(&busy, &LIMITS), Some((vec![(0, 9), (0, 8), (1, 4)], 1, true, false)));
+    }
+
+    #[test]
+    fn a_large_level_1_makes_level_0_wait() {
+        let table = |number| (0, number, &[(0, "a", "z")][..], 50);
+        let below = (1, 1, &[(0, "a", "z")][..], 300);
+        let shape = |tables: u64| {
+            let mut shape: Vec<_> = (2..2 + tables).map(table).collect();
+            shape.push(below);
+            version(&shape)
+        };
+        assert_eq!(pick(&shape(3), &LIMITS), None);
+        assert_eq!(pick(&shape(4), &LIMITS).unwrap().0.len(), 5);
+        assert_eq!(pick(&shape(1), &CALM), None, "one sixth of level 1");
+        assert_eq!(pick(&shape(2), &CALM).unwrap().0.len(), 3, "a third of level 1");
+    }
+
+    #[test]
+    fn tables_that_do_not_overlap_move() {
+        let sorted =
+            version(&[(0, 9, &[(0, "e", "f")], 50), (0, 8, &[(0, "a", "b")], 50), (1, 1, &[(0, "x", "z")], 9)]);
+        assert_eq!(pick(&sorted, &LIMITS), Some((vec![(0, 9), (0, 8)], 1, true, true)));
+    }
+
+    #[test]
+    fn a_full_level_gives_its_cheapest_table() {
+        let full = version(&[
+            (1, 4, &[(0, "a", "c")], 400),
+            (1, 5, &[(0, "e", "g")], 400),
+            (2, 2, &[(0, "a", "d")], 3000),
+            (2, 3, &[(0, "f", "h")], 1000),
+        ]);
+        assert_eq!(pick(&full, &LIMITS), Some((vec![(1, 5), (2, 3)], 2, true, false)));
+        let free =
+            version(&[(1, 4, &[(0, "a", "c")], 400), (1, 5, &[(0, "e", "g")], 400), (2, 2, &[(0, "a", "d")], 3000)]);
+        assert_eq!(pick(&free, &LIMITS), Some((vec![(1, 5)], 2, true, true)));
+    }
+
+    #[test]
+    fn the_only_level_becomes_deeper_when_it_is_large() {
+        let tables = |bytes| version(&[(1, 4, &[(0, "a", "c")], bytes), (1, 5, &[(0, "e", "g")], bytes)]);
+        assert_eq!(pick(&tables(500), &CALM), None);
+        assert_eq!(pick(&tables(501), &LIMITS), Some((vec![(1, 4), (1, 5)], 2, true, true)));
+    }
+
+    #[test]
+    fn small_shares_of_level_0_are_merged_in_it() {
+        let shape = version(&[
+            (0, 9, &[(0, "a", "z"), (1, "a", "b"), (2, "a", "b")], 9),
+            (0, 8, &[(1, "c", "d")], 9),
+            (0, 7, &[(1, "a", "d"), (2, "x", "y")], 9),
+            (1, 1, &[(2, "x", "z")], 10),
+        ]);
+        let limits = Limits { small_bytes: 40, ..LIMITS };
+        let plan = Leveled.pick(&shape, &limits, &Running::default()).unwrap();
+        let shares: Vec<_> = plan.shares.iter().map(|s| (s.keyspace.0, s.inputs.len(), s.bottom)).collect();
+        assert_eq!((shares, plan.output), (vec![(0, 1, true), (1, 3, true), (2, 2, false)], 0));
+    }
+
+    #[test]
+    fn garbage_is_rewritten_where_nothing_is_below_it_once_nobody_sees_it() {
+        let mut table = meta(5, &[(0, "a", "c")], 50);
+        (table.sections[0].entries, table.sections[0].keys) = (8, 6);
+        let edit = Edit { add: vec![(1, table), (1, meta(4, &[(0, "m", "p")], 50))], ..Edit::default() };
+        let alone = apply(&Version::default(), &edit).unwrap();
+        assert_eq!(pick(&alone, &LIMITS), Some((vec![(1, 5)], 1, true, false)));
+        assert_eq!(pick(&alone, &Limits { seen_by_all: Sequence(4), ..LIMITS }), None);
+        let edit = Edit { add: vec![(2, meta(3, &[(0, "b", "z")], 500))], ..Edit::default() };
+        let above = apply(&alone, &edit).unwrap();
+        assert_eq!(pick(&above, &LIMITS), Some((vec![(1, 5), (2, 3)], 2, true, false)));
+    }
+
+    /// A store whose tables are sets of numbers; everything takes its size in entries.
+    struct Simulation {
+        version: Version,
+        limits: Limits,
+        table_entries: usize,
+        contents: BTreeMap<u64, BTreeSet<u32>>,
+        next: u64,
+        put: usize,
+        compacted: usize,
+        most_in_level0: usize,
+    }
+
+    impl Simulation {
+        fn new(flush: u64, limits: Limits) -> Self {
+            Self {
+                version: Version::default(),
+                limits,
+                table_entries: usize::try_from(flush).unwrap(),
+                contents: BTreeMap::new(),
+                next: 1,
+                put: 0,
+                compacted: 0,
+                most_in_level0: 0,
+            }
+        }
+
+        fn add(&mut self, keys: BTreeSet<u32>) -> TableMeta {
+            let (first, last) = (keys.first().unwrap(), keys.last().unwrap());
+            let key = |key: &u32| format!("{key:08}");
+            let mut table = meta(self.next, &[(0, &key(first), &key(last))], keys.len() as u64);
+            table.sections[0].entries = keys.len() as u64;
+            table.sections[0].keys = keys.len() as u64;
+            self.contents.insert(self.next, keys);
+            self.next += 1;
+            table
+        }
+
+        fn put_all(&mut self, keys: impl Iterator<Item = u32>) {
+            let mut memtable = BTreeSet::new();
+            for key in keys {
+                memtable.insert(key);
+                self.put += 1;
+                if memtable.len() == self.table_entries {
+                    let table = self.add(std::mem::take(&mut memtable));
+                    let edit = Edit { add: vec![(0, table)], ..Edit::default() };
+                    self.version = apply(&self.version, &edit).unwrap();
+                    self.most_in_level0 = self.most_in_level0.max(self.version.level0_len());
+                    self.settle(false);
+                }
+            }
+        }
+
+        fn settle(&mut self, calm: bool) {
+            let mut plans = 0;
+            while let Some(plan) = Leveled.pick(&self.version, &Limits { calm, ..self.limits }, &Running::default()) {
+                plans += 1;
+                assert!(plans < 10_000, "there is no end to it: {plan:?}");
+                self.run(&plan);
+            }
+        }
+
+        fn run(&mut self, plan: &Plan) {
+            let mut edit = Edit::default();
+            if plan.is_move() {
+                edit.moves = plan.inputs().map(|(_, table, _)| (table.number(), plan.output)).collect();
+            } else {
+                let mut merged = BTreeSet::new();
+                for (level, table, keyspace) in plan.inputs() {
+                    merged.extend(self.contents.remove(&table.number().0).unwrap());
+                    match level {
+                        0 => edit.consume.push((FileNumber(table.number().0), keyspace)),
+                        _ => edit.remove.push(table.number()),
+                    }
+                }
+                self.compacted += merged.len();
+                let merged: Vec<u32> = merged.into_iter().collect();
+                for keys in merged.chunks(self.table_entries) {
+                    let table = self.add(keys.iter().copied().collect());
+                    edit.add.push((plan.output, table));
+                }
+            }
+            self.version = apply(&self.version, &edit).unwrap();
+        }
+
+        fn entries(&self) -> usize {
+            self.contents.values().map(BTreeSet::len).sum()
+        }
+
+        /// Entries written by compaction for each one put.
+        #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+        fn amplification(&self) -> f64 {
+            self.compacted as f64 / self.put as f64
+        }
+    }
+
+    fn shuffled(entries: u32, seed: u32) -> impl Iterator<Item = u32> {
+        let span = entries.next_power_of_two();
+        let step = seed.wrapping_mul(2_654_435_761) | 1;
+        (0..span).map(move |at| at.wrapping_mul(step).wrapping_add(seed) & (span - 1)).filter(move |key| *key < entries)
+    }
+
+    /// `flushes` memtables fill the store once; then each entry is overwritten `rounds` times.
+    fn simulate(flushes: u32, rounds: u32) -> Simulation {
+        const FLUSH: u32 = 1000;
+        let limits = Limits {
+            level0_tables: 8,
+            level1_bytes: 5 * u64::from(FLUSH),
+            multiplier: 10,
+            small_bytes: 20,
+            calm: false,
+            seen_by_all: Sequence(0),
+        };
+        let mut simulation = Simulation::new(u64::from(FLUSH), limits);
+        for round in 0..=rounds {
+            simulation.put_all(shuffled(flushes * FLUSH, round * 7919 + 1));
+        }
+        simulation.settle(true);
+        let live = (flushes * FLUSH) as usize;
+        assert!(simulation.most_in_level0 <= 16, "{}", simulation.most_in_level0);
+        assert!(simulation.entries() * 4 <= live * 5, "{} of {live}", simulation.entries());
+        simulation
+    }
+
+    #[test]
+    fn small_stores_are_rewritten_about_once_for_each_put() {
+        for flushes in [3, 8, 11, 12, 13, 16, 20] {
+            let simulation = simulate(flushes, 1);
+            let amplification = simulation.amplification();
+            eprintln!("{flushes} flushes, overwritten once: {amplification:.2}");
+            assert!(amplification <= 1.25, "{flushes} flushes: {amplification:.2}");
+            assert!(simulation.version.tables().all(|(level, _)| level <= 1));
+        }
+    }
+
+    #[test]
+    fn amplification_grows_with_the_logarithm_of_the_data() {
+        for (flushes, most) in [(40, 3.5), (120, 7.0)] {
+            let amplification = simulate(flushes, 3).amplification();
+            eprintln!("{flushes} flushes, overwritten three times: {amplification:.2}");
+            assert!(amplification <= most, "{flushes} flushes: {amplification:.2}");
+        }
+    }
+}
