@@ -73,9 +73,10 @@ pub(crate) struct Engine {
     background: Background,
     obsolete: Mutex<Vec<Arc<Table>>>,
     segments_removed_below: AtomicU64,
-    /// One flush and one compaction at a time.
-    flushing: Mutex<()>,
+    /// One compaction and one flush at a time. Outside of the numbered locks, and taken in this order: a compaction lets
+    /// flushes go first.
     compacting: Mutex<()>,
+    flushing: Mutex<()>,
     lock: Mutex<Option<Box<dyn Send + Sync>>>,
     counters: Counters,
 

@@ -107,8 +107,8 @@ impl Engine {
         self.check_open()?;
         self.cancelled.store(true, Ordering::Relaxed);
         self.background.stop();
-        let _no_flush = self.flushing.lock();
         let _no_compaction = self.compacting.lock();
+        let _no_flush = self.flushing.lock();
         let _turn = self.syncing.lock();
         let writable = self.check_writable().is_ok();
         {

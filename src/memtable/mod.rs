@@ -147,6 +147,15 @@ impl Memtable {
         Entry::parse(bytes, locator as usize * 8, bytes.len(), self.base).ok()
     }
 
+    /// Whether a locator's entry has this key. The bytes are those published now: a reader meets locators that are younger than
+    /// its lookup, and a key that lies behind the end it knew would look like another one.
+    #[inline]
+    fn is_of(&self, locator: u32, key: &[u8]) -> bool {
+        let bytes = self.bytes();
+        let entry = Entry::parse(bytes, locator as usize * 8, bytes.len(), self.base);
+        entry.is_ok_and(|entry| entry.key(bytes) == key)
+    }
+
     #[inline]
     fn with_space<R>(&self, keyspace: KeyspaceId, f: impl FnOnce(&Space) -> R) -> Option<R> {
         if keyspace == KeyspaceId::DEFAULT {
@@ -161,8 +170,7 @@ impl Memtable {
     /// `registered` says that `at` is in the snapshot registry. Expected O(1).
     #[inline]
     pub(crate) fn get(&self, keyspace: KeyspaceId, hash: u64, key: &[u8], at: Sequence, registered: bool) -> Lookup {
-        let bytes = self.bytes();
-        let is_key = |locator| self.entry(locator).is_some_and(|entry| entry.key(bytes) == key);
+        let is_key = |locator| self.is_of(locator, key);
         let visible = |locator| self.entry(locator).is_some_and(|entry| entry.sequence <= at);
         let found = self.with_space(keyspace, |space| space.index.find(tag(hash), registered, is_key, visible));
         match found {
@@ -190,10 +198,9 @@ impl Memtable {
         entry: &Entry,
         mut droppable: impl FnMut(Sequence, Sequence) -> bool,
     ) -> bool {
-        let bytes = self.bytes();
-        let key = entry.key(bytes);
+        let key = entry.key(self.bytes());
         let hash = crate::format::key_hash(keyspace, key);
-        let is_key = |locator| self.entry(locator).is_some_and(|other| other.key(bytes) == key);
+        let is_key = |locator| self.is_of(locator, key);
         let droppable = |older, newer| match (self.entry(older), self.entry(newer)) {
             (Some(older), Some(newer)) => droppable(older.sequence, newer.sequence),
             _ => false,
@@ -332,6 +339,37 @@ pub(crate) mod tests {
         assert_eq!(fixture.get(8, b"a", 9), None);
         assert_eq!(fixture.memtable.keyspaces(), [KeyspaceId(0), KeyspaceId(7)]);
         assert_eq!(fixture.memtable.entries(), 4);
+    }
+
+    #[test]
+    fn readers_find_a_key_that_is_being_overwritten() {
+        for _ in 0..20 {
+            overwrite_beside_readers();
+        }
+    }
+
+    fn overwrite_beside_readers() {
+        let mut fixture = Fixture::new();
+        let hash = crate::format::key_hash(KeyspaceId(0), b"a");
+        let first = fixture.write(0, Kind::Put, b"a", b"");
+        let memtable = Arc::clone(&fixture.memtable);
+        let (started, done) = (std::sync::Barrier::new(3), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    started.wait();
+                    while !done.load(Ordering::Relaxed) {
+                        let found = memtable.get(KeyspaceId(0), hash, b"a", first, true);
+                        assert!(matches!(found, Lookup::Entry(entry) if entry.sequence == first), "{found:?}");
+                    }
+                });
+            }
+            started.wait();
+            for _ in 0..10_000 {
+                fixture.write(0, Kind::Put, b"a", b"");
+            }
+            done.store(true, Ordering::Relaxed);
+        });
     }
 
     #[test]
