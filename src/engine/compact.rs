@@ -1,7 +1,6 @@
 //! Compaction: tables of one keyspace are merged into tables of a deeper level.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Engine;
 use crate::error::{Error, Result};
@@ -9,11 +8,12 @@ use crate::format::edit::{Edit, LEVELS};
 use crate::format::entry::Kind;
 use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::merge::{LevelCursor, Located, Merge, Source, Versions};
+use crate::sys::atomic::Ordering;
 use crate::table::{Table, TableCursor, TableWriter, Verify};
 use crate::version::{Plan, pick, plan_range};
 
-/// Entries between two looks at whether to stop or to flush first.
-const ENTRIES_PER_STEP: u32 = 4096;
+/// Entries between two looks at whether to stop or to flush first. Models compact a handful of entries.
+const ENTRIES_PER_STEP: u32 = if cfg!(shuttle) { 1 } else { 4096 };
 
 impl Engine {
     /// Runs the most urgent compaction, if there is one.

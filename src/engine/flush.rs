@@ -1,7 +1,6 @@
 //! Flushing: a frozen memtable becomes a table of level 0, strictly in the order of the log.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{Engine, View};
 use crate::error::{Error, Result};
@@ -13,6 +12,7 @@ use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::memtable::{Memtable, RunCursor};
 use crate::merge::{Merge, Source, Versions};
+use crate::sys::atomic::Ordering;
 use crate::table::{Table, TableWriter};
 
 /// Frozen memtables of earlier runs that are left alone until there is more to flush.

@@ -15,6 +15,7 @@ mod background;
 mod compact;
 mod flush;
 mod obsolete;
+mod present;
 mod read;
 mod recover;
 mod registry;
@@ -23,13 +24,16 @@ mod verify;
 mod view;
 mod write;
 
+#[cfg(all(test, shuttle))]
+mod models;
+
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
 pub(crate) use background::Background;
+use present::Present;
 pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::{Registration, Registry};
 pub use verify::Report;
@@ -41,6 +45,7 @@ use crate::format::checksum::Id;
 use crate::format::edit::Edit;
 use crate::format::{FileNumber, NUMBER_MAX, Sequence};
 use crate::options::Options;
+use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Fs, Mutex};
 use crate::table::Table;
 use crate::version::{Limits, Manifest};
@@ -58,11 +63,7 @@ pub(crate) struct Engine {
 
     // Own synchronization.
     view: ArcSwap<View>,
-    /// Counts publications of the view. A writer publishes before it makes entries of a new memtable visible, so a reader
-    /// that finds the same count before loading the view and after loading `visible` has all entries up to that.
-    epoch: AtomicU64,
-    /// Entries up to this sequence number are visible to readers.
-    visible: AtomicU64,
+    present: Present,
     registry: Arc<Registry>,
     next_number: AtomicU64,
     /// The first failure that makes further writes unsafe.
@@ -200,8 +201,7 @@ impl Engine {
         let mut view = View::clone(&self.view.load());
         change(&mut view);
         self.update_pressure(&view);
-        self.view.store(Arc::new(view));
-        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.present.publish(|| self.view.store(Arc::new(view)));
     }
 
     fn table(&self, meta: &crate::format::edit::TableMeta) -> Arc<Table> {
@@ -215,6 +215,6 @@ impl Engine {
 
     /// The sequence up to which entries are visible now.
     pub(crate) fn visible(&self) -> Sequence {
-        Sequence(self.visible.load(Ordering::SeqCst))
+        self.present.visible()
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Engine;
 use crate::format::FileNumber;
 use crate::format::names::FileKind;
+use crate::sys::atomic::Ordering;
 use crate::table::{Table, write_index};
 use crate::version::{Appended, State};
 

@@ -7,11 +7,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
+use super::present::Present;
 use super::write::Writer;
 use super::{Background, Counters, Engine, Registry, View};
 use crate::error::{Damage, Error, Result};
@@ -24,6 +24,7 @@ use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
 use crate::log::{self, Scan};
 use crate::memtable::Memtable;
 use crate::options::Options;
+use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Lock, LockMode, Mapping, Mutex};
 use crate::table::Table;
 use crate::version::{Manifest, State, Version, read_current, read_manifest};
@@ -129,8 +130,7 @@ impl Engine {
             recovery: replayed.report.clone(),
             first_number: FileNumber(found.next_number),
             view: ArcSwap::from_pointee(view),
-            epoch: AtomicU64::new(0),
-            visible: AtomicU64::new(next_sequence.0 - 1),
+            present: Present::new(Sequence(next_sequence.0 - 1)),
             registry: Arc::new(Registry::default()),
             next_number: AtomicU64::new(found.next_number),
             poison: OnceLock::new(),

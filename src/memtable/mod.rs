@@ -10,7 +10,6 @@ mod sorted;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -26,6 +25,7 @@ use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::log;
 use crate::sys::Mapping;
+use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::visibility::Visibility;
 
 /// Where a lookup in a memtable ended.

@@ -7,14 +7,19 @@
 pub(crate) mod disk;
 pub(crate) mod region;
 pub(crate) mod sim;
+mod sync;
 
 use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use parking_lot::{Condvar, Mutex};
-pub(crate) use region::{Mapping, Pinned, ZeroedArray, prefetch};
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use region::ZeroedArray;
+pub(crate) use region::{Mapping, Pinned, prefetch};
+#[cfg(any(loom, shuttle))]
+pub(crate) use sync::ZeroedArray;
+pub(crate) use sync::{Condvar, Mutex, atomic, in_total_order};
 
 /// How a directory is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
