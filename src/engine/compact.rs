@@ -6,11 +6,13 @@ use super::Engine;
 use crate::error::{Error, Result};
 use crate::format::edit::{Edit, LEVELS};
 use crate::format::entry::Kind;
+use crate::format::range::{Edge, Range};
 use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::merge::{LevelCursor, Located, Merge, Source, Versions};
 use crate::sys::atomic::Ordering;
 use crate::table::{Table, TableCursor, TableWriter, Verify};
-use crate::version::{Plan, pick, plan_range};
+use crate::version::{Plan, Version, pick, plan_range};
+use crate::visibility::{Cover, Fragments, Visibility};
 
 /// Entries between two looks at whether to stop or to flush first. Models compact a handful of entries.
 const ENTRIES_PER_STEP: u32 = if cfg!(shuttle) { 1 } else { 4096 };
@@ -21,6 +23,9 @@ impl Engine {
         let _alone = self.compacting.lock();
         self.check_writable()?;
         let version = Arc::clone(&self.view.load().version);
+        if let Some(edit) = self.covered(&version)? {
+            return self.install(edit, &[], &[]).map(|()| true);
+        }
         match pick(&version, &self.limits()) {
             Some(plan) => self.compact(&plan).map(|()| true),
             None => Ok(false),
@@ -28,7 +33,7 @@ impl Engine {
     }
 
     /// Compacts everything of a keyspace in a range (all of it, if `None`) into one level.
-    pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: Option<(&[u8], &[u8])>) -> Result<()> {
+    pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: Range<'_>) -> Result<()> {
         self.flush()?;
         let compacted = self.compact_planned(keyspace, range);
         // What this has made due, and what threads that found the lock taken have left.
@@ -36,7 +41,7 @@ impl Engine {
         compacted
     }
 
-    fn compact_planned(&self, keyspace: KeyspaceId, range: Option<(&[u8], &[u8])>) -> Result<()> {
+    fn compact_planned(&self, keyspace: KeyspaceId, range: Range<'_>) -> Result<()> {
         let _alone = self.compacting.lock();
         self.check_writable()?;
         let version = Arc::clone(&self.view.load().version);
@@ -51,7 +56,27 @@ impl Engine {
     /// Whether the inputs hold neither old versions nor tombstones that a rewrite would drop.
     fn is_plain(plan: &Plan) -> bool {
         let mut sections = plan.inputs.iter().flat_map(|(_, table)| &table.meta.sections);
-        sections.all(|s| s.entries == s.keys && (s.tombstones == 0 || !plan.bottom))
+        sections.all(|s| s.entries == s.keys && (s.tombstones + s.range_tombstones == 0 || !plan.bottom))
+    }
+
+    /// An edit that drops the tables that lie in a removed range as a whole and that nobody sees any more, without a look into
+    /// them. Only tombstones in tables count: those in the log may be lost in a crash.
+    pub(super) fn covered(&self, version: &Version) -> Result<Option<Edit>> {
+        let mut edit = Edit::default();
+        let mut rule = None;
+        for keyspace in version.keyspaces().into_iter().filter(|keyspace| version.has_ranges(*keyspace)) {
+            let cover = cover(keyspace, version.of_keyspace(keyspace).map(|(_, table)| table))?;
+            let rule = rule.get_or_insert_with(|| self.registry.retain(self.visible()));
+            for (level, table) in
+                version.of_keyspace(keyspace).filter(|(_, table)| is_covered(table, keyspace, &cover, rule))
+            {
+                match level {
+                    0 => edit.consume.push((table.number(), keyspace)),
+                    _ => edit.remove.push(table.number()),
+                }
+            }
+        }
+        Ok((edit != Edit::default()).then_some(edit))
     }
 
     fn compact(&self, plan: &Plan) -> Result<()> {
@@ -97,11 +122,31 @@ impl Engine {
     }
 }
 
+/// The range tombstones of several tables.
+fn cover<'t>(keyspace: KeyspaceId, tables: impl Iterator<Item = &'t Arc<Table>>) -> Result<Cover> {
+    let mut cover = Cover::default();
+    for table in tables.filter(|table| table.has_ranges(keyspace)) {
+        cover.add(table.reader()?.ranges(keyspace), 0);
+    }
+    Ok(cover)
+}
+
+/// Whether everything of a keyspace in a table was removed by a range tombstone that everyone sees.
+fn is_covered(table: &Table, keyspace: KeyspaceId, cover: &Cover, rule: &Visibility) -> bool {
+    table.section(keyspace).is_some_and(|section| {
+        let counts = |removal: Sequence| removal > section.max_sequence && rule.all_at_or_above(removal);
+        cover.fragments().any(|ranges| ranges.covers(&section.lower, &section.upper, counts))
+    })
+}
+
 /// A compaction under way.
 struct Merging<'a> {
     engine: &'a Engine,
     plan: &'a Plan,
     versions: Versions,
+    /// The range tombstones to write; those in front of `written_to` have been.
+    ranges: Fragments,
+    written_to: Edge,
     /// The next version to write, and whether it is the first of its key.
     next: Option<(Located, bool)>,
     max_sequence: Sequence,
@@ -110,28 +155,45 @@ struct Merging<'a> {
 
 impl<'a> Merging<'a> {
     fn new(engine: &'a Engine, plan: &'a Plan) -> Result<Self> {
-        let rule = engine.registry.retain(engine.visible());
+        let mut rule = engine.registry.retain(engine.visible());
+        let cover = cover(plan.keyspace, plan.inputs.iter().map(|(_, table)| table))?;
+        let mut ranges = Fragments::merge(cover.fragments(), &mut rule);
+        if plan.bottom {
+            // Everyone sees these, and nothing that they remove is left.
+            ranges.remove(|removal| rule.all_at_or_above(removal));
+        }
+        let visible = |(_, table): &&(u8, Arc<Table>)| !is_covered(table, plan.keyspace, &cover, &rule);
+        let inputs: Vec<&(u8, Arc<Table>)> = plan.inputs.iter().filter(visible).collect();
         let mut sources = Vec::new();
-        for (_, table) in plan.inputs.iter().filter(|(level, _)| *level == 0) {
+        for (_, table) in inputs.iter().filter(|(level, _)| *level == 0) {
             sources.extend(TableCursor::new(table.reader()?, plan.keyspace, Verify::Again).map(Source::Table));
         }
         for level in 1..LEVELS {
-            let of_level = plan.inputs.iter().filter(|(l, _)| *l == level).map(|(_, table)| Arc::clone(table));
+            let of_level = inputs.iter().filter(|(l, _)| *l == level).map(|(_, table)| Arc::clone(table));
             let tables: Arc<[Arc<Table>]> = of_level.collect();
             if !tables.is_empty() {
                 sources.push(Source::Level(LevelCursor::new(tables, plan.keyspace, Verify::Again)));
             }
         }
-        let sections = plan.inputs.iter().filter_map(|(_, table)| table.section(plan.keyspace));
+        let sections = inputs.iter().filter_map(|(_, table)| table.section(plan.keyspace));
         let max_sequence = sections.map(|section| section.max_sequence).max().unwrap_or_default();
-        let versions = Versions::new(Merge::new(sources), rule)?;
-        let mut merging = Self { engine, plan, versions, next: None, max_sequence, until_step: ENTRIES_PER_STEP };
+        let versions = Versions::new(Merge::new(sources), cover, rule)?;
+        let mut merging = Self {
+            engine,
+            plan,
+            versions,
+            ranges,
+            written_to: Edge::START.to_owned(),
+            next: None,
+            max_sequence,
+            until_step: ENTRIES_PER_STEP,
+        };
         merging.advance()?;
         Ok(merging)
     }
 
     fn has_more(&self) -> bool {
-        self.next.is_some()
+        self.next.is_some() || self.ranges.list().last().is_some_and(|last| last.end > self.written_to)
     }
 
     /// Goes to the next version that must be written.
@@ -174,6 +236,12 @@ impl<'a> Merging<'a> {
             self.advance()?;
             self.step()?;
         }
+        let upto = match &self.next {
+            Some((found, _)) => Edge::Before(self.versions.merge().key(found).to_vec()),
+            None => Edge::End,
+        };
+        writer.add_ranges(self.plan.keyspace, &self.ranges.clip(&self.written_to, &upto))?;
+        self.written_to = upto;
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::memtable::{Memtable, RunCursor};
 use crate::merge::{Merge, Source, Versions};
 use crate::sys::atomic::Ordering;
 use crate::table::{Table, TableWriter};
+use crate::visibility::{Cover, Fragments};
 
 /// Frozen memtables of earlier runs that are left alone until there is more to flush.
 const REPLAYED_MAX: usize = 4;
@@ -82,11 +83,14 @@ impl Engine {
         let mut rule = self.registry.retain(self.visible());
         let runs = memtable.runs(keyspace, &mut rule);
         let sources = runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))).collect();
-        let mut versions = Versions::new(Merge::new(sources), rule)?;
+        let mut cover = Cover::default();
+        cover.add(&*memtable.ranges(keyspace), 0);
+        let ranges = Fragments::merge(cover.fragments(), &mut rule.clone());
+        let mut versions = Versions::new(Merge::new(sources), cover, rule)?;
         while let Some((found, _)) = versions.next()? {
             writer.add(keyspace, &found.entry, versions.merge().bytes(&found), false)?;
         }
-        Ok(())
+        writer.add_ranges(keyspace, &ranges)
     }
 
     /// Checks every checksum of a segment before its entries get new ones: what was damaged in memory must not be sealed.

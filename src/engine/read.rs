@@ -49,7 +49,8 @@ impl Engine {
         self.check_open()?;
         let view = self.view();
         let mut rule = self.registry.retain(self.visible());
-        Ok(Scan::new(view.sources(keyspace, &mut rule)?, at.at))
+        let (sources, cover) = view.sources(keyspace, &mut rule)?;
+        Ok(Scan::new(sources, cover, at.at))
     }
 
     /// The live keys in the memtables, sorted: what has not been flushed.
@@ -59,7 +60,8 @@ impl Engine {
         let view: Arc<View> = self.view();
         let only_memtables = View { version: Arc::default(), ..View::clone(&view) };
         let mut rule = self.registry.retain(self.visible());
-        let mut scan = Scan::new(only_memtables.sources(keyspace, &mut rule)?, registration.at);
+        let (sources, cover) = only_memtables.sources(keyspace, &mut rule)?;
+        let mut scan = Scan::new(sources, cover, registration.at);
         let mut keys = Vec::new();
         let mut more = scan.go(crate::merge::Place::First)?;
         while more {

@@ -60,6 +60,8 @@ pub struct DroppedTail {
 struct Found {
     database: Id,
     manifest: Option<FileNumber>,
+    /// Whether every edit of the manifest is known to be on disk.
+    manifest_durable: bool,
     state: State,
     version: Version,
     next_number: u64,
@@ -95,12 +97,13 @@ impl Engine {
             None => return Err(Error::NotFound(Arc::new(path.to_owned()))),
         };
         let replayed = replay(&*dir, &found, &names)?;
-        let is_new = found.manifest.is_none();
+        let manifest_durable = found.manifest_durable;
         let engine = Arc::new(Self::assemble(options, dir, lock, found, &replayed));
-        if is_new {
-            engine.install(Edit::default(), &[], &[])?;
-        } else if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
+        if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
             engine.rewrite_log()?;
+        } else if !options.read_only && !manifest_durable {
+            // Whatever the manifest says beyond its last sync must not be shown before it is on disk.
+            engine.install(Edit::default(), &[], &[])?;
         }
         engine.start_threads()?;
         Ok(engine)
@@ -200,7 +203,7 @@ fn empty_state(dir: &dyn Dir, database: Id, names: &[String]) -> Result<Found> {
     }
     let next_number = number_after(names, FileNumber(1))?;
     let state = State { first_segment: FileNumber(next_number), ..State::default() };
-    Ok(Found { database, manifest: None, state, version: Version::default(), next_number })
+    Ok(Found { database, manifest: None, manifest_durable: false, state, version: Version::default(), next_number })
 }
 
 /// Replays the manifest and checks that every table it names is there, with its length.
@@ -228,6 +231,7 @@ fn read_state(
     Ok(Found {
         database,
         manifest: Some(recovered.number),
+        manifest_durable: recovered.clean,
         state: recovered.state,
         version: recovered.version,
         next_number,

@@ -190,7 +190,9 @@ impl Engine {
             while at < end {
                 let entry =
                     Entry::parse(bytes, at, end, memtable.base()).map_err(|fault| malformed(at as u64, fault))?;
-                if !memtable.insert(keyspace, &entry, &mut droppable) {
+                let rule = || self.registry.retain(cut);
+                let indexed = memtable.insert(keyspace, &entry, &mut droppable, rule);
+                if !indexed.map_err(|damage| malformed(at as u64, damage.into()))? {
                     // The group is in the log and cannot be shown to readers.
                     let path = self.file_path(&FileKind::Segment.name(memtable.number()));
                     return Err(self.poison(Error::io("index", &path, io::ErrorKind::OutOfMemory.into())));

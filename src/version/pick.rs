@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Tree, Version};
+use super::Version;
 use crate::format::KeyspaceId;
 use crate::format::edit::LEVELS;
+use crate::format::range::Range;
 use crate::format::table::Section;
 use crate::table::Table;
 
@@ -55,10 +56,9 @@ impl Plan {
     }
 }
 
-type Range<'a> = (&'a [u8], &'a [u8]);
-
-fn overlaps(section: &Section, (min, max): Range<'_>) -> bool {
-    section.min_key.as_slice() <= max && section.max_key.as_slice() >= min
+/// Range tombstones count as well as keys.
+fn overlaps(section: &Section, (lower, upper): Range<'_>) -> bool {
+    section.lower.as_ref() < upper && lower < section.upper.as_ref()
 }
 
 /// The tables of a level with keys in a range.
@@ -66,11 +66,11 @@ fn overlapping<'a>(tables: &'a [Arc<Table>], range: Range<'_>) -> Vec<&'a Arc<Ta
     tables.iter().filter(|table| table.only_section().is_some_and(|section| overlaps(section, range))).collect()
 }
 
-/// The smallest range with all keys of a keyspace in `tables`.
+/// The smallest range with everything of a keyspace in `tables`.
 fn range_of<'a>(keyspace: KeyspaceId, tables: impl Iterator<Item = &'a Arc<Table>>) -> Option<Range<'a>> {
     tables.filter_map(|table| table.section(keyspace)).fold(None, |range: Option<Range<'a>>, section| {
-        let (min, max) = (section.min_key.as_slice(), section.max_key.as_slice());
-        Some(range.map_or((min, max), |(low, high)| (low.min(min), high.max(max))))
+        let (lower, upper) = (section.lower.as_ref(), section.upper.as_ref());
+        Some(range.map_or((lower, upper), |(low, high)| (low.min(lower), high.max(upper))))
     })
 }
 
@@ -137,34 +137,29 @@ fn plan_level(version: &Version, keyspace: KeyspaceId, level: u8) -> Option<Plan
 
 /// A compaction of everything in a range into one level, the deepest that has data there. Grows the range until no table
 /// straddles its ends. `None` if there is nothing to do.
-pub(crate) fn plan_range(version: &Version, keyspace: KeyspaceId, range: Option<Range<'_>>) -> Option<Plan> {
-    let none = Tree::default();
-    let tree = version.tree(keyspace).unwrap_or(&none);
-    let everything = range_of(keyspace, version.tables().map(|(_, table)| table))?;
-    let mut range = range.unwrap_or(everything);
-    let inputs = loop {
-        let within = |table: &&Arc<Table>| table.section(keyspace).is_some_and(|section| overlaps(section, range));
-        let mut inputs: Vec<(u8, Arc<Table>)> = Vec::new();
+pub(crate) fn plan_range(version: &Version, keyspace: KeyspaceId, range: Range<'_>) -> Option<Plan> {
+    let mut inputs: Vec<(u8, Arc<Table>)> = Vec::new();
+    // Each round takes at least one more table, or is the last.
+    let mut lower = range.0.to_owned();
+    let mut upper = range.1.to_owned();
+    loop {
+        let within = |table: &Arc<Table>| {
+            table.section(keyspace).is_some_and(|section| overlaps(section, (lower.as_ref(), upper.as_ref())))
+        };
         // The sections of level 0 overlap each other, so they go together or not at all.
-        if version.level0(keyspace).any(|table| within(&table)) {
-            inputs.extend(version.level0(keyspace).map(|table| (0, Arc::clone(table))));
+        let level0 = version.level0(keyspace).any(within);
+        let of_keyspace = version.of_keyspace(keyspace);
+        let found: Vec<_> = of_keyspace
+            .filter(|(level, table)| if *level == 0 { level0 } else { within(table) })
+            .map(|(level, table)| (level, Arc::clone(table)))
+            .collect();
+        if found.len() == inputs.len() {
+            break;
         }
-        for (level, tables) in tree.levels() {
-            inputs.extend(tables.iter().filter(within).map(|table| (level, Arc::clone(table))));
-        }
-        let grown = range_of(
-            keyspace,
-            version
-                .tables()
-                .map(|(_, table)| table)
-                .filter(|table| inputs.iter().any(|(_, input)| input.number() == table.number())),
-        )?;
-        let union = (grown.0.min(range.0), grown.1.max(range.1));
-        if union == range {
-            break inputs;
-        }
-        range = union;
-    };
+        inputs = found;
+        let (low, high) = range_of(keyspace, inputs.iter().map(|(_, table)| table))?;
+        (lower, upper) = (low.to_owned().min(lower), high.to_owned().max(upper));
+    }
     let output = inputs.iter().map(|(level, _)| *level).max()?.max(1);
     Some(Plan::new(version, keyspace, inputs, output))
 }
@@ -173,6 +168,7 @@ pub(crate) fn plan_range(version: &Version, keyspace: KeyspaceId, range: Option<
 mod tests {
     use super::super::tests::version;
     use super::*;
+    use crate::format::range::Edge;
 
     const LIMITS: Limits = Limits { level0_tables: 2, level1_bytes: 100, multiplier: 10 };
 
@@ -229,10 +225,12 @@ mod tests {
             (2, 2, &[(0, "b", "f")], 300),
             (2, 3, &[(0, "p", "q")], 100),
         ]);
-        let plan = plan_range(&tables, KeyspaceId(0), Some((b"a", b"a")));
+        let keys =
+            |first: &'static str, last: &'static str| (Edge::Before(first.as_bytes()), Edge::After(last.as_bytes()));
+        let plan = plan_range(&tables, KeyspaceId(0), keys("a", "a"));
         assert_eq!(numbers(plan), Some((vec![(1, 4), (1, 5), (2, 2)], 2, true, false)));
-        assert_eq!(numbers(plan_range(&tables, KeyspaceId(0), None)).unwrap().0.len(), 4);
-        assert_eq!(numbers(plan_range(&tables, KeyspaceId(0), Some((b"x", b"y")))), None);
-        assert_eq!(numbers(plan_range(&tables, KeyspaceId(1), None)), None);
+        assert_eq!(numbers(plan_range(&tables, KeyspaceId(0), (Edge::START, Edge::End))).unwrap().0.len(), 4);
+        assert_eq!(numbers(plan_range(&tables, KeyspaceId(0), keys("x", "y"))), None);
+        assert_eq!(numbers(plan_range(&tables, KeyspaceId(1), (Edge::START, Edge::End))), None);
     }
 }

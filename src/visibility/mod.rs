@@ -1,4 +1,9 @@
 //! The one rule that says which versions of a key matter, shared by reads, the sorted view of a memtable, and compaction.
+//! A range tombstone counts as a version of every key in its range.
+
+mod tombstones;
+
+pub(crate) use tombstones::{Cover, Fragments};
 
 use crate::format::Sequence;
 
@@ -25,6 +30,11 @@ impl Visibility {
         snapshots.dedup();
         let unserved = snapshots.len();
         Self { points: snapshots, keep_above: cut, unserved }
+    }
+
+    /// The newest sequence number up to which versions may be left out.
+    pub(crate) fn cut(&self) -> Sequence {
+        self.keep_above
     }
 
     /// The next versions belong to another key.
