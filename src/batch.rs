@@ -1,10 +1,13 @@
 //! Batches: many changes, one commit.
 
+use std::ops::RangeBounds;
+
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
 use crate::format::entry::{Kind, push_entry};
 use crate::format::group::RunHeader;
+use crate::format::range::{edges, range_value};
 use crate::format::{KEY_BYTES_MAX, KeyspaceId, Sequence, VALUE_BYTES_MAX};
 
 const RUN_HEADER: usize = size_of::<RunHeader>();
@@ -49,6 +52,16 @@ impl WriteBatch {
     /// Removes a key, whether it is there or not.
     pub fn remove(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
         self.push(KeyspaceId::DEFAULT, Kind::Delete, key.as_ref(), &[])
+    }
+
+    /// Removes all keys of a range, those that this batch has set before included; see
+    /// [`Db::remove_range`](crate::Db::remove_range).
+    pub fn remove_range<K: AsRef<[u8]>>(&mut self, range: impl RangeBounds<K>) -> &mut Self {
+        let (start, end) = edges(&range);
+        if start >= end {
+            return self;
+        }
+        self.push(KeyspaceId::DEFAULT, Kind::RangeDelete, start.key(), &range_value(&start, &end))
     }
 
     /// Changes in the batch.

@@ -11,7 +11,8 @@ use crate::engine::{Body, Engine, RecoveryReport, Report};
 use crate::error::Result;
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
-use crate::iter::{Cursor, Entry, Iter, KeyRange};
+use crate::format::range::{Edge, edges, range_value};
+use crate::iter::{Cursor, Entry, Iter};
 use crate::options::{Durability, Options};
 use crate::slice::Slice;
 use crate::snapshot::Snapshot;
@@ -104,6 +105,26 @@ impl Db {
     #[inline]
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.commit_one(Kind::Delete, key.as_ref(), &[])
+    }
+
+    /// Removes all keys of a range; durability and errors as for [`insert`](Self::insert). Takes the time of one write, however
+    /// many keys are in the range: what it writes is a range tombstone, which hides them, and their space is freed by
+    /// compaction, tables that lie in the range as a whole first.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// db.write(maplsm::WriteBatch::new().insert("a", "1").insert("b", "2").insert("c", "3"))?;
+    /// db.remove_range("a".."c")?;
+    /// assert!(db.get("b")?.is_none());
+    /// assert_eq!(db.iter().count(), 1);
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn remove_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
+        let (start, end) = edges(&range);
+        if start < end { self.commit_one(Kind::RangeDelete, start.key(), &range_value(&start, &end)) } else { Ok(()) }
     }
 
     #[inline]
@@ -206,18 +227,13 @@ impl Db {
     /// Flushes, and merges all tables into one sorted level without old versions and tombstones. Needs free space for a copy
     /// of the data.
     pub fn compact(&self) -> Result<()> {
-        self.engine().compact_range(KeyspaceId::DEFAULT, None)
+        self.engine().compact_range(KeyspaceId::DEFAULT, (Edge::START, Edge::End))
     }
 
     /// Like [`compact`](Self::compact) for the tables with keys in a range, and those that they overlap.
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
-        let range = KeyRange::new(&range);
-        let longest = vec![u8::MAX; crate::format::KEY_BYTES_MAX];
-        let ends = match range.ends() {
-            (None, None) => None,
-            (start, end) => Some((start.unwrap_or_default(), end.unwrap_or(&longest))),
-        };
-        self.engine().compact_range(KeyspaceId::DEFAULT, ends)
+        let (start, end) = edges(&range);
+        self.engine().compact_range(KeyspaceId::DEFAULT, (start.as_ref(), end.as_ref()))
     }
 
     /// Reads every byte of every table and of the log, and checks checksums, order, counts and indexes.

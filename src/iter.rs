@@ -2,13 +2,15 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 
 use crate::engine::Registration;
 use crate::error::{Error, Result};
 use crate::format::Sequence;
+use crate::format::range::{Edge, edges};
 use crate::merge::{Place, Scan};
 use crate::sys::Pinned;
+use crate::visibility::Cover;
 
 /// A key and its value, read in place; keeps the file that they are in mapped, like [`Slice`](crate::Slice).
 #[derive(Clone)]
@@ -40,18 +42,18 @@ impl fmt::Debug for Entry {
 /// A range of keys as the caller gave it.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyRange {
-    start: Bound<Vec<u8>>,
-    end: Bound<Vec<u8>>,
+    start: Edge,
+    end: Edge,
 }
 
 impl KeyRange {
     pub(crate) fn new<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> Self {
-        let own = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
-        Self { start: own(range.start_bound()), end: own(range.end_bound()) }
+        let (start, end) = edges(range);
+        Self { start, end }
     }
 
     pub(crate) fn all() -> Self {
-        Self { start: Bound::Unbounded, end: Bound::Unbounded }
+        Self { start: Edge::START.to_owned(), end: Edge::End }
     }
 
     /// All keys that begin with `prefix`: up to the shortest key that is behind all of them, if there is one.
@@ -63,40 +65,27 @@ impl KeyRange {
         let end = match end.last_mut() {
             Some(last) => {
                 *last += 1;
-                Bound::Excluded(end)
+                Edge::Before(end)
             }
-            None => Bound::Unbounded,
+            None => Edge::End,
         };
-        Self { start: Bound::Included(prefix.to_vec()), end }
+        Self { start: Edge::Before(prefix.to_vec()), end }
     }
 
     #[inline]
     fn is_before_end(&self, key: &[u8]) -> bool {
-        match &self.end {
-            Bound::Unbounded => true,
-            Bound::Included(end) => key <= end.as_slice(),
-            Bound::Excluded(end) => key < end.as_slice(),
-        }
+        !self.end.is_in_front_of(key)
     }
 
     #[inline]
     fn is_behind_start(&self, key: &[u8]) -> bool {
-        match &self.start {
-            Bound::Unbounded => true,
-            Bound::Included(start) => key >= start.as_slice(),
-            Bound::Excluded(start) => key > start.as_slice(),
-        }
+        self.start.is_in_front_of(key)
     }
 
     /// Goes to the first key of the range; answers whether there is one.
     fn first(&self, scan: &mut Scan) -> Result<bool> {
-        let mut found = match &self.start {
-            Bound::Unbounded => scan.go(Place::First)?,
-            Bound::Included(start) | Bound::Excluded(start) => scan.go(Place::AtOrBehind(start))?,
-        };
-        if let (true, Bound::Excluded(start), Some((key, _))) = (found, &self.start, scan.current())
-            && key == start.as_slice()
-        {
+        let mut found = scan.go(Place::AtOrBehind(self.start.key()))?;
+        if found && scan.current().is_some_and(|(key, _)| !self.is_behind_start(key)) {
             found = scan.next()?;
         }
         Ok(found && scan.current().is_some_and(|(key, _)| self.is_before_end(key)))
@@ -105,26 +94,13 @@ impl KeyRange {
     /// Goes to the last key of the range; answers whether there is one.
     fn last(&self, scan: &mut Scan) -> Result<bool> {
         let mut found = match &self.end {
-            Bound::Unbounded => scan.go(Place::Last)?,
-            Bound::Included(end) | Bound::Excluded(end) => scan.go(Place::AtOrInFront(end))?,
+            Edge::End => scan.go(Place::Last)?,
+            Edge::Before(key) | Edge::After(key) => scan.go(Place::AtOrInFront(key))?,
         };
-        if let (true, Bound::Excluded(end), Some((key, _))) = (found, &self.end, scan.current())
-            && key == end.as_slice()
-        {
+        if found && scan.current().is_some_and(|(key, _)| !self.is_before_end(key)) {
             found = scan.prev()?;
         }
         Ok(found && scan.current().is_some_and(|(key, _)| self.is_behind_start(key)))
-    }
-
-    /// The inclusive range of a compaction; unbounded ends are open.
-    pub(crate) fn ends(&self) -> (Option<&[u8]>, Option<&[u8]>) {
-        fn key(bound: &Bound<Vec<u8>>) -> Option<&[u8]> {
-            match bound {
-                Bound::Unbounded => None,
-                Bound::Included(key) | Bound::Excluded(key) => Some(key),
-            }
-        }
-        (key(&self.start), key(&self.end))
     }
 }
 
@@ -254,7 +230,7 @@ impl std::iter::FusedIterator for Iter {}
 fn or_empty(scan: Result<Scan>) -> (Scan, Option<Error>) {
     match scan {
         Ok(scan) => (scan, None),
-        Err(e) => (Scan::new(Vec::new(), Sequence(0)), Some(e)),
+        Err(e) => (Scan::new(Vec::new(), Cover::default(), Sequence(0)), Some(e)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Numbers about a running store.
 
-use std::sync::atomic::Ordering;
+use crate::sys::atomic::Ordering;
 
 use crate::engine::Engine;
 use crate::format::edit::LEVELS;

@@ -2,12 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Engine;
 use crate::error::{Error, Result};
+use crate::sys::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sys::{Condvar, Mutex, now};
 
 /// Without a commit for this long, the log is synced and marked.

@@ -1,19 +1,21 @@
 //! Compaction: tables of one keyspace are merged into tables of a deeper level.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Engine;
 use crate::error::{Error, Result};
-use crate::format::edit::LEVELS;
+use crate::format::edit::{Edit, LEVELS};
 use crate::format::entry::Kind;
-use crate::format::{SEQUENCE_SPAN, Sequence};
+use crate::format::range::Edge;
+use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::merge::{LevelCursor, Located, Merge, Place, Source, Versions};
+use crate::sys::atomic::Ordering;
 use crate::table::{Table, TableCursor, TableWriter, Verify};
-use crate::version::{Plan, Share};
+use crate::version::{Plan, Running, Share, Version};
+use crate::visibility::{Cover, Fragments, Visibility};
 
-/// Entries between two looks at whether to stop or to flush first.
-const ENTRIES_PER_STEP: u32 = 4096;
+/// Entries between two looks at whether to stop or to flush first. Models compact a handful of entries.
+const ENTRIES_PER_STEP: u32 = if cfg!(shuttle) { 1 } else { 4096 };
 
 /// The keys of one piece of a compaction: from `start` to in front of `end`.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,14 @@ pub(super) struct Span {
 }
 
 impl Span {
+    fn start(&self) -> Edge {
+        self.start.clone().map_or(Edge::START.to_owned(), Edge::Before)
+    }
+
+    fn end(&self) -> Edge {
+        self.end.clone().map_or(Edge::End, Edge::Before)
+    }
+
     /// All keys, cut at `keys`, which are in order.
     pub(super) fn between(keys: Vec<Vec<u8>>) -> Vec<Self> {
         let mut spans = vec![Self::default()];
@@ -41,9 +51,29 @@ impl Engine {
     pub(super) fn is_plain(plan: &Plan) -> bool {
         let is_plain = |share: &Share| {
             let mut sections = share.sections();
-            sections.all(|(_, s)| s.entries == s.keys && (s.tombstones == 0 || !share.bottom))
+            sections.all(|(_, s)| s.entries == s.keys && (s.tombstones + s.range_tombstones == 0 || !share.bottom))
         };
         plan.shares.iter().all(is_plain)
+    }
+
+    /// An edit that drops the tables that lie in a removed range as a whole and that nobody sees any more, without a look into
+    /// them. Only tombstones in tables count: those in the log may be lost in a crash. Inputs of running compactions are left
+    /// to those.
+    pub(super) fn covered(&self, version: &Version, running: &Running) -> Result<Option<Edit>> {
+        let mut edit = Edit::default();
+        let mut rule = None;
+        for keyspace in version.keyspaces().into_iter().filter(|keyspace| version.has_ranges(*keyspace)) {
+            let cover = cover(keyspace, version.of_keyspace(keyspace).map(|(_, table)| table))?;
+            let rule = rule.get_or_insert_with(|| self.registry.retain(self.visible()));
+            let free = version.of_keyspace(keyspace).filter(|(_, table)| !running.takes(table, keyspace));
+            for (level, table) in free.filter(|(_, table)| is_covered(table, keyspace, &cover, rule)) {
+                match level {
+                    0 => edit.consume.push((table.number(), keyspace)),
+                    _ => edit.remove.push(table.number()),
+                }
+            }
+        }
+        Ok((edit != Edit::default()).then_some(edit))
     }
 
     /// Writes the merged tables of a span; removes them again if that fails half-way.
@@ -73,12 +103,32 @@ impl Engine {
     }
 }
 
+/// The range tombstones of several tables.
+fn cover<'t>(keyspace: KeyspaceId, tables: impl Iterator<Item = &'t Arc<Table>>) -> Result<Cover> {
+    let mut cover = Cover::default();
+    for table in tables.filter(|table| table.has_ranges(keyspace)) {
+        cover.add(table.reader()?.ranges(keyspace), 0);
+    }
+    Ok(cover)
+}
+
+/// Whether everything of a keyspace in a table was removed by a range tombstone that everyone sees.
+fn is_covered(table: &Table, keyspace: KeyspaceId, cover: &Cover, rule: &Visibility) -> bool {
+    table.section(keyspace).is_some_and(|section| {
+        let counts = |removal: Sequence| removal > section.max_sequence && rule.all_at_or_above(removal);
+        cover.fragments().any(|ranges| ranges.covers(&section.lower, &section.upper, counts))
+    })
+}
+
 /// A merge under way.
 struct Merging<'a> {
     engine: &'a Engine,
     share: &'a Share,
     span: &'a Span,
     versions: Versions,
+    /// The range tombstones to write; those in front of `written_to` have been.
+    ranges: Fragments,
+    written_to: Edge,
     /// The next version to write, and whether it is the first of its key.
     next: Option<(Located, bool)>,
     max_sequence: Sequence,
@@ -87,29 +137,48 @@ struct Merging<'a> {
 
 impl<'a> Merging<'a> {
     fn new(engine: &'a Engine, share: &'a Share, span: &'a Span) -> Result<Self> {
-        let rule = engine.registry.retain(engine.visible());
+        let mut rule = engine.registry.retain(engine.visible());
+        let cover = cover(share.keyspace, share.inputs.iter().map(|(_, table)| table))?;
+        let mut ranges = Fragments::merge(cover.fragments(), &mut rule);
+        if share.bottom {
+            // Everyone sees these, and nothing that they remove is left.
+            ranges.remove(|removal| rule.all_at_or_above(removal));
+        }
+        ranges = ranges.clip(&span.start(), &span.end());
+        let visible = |(_, table): &&(u8, Arc<Table>)| !is_covered(table, share.keyspace, &cover, &rule);
+        let inputs: Vec<&(u8, Arc<Table>)> = share.inputs.iter().filter(visible).collect();
         let mut sources = Vec::new();
-        for (_, table) in share.inputs.iter().filter(|(level, _)| *level == 0) {
+        for (_, table) in inputs.iter().filter(|(level, _)| *level == 0) {
             sources.extend(TableCursor::new(table.reader()?, share.keyspace, Verify::Again).map(Source::Table));
         }
         for level in 1..LEVELS {
-            let of_level = share.inputs.iter().filter(|(l, _)| *l == level).map(|(_, table)| Arc::clone(table));
+            let of_level = inputs.iter().filter(|(l, _)| *l == level).map(|(_, table)| Arc::clone(table));
             let tables: Arc<[Arc<Table>]> = of_level.collect();
             if !tables.is_empty() {
                 sources.push(Source::Level(LevelCursor::new(tables, share.keyspace, Verify::Again)));
             }
         }
-        let max_sequence = share.sections().map(|(_, section)| section.max_sequence).max().unwrap_or_default();
+        let sections = inputs.iter().filter_map(|(_, table)| table.section(share.keyspace));
+        let max_sequence = sections.map(|section| section.max_sequence).max().unwrap_or_default();
         let place = span.start.as_deref().map_or(Place::First, Place::AtOrBehind);
-        let versions = Versions::starting_at(Merge::new(sources), rule, place)?;
-        let mut merging =
-            Self { engine, share, span, versions, next: None, max_sequence, until_step: ENTRIES_PER_STEP };
+        let versions = Versions::starting_at(Merge::new(sources), cover, rule, place)?;
+        let mut merging = Self {
+            engine,
+            share,
+            span,
+            versions,
+            ranges,
+            written_to: span.start(),
+            next: None,
+            max_sequence,
+            until_step: ENTRIES_PER_STEP,
+        };
         merging.advance()?;
         Ok(merging)
     }
 
     fn has_more(&self) -> bool {
-        self.next.is_some()
+        self.next.is_some() || self.ranges.list().last().is_some_and(|last| last.end > self.written_to)
     }
 
     /// Goes to the next version that must be written.
@@ -160,6 +229,12 @@ impl<'a> Merging<'a> {
             self.advance()?;
             self.step()?;
         }
+        let upto = match &self.next {
+            Some((found, _)) => Edge::Before(self.versions.merge().key(found).to_vec()),
+            None => self.span.end(),
+        };
+        writer.add_ranges(self.share.keyspace, &self.ranges.clip(&self.written_to, &upto))?;
+        self.written_to = upto;
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! Flushing: a frozen memtable becomes a table of level 0, strictly in the order of the log.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{Engine, View};
 use crate::error::{Error, Result};
@@ -14,7 +13,9 @@ use crate::format::{FileNumber, KeyspaceId};
 use crate::memtable::{Memtable, RunCursor};
 use crate::merge::{Merge, Source, Versions};
 use crate::sys::MutexGuard;
+use crate::sys::atomic::Ordering;
 use crate::table::{Table, TableWriter};
+use crate::visibility::{Cover, Fragments};
 
 /// Frozen memtables of earlier runs that are left alone until there is more to flush.
 const REPLAYED_MAX: usize = 4;
@@ -97,11 +98,14 @@ impl Engine {
         let mut rule = self.registry.retain(self.visible());
         let runs = memtable.runs(keyspace, &mut rule);
         let sources = runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))).collect();
-        let mut versions = Versions::new(Merge::new(sources), rule)?;
+        let mut cover = Cover::default();
+        cover.add(&*memtable.ranges(keyspace), 0);
+        let ranges = Fragments::merge(cover.fragments(), &mut rule.clone());
+        let mut versions = Versions::new(Merge::new(sources), cover, rule)?;
         while let Some((found, _)) = versions.next()? {
             writer.add(keyspace, &found.entry, versions.merge().bytes(&found), false)?;
         }
-        Ok(())
+        writer.add_ranges(keyspace, &ranges)
     }
 
     /// Checks every checksum of a segment before its entries get new ones: what was damaged in memory must not be sealed.

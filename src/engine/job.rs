@@ -1,7 +1,6 @@
 //! Carrying out compactions: several at once where they do not touch each other, and a large one by several threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use super::Engine;
@@ -10,16 +9,26 @@ use super::compact::Span;
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::edit::Edit;
-use crate::sys::Mutex;
+use crate::format::range::Range;
+use crate::sys::atomic::Ordering;
+use crate::sys::{Condvar, Mutex};
 use crate::table::Table;
 use crate::version::{Leveled, Plan, Running, Strategy, plan_range};
 
 /// Spans for each thread, so that one that has to flush in between does not hold up the others for long.
 const SPANS_PER_THREAD: usize = 2;
 
-/// What is under way.
+/// The compactions under way. Its lock is outside of the numbered ones; the manifest may be changed under it, nothing else
+/// be carried out.
 #[derive(Debug, Default)]
-pub(super) struct Compactions {
+pub(super) struct Scheduler {
+    compactions: Mutex<Compactions>,
+    /// A compaction has ended.
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Compactions {
     running: Running,
     /// Those that other threads may help with.
     jobs: Vec<Arc<Job>>,
@@ -74,7 +83,7 @@ impl Job {
 impl Engine {
     /// Whether a compaction is being carried out.
     pub(super) fn is_compacting(&self) -> bool {
-        !self.compactions.lock().running.is_empty()
+        !self.scheduler.compactions.lock().running.is_empty()
     }
 
     /// Whether a compaction is due.
@@ -86,19 +95,22 @@ impl Engine {
     /// Helps with a compaction under way, or begins the most urgent one that may run beside those.
     pub(super) fn compact_next(&self, calm: bool) -> Result<bool> {
         let job = {
-            let compactions = self.compactions.lock();
+            let compactions = self.scheduler.compactions.lock();
             compactions.jobs.iter().find(|job| job.progress.lock().next < job.spans.len()).map(Arc::clone)
         };
         if let Some(job) = job {
             return self.work_on(&job).map(|()| true);
         }
         let begun = {
-            let mut compactions = self.compactions.lock();
+            let mut compactions = self.scheduler.compactions.lock();
             self.check_writable()?;
             if compactions.waiting > 0 || self.cancelled.load(Ordering::Relaxed) {
                 return Ok(false);
             }
             let version = Arc::clone(&self.view.load().version);
+            if let Some(edit) = self.covered(&version, &compactions.running)? {
+                return self.install(edit, &[], &[]).map(|()| true);
+            }
             let plan = Leveled.pick(&version, &self.limits(calm), &compactions.running).map(Arc::new);
             plan.map(|plan| (compactions.running.begin(&plan), plan))
         };
@@ -114,11 +126,11 @@ impl Engine {
     }
 
     /// Compacts everything of a keyspace in a range (all of it, if `None`) into one level.
-    pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: Option<(&[u8], &[u8])>) -> Result<()> {
+    pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: Range<'_>) -> Result<()> {
         self.flush()?;
-        self.compactions.lock().waiting += 1;
+        self.scheduler.compactions.lock().waiting += 1;
         let begun = self.begin_range(keyspace, range);
-        self.compactions.lock().waiting -= 1;
+        self.scheduler.compactions.lock().waiting -= 1;
         let compacted = match begun {
             Ok(Some((begun, plan))) => self.compact_planned(begun, plan),
             Ok(None) => Ok(()),
@@ -131,22 +143,20 @@ impl Engine {
     }
 
     /// Waits until the compaction of a range may begin.
-    fn begin_range(&self, keyspace: KeyspaceId, range: Option<(&[u8], &[u8])>) -> Result<Option<(u64, Arc<Plan>)>> {
+    fn begin_range(&self, keyspace: KeyspaceId, range: Range<'_>) -> Result<Option<(u64, Arc<Plan>)>> {
+        let mut compactions = self.scheduler.compactions.lock();
         loop {
             self.check_writable()?;
-            {
-                let mut compactions = self.compactions.lock();
-                if self.cancelled.load(Ordering::Relaxed) {
-                    return Err(Error::Closed);
-                }
-                let version = Arc::clone(&self.view.load().version);
-                let Some(plan) = plan_range(&version, keyspace, range) else { return Ok(None) };
-                if compactions.running.allows(&plan) {
-                    let plan = Arc::new(plan);
-                    return Ok(Some((compactions.running.begin(&plan), plan)));
-                }
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Err(Error::Closed);
             }
-            self.background.wait_for_progress(WAIT_STEP);
+            let version = Arc::clone(&self.view.load().version);
+            let Some(plan) = plan_range(&version, keyspace, range) else { return Ok(None) };
+            if compactions.running.allows(&plan) {
+                let plan = Arc::new(plan);
+                return Ok(Some((compactions.running.begin(&plan), plan)));
+            }
+            self.scheduler.ended.wait_for(&mut compactions, WAIT_STEP);
         }
     }
 
@@ -160,11 +170,12 @@ impl Engine {
         }
         let job = self.start(begun, plan)?;
         let own = self.work_on(&job);
+        let mut compactions = self.scheduler.compactions.lock();
         loop {
             match job.outcome.get() {
                 Some(outcome) => return own.and(outcome.clone()),
-                None => self.background.wait_for_progress(WAIT_STEP),
-            }
+                None => self.scheduler.ended.wait_for(&mut compactions, WAIT_STEP),
+            };
         }
     }
 
@@ -179,7 +190,7 @@ impl Engine {
         let job = Job { plan, begun, spans, progress: Mutex::default(), outcome: OnceLock::new() };
         let job = Arc::new(job);
         let helped = job.spans.len() > 1;
-        self.compactions.lock().jobs.push(Arc::clone(&job));
+        self.scheduler.compactions.lock().jobs.push(Arc::clone(&job));
         if helped {
             self.background.wake();
         }
@@ -244,17 +255,19 @@ impl Engine {
 
     /// Takes a plan off the list of those under way.
     fn end(&self, begun: u64) {
-        let mut compactions = self.compactions.lock();
+        let mut compactions = self.scheduler.compactions.lock();
         compactions.running.end(begun);
         compactions.jobs.retain(|job| job.begun != begun);
         drop(compactions);
+        self.scheduler.ended.notify_all();
         self.background.wake();
     }
 
     /// Waits until no compaction is under way; for those who have cancelled them and keep new ones from beginning.
     pub(super) fn wait_for_compactions(&self) {
-        while self.is_compacting() {
-            self.background.wait_for_progress(WAIT_STEP);
+        let mut compactions = self.scheduler.compactions.lock();
+        while !compactions.running.is_empty() {
+            self.scheduler.ended.wait_for(&mut compactions, WAIT_STEP);
         }
     }
 }

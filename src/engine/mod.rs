@@ -16,6 +16,7 @@ mod compact;
 mod flush;
 mod job;
 mod obsolete;
+mod present;
 mod pressure;
 mod read;
 mod recover;
@@ -25,13 +26,16 @@ mod verify;
 mod view;
 mod write;
 
+#[cfg(all(test, shuttle))]
+mod models;
+
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
 pub(crate) use background::Background;
+use present::Present;
 pub(crate) use pressure::Pressure;
 pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::{Registration, Registry};
@@ -44,6 +48,7 @@ use crate::format::checksum::Id;
 use crate::format::edit::Edit;
 use crate::format::{FileNumber, NUMBER_MAX, Sequence};
 use crate::options::Options;
+use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Fs, Mutex};
 use crate::table::Table;
 use crate::version::{Limits, Manifest};
@@ -64,26 +69,22 @@ pub(crate) struct Engine {
 
     // Own synchronization.
     view: ArcSwap<View>,
-    /// Counts publications of the view. A writer publishes before it makes entries of a new memtable visible, so a reader
-    /// that finds the same count before loading the view and after loading `visible` has all entries up to that.
-    epoch: AtomicU64,
-    /// Entries up to this sequence number are visible to readers.
-    visible: AtomicU64,
+    present: Present,
     registry: Arc<Registry>,
     next_number: AtomicU64,
     /// The first failure that makes further writes unsafe.
     poison: OnceLock<Arc<Error>>,
     closed: AtomicBool,
     /// Asks long work to stop.
-    cancelled: Arc<AtomicBool>,
+    cancelled: Arc<std::sync::atomic::AtomicBool>,
     background: Background,
     pressure: Pressure,
     obsolete: Mutex<Vec<Arc<Table>>>,
     segments_removed_below: AtomicU64,
-    /// One flush at a time: tables of level 0 come in the order of the log.
+    /// One flush at a time: tables of level 0 come in the order of the log. Outside of the numbered locks.
     flushing: Mutex<()>,
-    /// Which compactions are under way. Never held while one is carried out.
-    compactions: Mutex<job::Compactions>,
+    /// Which compactions are under way.
+    scheduler: job::Scheduler,
     lock: Mutex<Option<Box<dyn Send + Sync>>>,
     counters: Counters,
 
@@ -138,14 +139,13 @@ impl Engine {
     }
 
     fn limits(&self, calm: bool) -> Limits {
-        let visible = self.visible();
         Limits {
             level0_tables: self.options.l0_tables,
             level1_bytes: self.options.level_bytes_base,
             multiplier: self.options.level_multiplier,
             small_bytes: self.options.level_bytes_base / SMALL_SHARE,
             calm,
-            seen_by_all: self.registry.sequences().first().map_or(visible, |oldest| visible.min(*oldest)),
+            seen_by_all: self.registry.retain(self.visible()).oldest(),
         }
     }
 
@@ -215,8 +215,7 @@ impl Engine {
         let mut view = View::clone(&self.view.load());
         change(&mut view);
         self.update_pressure(&view);
-        self.view.store(Arc::new(view));
-        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.present.publish(|| self.view.store(Arc::new(view)));
     }
 
     fn table(&self, meta: &crate::format::edit::TableMeta) -> Arc<Table> {
@@ -230,6 +229,6 @@ impl Engine {
 
     /// The sequence up to which entries are visible now.
     pub(crate) fn visible(&self) -> Sequence {
-        Sequence(self.visible.load(Ordering::SeqCst))
+        self.present.visible()
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Engine;
 use crate::format::FileNumber;
 use crate::format::names::FileKind;
+use crate::sys::atomic::Ordering;
 use crate::table::{Table, write_index};
 use crate::version::{Appended, State};
 
@@ -27,9 +27,11 @@ impl Engine {
     /// Removes obsolete tables that no reader uses any more. Slices do not count: what they need stays mapped.
     pub(crate) fn purge(&self) {
         let mut obsolete = self.obsolete.lock();
-        obsolete.retain(|table| {
-            // The handles are in views and iterators; this list has the last one. Nobody can make another from it.
-            if Arc::strong_count(table) > 1 {
+        obsolete.retain_mut(|table| {
+            // The handles are in views and iterators; if this list has the last one, nobody can make another. (A view that is
+            // only borrowed counts as well: replacing a view takes a count for each of its borrowers.) Unlike a look at the
+            // count, `get_mut` also orders the unlink behind everything that the last user did.
+            if Arc::get_mut(table).is_none() {
                 return true;
             }
             self.remove_table_files(table.number());

@@ -6,11 +6,11 @@
 //! do, and nothing ever stops. Each commit takes its bytes' worth of time from a shared budget and sleeps until the budget
 //! is even, but never longer than [`DELAY_MAX`]; what is owed beyond that is left to the commits after it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Engine, View};
 use crate::error::{Error, Result};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::now;
 
 /// Frozen memtables from which on writers are slowed down, and those at pressure 1.

@@ -1,11 +1,10 @@
 //! Acquiring a consistent pair of view and sequence, and reading at it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{Engine, Find, Registration, View};
 use crate::error::Result;
-use crate::format::{KeyspaceId, Sequence, key_hash};
+use crate::format::{KeyspaceId, key_hash};
 use crate::merge::Scan;
 use crate::sys::Pinned;
 
@@ -19,13 +18,7 @@ impl Engine {
         self.check_open()?;
         let hash = key_hash(keyspace, key);
         for _ in 0..ATTEMPTS {
-            let epoch = self.epoch.load(Ordering::Acquire);
-            let view = self.view.load();
-            let at = Sequence(self.visible.load(Ordering::Acquire));
-            if self.epoch.load(Ordering::Acquire) != epoch {
-                // The view may lack a memtable whose entries are visible at `at`.
-                continue;
-            }
+            let Some((view, at)) = self.present.acquire(|| self.view.load()) else { continue };
             match view.find(keyspace, hash, key, at, false)? {
                 Find::Value(mapping, range) => return Ok(Some(mapping.pin(range))),
                 Find::Absent => return Ok(None),
@@ -48,7 +41,7 @@ impl Engine {
 
     /// Registers a reader at the sequence that is visible now. A view loaded later has every entry that it sees.
     pub(crate) fn register(&self) -> Registration {
-        self.registry.register(&self.visible)
+        self.registry.register(&self.present)
     }
 
     /// A scan of a keyspace at a registered sequence, positioned nowhere. It owns what it needs.
@@ -56,7 +49,8 @@ impl Engine {
         self.check_open()?;
         let view = self.view();
         let mut rule = self.registry.retain(self.visible());
-        Ok(Scan::new(view.sources(keyspace, &mut rule)?, at.at))
+        let (sources, cover) = view.sources(keyspace, &mut rule)?;
+        Ok(Scan::new(sources, cover, at.at))
     }
 
     /// The live keys in the memtables, sorted: what has not been flushed.
@@ -66,7 +60,8 @@ impl Engine {
         let view: Arc<View> = self.view();
         let only_memtables = View { version: Arc::default(), ..View::clone(&view) };
         let mut rule = self.registry.retain(self.visible());
-        let mut scan = Scan::new(only_memtables.sources(keyspace, &mut rule)?, registration.at);
+        let (sources, cover) = only_memtables.sources(keyspace, &mut rule)?;
+        let mut scan = Scan::new(sources, cover, registration.at);
         let mut keys = Vec::new();
         let mut more = scan.go(crate::merge::Place::First)?;
         while more {

@@ -7,11 +7,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
+use super::job::Scheduler;
+use super::present::Present;
 use super::write::Writer;
 use super::{Background, Counters, Engine, Pressure, Registry, View};
 use crate::error::{Damage, Error, Result};
@@ -24,6 +25,7 @@ use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
 use crate::log::{self, Scan};
 use crate::memtable::Memtable;
 use crate::options::Options;
+use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Lock, LockMode, Mapping, Mutex};
 use crate::table::Table;
 use crate::version::{Manifest, State, Version, read_current, read_manifest};
@@ -59,6 +61,8 @@ pub struct DroppedTail {
 struct Found {
     database: Id,
     manifest: Option<FileNumber>,
+    /// Whether every edit of the manifest is known to be on disk.
+    manifest_durable: bool,
     state: State,
     version: Version,
     next_number: u64,
@@ -94,12 +98,13 @@ impl Engine {
             None => return Err(Error::NotFound(Arc::new(path.to_owned()))),
         };
         let replayed = replay(&*dir, &found, &names)?;
-        let is_new = found.manifest.is_none();
+        let manifest_durable = found.manifest_durable;
         let engine = Arc::new(Self::assemble(options, dir, lock, found, &replayed));
-        if is_new {
-            engine.install(Edit::default(), &[], &[])?;
-        } else if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
+        if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
             engine.rewrite_log()?;
+        } else if !options.read_only && !manifest_durable {
+            // Whatever the manifest says beyond its last sync must not be shown before it is on disk.
+            engine.install(Edit::default(), &[], &[])?;
         }
         engine.start_threads()?;
         Ok(engine)
@@ -129,8 +134,7 @@ impl Engine {
             recovery: replayed.report.clone(),
             first_number: FileNumber(found.next_number),
             view: ArcSwap::from_pointee(view),
-            epoch: AtomicU64::new(0),
-            visible: AtomicU64::new(next_sequence.0 - 1),
+            present: Present::new(Sequence(next_sequence.0 - 1)),
             registry: Arc::new(Registry::default()),
             next_number: AtomicU64::new(found.next_number),
             poison: OnceLock::new(),
@@ -141,7 +145,7 @@ impl Engine {
             obsolete: Mutex::new(Vec::new()),
             segments_removed_below: AtomicU64::new(0),
             flushing: Mutex::new(()),
-            compactions: Mutex::default(),
+            scheduler: Scheduler::default(),
             lock: Mutex::new(Some(lock)),
             counters: Counters::default(),
             syncing: Mutex::new(()),
@@ -201,7 +205,7 @@ fn empty_state(dir: &dyn Dir, database: Id, names: &[String]) -> Result<Found> {
     }
     let next_number = number_after(names, FileNumber(1))?;
     let state = State { first_segment: FileNumber(next_number), ..State::default() };
-    Ok(Found { database, manifest: None, state, version: Version::default(), next_number })
+    Ok(Found { database, manifest: None, manifest_durable: false, state, version: Version::default(), next_number })
 }
 
 /// Replays the manifest and checks that every table it names is there, with its length.
@@ -229,6 +233,7 @@ fn read_state(
     Ok(Found {
         database,
         manifest: Some(recovered.number),
+        manifest_durable: recovered.clean,
         state: recovered.state,
         version: recovered.version,
         next_number,

@@ -5,12 +5,17 @@
 //! nothing is pruned.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::present::Present;
 use crate::format::Sequence;
-use crate::sys::Mutex;
+use crate::sys::atomic::{AtomicUsize, Ordering};
+use crate::sys::{Mutex, in_total_order};
 use crate::visibility::Visibility;
+
+#[cfg(all(test, loom))]
+mod models;
 
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
@@ -27,21 +32,34 @@ pub(crate) struct Registration {
 }
 
 impl Registry {
-    /// Registers a reader at the sequence that `visible` has now.
-    pub(crate) fn register(self: &Arc<Self>, visible: &AtomicU64) -> Registration {
+    /// Registers a reader at the sequence that is visible now.
+    pub(crate) fn register(self: &Arc<Self>, present: &Present) -> Registration {
         self.count.fetch_add(1, Ordering::SeqCst);
+        in_total_order();
         let mut live = self.live.lock();
-        let at = Sequence(visible.load(Ordering::SeqCst));
+        let at = present.visible();
         *live.entry(at).or_insert(0) += 1;
         Registration { registry: Arc::clone(self), at }
     }
 
+    /// Whether nobody has registered, as far as readers below a cut that the caller has fixed are concerned.
+    #[inline]
+    fn is_empty(&self) -> bool {
+        in_total_order();
+        self.count.load(Ordering::SeqCst) == 0
+    }
+
     /// The sequences of all registered readers, ascending.
-    pub(crate) fn sequences(&self) -> Vec<Sequence> {
-        if self.count.load(Ordering::SeqCst) == 0 {
+    fn sequences(&self) -> Vec<Sequence> {
+        if self.is_empty() {
             return Vec::new();
         }
         self.live.lock().keys().copied().collect()
+    }
+
+    /// Whether a registered reader has a sequence in this range. O(log n) for n different sequences.
+    pub(crate) fn stands_in(&self, range: Range<Sequence>) -> bool {
+        !self.is_empty() && self.live.lock().range(range).next().is_some()
     }
 
     /// What a rewrite at `cut`, a value that `visible` has had, must keep.

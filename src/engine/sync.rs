@@ -1,7 +1,6 @@
 //! Making the log durable, and the marks that let recovery tell a torn tail from damage.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Engine;
 use super::write::Writer;
@@ -11,6 +10,7 @@ use crate::format::edit::Edit;
 use crate::format::group::GroupKind;
 use crate::format::names::FileKind;
 use crate::sys::SyncFile;
+use crate::sys::atomic::Ordering;
 
 impl Engine {
     /// Makes everything committed so far durable.
@@ -32,7 +32,7 @@ impl Engine {
 
     /// Syncs everything up to the end that the log has now, oldest segment first, and moves the durable position there:
     /// never over groups committed after this call has read the end. Needs lock 1.
-    fn sync_log(&self) -> Result<Position> {
+    pub(super) fn sync_log(&self) -> Result<Position> {
         let (end, files, directory_dirty) = {
             let writer = self.writer.lock();
             let end = writer.end();
@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// A failed sync is never tried again: the kernel may have dropped the pages and answer success.
-    fn sync_file(&self, position: Position, file: &Arc<dyn SyncFile>) -> Result<()> {
+    pub(super) fn sync_file(&self, position: Position, file: &Arc<dyn SyncFile>) -> Result<()> {
         self.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
         file.sync().map_err(|e| {
             let path = self.file_path(&FileKind::Segment.name(position.segment));

@@ -9,9 +9,9 @@ use crate::format::{KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
 use crate::merge::{LevelCursor, Source};
 use crate::sys::Mapping;
-use crate::table::{TableCursor, Verify};
+use crate::table::{Answer, TableCursor, Verify};
 use crate::version::Version;
-use crate::visibility::Visibility;
+use crate::visibility::{Cover, Visibility};
 
 /// Every entry that has been committed is in one of the parts; which ones a reader sees is decided by its sequence.
 #[derive(Debug, Clone)]
@@ -51,6 +51,7 @@ impl View {
         for memtable in &self.memtables {
             match memtable.get(keyspace, hash, key, at, registered) {
                 Lookup::Missing => {}
+                Lookup::Removed => return Ok(Find::Absent),
                 Lookup::Retry => return Ok(Find::Retry),
                 Lookup::Entry(entry) if entry.kind == Kind::Delete => return Ok(Find::Absent),
                 Lookup::Entry(entry) => return Ok(Find::Value(memtable.mapping(), entry.value_start..entry.end)),
@@ -58,47 +59,58 @@ impl View {
         }
         for table in self.version.level0(keyspace) {
             let reader = table.reader()?;
-            if let Some(entry) = reader.get(keyspace, hash, key, at)? {
-                return Ok(found(reader.mapping(), &entry));
+            match reader.get(keyspace, hash, key, at)? {
+                Answer::Entry(entry) => return Ok(found(reader.mapping(), &entry)),
+                Answer::Removed => return Ok(Find::Absent),
+                Answer::Missing => {}
             }
         }
         let Some(tree) = self.version.tree(keyspace) else { return Ok(Find::Absent) };
         for (_, tables) in tree.levels() {
-            let after = tables.partition_point(|t| t.only_section().is_some_and(|s| s.max_key.as_slice() < key));
+            let after = tables.partition_point(|t| t.only_section().is_some_and(|s| s.upper.is_in_front_of(key)));
             let Some(table) = tables.get(after) else { continue };
-            if table.only_section().is_none_or(|section| section.min_key.as_slice() > key) {
+            if !table.only_section().is_some_and(|section| section.lower.is_in_front_of(key)) {
                 continue;
             }
             let reader = table.reader()?;
-            if let Some(entry) = reader.get(keyspace, hash, key, at)? {
-                return Ok(found(reader.mapping(), &entry));
+            match reader.get(keyspace, hash, key, at)? {
+                Answer::Entry(entry) => return Ok(found(reader.mapping(), &entry)),
+                Answer::Removed => return Ok(Find::Absent),
+                Answer::Missing => {}
             }
         }
         Ok(Find::Absent)
     }
 
-    /// Sorted sources that together hold everything that someone in `rule` sees.
-    pub(crate) fn sources(&self, keyspace: KeyspaceId, rule: &mut Visibility) -> Result<Vec<Source>> {
+    /// Sorted sources, newest first, that together hold everything that someone in `rule` sees, and the range tombstones over
+    /// them.
+    pub(crate) fn sources(&self, keyspace: KeyspaceId, rule: &mut Visibility) -> Result<(Vec<Source>, Cover)> {
         let mut sources = Vec::new();
+        let mut cover = Cover::default();
         for memtable in &self.memtables {
             let runs = memtable.runs(keyspace, rule);
             sources.extend(runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))));
+            cover.add(&*memtable.ranges(keyspace), sources.len());
         }
         for table in self.version.level0(keyspace) {
-            sources.extend(TableCursor::new(table.reader()?, keyspace, Verify::Once).map(Source::Table));
+            let reader = table.reader()?;
+            sources.extend(TableCursor::new(reader, keyspace, Verify::Once).map(Source::Table));
+            cover.add(reader.ranges(keyspace), sources.len());
         }
-        if let Some(tree) = self.version.tree(keyspace) {
-            for (_, tables) in tree.levels().filter(|(_, tables)| !tables.is_empty()) {
-                sources.push(Source::Level(LevelCursor::new(Arc::clone(tables), keyspace, Verify::Once)));
+        let Some(tree) = self.version.tree(keyspace) else { return Ok((sources, cover)) };
+        for (_, tables) in tree.levels().filter(|(_, tables)| !tables.is_empty()) {
+            sources.push(Source::Level(LevelCursor::new(Arc::clone(tables), keyspace, Verify::Once)));
+            for table in tables.iter().filter(|table| table.has_ranges(keyspace)) {
+                cover.add(table.reader()?.ranges(keyspace), sources.len());
             }
         }
-        Ok(sources)
+        Ok((sources, cover))
     }
 }
 
 fn found<'v>(mapping: &'v Mapping, entry: &crate::format::entry::Entry) -> Find<'v> {
     match entry.kind {
         Kind::Put => Find::Value(mapping, entry.value_start..entry.end),
-        Kind::Delete => Find::Absent,
+        Kind::Delete | Kind::RangeDelete => Find::Absent,
     }
 }

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use zerocopy::IntoBytes;
 
@@ -164,7 +163,7 @@ impl Engine {
     }
 
     /// Appends a group, indexes its entries, and makes them visible; answers the end of the log.
-    fn append(&self, writer: &mut Writer, body: Body<'_>) -> Result<Position> {
+    pub(super) fn append(&self, writer: &mut Writer, body: Body<'_>) -> Result<Position> {
         let (bytes, count) = (body.bytes(), body.count());
         let first = writer.next_sequence;
         if first.0.saturating_add(count) >= NUMBER_MAX {
@@ -184,20 +183,16 @@ impl Engine {
         self.index(memtable, range.start, first)?;
         let end = Position { segment: log.number(), offset: log.end() };
         writer.next_sequence = Sequence(first.0 + count);
-        self.visible.store(first.0 + count - 1, Ordering::SeqCst);
+        self.present.show(Sequence(first.0 + count - 1));
         Ok(end)
     }
 
     /// Indexes the entries of the group whose body starts at `body_start`, the last one of the segment.
     fn index(&self, memtable: &Memtable, body_start: u64, first: Sequence) -> Result<()> {
         let cut = Sequence(first.0 - 1);
-        let mut snapshots = None;
         // A version may go if a newer one is visible to every reader that will register from now on, and no registered one
         // stands between the two.
-        let mut droppable = |older: Sequence, newer: Sequence| {
-            let live = snapshots.get_or_insert_with(|| self.registry.sequences());
-            newer <= cut && live[live.partition_point(|s| *s < older)..].first().is_none_or(|s| *s >= newer)
-        };
+        let mut droppable = |older: Sequence, newer: Sequence| newer <= cut && !self.registry.stands_in(older..newer);
         let bytes = memtable.bytes();
         let malformed = |offset: u64, fault: crate::error::Fault| {
             fault.at(&self.file_path(&FileKind::Segment.name(memtable.number())), offset)
@@ -211,7 +206,9 @@ impl Engine {
             while at < end {
                 let entry =
                     Entry::parse(bytes, at, end, memtable.base()).map_err(|fault| malformed(at as u64, fault))?;
-                if !memtable.insert(keyspace, &entry, &mut droppable) {
+                let rule = || self.registry.retain(cut);
+                let indexed = memtable.insert(keyspace, &entry, &mut droppable, rule);
+                if !indexed.map_err(|damage| malformed(at as u64, damage.into()))? {
                     // The group is in the log and cannot be shown to readers.
                     let path = self.file_path(&FileKind::Segment.name(memtable.number()));
                     return Err(self.poison(Error::io("index", &path, io::ErrorKind::OutOfMemory.into())));

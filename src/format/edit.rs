@@ -254,6 +254,7 @@ fn decode_table(payload: &[u8]) -> Result<(u8, TableMeta), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::range::Edge;
 
     pub(crate) fn section(keyspace: u32, min: &[u8], max: &[u8]) -> Section {
         Section {
@@ -263,11 +264,13 @@ mod tests {
             entries: 2,
             keys: 2,
             tombstones: 1,
+            range_tombstones: 0,
+            range_tombstones_bytes: 0,
             min_sequence: Sequence(5),
             max_sequence: Sequence(6),
             interval: 16,
-            min_key: min.to_vec(),
-            max_key: max.to_vec(),
+            lower: Edge::Before(min.to_vec()),
+            upper: Edge::After(max.to_vec()),
         }
     }
 

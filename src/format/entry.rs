@@ -17,13 +17,15 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::{SEQUENCE_SPAN, Sequence, align_up, bytes};
 use crate::error::{Damage, Fault, Feature};
 
-/// What an entry says about its key. Kinds 2 (range delete), 3 (merge operand) and 4 (value pointer) are reserved.
+/// What an entry says about its key. Kinds 3 (merge operand) and 4 (value pointer) are reserved.
 /// A word wide, so that an [`Entry`] has no padding: copies of padding are odd-sized moves that stall the loads behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub(crate) enum Kind {
     Put = 0,
     Delete = 1,
+    /// Removes a range of keys that begins at the entry's key; see [`range_of`](super::range::range_of). Only in the log.
+    RangeDelete = 2,
 }
 
 const OLDEST: u8 = 0x80;
@@ -123,6 +125,7 @@ impl Entry {
         let kind = match header.flags & !OLDEST {
             0 => Kind::Put,
             1 => Kind::Delete,
+            2 => Kind::RangeDelete,
             other => return Err(Feature::EntryKind(other).into()),
         };
         let key_bytes = usize::from(header.key_bytes.get());
@@ -141,6 +144,13 @@ impl Entry {
             sequence: header.sequence(base),
             kind,
         })
+    }
+
+    /// Like [`parse`](Self::parse); in tables, range tombstones stand apart and not among the entries.
+    #[inline]
+    pub(crate) fn parse_in_table(file: &[u8], start: usize, limit: usize, base: Sequence) -> Result<Self, Fault> {
+        let entry = Self::parse(file, start, limit, base)?;
+        if entry.kind == Kind::RangeDelete { Err(Damage::BadField.into()) } else { Ok(entry) }
     }
 
     #[inline]
@@ -253,7 +263,7 @@ mod tests {
         for limit in 0..bytes.len() {
             assert!(Entry::parse(&bytes, 0, limit, Sequence(0)).is_err(), "{limit}");
         }
-        for flags in 2..0x80 {
+        for flags in 3..0x80 {
             let mut bad = bytes.clone();
             bad[0] = flags;
             assert_eq!(

@@ -180,7 +180,7 @@ impl IndexSection {
     }
 
     fn check(&self, body_end: u64) -> Result<(), Damage> {
-        if self.point_count == 0 || self.sparse_count == 0 || self.keys == 0 || !(1..=256).contains(&self.interval) {
+        if self.point_count == 0 || !(1..=256).contains(&self.interval) {
             return Err(Damage::BadField);
         }
         let point_bytes = u64::from(self.point_count).checked_mul(BUCKET_BYTES);

@@ -18,6 +18,7 @@ pub(crate) mod group;
 pub(crate) mod index;
 pub(crate) mod names;
 pub(crate) mod prefix;
+pub(crate) mod range;
 pub(crate) mod segment;
 pub(crate) mod table;
 

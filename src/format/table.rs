@@ -16,6 +16,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::checksum::{Id, Seed};
 use super::prefix::{Magic, Prefix};
+use super::range::{Edge, Fragment, bounds, bounds_byte, decode_fragments};
 use super::{FILE_BYTES_MAX, KeyspaceId, NUMBER_MAX, Sequence, UNIT, align_up, bytes};
 use crate::error::{Damage, Fault, Feature};
 
@@ -317,9 +318,10 @@ struct SectionRecord {
     max_sequence: U64,
     interval: U16,
     alignment_log2: u8,
-    reserved: u8,
-    min_key_bytes: U16,
-    max_key_bytes: U16,
+    /// The sides of the two keys on which the bounds lie.
+    bounds: u8,
+    lower_key_bytes: U16,
+    upper_key_bytes: U16,
 }
 
 const _: () = assert!(size_of::<SectionRecord>() == 104 && align_of::<SectionRecord>() == 1);
@@ -335,12 +337,17 @@ pub(crate) struct Section {
     /// Different keys among the entries.
     pub(crate) keys: u64,
     pub(crate) tombstones: u64,
+    /// Fragments of range tombstones; they stand right behind the entries.
+    pub(crate) range_tombstones: u64,
+    pub(crate) range_tombstones_bytes: u64,
     /// Smallest sequence number of an entry without the `oldest` mark; the base of all of them.
     pub(crate) min_sequence: Sequence,
+    /// Largest sequence number of such an entry or of a range tombstone.
     pub(crate) max_sequence: Sequence,
     pub(crate) interval: u16,
-    pub(crate) min_key: Vec<u8>,
-    pub(crate) max_key: Vec<u8>,
+    /// All keys and all range tombstones lie between these.
+    pub(crate) lower: Edge,
+    pub(crate) upper: Edge,
 }
 
 impl Section {
@@ -359,20 +366,20 @@ impl Section {
             entries: U64::new(self.entries),
             keys: U64::new(self.keys),
             tombstones: U64::new(self.tombstones),
-            range_tombstones_offset: U64::ZERO,
-            range_tombstones_bytes: U64::ZERO,
-            range_tombstones: U64::ZERO,
+            range_tombstones_offset: U64::new(if self.range_tombstones == 0 { 0 } else { self.end }),
+            range_tombstones_bytes: U64::new(self.range_tombstones_bytes),
+            range_tombstones: U64::new(self.range_tombstones),
             min_sequence: U64::new(self.min_sequence.0),
             max_sequence: U64::new(self.max_sequence.0),
             interval: U16::new(self.interval),
             alignment_log2: 0,
-            reserved: 0,
-            min_key_bytes: U16::new(self.min_key.len() as u16),
-            max_key_bytes: U16::new(self.max_key.len() as u16),
+            bounds: bounds_byte(&self.lower, &self.upper),
+            lower_key_bytes: U16::new(self.lower.key().len() as u16),
+            upper_key_bytes: U16::new(self.upper.key().len() as u16),
         };
         out.extend_from_slice(record.as_bytes());
-        out.extend_from_slice(&self.min_key);
-        out.extend_from_slice(&self.max_key);
+        out.extend_from_slice(self.lower.key());
+        out.extend_from_slice(self.upper.key());
         super::entry::pad(out);
     }
 
@@ -384,19 +391,23 @@ impl Section {
                 return Err(Feature::Algorithm(algorithm).into());
             }
         }
-        if record.range_tombstones.get() != 0 || record.alignment_log2 != 0 {
-            return Err(Feature::RecordKind(2).into());
+        if record.alignment_log2 != 0 {
+            return Err(Feature::Algorithm(record.alignment_log2).into());
         }
         let keyspace = KeyspaceId(record.keyspace.get());
-        let zero = [record.range_tombstones_offset, record.range_tombstones_bytes].iter().all(|field| field.get() == 0);
-        if record.reserved != 0 || !zero || record.hash_seed.get() != u64::from(keyspace.0) {
+        let has_ranges = record.range_tombstones.get() != 0;
+        let ranges_offset = if has_ranges { record.end.get() } else { 0 };
+        let ranges_placed = record.range_tombstones_offset.get() == ranges_offset
+            && has_ranges == (record.range_tombstones_bytes.get() != 0);
+        if !ranges_placed || record.hash_seed.get() != u64::from(keyspace.0) {
             return Err(Damage::BadField.into());
         }
-        let min_key_bytes = u64::from(record.min_key_bytes.get());
-        let max_key_bytes = u64::from(record.max_key_bytes.get());
-        let min_key = bytes::slice(rest, 0, min_key_bytes)?.to_vec();
-        let max_key = bytes::slice(rest, min_key_bytes, max_key_bytes)?.to_vec();
-        let keys_end = min_key_bytes.saturating_add(max_key_bytes);
+        let lower_bytes = u64::from(record.lower_key_bytes.get());
+        let upper_bytes = u64::from(record.upper_key_bytes.get());
+        let (lower_key, upper_key) =
+            (bytes::slice(rest, 0, lower_bytes)?, bytes::slice(rest, lower_bytes, upper_bytes)?);
+        let (lower, upper) = bounds(record.bounds, lower_key, upper_key)?;
+        let keys_end = lower_bytes.saturating_add(upper_bytes);
         let padded = align_up(keys_end);
         if !bytes::all_zero(bytes::slice(rest, keys_end, padded.saturating_sub(keys_end))?) {
             return Err(Damage::BadField.into());
@@ -408,11 +419,13 @@ impl Section {
             entries: record.entries.get(),
             keys: record.keys.get(),
             tombstones: record.tombstones.get(),
+            range_tombstones: record.range_tombstones.get(),
+            range_tombstones_bytes: record.range_tombstones_bytes.get(),
             min_sequence: Sequence(record.min_sequence.get()),
             max_sequence: Sequence(record.max_sequence.get()),
             interval: record.interval.get(),
-            min_key,
-            max_key,
+            lower,
+            upper,
         };
         section.check()?;
         let rest = usize::try_from(padded).ok().and_then(|padded| rest.get(padded..)).ok_or(Damage::OutOfBounds)?;
@@ -420,12 +433,15 @@ impl Section {
     }
 
     fn check(&self) -> Result<(), Damage> {
-        if self.min_key > self.max_key || self.start >= self.end {
+        if self.start > self.end {
             return Err(Damage::OutOfOrder);
         }
-        let counts = self.keys >= 1 && self.keys <= self.entries && self.tombstones <= self.entries;
+        let empty = self.entries == 0 && self.start == self.end && self.range_tombstones > 0;
+        let filled = self.keys >= 1 && self.start < self.end;
+        let counts = self.keys <= self.entries && self.tombstones <= self.entries && (empty || filled);
         let sequences = self.min_sequence <= self.max_sequence && self.max_sequence.0 < NUMBER_MAX;
-        let aligned = self.start.is_multiple_of(UNIT) && self.end.is_multiple_of(UNIT);
+        let aligned =
+            [self.start, self.end, self.range_tombstones_bytes].iter().all(|place| place.is_multiple_of(UNIT));
         if !counts || !sequences || !aligned || !(1..=256).contains(&self.interval) {
             return Err(Damage::BadField);
         }
@@ -434,6 +450,17 @@ impl Section {
             return Err(Damage::BadField);
         }
         Ok(())
+    }
+
+    /// Where the section ends, range tombstones included.
+    pub(crate) fn ranges_end(&self) -> u64 {
+        self.end.saturating_add(self.range_tombstones_bytes)
+    }
+
+    /// The range tombstones of the section, whose chunks have been verified.
+    pub(crate) fn fragments(&self, file: &[u8]) -> Result<Vec<Fragment>, Damage> {
+        let fragments = bytes::slice(file, self.end, self.range_tombstones_bytes)?;
+        decode_fragments(fragments, self.range_tombstones, (&self.lower, &self.upper), self.max_sequence)
     }
 
     /// Decodes a whole directory; sections are in order of keyspace and fill the body.
@@ -445,7 +472,7 @@ impl Section {
             if section.start != start || sections.last().is_some_and(|last| last.keyspace >= section.keyspace) {
                 return Err(Damage::OutOfOrder.into());
             }
-            (start, rest) = (section.end, tail);
+            (start, rest) = (section.ranges_end(), tail);
             sections.push(section);
         }
         if sections.is_empty() || start != frame.body_end || !rest.is_empty() {

@@ -5,6 +5,7 @@ use super::{Sink, Value, position};
 use crate::error::Result;
 use crate::format::entry::{ENTRY_HEADER_BYTES, Entry, Kind};
 use crate::format::prefix::Magic;
+use crate::format::range::{Edge, FRAGMENT_HEADER_BYTES, range_of};
 use crate::format::table::Section;
 
 pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
@@ -26,27 +27,62 @@ fn show_entries(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) 
     let (mut at, end) = (position(section.start), position(section.end));
     while at < end {
         table.verify_to(sink, section.end.min(at as u64 + ENTRY_HEADER_BYTES))?;
-        let entry =
-            Entry::parse(table.file, at, end, section.min_sequence).map_err(|fault| sink.damaged(at as u64, fault))?;
+        let entry = Entry::parse_in_table(table.file, at, end, section.min_sequence)
+            .map_err(|fault| sink.damaged(at as u64, fault))?;
         table.verify_to(sink, entry.next() as u64)?;
         sink.item(at as u64, "entry", entry_fields(&entry, table.file))?;
         at = entry.next();
     }
+    if section.range_tombstones > 0 {
+        table.verify_to(sink, section.ranges_end())?;
+        let fragments = section.fragments(table.file).map_err(|damage| sink.damaged(section.end, damage))?;
+        let mut at = section.end;
+        for fragment in &fragments {
+            let fields = vec![
+                ("start_side", side(&fragment.start)),
+                ("start_key", Value::Bytes(fragment.start.key())),
+                ("end_side", side(&fragment.end)),
+                ("end_key", Value::Bytes(fragment.end.key())),
+                ("count", Value::Number(fragment.sequences.len() as u64)),
+            ];
+            sink.item(at, "fragment", fields)?;
+            for (sequence, number) in fragment.sequences.iter().zip(0..) {
+                let offset = at + FRAGMENT_HEADER_BYTES + number * 8;
+                sink.item(offset, "removal", vec![("sequence", Value::Number(sequence.0))])?;
+            }
+            at += fragment.bytes();
+        }
+    }
     Ok(())
+}
+
+fn side<K: AsRef<[u8]>>(edge: &Edge<K>) -> Value<'static> {
+    Value::Text(match edge {
+        Edge::Before(_) => "before",
+        Edge::After(_) => "after",
+        Edge::End => "end",
+    })
 }
 
 pub(super) fn entry_fields<'a>(entry: &Entry, file: &'a [u8]) -> Vec<(&'static str, Value<'a>)> {
     let kind = match entry.kind {
         Kind::Put => "put",
         Kind::Delete => "delete",
+        Kind::RangeDelete => "range delete",
     };
     let mut fields = vec![
         ("sequence", Value::Number(entry.sequence.0)),
         ("kind", Value::Text(kind)),
         ("key", Value::Bytes(entry.key(file))),
     ];
-    if entry.kind == Kind::Put {
-        fields.push(("value", Value::Bytes(entry.value(file))));
+    match (entry.kind, range_of(entry.key(file), entry.value(file))) {
+        (Kind::Put, _) => fields.push(("value", Value::Bytes(entry.value(file)))),
+        (Kind::RangeDelete, Ok((start, end))) => fields.extend([
+            ("start_side", side(&start)),
+            ("end_side", side(&end)),
+            ("end_key", Value::Bytes(end.into_key())),
+        ]),
+        (Kind::Delete | Kind::RangeDelete, _) => {}
     }
     fields
 }
@@ -59,10 +95,14 @@ pub(super) fn section_fields(section: &Section) -> Vec<(&'static str, Value<'_>)
         ("entries", Value::Number(section.entries)),
         ("keys", Value::Number(section.keys)),
         ("tombstones", Value::Number(section.tombstones)),
+        ("range_tombstones", Value::Number(section.range_tombstones)),
+        ("range_tombstones_bytes", Value::Number(section.range_tombstones_bytes)),
         ("min_sequence", Value::Number(section.min_sequence.0)),
         ("max_sequence", Value::Number(section.max_sequence.0)),
         ("interval", Value::Number(section.interval.into())),
-        ("min_key", Value::Bytes(&section.min_key)),
-        ("max_key", Value::Bytes(&section.max_key)),
+        ("lower_side", side(&section.lower)),
+        ("lower_key", Value::Bytes(section.lower.key())),
+        ("upper_side", side(&section.upper)),
+        ("upper_key", Value::Bytes(section.upper.key())),
     ]
 }

@@ -13,16 +13,18 @@
 //! the keys.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use zerocopy::FromZeros;
-
+use crate::sys::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sys::{ZeroedArray, prefetch};
+
+#[cfg(all(test, loom))]
+mod models;
 
 /// A locator: offset of an entry in the segment, in units of 8 bytes. Never 0, where the segment's header is.
 pub(super) type Locator = u32;
 
-const BITS_MIN: u32 = 6;
+/// Models explore small tables.
+const BITS_MIN: u32 = if cfg!(loom) { 2 } else { 6 };
 const BITS_MAX: u32 = 30;
 const TABLES: usize = (BITS_MAX - BITS_MIN + 1) as usize;
 
@@ -236,11 +238,11 @@ fn unpack(head: u64) -> (u32, Locator) {
 }
 
 const CHUNKS: usize = 22;
-const FIRST_CHUNK_BITS: u32 = 10;
+const FIRST_CHUNK_BITS: u32 = if cfg!(loom) { 1 } else { 10 };
 
 /// Older versions: an append-only list of (locator, link). A link is the node's index plus one.
 struct Nodes {
-    chunks: [OnceLock<Box<[AtomicU64]>>; CHUNKS],
+    chunks: [OnceLock<ZeroedArray<AtomicU64>>; CHUNKS],
     len: AtomicU32,
 }
 
@@ -249,7 +251,7 @@ impl Nodes {
         Self { chunks: [const { OnceLock::new() }; CHUNKS], len: AtomicU32::new(0) }
     }
 
-    /// Chunk and place in it: chunk `c` holds `1024 << c` nodes.
+    /// Chunk and place in it: each chunk holds twice as many nodes as the one before.
     fn place(index: u32) -> (u32, usize) {
         let shifted = index as usize + (1 << FIRST_CHUNK_BITS);
         let chunk = shifted.ilog2() - FIRST_CHUNK_BITS;
@@ -269,7 +271,7 @@ impl Nodes {
         let (chunk, at) = Self::place(index);
         let chunk_len = 1usize << (chunk + FIRST_CHUNK_BITS);
         if self.chunks[chunk as usize].get().is_none() {
-            let Ok(nodes) = <[AtomicU64]>::new_box_zeroed_with_elems(chunk_len) else { return NONE | PRUNED };
+            let Ok(nodes) = ZeroedArray::new(chunk_len) else { return NONE | PRUNED };
             let _ = self.chunks[chunk as usize].set(nodes);
         }
         if let Some(nodes) = self.chunks[chunk as usize].get() {

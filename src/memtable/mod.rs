@@ -10,7 +10,6 @@ mod sorted;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -19,20 +18,24 @@ use hash::{Found, HashIndex};
 pub(crate) use sorted::Run;
 use sorted::{Entries, Sorted};
 
-use crate::error::Fault;
+use crate::error::{Damage, Fault};
 use crate::format::checksum::Id;
-use crate::format::entry::Entry;
+use crate::format::entry::{Entry, Kind};
+use crate::format::range::range_of;
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::log;
 use crate::sys::Mapping;
-use crate::visibility::Visibility;
+use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::visibility::{Fragments, Visibility};
 
 /// Where a lookup in a memtable ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lookup {
     /// The newest version that the reader sees; it may be a tombstone.
     Entry(Entry),
+    /// The reader sees a range tombstone over the key and nothing newer.
+    Removed,
     Missing,
     /// The version that an unregistered reader sees may have been left out; it must begin again with a fresh sequence.
     Retry,
@@ -43,11 +46,54 @@ struct Space {
     keyspace: KeyspaceId,
     index: HashIndex,
     sorted: Sorted,
+    ranges: Ranges,
+}
+
+/// The range tombstones of a space: lists of fragments, each at least twice as long as the next one, so that there are about
+/// log2(n) of them and writing a tombstone costs O(log n) amortised.
+#[derive(Default)]
+struct Ranges {
+    /// Lets the many lookups in memtables without range tombstones skip the list.
+    any: AtomicBool,
+    lists: ArcSwap<Vec<Arc<Fragments>>>,
+}
+
+impl Ranges {
+    /// Only the writer calls this. Leaves out what nobody in `rule` sees.
+    fn push(&self, new: Fragments, rule: &mut Visibility) {
+        let mut lists = Vec::clone(&self.lists.load());
+        lists.push(Arc::new(new));
+        while let [.., older, younger] = &lists[..] {
+            if younger.list().len() * 2 < older.list().len() {
+                break;
+            }
+            let merged = Fragments::merge([&**older, &**younger], rule);
+            lists.truncate(lists.len() - 2);
+            lists.push(Arc::new(merged));
+        }
+        self.lists.store(Arc::new(lists));
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// The newest removal of a key that a reader at `at` sees; an error if an unregistered one may have missed it.
+    #[inline]
+    fn newest(&self, key: &[u8], at: Sequence, registered: bool) -> Result<Option<Sequence>, ()> {
+        if self.any.load(Ordering::Acquire) { self.search(key, at, registered) } else { Ok(None) }
+    }
+
+    #[cold]
+    fn search(&self, key: &[u8], at: Sequence, registered: bool) -> Result<Option<Sequence>, ()> {
+        let lists = self.lists.load();
+        if !registered && lists.iter().any(|list| at < list.floor()) {
+            return Err(());
+        }
+        Ok(lists.iter().filter_map(|list| list.newest(key, at)).max())
+    }
 }
 
 impl Space {
     fn new(keyspace: KeyspaceId, expected: usize) -> Self {
-        Self { keyspace, index: HashIndex::new(expected), sorted: Sorted::default() }
+        Self { keyspace, index: HashIndex::new(expected), sorted: Sorted::default(), ranges: Ranges::default() }
     }
 }
 
@@ -93,10 +139,16 @@ impl Memtable {
     /// Indexes the groups of `range`, which a scan has verified. Nothing is copied. Answers false if there is no memory for it.
     pub(crate) fn replay(&self, range: Range<u64>) -> Result<bool, (u64, Fault)> {
         let mut indexed = true;
+        let mut malformed = None;
         log::visit_entries(self.bytes(), self.number, &self.database, self.base, range, |keyspace, entry| {
-            indexed &= self.insert(keyspace, entry, |_, _| true);
+            // Nobody reads yet, so only the newest version of anything matters.
+            let inserted = self.insert(keyspace, entry, |_, _| true, || Visibility::retain(Vec::new(), entry.sequence));
+            indexed &= inserted.unwrap_or_else(|damage| {
+                malformed.get_or_insert((entry.start as u64, Fault::from(damage)));
+                true
+            });
         })?;
-        Ok(indexed)
+        malformed.map_or(Ok(indexed), Err)
     }
 
     pub(crate) fn number(&self) -> FileNumber {
@@ -147,6 +199,15 @@ impl Memtable {
         Entry::parse(bytes, locator as usize * 8, bytes.len(), self.base).ok()
     }
 
+    /// Whether a locator's entry has this key. The bytes are those published now: a reader meets locators that are younger than
+    /// its lookup, and a key that lies behind the end it knew would look like another one.
+    #[inline]
+    fn is_of(&self, locator: u32, key: &[u8]) -> bool {
+        let bytes = self.bytes();
+        let entry = Entry::parse(bytes, locator as usize * 8, bytes.len(), self.base);
+        entry.is_ok_and(|entry| entry.key(bytes) == key)
+    }
+
     #[inline]
     fn with_space<R>(&self, keyspace: KeyspaceId, f: impl FnOnce(&Space) -> R) -> Option<R> {
         if keyspace == KeyspaceId::DEFAULT {
@@ -161,14 +222,22 @@ impl Memtable {
     /// `registered` says that `at` is in the snapshot registry. Expected O(1).
     #[inline]
     pub(crate) fn get(&self, keyspace: KeyspaceId, hash: u64, key: &[u8], at: Sequence, registered: bool) -> Lookup {
-        let bytes = self.bytes();
-        let is_key = |locator| self.entry(locator).is_some_and(|entry| entry.key(bytes) == key);
+        let is_key = |locator| self.is_of(locator, key);
         let visible = |locator| self.entry(locator).is_some_and(|entry| entry.sequence <= at);
-        let found = self.with_space(keyspace, |space| space.index.find(tag(hash), registered, is_key, visible));
+        let found = self.with_space(keyspace, |space| {
+            let found = space.index.find(tag(hash), registered, is_key, visible);
+            (found, space.ranges.newest(key, at, registered))
+        });
+        let Some((found, removed)) = found else { return Lookup::Missing };
+        let Ok(removed) = removed else { return Lookup::Retry };
         match found {
-            Some(Found::Entry(locator)) => self.entry(locator).map_or(Lookup::Missing, Lookup::Entry),
-            Some(Found::Pruned) => Lookup::Retry,
-            Some(Found::Missing) | None => Lookup::Missing,
+            Found::Pruned => Lookup::Retry,
+            Found::Entry(locator) => match self.entry(locator) {
+                Some(entry) if removed.is_none_or(|removed| removed < entry.sequence) => Lookup::Entry(entry),
+                _ => Lookup::Removed,
+            },
+            Found::Missing if removed.is_some() => Lookup::Removed,
+            Found::Missing => Lookup::Missing,
         }
     }
 
@@ -181,27 +250,32 @@ impl Memtable {
     }
 
     /// Indexes an entry that has been committed to the log. Only the one writer calls this. `droppable(older, newer)` says
-    /// that no reader can need the version `older`, which is right behind the version `newer`. Answers false if there is no memory
-    /// to index it.
+    /// that no reader can need the version `older`, which is right behind the version `newer`; `rule` says the same of range
+    /// tombstones. Answers false if there is no memory to index it, and an error if it makes no sense.
     #[inline]
     pub(crate) fn insert(
         &self,
         keyspace: KeyspaceId,
         entry: &Entry,
         mut droppable: impl FnMut(Sequence, Sequence) -> bool,
-    ) -> bool {
-        let bytes = self.bytes();
-        let key = entry.key(bytes);
+        rule: impl FnOnce() -> Visibility,
+    ) -> Result<bool, Damage> {
+        if keyspace != KeyspaceId::DEFAULT {
+            self.add_space(keyspace);
+        }
+        self.entries.store(self.entries() + 1, Ordering::Relaxed);
+        self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
+        if entry.kind == Kind::RangeDelete {
+            return self.insert_range(keyspace, entry, &mut rule());
+        }
+        let key = entry.key(self.bytes());
         let hash = crate::format::key_hash(keyspace, key);
-        let is_key = |locator| self.entry(locator).is_some_and(|other| other.key(bytes) == key);
+        let is_key = |locator| self.is_of(locator, key);
         let droppable = |older, newer| match (self.entry(older), self.entry(newer)) {
             (Some(older), Some(newer)) => droppable(older.sequence, newer.sequence),
             _ => false,
         };
         let locator = u32::try_from(entry.start / 8).unwrap_or(u32::MAX);
-        if keyspace != KeyspaceId::DEFAULT {
-            self.add_space(keyspace);
-        }
         let (indexed, full) = self
             .with_space(keyspace, |space| {
                 let indexed = space.index.insert(tag(hash), locator, is_key, droppable);
@@ -211,9 +285,21 @@ impl Memtable {
         if full {
             self.full.store(true, Ordering::Relaxed);
         }
-        self.entries.store(self.entries() + 1, Ordering::Relaxed);
-        self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
-        indexed
+        Ok(indexed)
+    }
+
+    #[cold]
+    fn insert_range(&self, keyspace: KeyspaceId, entry: &Entry, rule: &mut Visibility) -> Result<bool, Damage> {
+        let bytes = self.bytes();
+        let (start, end) = range_of(entry.key(bytes), entry.value(bytes))?;
+        let new = Fragments::one(start.to_owned(), end.to_owned(), entry.sequence);
+        self.with_space(keyspace, |space| space.ranges.push(new, rule));
+        Ok(true)
+    }
+
+    /// The range tombstones of a keyspace.
+    pub(crate) fn ranges(&self, keyspace: KeyspaceId) -> Arc<Vec<Arc<Fragments>>> {
+        self.with_space(keyspace, |space| space.ranges.lists.load_full()).unwrap_or_default()
     }
 
     fn add_space(&self, keyspace: KeyspaceId) {
@@ -227,7 +313,8 @@ impl Memtable {
 
     /// The keyspaces that have entries here, in order.
     pub(crate) fn keyspaces(&self) -> Vec<KeyspaceId> {
-        let default = (self.default.index.len() > 0).then_some(KeyspaceId::DEFAULT);
+        let used = self.default.index.len() > 0 || self.default.ranges.any.load(Ordering::Acquire);
+        let default = used.then_some(KeyspaceId::DEFAULT);
         default.into_iter().chain(self.others.load().iter().map(|space| space.keyspace)).collect()
     }
 
@@ -240,7 +327,7 @@ impl Memtable {
             let range = from.max(SEGMENT_HEADER_BYTES)..to;
             // The groups were verified by the scan or written by this process.
             let _ = log::visit_entries(bytes, self.number, &self.database, self.base, range, |of, entry| {
-                if of == keyspace {
+                if of == keyspace && entry.kind != Kind::RangeDelete {
                     show(entry);
                 }
             });
@@ -260,7 +347,7 @@ fn tag(hash: u64) -> u32 {
 pub(crate) mod tests {
     use super::*;
     use crate::format::Position;
-    use crate::format::entry::{Kind, push_entry, stamp};
+    use crate::format::entry::{push_entry, stamp};
     use crate::format::group::{Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
     use crate::log::SegmentWriter;
     use crate::sys::{Access, Dir, Fs, disk::DiskFs};
@@ -303,7 +390,8 @@ pub(crate) mod tests {
             let bytes = self.memtable.bytes();
             let [start, end] = [range.start + RUN_HEADER_BYTES, range.end].map(|at| usize::try_from(at).unwrap());
             let entry = Entry::parse(bytes, start, end, Sequence(1)).unwrap();
-            self.memtable.insert(KeyspaceId(keyspace), &entry, |_, _| false);
+            let keep_all = || Visibility::retain((0..sequence.0).map(Sequence).collect(), sequence);
+            self.memtable.insert(KeyspaceId(keyspace), &entry, |_, _| false, keep_all).unwrap();
             sequence
         }
 
@@ -332,6 +420,37 @@ pub(crate) mod tests {
         assert_eq!(fixture.get(8, b"a", 9), None);
         assert_eq!(fixture.memtable.keyspaces(), [KeyspaceId(0), KeyspaceId(7)]);
         assert_eq!(fixture.memtable.entries(), 4);
+    }
+
+    #[test]
+    fn readers_find_a_key_that_is_being_overwritten() {
+        for _ in 0..20 {
+            overwrite_beside_readers();
+        }
+    }
+
+    fn overwrite_beside_readers() {
+        let mut fixture = Fixture::new();
+        let hash = crate::format::key_hash(KeyspaceId(0), b"a");
+        let first = fixture.write(0, Kind::Put, b"a", b"");
+        let memtable = Arc::clone(&fixture.memtable);
+        let (started, done) = (std::sync::Barrier::new(3), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    started.wait();
+                    while !done.load(Ordering::Relaxed) {
+                        let found = memtable.get(KeyspaceId(0), hash, b"a", first, true);
+                        assert!(matches!(found, Lookup::Entry(entry) if entry.sequence == first), "{found:?}");
+                    }
+                });
+            }
+            started.wait();
+            for _ in 0..10_000 {
+                fixture.write(0, Kind::Put, b"a", b"");
+            }
+            done.store(true, Ordering::Relaxed);
+        });
     }
 
     #[test]

@@ -12,9 +12,13 @@ pub(crate) use source::{LevelCursor, Place, Source};
 
 use crate::error::{Damage, Error, Result};
 use crate::format::entry::{Entry, Kind};
-use crate::format::{Sequence, key_head};
+use crate::format::range::Edge;
+use crate::format::{KEY_BYTES_MAX, Sequence, key_head};
 use crate::sys::Pinned;
-use crate::visibility::Visibility;
+use crate::visibility::{Cover, Visibility};
+
+/// Removed entries in a row after which a scan jumps: a seek costs about as much as this many steps.
+const HIDDEN_MAX: u32 = 32;
 
 /// An entry and where its bytes are; valid as long as the merge, wherever its sources have gone since.
 #[derive(Debug, Clone, Copy)]
@@ -121,6 +125,23 @@ impl Merge {
         Ok(())
     }
 
+    /// Brings the sources from number `from` on to `key`, if that is ahead of them.
+    #[cold]
+    fn skip(&mut self, from: usize, key: &[u8]) -> Result<()> {
+        let place = if self.forward { Place::AtOrBehind(key) } else { Place::AtOrInFront(key) };
+        for at in from..self.sources.len() {
+            let source = &mut self.sources[at];
+            let Some(entry) = source.current() else { continue };
+            let order = entry.key(source.bytes(source.table())).cmp(key);
+            if if self.forward { order.is_lt() } else { order.is_gt() } {
+                source.go(place)?;
+                self.note_head(at);
+            }
+        }
+        self.build();
+        Ok(())
+    }
+
     /// The bytes that an entry is in.
     #[inline]
     pub(crate) fn bytes(&self, of: &Located) -> &[u8] {
@@ -166,20 +187,21 @@ impl Merge {
 #[derive(Debug)]
 pub(crate) struct Versions {
     merge: Merge,
+    cover: Cover,
     rule: Visibility,
     previous: Option<Located>,
 }
 
 impl Versions {
-    /// Starts in front of the first entry.
-    pub(crate) fn new(merge: Merge, rule: Visibility) -> Result<Self> {
-        Self::starting_at(merge, rule, Place::First)
+    /// Starts in front of the first entry. `cover` has the range tombstones of all sources.
+    pub(crate) fn new(merge: Merge, cover: Cover, rule: Visibility) -> Result<Self> {
+        Self::starting_at(merge, cover, rule, Place::First)
     }
 
     /// Starts at `place`, which must not be behind a version of a key whose others follow.
-    pub(crate) fn starting_at(mut merge: Merge, rule: Visibility, place: Place<'_>) -> Result<Self> {
+    pub(crate) fn starting_at(mut merge: Merge, cover: Cover, rule: Visibility, place: Place<'_>) -> Result<Self> {
         merge.go(place)?;
-        Ok(Self { merge, rule, previous: None })
+        Ok(Self { merge, cover, rule, previous: None })
     }
 
     /// The next admitted version, tombstones included, and whether it is the first one of its key.
@@ -197,6 +219,9 @@ impl Versions {
             if new_key {
                 self.rule.start_key();
             }
+            if !self.cover.is_empty() {
+                self.show_removals(&top, new_key);
+            }
             self.previous = Some(top);
             self.merge.advance()?;
             if self.rule.admits(top.entry.sequence) {
@@ -204,6 +229,18 @@ impl Versions {
             }
         }
         Ok(None)
+    }
+
+    /// Shows the rule the removals of the key that are newer than this version of it and not newer than the one before.
+    fn show_removals(&mut self, top: &Located, new_key: bool) {
+        let shown = if new_key { None } else { self.previous.map(|previous| previous.entry.sequence) };
+        let removals = self.cover.removals(self.merge.key(top)).iter().map(|(sequence, _)| *sequence);
+        for removal in removals.filter(|removal| shown.is_none_or(|shown| *removal < shown)) {
+            if removal < top.entry.sequence {
+                break;
+            }
+            self.rule.admits(removal);
+        }
     }
 
     pub(crate) fn merge(&self) -> &Merge {
@@ -219,13 +256,17 @@ impl Versions {
 #[derive(Debug, Clone)]
 pub(crate) struct Scan {
     merge: Merge,
+    cover: Cover,
     at: Sequence,
     current: Option<Located>,
+    /// Removed entries met in a row.
+    hidden: u32,
 }
 
 impl Scan {
-    pub(crate) fn new(sources: Vec<Source>, at: Sequence) -> Self {
-        Self { merge: Merge::new(sources), at, current: None }
+    /// Sources come newest first; `cover` has the range tombstones of all of them.
+    pub(crate) fn new(sources: Vec<Source>, cover: Cover, at: Sequence) -> Self {
+        Self { merge: Merge::new(sources), cover, at, current: None, hidden: 0 }
     }
 
     /// Key and value of the current entry.
@@ -282,16 +323,47 @@ impl Scan {
         while let Some(top) = self.merge.top() {
             let order = done.map(|done| self.merge.compare(&done, &top)).transpose()?;
             if order != Some(Ordering::Equal) && top.entry.sequence <= self.at {
-                if top.entry.kind == Kind::Put {
+                let removed = !self.cover.is_empty() && self.is_removed(&top);
+                if top.entry.kind == Kind::Put && !removed {
                     self.current = Some(top);
                     return Ok(true);
                 }
                 done = Some(top);
+                if removed && self.step_over(&top)? {
+                    continue;
+                }
             }
             self.merge.advance()?;
         }
         self.current = None;
         Ok(false)
+    }
+
+    fn is_removed(&mut self, entry: &Located) -> bool {
+        let removed = self.cover.removed(self.merge.key(entry), self.at).is_some_and(|(r, _)| r > entry.entry.sequence);
+        self.hidden = if removed { self.hidden + 1 } else { 0 };
+        removed
+    }
+
+    /// After many removed entries in a row, jumps to the end of the hole that `entry` is in with all sources that are older
+    /// than it, so that a scan does not pay for everything that was ever in a removed range. Answers whether it has moved.
+    fn step_over(&mut self, entry: &Located) -> Result<bool> {
+        if self.hidden < HIDDEN_MAX {
+            return Ok(false);
+        }
+        self.hidden = 0;
+        let key = self.merge.key(entry).to_vec();
+        let Some((_, layer)) = self.cover.removed(&key, self.at) else { return Ok(false) };
+        let Some((hole, older)) = self.cover.hole(layer, &key) else { return Ok(false) };
+        if older > entry.source {
+            return Ok(false);
+        }
+        match (self.merge.forward, &hole.end) {
+            (true, Edge::End) => self.merge.skip(older, &vec![u8::MAX; KEY_BYTES_MAX])?,
+            (true, end) => self.merge.skip(older, end.key())?,
+            (false, _) => self.merge.skip(older, hole.start.key())?,
+        }
+        Ok(true)
     }
 
     /// Going backwards, versions come from old to new, so the merge stands behind all versions of the current entry's key.
@@ -307,9 +379,14 @@ impl Scan {
                 }
                 self.merge.advance()?;
             }
-            if let Some(newest) = newest.filter(|newest| newest.entry.kind == Kind::Put) {
+            let Some(newest) = newest else { continue };
+            let removed = !self.cover.is_empty() && self.is_removed(&newest);
+            if newest.entry.kind == Kind::Put && !removed {
                 self.current = Some(newest);
                 return Ok(true);
+            }
+            if removed {
+                self.step_over(&newest)?;
             }
         }
         self.current = None;
@@ -381,7 +458,7 @@ mod tests {
             let (fixtures, history) = random(1, seed);
             for at in [0, 10, 30, 100] {
                 let expected = seen(&history, at);
-                let mut scan = Scan::new(sources(&fixtures), Sequence(at));
+                let mut scan = Scan::new(sources(&fixtures), Cover::default(), Sequence(at));
                 let here = |scan: &Scan| scan.current().map(|(k, v)| (k.to_vec(), v.to_vec()));
                 let mut found = Vec::new();
                 let mut more = scan.go(Place::First).unwrap();

@@ -56,51 +56,72 @@ impl LevelCursor {
     }
 
     fn seek_first(&mut self) -> Result<()> {
-        self.open(0)?.map_or(Ok(()), TableCursor::seek_first)
+        self.first_from(0)
     }
 
     fn seek_last(&mut self) -> Result<()> {
-        let Some(last) = self.tables.len().checked_sub(1) else { return Ok(()) };
-        self.open(last)?.map_or(Ok(()), TableCursor::seek_last)
+        self.last_below(self.tables.len())
+    }
+
+    /// Goes to the first entry of table `at` or of the first one behind it that has any.
+    fn first_from(&mut self, mut at: usize) -> Result<()> {
+        while let Some(cursor) = self.open(at)? {
+            cursor.seek_first()?;
+            if cursor.current().is_some() {
+                break;
+            }
+            at += 1;
+        }
+        Ok(())
+    }
+
+    /// Goes to the last entry of the tables in front of table `end`.
+    fn last_below(&mut self, end: usize) -> Result<()> {
+        for at in (0..end).rev() {
+            if let Some(cursor) = self.open(at)? {
+                cursor.seek_last()?;
+                if cursor.current().is_some() {
+                    return Ok(());
+                }
+            }
+        }
+        self.cursor = None;
+        Ok(())
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
-        let at = self.tables.partition_point(|table| table.only_section().is_some_and(|s| s.max_key.as_slice() < key));
-        self.open(at)?.map_or(Ok(()), |cursor| cursor.seek(key))
+        let at = self.tables.partition_point(|table| table.only_section().is_some_and(|s| s.upper.is_in_front_of(key)));
+        let Some(cursor) = self.open(at)? else { return Ok(()) };
+        cursor.seek(key)?;
+        // Its range tombstones may reach further than its entries.
+        if cursor.current().is_none() { self.first_from(at + 1) } else { Ok(()) }
     }
 
     fn seek_back(&mut self, key: &[u8]) -> Result<()> {
-        let below =
-            self.tables.partition_point(|table| table.only_section().is_some_and(|s| s.min_key.as_slice() <= key));
-        let Some(at) = below.checked_sub(1) else {
-            self.cursor = None;
-            return Ok(());
-        };
-        self.open(at)?.map_or(Ok(()), |cursor| cursor.seek_back(key))
+        let end =
+            self.tables.partition_point(|table| table.only_section().is_some_and(|s| s.lower.is_in_front_of(key)));
+        let Some(at) = end.checked_sub(1) else { return self.last_below(0) };
+        if let Some(cursor) = self.open(at)? {
+            cursor.seek_back(key)?;
+            if cursor.current().is_some() {
+                return Ok(());
+            }
+        }
+        self.last_below(at)
     }
 
     #[inline]
     fn next(&mut self) -> Result<()> {
         let Some(cursor) = &mut self.cursor else { return Ok(()) };
         cursor.next()?;
-        if cursor.current().is_none() {
-            return self.open(self.at + 1)?.map_or(Ok(()), TableCursor::seek_first);
-        }
-        Ok(())
+        if cursor.current().is_none() { self.first_from(self.at + 1) } else { Ok(()) }
     }
 
     #[inline]
     fn prev(&mut self) -> Result<()> {
         let Some(cursor) = &mut self.cursor else { return Ok(()) };
         cursor.prev()?;
-        if cursor.current().is_some() {
-            return Ok(());
-        }
-        let Some(before) = self.at.checked_sub(1) else {
-            self.cursor = None;
-            return Ok(());
-        };
-        self.open(before)?.map_or(Ok(()), TableCursor::seek_last)
+        if cursor.current().is_none() { self.last_below(self.at) } else { Ok(()) }
     }
 }
 

@@ -7,6 +7,7 @@
 pub(crate) mod disk;
 pub(crate) mod region;
 pub(crate) mod sim;
+mod sync;
 
 use std::fmt;
 use std::io;
@@ -14,8 +15,12 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
-pub(crate) use region::{Mapping, Pinned, ZeroedArray, prefetch};
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use region::ZeroedArray;
+pub(crate) use region::{Mapping, Pinned, prefetch};
+#[cfg(any(loom, shuttle))]
+pub(crate) use sync::ZeroedArray;
+pub(crate) use sync::{Condvar, Mutex, MutexGuard, atomic, in_total_order};
 
 /// Time since some moment of this process, which never goes back.
 pub(crate) fn now() -> Duration {

@@ -14,11 +14,12 @@ use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 use memmap2::{Mmap, MmapMut, MmapOptions, MmapRaw};
 use zerocopy::FromZeros;
+
+use super::atomic::{AtomicUsize, Ordering};
 
 /// What owns the bytes.
 enum Memory {
@@ -92,7 +93,7 @@ unsafe impl Sync for Mapping {}
 
 thread_local! {
     static STRIPE: usize = {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES
     };
 }

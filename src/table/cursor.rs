@@ -95,7 +95,7 @@ impl TableCursor {
     #[inline]
     fn read(&mut self, start: usize) -> Result<Entry> {
         self.check(start, self.end.min(start + 12))?;
-        let parsed = Entry::parse(self.reader.bytes(), start, self.end, self.base);
+        let parsed = Entry::parse_in_table(self.reader.bytes(), start, self.end, self.base);
         let entry = parsed.map_err(|fault| fault.at(self.reader.file().path(), start as u64))?;
         self.check(start, entry.end)?;
         Ok(entry)
@@ -120,6 +120,9 @@ impl TableCursor {
     /// The first entry at or behind `key`. O(log n) and up to one interval of entries.
     pub(crate) fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.behind.clear();
+        if self.start == self.end {
+            return Ok(());
+        }
         self.go_to(self.reader.interval_start(self.section, key, false)?)?;
         while let Some(entry) = self.current {
             if entry.key(self.bytes()) >= key {
@@ -133,6 +136,9 @@ impl TableCursor {
     /// The last entry at or in front of `key`: the oldest version of that key, if it is there.
     pub(crate) fn seek_back(&mut self, key: &[u8]) -> Result<()> {
         self.behind.clear();
+        if self.start == self.end {
+            return Ok(());
+        }
         let mut at = self.reader.interval_start(self.section, key, true)?;
         let mut last = None;
         while at < self.end {

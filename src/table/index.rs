@@ -182,7 +182,7 @@ impl Index {
         let sections = decode_directory(&file).map_err(|fault| fault.at(file.path(), file.frame().directory_offset))?;
         let fits = |(index, section): (&IndexSection, &Section)| {
             let sparse = index.keys.div_ceil(u64::from(index.interval));
-            let common = common_prefix(&section.min_key, &section.max_key);
+            let common = common_prefix(section.lower.key(), section.upper.key());
             (index.keyspace, index.keys, index.interval) == (section.keyspace, section.keys, section.interval)
                 && index.sparse_count == sparse
                 && index.common_prefix == common
@@ -278,7 +278,7 @@ impl Index {
         if self.sparse_verified.get(at).is_none_or(|verified| !verified.load(Ordering::Relaxed)) {
             // The two arrays may stand in either order, and apart.
             let arrays = [(section.heads_offset, size_of::<BigU64>()), (section.locators_offset, size_of::<U32>())];
-            for (offset, size) in arrays {
+            for (offset, size) in arrays.into_iter().filter(|_| section.sparse_count > 0) {
                 let start = usize::try_from(offset).map_err(|_| self.mismatch(offset))?;
                 let end = offset.saturating_add(section.sparse_count.saturating_mul(size as u64));
                 self.file.check(start, usize::try_from(end).map_err(|_| self.mismatch(end))?)?;
@@ -401,6 +401,7 @@ impl Sparse<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::range::Edge;
     use crate::format::{Sequence, key_hash};
 
     fn key(i: u64) -> Vec<u8> {
@@ -418,8 +419,10 @@ mod tests {
             min_sequence: Sequence(1),
             max_sequence: Sequence(1),
             interval: 16,
-            min_key: key(0),
-            max_key: key(keys - 1),
+            range_tombstones: 0,
+            range_tombstones_bytes: 0,
+            lower: Edge::Before(key(0)),
+            upper: Edge::After(key(keys - 1)),
         }
     }
 

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 pub(crate) use cursor::{TableCursor, Verify};
-pub(crate) use reader::Reader;
+pub(crate) use reader::{Answer, Reader};
 pub(crate) use writer::{TableWriter, write_index};
 
 use crate::error::{Damage, Error, Result};
@@ -55,6 +55,11 @@ impl Table {
         let sections = &self.meta.sections;
         let at = sections.binary_search_by_key(&keyspace, |section| section.keyspace).ok()?;
         sections.get(at)
+    }
+
+    /// Whether the section of a keyspace has range tombstones.
+    pub(crate) fn has_ranges(&self, keyspace: KeyspaceId) -> bool {
+        self.section(keyspace).is_some_and(|section| section.range_tombstones > 0)
     }
 
     /// The only section of a table of level 1 or below.

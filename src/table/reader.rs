@@ -16,12 +16,15 @@ use crate::format::table::Section;
 use crate::format::{KeyspaceId, Sequence, key_hash};
 use crate::options::TableOptions;
 use crate::sys::{Dir, Mapping};
+use crate::visibility::Fragments;
 
 /// An open table.
 #[derive(Debug)]
 pub(crate) struct Reader {
     file: ChunkedFile,
     sections: Vec<Section>,
+    /// The range tombstones of each section.
+    ranges: Vec<Arc<Fragments>>,
     options: TableOptions,
     index: Index,
     /// Made from the entries when `index` turns out to be damaged.
@@ -48,6 +51,7 @@ impl Reader {
         if frame.footer_checksum != meta.footer_checksum || sections != meta.sections {
             return Err(file.corrupt(frame.directory_offset, Damage::ManifestMismatch));
         }
+        let ranges = sections.iter().map(|section| read_ranges(&file, section)).collect::<Result<_>>()?;
         let index_name = FileKind::Index.name(meta.number);
         let index_path = dir.path().join(&index_name);
         let on_disk = dir.open(&index_name).ok().and_then(|mapping| {
@@ -59,7 +63,7 @@ impl Reader {
             Some(index) => index,
             None => rebuild_index(&file, &sections, options, index_path)?,
         };
-        Ok(Self { file, sections, options, index, rebuilt: OnceLock::new(), index_lost })
+        Ok(Self { file, sections, ranges, options, index, rebuilt: OnceLock::new(), index_lost })
     }
 
     /// Reads back a table that this process has just written: every checksum of table and index, the counts, and the order
@@ -85,8 +89,7 @@ impl Reader {
                 }
                 last = Some(key);
             }
-            let fits = last.is_none_or(|last| last <= section.max_key.as_slice());
-            if !fits {
+            if last.is_some_and(|last| section.upper.is_in_front_of(last)) {
                 return Err(self.file.corrupt(section.end, Damage::OutOfOrder));
             }
         }
@@ -177,12 +180,35 @@ impl Reader {
         })
     }
 
-    /// The newest version of a key at or below `at`; it may be a tombstone. `hash` is the key's hash in its keyspace.
-    /// Expected O(1) with a hash index, O(log n) with a bloom filter.
+    /// What the table says about a key at `at`. `hash` is the key's hash in its keyspace. Expected O(1) with a hash index,
+    /// O(log n) with a bloom filter.
     #[inline]
-    pub(crate) fn get(&self, keyspace: KeyspaceId, hash: u64, key: &[u8], at: Sequence) -> Result<Option<Entry>> {
-        let Some(number) = self.section_of(keyspace) else { return Ok(None) };
+    pub(crate) fn get(&self, keyspace: KeyspaceId, hash: u64, key: &[u8], at: Sequence) -> Result<Answer> {
+        let Some(number) = self.section_of(keyspace) else { return Ok(Answer::Missing) };
         let section = self.section(number)?;
+        let found = self.newest(number, section, hash, key, at)?;
+        let removed = if section.range_tombstones == 0 { None } else { self.removed(number, key, at) };
+        Ok(match (found, removed) {
+            (Some(entry), Some(removed)) if entry.sequence < removed => Answer::Removed,
+            (Some(entry), _) => Answer::Entry(entry),
+            (None, Some(_)) => Answer::Removed,
+            (None, None) => Answer::Missing,
+        })
+    }
+
+    #[cold]
+    fn removed(&self, number: usize, key: &[u8], at: Sequence) -> Option<Sequence> {
+        self.ranges.get(number)?.newest(key, at)
+    }
+
+    /// The range tombstones of a keyspace.
+    pub(crate) fn ranges(&self, keyspace: KeyspaceId) -> Option<&Arc<Fragments>> {
+        self.ranges.get(self.section_of(keyspace)?)
+    }
+
+    /// The newest version of a key at or below `at`; it may be a tombstone.
+    #[inline]
+    fn newest(&self, number: usize, section: &Section, hash: u64, key: &[u8], at: Sequence) -> Result<Option<Entry>> {
         let point = self.with_index(|index| {
             index.find(number, hash, |locator| {
                 let start = locator as usize * 8;
@@ -341,6 +367,16 @@ impl Reader {
     }
 }
 
+/// What a table says about a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The newest version at or below the sequence asked for; it may be a tombstone.
+    Entry(Entry),
+    /// A range tombstone covers the key, and no version is newer.
+    Removed,
+    Missing,
+}
+
 #[inline]
 fn contains(section: &Section, start: usize) -> bool {
     (section.start..section.end).contains(&(start as u64))
@@ -352,12 +388,22 @@ fn decode_sections(file: &ChunkedFile) -> Result<Vec<Section>> {
     Section::decode_directory(frame, directory).map_err(|fault| fault.at(file.path(), frame.directory_offset))
 }
 
+fn read_ranges(file: &ChunkedFile, section: &Section) -> Result<Arc<Fragments>> {
+    if section.range_tombstones == 0 {
+        return Ok(Arc::default());
+    }
+    let place = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
+    file.check(place(section.end), place(section.ranges_end()))?;
+    let fragments = section.fragments(file.bytes()).map_err(|damage| file.corrupt(section.end, damage))?;
+    Ok(Arc::new(Fragments::from_sorted(fragments)))
+}
+
 /// Verifies the chunk of the header, reads the lengths, then verifies every chunk that the entry covers.
 #[inline]
 fn read_entry(file: &ChunkedFile, section: &Section, start: usize) -> Result<Entry> {
     let limit = usize::try_from(section.end).unwrap_or(usize::MAX);
     file.check(start, limit.min(start.saturating_add(12)))?;
-    let entry = Entry::parse(file.bytes(), start, limit, section.min_sequence)
+    let entry = Entry::parse_in_table(file.bytes(), start, limit, section.min_sequence)
         .map_err(|fault| fault.at(file.path(), start as u64))?;
     if entry.end > file.chunk_end(start) {
         file.check(start, entry.end)?;
@@ -396,7 +442,7 @@ fn rebuild_index(file: &ChunkedFile, sections: &[Section], options: TableOptions
         if keys != section.keys {
             return Err(file.corrupt(section.start, Damage::ManifestMismatch));
         }
-        builder.finish_section(section.keyspace, &section.min_key, &section.max_key);
+        builder.finish_section(section.keyspace, section.lower.key(), section.upper.key());
     }
     let id = file.frame().id;
     let index = Index::open(path, Mapping::heap(builder.finish(id)), &id, sections, options.verify_always)?;

@@ -15,10 +15,12 @@ use crate::format::edit::TableMeta;
 use crate::format::entry::{Entry, Kind, header_at};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
+use crate::format::range::Edge;
 use crate::format::table::{Frame, Section, TableHeader, Totals, encode_tail};
 use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, SEQUENCE_SPAN, Sequence, key_hash};
 use crate::options::TableOptions;
 use crate::sys::{AppendFile, Dir};
+use crate::visibility::Fragments;
 
 /// Files are written in pieces of this size, at multiples of it: the page cache then keeps 2 MiB folios, which later map and
 /// fault 10 to 25 times cheaper.
@@ -226,13 +228,50 @@ impl TableWriter {
         self.error("write", io::Error::from(io::ErrorKind::FileTooLarge))
     }
 
-    fn finish_section(&mut self) {
-        let Some(mut section) = self.current.take() else { return };
+    /// Adds the range tombstones of a keyspace, behind all its entries, and ends its section.
+    pub(crate) fn add_ranges(&mut self, keyspace: KeyspaceId, ranges: &Fragments) -> Result<()> {
+        let (Some(first), Some(last)) = (ranges.list().first(), ranges.list().last()) else { return Ok(()) };
+        if self.current.as_ref().is_none_or(|section| section.keyspace != keyspace) {
+            self.finish_section();
+            let mut section = new_section(keyspace, self.out.end(), &[], self.options.interval);
+            (section.lower, section.upper) = (first.start.clone(), last.end.clone());
+            self.current = Some(section);
+        }
+        self.end_entries();
+        let Some(section) = &mut self.current else { return Ok(()) };
+        section.lower = section.lower.clone().min(first.start.clone());
+        section.upper = section.upper.clone().max(last.end.clone());
+        let mut records = Vec::new();
+        for fragment in ranges.list() {
+            fragment.encode(&mut records);
+            section.range_tombstones += 1;
+            let newest = fragment.sequences.first().copied().unwrap_or_default();
+            section.max_sequence = section.max_sequence.max(newest);
+        }
+        section.range_tombstones_bytes = records.len() as u64;
+        let pushed = self.out.push(&records);
+        self.finish_section();
+        pushed.map_err(|e| self.error("write", e))
+    }
+
+    /// The entries of the current section are complete.
+    fn end_entries(&mut self) {
+        let Some(section) = &mut self.current else { return };
         section.end = self.out.end();
-        section.max_key.clone_from(&self.last_key);
+        section.min_sequence = section.min_sequence.min(section.max_sequence);
+        if section.entries > 0 {
+            section.upper = Edge::After(self.last_key.clone());
+        }
+    }
+
+    fn finish_section(&mut self) {
+        if self.current.as_ref().is_some_and(|section| section.range_tombstones == 0) {
+            self.end_entries();
+        }
+        let Some(mut section) = self.current.take() else { return };
         section.min_sequence = section.min_sequence.min(section.max_sequence);
         section.encode(&mut self.directory);
-        self.index.finish_section(section.keyspace, &section.min_key, &section.max_key);
+        self.index.finish_section(section.keyspace, section.lower.key(), section.upper.key());
         self.totals.entries += section.entries;
         self.totals.min_sequence = self.totals.min_sequence.min(section.min_sequence);
         self.totals.max_sequence = self.totals.max_sequence.max(section.max_sequence);
@@ -281,11 +320,13 @@ fn new_section(keyspace: KeyspaceId, start: u64, key: &[u8], interval: u16) -> S
         entries: 0,
         keys: 0,
         tombstones: 0,
+        range_tombstones: 0,
+        range_tombstones_bytes: 0,
         min_sequence: Sequence(u64::MAX),
         max_sequence: Sequence(0),
         interval,
-        min_key: key.to_vec(),
-        max_key: Vec::new(),
+        lower: Edge::Before(key.to_vec()),
+        upper: Edge::End,
     }
 }
 
@@ -304,6 +345,7 @@ mod tests {
     use crate::format::entry::push_entry;
     use crate::options::PointIndex;
     use crate::sys::{Access, Fs, disk::DiskFs};
+    use crate::table::Answer;
     use crate::table::cursor::{TableCursor, Verify};
 
     struct Fixture {
@@ -347,6 +389,15 @@ mod tests {
         shapes
     }
 
+    impl Answer {
+        fn entry(self) -> Option<Entry> {
+            match self {
+                Self::Entry(entry) => Some(entry),
+                Self::Removed | Self::Missing => None,
+            }
+        }
+    }
+
     #[test]
     fn every_version_is_found_and_nothing_else() {
         for options in shapes() {
@@ -357,7 +408,7 @@ mod tests {
             let get = |keyspace: u32, key: &[u8], at: u64| {
                 let keyspace = KeyspaceId(keyspace);
                 let found = reader.get(keyspace, key_hash(keyspace, key), key, Sequence(at)).unwrap();
-                found.map(|entry| (entry.sequence.0, entry.kind))
+                found.entry().map(|entry| (entry.sequence.0, entry.kind))
             };
             for i in 0..700 {
                 let newest = 10 + i * 3 + 2;
@@ -426,7 +477,7 @@ mod tests {
             let reader = Reader::open(&fixture.dir, &fixture.meta, fixture.options).unwrap();
             for i in 0..200 {
                 let hash = key_hash(KeyspaceId(0), &key(i * 2));
-                assert!(reader.get(KeyspaceId(0), hash, &key(i * 2), Sequence(u64::MAX)).unwrap().is_some());
+                assert!(reader.get(KeyspaceId(0), hash, &key(i * 2), Sequence(u64::MAX)).unwrap().entry().is_some());
             }
             assert_eq!(reader.lost_index(), Some(&good[..]), "the index is a function of the table");
         }
@@ -453,8 +504,8 @@ mod tests {
         let reader = writer.finish().unwrap().reader;
         let get =
             |key: &[u8]| reader.get(KeyspaceId(0), key_hash(KeyspaceId(0), key), key, Sequence(u64::MAX)).unwrap();
-        assert_eq!(get(b"old").unwrap().sequence, Sequence(0));
-        assert_eq!(get(b"recent").unwrap().sequence, Sequence(far));
+        assert_eq!(get(b"old").entry().unwrap().sequence, Sequence(0));
+        assert_eq!(get(b"recent").entry().unwrap().sequence, Sequence(far));
         assert_eq!(reader.verify().unwrap(), 2);
     }
 }

@@ -8,9 +8,10 @@
 
 use std::sync::Arc;
 
-use super::pick::{DEEPEST, Limits, Plan, Range, Running, Strategy, overlapping, range_of, section_bytes};
+use super::pick::{DEEPEST, Limits, Plan, Running, Strategy, overlapping, range_of, section_bytes};
 use super::{Tree, Version};
 use crate::format::KeyspaceId;
+use crate::format::range::Range;
 use crate::table::Table;
 
 /// In a calm store, levels above the deepest one may have this share of it: what they have may be newer versions of the same
@@ -172,8 +173,11 @@ impl<'a> Shape<'a> {
     fn garbage(&self, limits: &Limits) -> Option<Action<'a>> {
         let is_garbage = |table: &&Arc<Table>| {
             table.only_section().is_some_and(|section| {
-                let useless = (section.entries - section.keys.min(section.entries)).saturating_add(section.tombstones);
-                useless.saturating_mul(GARBAGE_SHARE) >= section.entries && section.max_sequence <= limits.seen_by_all
+                let older = section.entries - section.keys.min(section.entries);
+                let useless = older.saturating_add(section.tombstones).saturating_add(section.range_tombstones);
+                useless > 0
+                    && useless.saturating_mul(GARBAGE_SHARE) >= section.entries
+                    && section.max_sequence <= limits.seen_by_all
             })
         };
         (1..=self.bottom).find_map(|level| Some(Action::Clean(level, self.tables(level).iter().find(is_garbage)?)))

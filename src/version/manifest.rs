@@ -48,6 +48,8 @@ pub(crate) struct Recovered {
     pub(crate) number: FileNumber,
     pub(crate) state: State,
     pub(crate) version: Version,
+    /// Whether the manifest ends with a close mark. If not, its last edits may be in the page cache only.
+    pub(crate) clean: bool,
 }
 
 /// Reads `CURRENT`: the database id and the number of the manifest. `None` if there is no such file.
@@ -85,7 +87,7 @@ pub(crate) fn read_manifest(
         return Err(Error::corrupt(&path, torn_at, Damage::BadChecksum));
     }
     let seed = crate::format::checksum::Seed::of_file(database, number);
-    let mut recovered = Recovered { number, state: State::default(), version: Version::default() };
+    let mut recovered = Recovered { number, state: State::default(), version: Version::default(), clean: scan.clean };
     let mut offset = SEGMENT_HEADER_BYTES;
     while offset < torn_at {
         let at = |fault: crate::error::Fault| fault.at(&path, offset);

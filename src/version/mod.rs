@@ -106,6 +106,18 @@ impl Version {
         shared.chain(trees.flat_map(|(level, tables)| tables.iter().map(move |table| (level, table))))
     }
 
+    /// The tables that speak for a keyspace, with their levels, newest data first.
+    pub(crate) fn of_keyspace(&self, keyspace: KeyspaceId) -> impl Iterator<Item = (u8, &Arc<Table>)> {
+        let shared = self.level0(keyspace).map(|table| (0, table));
+        let levels = self.tree(keyspace).into_iter().flat_map(Tree::levels);
+        shared.chain(levels.flat_map(|(level, tables)| tables.iter().map(move |table| (level, table))))
+    }
+
+    /// Whether a table of a keyspace has range tombstones.
+    pub(crate) fn has_ranges(&self, keyspace: KeyspaceId) -> bool {
+        self.of_keyspace(keyspace).any(|(_, table)| table.has_ranges(keyspace))
+    }
+
     /// The version after an edit. `open` makes the handle of a table that the edit adds.
     pub(crate) fn apply(&self, edit: &Edit, mut open: impl FnMut(&TableMeta) -> Arc<Table>) -> Result<Self, Damage> {
         let mut next = self.clone();
@@ -175,7 +187,7 @@ impl Version {
         let tree = self.trees.entry(keyspace).or_default();
         let tables = tree.level_mut(level).ok_or(Damage::BadField)?;
         let mut more = tables.to_vec();
-        let at = more.partition_point(|other| other.only_section().is_some_and(|s| s.min_key < section.min_key));
+        let at = more.partition_point(|other| other.only_section().is_some_and(|s| s.lower < section.lower));
         more.insert(at, Arc::clone(&table));
         *tables = more.into();
         Ok((level, keyspace))
@@ -196,7 +208,7 @@ impl Version {
     fn check_order(&self, level: u8, keyspace: KeyspaceId) -> Result<(), Damage> {
         let tables = self.tree(keyspace).map_or(&[][..], |tree| tree.level(level));
         let in_order = |pair: &[Arc<Table>]| match (pair[0].only_section(), pair[1].only_section()) {
-            (Some(a), Some(b)) => a.max_key < b.min_key,
+            (Some(a), Some(b)) => a.upper <= b.lower,
             _ => false,
         };
         if level == 0 || tables.windows(2).all(in_order) { Ok(()) } else { Err(Damage::OutOfOrder) }
@@ -211,6 +223,7 @@ fn age(table: &Table) -> (Option<Sequence>, FileNumber) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::format::range::Edge;
     use crate::format::table::Section;
     use crate::options::TableOptions;
     use crate::sys::{Access, FileSystem, sim::SimFs};
@@ -223,11 +236,13 @@ pub(crate) mod tests {
             entries: 1,
             keys: 1,
             tombstones: 0,
+            range_tombstones: 0,
+            range_tombstones_bytes: 0,
             min_sequence: Sequence(1),
             max_sequence: Sequence(number),
             interval: 16,
-            min_key: min.as_bytes().to_vec(),
-            max_key: max.as_bytes().to_vec(),
+            lower: Edge::Before(min.as_bytes().to_vec()),
+            upper: Edge::After(max.as_bytes().to_vec()),
         };
         TableMeta {
             number: FileNumber(number),

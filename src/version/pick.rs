@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::{Tree, Version};
+use super::Version;
 use crate::format::edit::LEVELS;
+use crate::format::range::{Edge, Range};
 use crate::format::table::Section;
 use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::table::Table;
@@ -40,19 +41,19 @@ pub(crate) struct Share {
     pub(crate) inputs: Vec<(u8, Arc<Table>)>,
     /// Whether no deeper level has data in the range, so that nothing older than the inputs remains.
     pub(crate) bottom: bool,
-    /// Smallest and largest key of the inputs.
-    range: (Vec<u8>, Vec<u8>),
+    /// Everything in the inputs lies between these.
+    range: (Edge, Edge),
 }
 
 impl Share {
     fn new(version: &Version, keyspace: KeyspaceId, inputs: Vec<(u8, Arc<Table>)>, output: u8) -> Self {
-        let range = range_of(keyspace, inputs.iter().map(|(_, table)| table)).unwrap_or_default();
+        let range = range_of(keyspace, inputs.iter().map(|(_, table)| table)).unwrap_or((Edge::START, Edge::START));
         let is_input = |table: &Arc<Table>| inputs.iter().any(|(_, input)| input.number() == table.number());
         let older = version
             .tree(keyspace)
             .is_some_and(|tree| (output + 1..=DEEPEST).any(|level| !overlapping(tree.level(level), range).is_empty()));
         let bottom = !older && (output > 0 || version.level0(keyspace).all(is_input));
-        let range = (range.0.to_vec(), range.1.to_vec());
+        let range = (range.0.to_owned(), range.1.to_owned());
         Self { keyspace, inputs, bottom, range }
     }
 
@@ -104,12 +105,12 @@ impl Plan {
         let mut ranges: Vec<Range<'_>> = Vec::new();
         for (level, table, _) in self.inputs() {
             match &table.meta.sections[..] {
-                [section] if level < self.output => ranges.push((&section.min_key, &section.max_key)),
+                [section] if level < self.output => ranges.push((section.lower.as_ref(), section.upper.as_ref())),
                 _ => return false,
             }
         }
         ranges.sort_unstable();
-        ranges.windows(2).all(|pair| pair[0].1 < pair[1].0)
+        ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0)
     }
 
     pub(crate) fn input_bytes(&self) -> u64 {
@@ -123,7 +124,7 @@ impl Plan {
     /// Two plans are in each other's way if one could read or write, on some level, what the other one replaces.
     fn conflicts(&self, other: &Self) -> bool {
         let (a, b) = (self.levels(), other.levels());
-        let meet = |x: &Share, y: &Share| x.keyspace == y.keyspace && x.range.0 <= y.range.1 && y.range.0 <= x.range.1;
+        let meet = |x: &Share, y: &Share| x.keyspace == y.keyspace && x.range.0 < y.range.1 && y.range.0 < x.range.1;
         a.start() <= b.end()
             && b.start() <= a.end()
             && self.shares.iter().any(|x| other.shares.iter().any(|y| meet(x, y)))
@@ -142,6 +143,12 @@ impl Running {
         self.plans.iter().all(|(_, other)| !other.conflicts(plan))
     }
 
+    /// Whether a running plan replaces what a table has of a keyspace.
+    pub(crate) fn takes(&self, table: &Table, keyspace: KeyspaceId) -> bool {
+        let mut inputs = self.plans.iter().flat_map(|(_, plan)| plan.inputs());
+        inputs.any(|(_, input, of)| input.number() == table.number() && of == keyspace)
+    }
+
     /// Registers a plan that [`allows`](Self::allows) has allowed; answers what to give to [`end`](Self::end).
     pub(crate) fn begin(&mut self, plan: &Arc<Plan>) -> u64 {
         self.next += 1;
@@ -158,14 +165,14 @@ impl Running {
     }
 }
 
-pub(super) type Range<'a> = (&'a [u8], &'a [u8]);
-
+/// What a section takes in its file.
 pub(super) fn section_bytes(section: &Section) -> u64 {
-    section.end.saturating_sub(section.start)
+    section.end.saturating_sub(section.start).saturating_add(section.range_tombstones_bytes)
 }
 
-fn overlaps(section: &Section, (min, max): Range<'_>) -> bool {
-    section.min_key.as_slice() <= max && section.max_key.as_slice() >= min
+/// Range tombstones count as well as keys.
+fn overlaps(section: &Section, (lower, upper): Range<'_>) -> bool {
+    section.lower.as_ref() < upper && lower < section.upper.as_ref()
 }
 
 /// The tables of a level with keys in a range.
@@ -173,44 +180,39 @@ pub(super) fn overlapping<'a>(tables: &'a [Arc<Table>], range: Range<'_>) -> Vec
     tables.iter().filter(|table| table.only_section().is_some_and(|section| overlaps(section, range))).collect()
 }
 
-/// The smallest range with all keys of a keyspace in `tables`.
+/// The smallest range with everything of a keyspace in `tables`.
 pub(super) fn range_of<'a>(keyspace: KeyspaceId, tables: impl Iterator<Item = &'a Arc<Table>>) -> Option<Range<'a>> {
     tables.filter_map(|table| table.section(keyspace)).fold(None, |range: Option<Range<'a>>, section| {
-        let (min, max) = (section.min_key.as_slice(), section.max_key.as_slice());
-        Some(range.map_or((min, max), |(low, high)| (low.min(min), high.max(max))))
+        let (lower, upper) = (section.lower.as_ref(), section.upper.as_ref());
+        Some(range.map_or((lower, upper), |(low, high)| (low.min(lower), high.max(upper))))
     })
 }
 
 /// A compaction of everything in a range into one level, the deepest that has data there. Grows the range until no table
 /// straddles its ends. `None` if there is nothing to do.
-pub(crate) fn plan_range(version: &Version, keyspace: KeyspaceId, range: Option<Range<'_>>) -> Option<Plan> {
-    let none = Tree::default();
-    let tree = version.tree(keyspace).unwrap_or(&none);
-    let everything = range_of(keyspace, version.tables().map(|(_, table)| table))?;
-    let mut range = range.unwrap_or(everything);
-    let inputs = loop {
-        let within = |table: &&Arc<Table>| table.section(keyspace).is_some_and(|section| overlaps(section, range));
-        let mut inputs: Vec<(u8, Arc<Table>)> = Vec::new();
+pub(crate) fn plan_range(version: &Version, keyspace: KeyspaceId, range: Range<'_>) -> Option<Plan> {
+    let mut inputs: Vec<(u8, Arc<Table>)> = Vec::new();
+    // Each round takes at least one more table, or is the last.
+    let mut lower = range.0.to_owned();
+    let mut upper = range.1.to_owned();
+    loop {
+        let within = |table: &Arc<Table>| {
+            table.section(keyspace).is_some_and(|section| overlaps(section, (lower.as_ref(), upper.as_ref())))
+        };
         // The sections of level 0 overlap each other, so they go together or not at all.
-        if version.level0(keyspace).any(|table| within(&table)) {
-            inputs.extend(version.level0(keyspace).map(|table| (0, Arc::clone(table))));
+        let level0 = version.level0(keyspace).any(within);
+        let of_keyspace = version.of_keyspace(keyspace);
+        let found: Vec<_> = of_keyspace
+            .filter(|(level, table)| if *level == 0 { level0 } else { within(table) })
+            .map(|(level, table)| (level, Arc::clone(table)))
+            .collect();
+        if found.len() == inputs.len() {
+            break;
         }
-        for (level, tables) in tree.levels() {
-            inputs.extend(tables.iter().filter(within).map(|table| (level, Arc::clone(table))));
-        }
-        let grown = range_of(
-            keyspace,
-            version
-                .tables()
-                .map(|(_, table)| table)
-                .filter(|table| inputs.iter().any(|(_, input)| input.number() == table.number())),
-        )?;
-        let union = (grown.0.min(range.0), grown.1.max(range.1));
-        if union == range {
-            break inputs;
-        }
-        range = union;
-    };
+        inputs = found;
+        let (low, high) = range_of(keyspace, inputs.iter().map(|(_, table)| table))?;
+        (lower, upper) = (low.to_owned().min(lower), high.to_owned().max(upper));
+    }
     let output = inputs.iter().map(|(level, _)| *level).max()?.max(1);
     Some(Plan::new(version, keyspace, inputs, output))
 }
@@ -233,11 +235,14 @@ mod tests {
             (2, 2, &[(0, "b", "f")], 300),
             (2, 3, &[(0, "p", "q")], 100),
         ]);
-        let plan = plan_range(&tables, KeyspaceId(0), Some((b"a", b"a"))).unwrap();
+        let keys =
+            |first: &'static str, last: &'static str| (Edge::Before(first.as_bytes()), Edge::After(last.as_bytes()));
+        let plan = plan_range(&tables, KeyspaceId(0), keys("a", "a")).unwrap();
         assert_eq!(numbers(&plan), (vec![(1, 4), (1, 5), (2, 2)], 2, false));
-        assert_eq!(plan_range(&tables, KeyspaceId(0), None).unwrap().inputs().count(), 4);
-        assert!(plan_range(&tables, KeyspaceId(0), Some((b"x", b"y"))).is_none());
-        assert!(plan_range(&tables, KeyspaceId(1), None).is_none());
+        let everything = (Edge::START, Edge::End);
+        assert_eq!(plan_range(&tables, KeyspaceId(0), everything).unwrap().inputs().count(), 4);
+        assert!(plan_range(&tables, KeyspaceId(0), keys("x", "y")).is_none());
+        assert!(plan_range(&tables, KeyspaceId(1), everything).is_none());
     }
 
     #[test]

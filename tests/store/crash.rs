@@ -1,11 +1,12 @@
 //! Fixed scripts, with the disk stopped at each of their operations, and with each of them failing.
 
 use std::io;
+use std::ops::Bound;
 use std::path::Path;
 
 use maplsm::{Db, Durability, ErrorKind, Fault, SimFs};
 
-use crate::support::model::{self, Commit, Driver, History, How, Op, Place, Setup, Source, difference};
+use crate::support::model::{self, Change, Commit, Driver, History, How, Op, Place, Setup, Source, difference};
 use crate::support::{DIR, contents, image, sim_options};
 
 /// A database, and what is done to it.
@@ -18,11 +19,17 @@ struct Script {
 }
 
 fn put(keys: std::ops::Range<u32>, round: u8) -> Commit {
-    keys.map(|key| (format!("key{key:04}").into_bytes(), Some(vec![round; 1 + key as usize % 200]))).collect()
+    let insert = |key: u32| Change::Insert(format!("key{key:04}").into_bytes(), vec![round; 1 + key as usize % 200]);
+    keys.map(insert).collect()
+}
+
+fn remove_range(first: u32, last: u32) -> Change {
+    let bound = |key: u32| Bound::Included(format!("key{key:04}").into_bytes());
+    Change::RemoveRange((bound(first), bound(last)))
 }
 
 fn remove(keys: std::ops::Range<u32>) -> Commit {
-    keys.map(|key| (format!("key{key:04}").into_bytes(), None)).collect()
+    keys.map(|key| Change::Remove(format!("key{key:04}").into_bytes())).collect()
 }
 
 fn prepare(name: &'static str, setup: Setup, before: &[Op], work: Vec<Op>) -> Script {
@@ -56,6 +63,7 @@ fn scripts() -> Vec<Script> {
                 Op::Write(put(3..9, 3), How::Batch),
                 Op::Sync,
                 Op::Write(remove(4..6), How::Batch),
+                Op::Write(vec![remove_range(7, 9)], How::Single),
                 Op::Write(put(5..8, 4), How::Batch),
                 Op::Write(put(1..2, 5), How::Single),
             ],
@@ -69,6 +77,7 @@ fn scripts() -> Vec<Script> {
                 Op::Write(put(0..25, 4), sync),
                 Op::Flush,
                 Op::Write(remove(0..20), How::Batch),
+                Op::Write(vec![remove_range(15, 45)], How::Single),
                 Op::Maintain,
                 Op::Write(put(40..70, 5), How::Batch),
                 Op::Compact,

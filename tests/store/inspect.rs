@@ -79,7 +79,7 @@ fn tables_show_their_entries_and_indexes_what_leads_there() {
         assert_eq!(count(&table, "entry"), 100);
         assert_eq!(field(&table, "entry", "key")[99], "key099");
         assert_eq!(field(&table, "entry", "value")[99], "some value");
-        assert_eq!(field(&table, "section", "max_key"), ["key099"]);
+        assert_eq!(field(&table, "section", "upper_key"), ["key099"]);
 
         let index = good(&file(&fs, "idx"));
         assert_eq!((count(&index, summary), count(&index, "sparse")), (1, 7));

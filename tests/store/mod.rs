@@ -8,3 +8,4 @@ mod format_example;
 mod inspect;
 mod locks;
 mod model;
+mod remove_range;

@@ -111,7 +111,7 @@ impl Image {
         // Tables far down, so large that nothing is due, and two of level 0 with old versions and tombstones.
         let mut author = Author { db: open(), history: &mut history };
         author.round(1, 0..90);
-        let large: Vec<_> = (0..12).map(|key| (vec![0xfe, key], Some(vec![key; 3000]))).collect();
+        let large: Vec<_> = (0..14).map(|key| (vec![0xfe, key], Some(vec![key; 2600]))).collect();
         author.write(&large);
         author.db.compact().expect("a good disk");
         let snapshot = author.db.snapshot();

@@ -17,10 +17,17 @@ use maplsm::{
 
 pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Changes in order; no value is a removal.
-pub(crate) type Commit = Vec<(Vec<u8>, Option<Vec<u8>>)>;
-
 pub(crate) type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    Insert(Vec<u8>, Vec<u8>),
+    Remove(Vec<u8>),
+    RemoveRange(Range),
+}
+
+/// Changes in order.
+pub(crate) type Commit = Vec<Change>;
 
 /// Where the database is on a simulated disk.
 const DIR: &str = "/db";
@@ -142,6 +149,18 @@ fn range(source: &mut Source<'_>) -> Range {
         _ => Bound::Included(key(source)),
     };
     (bound(), bound())
+}
+
+/// Mostly a narrow one, or there would soon be nothing left.
+fn removed_range(source: &mut Source<'_>) -> Range {
+    if source.one_in(6) {
+        return range(source);
+    }
+    let first = source.below(150);
+    let last = first + source.below(12);
+    let name = |number: usize| format!("k{number:03}").into_bytes();
+    let end = if source.one_in(2) { Bound::Included(name(last)) } else { Bound::Excluded(name(last)) };
+    (if source.one_in(3) { Bound::Excluded(name(first)) } else { Bound::Included(name(first)) }, end)
 }
 
 /// What changes the bytes of files, or the way they are read.
@@ -312,8 +331,15 @@ impl fmt::Debug for Op {
         let ends = |range: &Range| (range.0.as_ref().map(short), range.1.as_ref().map(short));
         match self {
             Self::Write(commit, how) => {
-                let first: Vec<_> =
-                    commit.iter().take(3).map(|(key, value)| (short(key), value.as_ref().map(Vec::len))).collect();
+                let first: Vec<_> = commit
+                    .iter()
+                    .take(3)
+                    .map(|change| match change {
+                        Change::Insert(key, value) => format!("{:?} = {} bytes", short(key), value.len()),
+                        Change::Remove(key) => format!("{:?} removed", short(key)),
+                        Change::RemoveRange(range) => format!("{:?} removed", ends(range)),
+                    })
+                    .collect();
                 write!(f, "Write({how:?}, {} changes: {first:?})", commit.len())
             }
             Self::Get(key) => write!(f, "Get({:?})", short(key)),
@@ -413,11 +439,16 @@ impl History {
 }
 
 fn apply(map: &mut Map, commit: &Commit) {
-    for (key, value) in commit {
-        match value {
-            Some(value) => map.insert(key.clone(), value.clone()),
-            None => map.remove(key),
-        };
+    for change in commit {
+        match change {
+            Change::Insert(key, value) => {
+                map.insert(key.clone(), value.clone());
+            }
+            Change::Remove(key) => {
+                map.remove(key);
+            }
+            Change::RemoveRange(range) => map.retain(|key, _| !range.contains(key)),
+        }
     }
 }
 
@@ -684,8 +715,11 @@ impl Driver {
         };
         let mut change = || {
             self.stamp += 1;
-            let key = key(source);
-            (key, if source.below(4) == 0 { None } else { Some(value(source, self.stamp)) })
+            match source.below(16) {
+                0..=2 => Change::Remove(key(source)),
+                3 => Change::RemoveRange(removed_range(source)),
+                _ => Change::Insert(key(source), value(source, self.stamp)),
+            }
         };
         Op::Write((0..count).map(|_| change()).collect(), how)
     }
@@ -808,14 +842,16 @@ impl Driver {
     pub(crate) fn write(&mut self, commit: &Commit, how: How) -> maplsm::Result<()> {
         let db = self.db();
         let written = match (how, commit.as_slice()) {
-            (How::Single, [(key, Some(value))]) => db.insert(key, value),
-            (How::Single, [(key, None)]) => db.remove(key),
+            (How::Single, [Change::Insert(key, value)]) => db.insert(key, value),
+            (How::Single, [Change::Remove(key)]) => db.remove(key),
+            (How::Single, [Change::RemoveRange(range)]) => db.remove_range(range.clone()),
             _ => {
                 let mut batch = WriteBatch::new();
-                for (key, value) in commit {
-                    match value {
-                        Some(value) => batch.insert(key, value),
-                        None => batch.remove(key),
+                for change in commit {
+                    match change {
+                        Change::Insert(key, value) => batch.insert(key, value),
+                        Change::Remove(key) => batch.remove(key),
+                        Change::RemoveRange(range) => batch.remove_range(range.clone()),
                     };
                 }
                 match how {

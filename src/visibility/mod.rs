@@ -1,4 +1,9 @@
 //! The one rule that says which versions of a key matter, shared by reads, the sorted view of a memtable, and compaction.
+//! A range tombstone counts as a version of every key in its range.
+
+mod tombstones;
+
+pub(crate) use tombstones::{Cover, Fragments};
 
 use crate::format::Sequence;
 
@@ -27,6 +32,11 @@ impl Visibility {
         Self { points: snapshots, keep_above: cut, unserved }
     }
 
+    /// The newest sequence number up to which versions may be left out.
+    pub(crate) fn cut(&self) -> Sequence {
+        self.keep_above
+    }
+
     /// The next versions belong to another key.
     #[inline]
     pub(crate) fn start_key(&mut self) {
@@ -43,6 +53,11 @@ impl Visibility {
         let seen = still_unserved < self.unserved;
         self.unserved = still_unserved;
         seen
+    }
+
+    /// The sequence of whoever sees the oldest state.
+    pub(crate) fn oldest(&self) -> Sequence {
+        self.points.first().copied().unwrap_or(self.keep_above)
     }
 
     /// Whether every one who looks is at `sequence` or above, so that all of them see the same of what is older.

@@ -1,0 +1,366 @@
+//! The whole engine, on the disk in memory, under many schedules.
+//!
+//! Shuttle runs the threads of a model one at a time and decides at each lock and each atomic which one goes on. Everything
+//! is the code that ships. Each promise comes with planted bugs: what an engine with a wrong order would do, done by the
+//! model itself on the engine's parts. With those, the model must fail. `MODEL_SCHEDULES` sets how many schedules each model
+//! tries, `MODEL_SEED` which ones.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Config, Runner, thread};
+
+use super::*;
+use crate::batch::WriteBatch;
+use crate::format::entry::Kind;
+use crate::format::range::Edge;
+use crate::format::{KeyspaceId, key_hash};
+use crate::merge::Place;
+use crate::options::Durability;
+use crate::sys::sim::{Fault, SimFs};
+
+const DIR: &str = "/db";
+const KEYSPACE: KeyspaceId = KeyspaceId::DEFAULT;
+
+fn number_from(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Half of the schedules at random, half with few, well-placed preemptions.
+fn explore(model: impl Fn() + Send + Sync + 'static) {
+    let mut config = Config::new();
+    config.stack_size = 1 << 20;
+    let model = Arc::new(model);
+    for preemptions in [None, Some(3)] {
+        let model = Arc::clone(&model);
+        let seed = number_from("MODEL_SEED", 1);
+        let each = usize::try_from(number_from("MODEL_SCHEDULES", 6000) / 2).expect("a number of schedules");
+        match preemptions {
+            None => Runner::new(RandomScheduler::new_from_seed(seed, each), config.clone()).run(move || model()),
+            Some(most) => {
+                Runner::new(PctScheduler::new_from_seed(seed, most, each), config.clone()).run(move || model())
+            }
+        };
+    }
+}
+
+fn must_fail(with: &str, model: impl Fn() + Send + Sync + 'static) {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(|| explore(model))) else { panic!("the planted bug was not found") };
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
+    assert!(text.contains(with), "something else was found: {text}");
+}
+
+/// Memtables take two or three commits.
+fn options(fs: &SimFs) -> Options {
+    let mut options = Options::new();
+    options.file_system(fs.clone()).background_threads(0).memtable_bytes(4 << 10).memtable_entries(Some(6));
+    options
+}
+
+fn open(fs: &SimFs) -> Arc<Engine> {
+    Engine::open(&options(fs), Path::new(DIR)).expect("an open store")
+}
+
+fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Body<'a> {
+    Body::One { keyspace: KEYSPACE, kind: Kind::Put, key, value }
+}
+
+/// Runs the closures, each in a thread, with the engine.
+fn beside(engine: &Arc<Engine>, work: Vec<Box<dyn FnOnce(&Engine) + Send>>) {
+    let threads: Vec<_> = work
+        .into_iter()
+        .map(|work| {
+            let engine = Arc::clone(engine);
+            thread::spawn(move || work(&engine))
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("a thread of the model");
+    }
+}
+
+// Durability.
+
+type Commit = fn(&Engine, Body<'_>) -> Result<()>;
+
+fn commit_synced(engine: &Engine, body: Body<'_>) -> Result<()> {
+    engine.commit(body, Durability::Sync)
+}
+
+/// Three threads commit with [`Durability::Sync`]; the power goes at the moment in which a commit has returned.
+/// With `failing`, one of the operations before that fails.
+fn durable_when_acknowledged(commit: Commit, failing: bool) {
+    let fs = SimFs::new();
+    let engine = open(&fs);
+    commit_synced(&engine, put(b"first", b"")).expect("a commit");
+    if failing {
+        fs.inject(Fault::Error { after: thread_rng().gen_range(1..16), kind: std::io::ErrorKind::Other });
+    }
+    let after = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let writer = |name: u8| -> Box<dyn FnOnce(&Engine) + Send> {
+        let (fs, after) = (fs.clone(), Arc::clone(&after));
+        Box::new(move |engine| {
+            for number in 0..2 {
+                let key = [name, number];
+                if commit(engine, put(&key, b"value")).is_ok() {
+                    let cut = fs.power_cut(u64::from(name) << 8 | u64::from(number));
+                    after.lock().expect("no panic").push((key, cut));
+                }
+            }
+        })
+    };
+    beside(&engine, vec![writer(1), writer(2), writer(3)]);
+    drop(engine);
+    for (key, cut) in std::mem::take(&mut *after.lock().expect("no panic")) {
+        let engine = Engine::open(&options(&cut), Path::new(DIR)).expect("everything is lost");
+        let found = engine.get(KEYSPACE, &key).expect("a lookup");
+        assert!(found.is_some_and(|value| &*value == b"value"), "an acknowledged commit is lost");
+    }
+}
+
+#[test]
+fn models_a_synced_commit_is_on_disk_when_it_returns() {
+    explore(|| durable_when_acknowledged(commit_synced, false));
+}
+
+#[test]
+fn models_a_synced_commit_is_on_disk_though_a_sync_fails() {
+    explore(|| durable_when_acknowledged(commit_synced, true));
+}
+
+/// Waits for the end that the log had before its own group.
+fn commit_with_early_end(engine: &Engine, body: Body<'_>) -> Result<()> {
+    let end = {
+        let mut writer = engine.writer.lock();
+        let end = writer.end();
+        engine.append(&mut writer, body)?;
+        end
+    };
+    engine.sync_to(end)
+}
+
+#[test]
+fn models_find_a_commit_that_waits_for_too_little() {
+    must_fail("is lost", || durable_when_acknowledged(commit_with_early_end, false));
+}
+
+/// A sync that counts what was committed while it ran.
+fn commit_with_late_end(engine: &Engine, body: Body<'_>) -> Result<()> {
+    let end = engine.append(&mut engine.writer.lock(), body)?;
+    let _turn = engine.syncing.lock();
+    if engine.writer.lock().durable >= Some(end) {
+        return Ok(());
+    }
+    engine.sync_log()?;
+    let mut writer = engine.writer.lock();
+    writer.durable = Some(writer.end());
+    Ok(())
+}
+
+#[test]
+fn models_find_a_sync_that_counts_what_came_later() {
+    must_fail("is lost", || durable_when_acknowledged(commit_with_late_end, false));
+}
+
+/// Tries a failed sync again and believes the second answer.
+fn commit_with_second_try(engine: &Engine, body: Body<'_>) -> Result<()> {
+    let end = engine.append(&mut engine.writer.lock(), body)?;
+    let _turn = engine.syncing.lock();
+    if engine.writer.lock().durable >= Some(end) {
+        return Ok(());
+    }
+    engine.sync_log().or_else(|_| engine.sync_log())?;
+    Ok(())
+}
+
+#[test]
+fn models_find_a_failed_sync_tried_again() {
+    must_fail("is lost", || durable_when_acknowledged(commit_with_second_try, true));
+}
+
+// Reads.
+
+fn number(value: &[u8]) -> u64 {
+    value.try_into().map(u64::from_be_bytes).expect("a number")
+}
+
+type Look = fn(&Engine, key: &[u8]) -> Result<Option<u64>>;
+
+fn look(engine: &Engine, key: &[u8]) -> Result<Option<u64>> {
+    Ok(engine.get(KEYSPACE, key)?.map(|value| number(&value)))
+}
+
+const COMMITS: u64 = 7;
+
+/// One thread commits batches that set both keys to a growing number, one flushes and compacts, one looks.
+fn reads_are_consistent(look: Look) {
+    let fs = SimFs::new();
+    let engine = open(&fs);
+    let acknowledged = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let commit = |engine: &Engine, number: u64| {
+        let mut batch = WriteBatch::new();
+        batch.insert("a", number.to_be_bytes()).insert("b", number.to_be_bytes());
+        engine.commit(Body::Batch(&batch), Durability::Buffered).expect("a commit");
+    };
+    commit(&engine, 0);
+    let write = {
+        let acknowledged = Arc::clone(&acknowledged);
+        move |engine: &Engine| {
+            for number in 1..=COMMITS {
+                commit(engine, number);
+                acknowledged.store(number, std::sync::atomic::Ordering::SeqCst);
+            }
+        }
+    };
+    let settle = |engine: &Engine| {
+        engine.flush().expect("a flush");
+        engine.compact_range(KEYSPACE, (Edge::START, Edge::End)).expect("a compaction");
+    };
+    let read = move |engine: &Engine| {
+        for _ in 0..3 {
+            let mut seen = 0;
+            for key in [b"a", b"b", b"a"] {
+                let known = acknowledged.load(std::sync::atomic::Ordering::SeqCst);
+                let found = look(engine, key).expect("a lookup").expect("a key that was never removed is missed");
+                assert!(found >= known && found >= seen, "{found} after {known} and {seen}: a step back");
+                seen = found;
+            }
+            let registration = engine.register();
+            let at = engine.get_at(KEYSPACE, b"a", &registration).expect("a lookup").map(|value| number(&value));
+            let mut scan = engine.scan(KEYSPACE, &registration).expect("a scan");
+            let mut values = Vec::new();
+            let mut more = scan.go(Place::First).expect("a scan");
+            while more {
+                values.extend(scan.current().map(|(_, value)| number(value)));
+                more = scan.next().expect("a scan");
+            }
+            assert_eq!(values, [at.expect("a key"); 2], "a snapshot shows half of a batch");
+        }
+    };
+    beside(&engine, vec![Box::new(write), Box::new(settle), Box::new(read)]);
+    assert_eq!(look(&engine, b"b").expect("a lookup"), Some(COMMITS));
+}
+
+#[test]
+fn models_reads_are_consistent_beside_commits_flushes_and_compactions() {
+    explore(|| reads_are_consistent(look));
+}
+
+/// A reader that takes its sequence before the view, and registers for neither.
+fn look_at_an_old_sequence(engine: &Engine, key: &[u8]) -> Result<Option<u64>> {
+    let at = engine.visible();
+    thread::yield_now();
+    let view = engine.view();
+    Ok(match view.find(KEYSPACE, key_hash(KEYSPACE, key), key, at, true)? {
+        Find::Value(mapping, range) => Some(number(&mapping.bytes()[range])),
+        Find::Absent | Find::Retry => None,
+    })
+}
+
+#[test]
+fn models_find_a_reader_that_takes_its_sequence_first() {
+    must_fail("is missed", || reads_are_consistent(look_at_an_old_sequence));
+}
+
+// Obsolete tables.
+
+/// Readers open tables by name when they need them, while an edit makes them obsolete that nobody has read.
+fn tables_stay_while_they_are_used(purge: fn(&Engine)) {
+    let fs = SimFs::new();
+    {
+        let engine = open(&fs);
+        for value in [b"1", b"2"] {
+            commit_synced(&engine, put(b"key", value)).expect("a commit");
+            engine.flush().expect("a flush");
+        }
+        engine.close().expect("a close");
+    }
+    // Opened anew, so that no table has been mapped.
+    let engine = open(&fs);
+    let empty = move |engine: &Engine| {
+        let version = Arc::clone(&engine.view().version);
+        let consume = version.tables().map(|(_, table)| (table.number(), KEYSPACE)).collect();
+        drop(version);
+        engine.install(Edit { consume, ..Edit::default() }, &[], &[]).expect("an edit");
+        purge(engine);
+    };
+    let get = |engine: &Engine| {
+        let found = engine.get(KEYSPACE, b"key").expect("a lookup in a table that is gone");
+        assert!(found.is_none_or(|value| &*value == b"2"));
+    };
+    let scan = |engine: &Engine| {
+        let registration = engine.register();
+        let mut scan = engine.scan(KEYSPACE, &registration).expect("a lookup in a table that is gone");
+        scan.go(Place::First).expect("a lookup in a table that is gone");
+    };
+    beside(&engine, vec![Box::new(empty), Box::new(get), Box::new(scan)]);
+    engine.purge();
+    assert_eq!(engine.obsolete_bytes(), 0, "a table that nobody uses is kept");
+}
+
+#[test]
+fn models_tables_stay_while_they_are_used() {
+    explore(|| tables_stay_while_they_are_used(Engine::purge));
+}
+
+#[test]
+fn models_find_a_purge_without_a_look_at_the_readers() {
+    must_fail("a table that is gone", || {
+        tables_stay_while_they_are_used(|engine| {
+            for table in engine.obsolete.lock().iter() {
+                engine.remove_table_files(table.number());
+            }
+        });
+    });
+}
+
+// The end.
+
+/// A close, while others commit, compact and read.
+fn closes(close: fn(&Engine) -> Result<()>) {
+    let fs = SimFs::new();
+    // Each commit fills a memtable, so that the compaction has flushes to let go first.
+    let engine = Engine::open(options(&fs).memtable_entries(Some(1)), Path::new(DIR)).expect("an open store");
+    let closed_or = |result: Result<()>| match result {
+        Err(e) if !matches!(e, Error::Closed) => panic!("{e}"),
+        _ => {}
+    };
+    let write = move |engine: &Engine| {
+        for number in 0..6u8 {
+            let durability = if number == 0 { Durability::Sync } else { Durability::Buffered };
+            closed_or(engine.commit(put(&[number], b""), durability));
+        }
+    };
+    let compact = move |engine: &Engine| closed_or(engine.compact_range(KEYSPACE, None));
+    let end = move |engine: &Engine| close(engine).expect("a close");
+    for number in 0..4u8 {
+        engine.commit(put(&[number], b""), Durability::Buffered).expect("a commit");
+        if number % 2 == 1 {
+            engine.flush().expect("a flush");
+        }
+    }
+    beside(&engine, vec![Box::new(write), Box::new(compact), Box::new(end)]);
+    drop(engine);
+    open(&fs);
+}
+
+#[test]
+fn models_close_ends_beside_everything() {
+    explore(|| closes(Engine::close));
+}
+
+#[test]
+fn models_find_a_lock_held_while_waiting_for_compactions() {
+    must_fail("deadlock", || {
+        closes(|engine| {
+            {
+                let _no_edit = engine.manifest.lock();
+                engine.wait_for_compactions();
+            }
+            engine.close()
+        });
+    });
+}

@@ -1,0 +1,120 @@
+//! Locks and atomics. Normally those of `parking_lot` and the standard library; built with `--cfg loom` or `--cfg shuttle`, those of
+//! the model checker, so that models run the code itself: loom tries every order that the memory model allows, on small
+//! pieces; shuttle tries many schedules, on the whole engine.
+
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use std::sync::atomic;
+
+#[cfg(any(loom, shuttle))]
+pub(crate) use modelled::{Condvar, Mutex, MutexGuard, ZeroedArray, atomic};
+
+/// Stands between two accesses that rely on the one order of all sequentially consistent ones. The accesses themselves
+/// see to it; loom knows that order of fences only.
+#[inline]
+pub(crate) fn in_total_order() {
+    #[cfg(loom)]
+    atomic::fence(atomic::Ordering::SeqCst);
+}
+
+#[cfg(any(loom, shuttle))]
+mod modelled {
+    use std::fmt;
+    use std::ops::{Deref, DerefMut};
+    use std::time::Duration;
+
+    #[cfg(loom)]
+    use loom::sync as backend;
+    #[cfg(shuttle)]
+    use shuttle::sync as backend;
+
+    pub(crate) use backend::atomic;
+
+    /// The twin of [`region::ZeroedArray`](super::super::region::ZeroedArray): the model checker's atomics have more to them than
+    /// their bytes.
+    pub(crate) struct ZeroedArray<T>(Vec<T>);
+
+    impl<T: Default> ZeroedArray<T> {
+        pub(crate) fn new(length: usize) -> std::io::Result<Self> {
+            Ok(Self((0..length).map(|_| T::default()).collect()))
+        }
+    }
+
+    impl<T> Deref for ZeroedArray<T> {
+        type Target = [T];
+
+        fn deref(&self) -> &[T] {
+            &self.0
+        }
+    }
+
+    /// The model checker's mutex with parking_lot's methods.
+    #[derive(Default)]
+    pub(crate) struct Mutex<T>(backend::Mutex<T>);
+
+    /// Empty only inside [`Condvar::wait`].
+    pub(crate) struct MutexGuard<'a, T>(Option<backend::MutexGuard<'a, T>>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(backend::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            MutexGuard(Some(self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)))
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
+        }
+
+        pub(crate) fn is_locked(&self) -> bool {
+            self.try_lock().is_none()
+        }
+    }
+
+    impl<T> fmt::Debug for Mutex<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Mutex")
+        }
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.0.as_ref().expect("a held lock")
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.0.as_mut().expect("a held lock")
+        }
+    }
+
+    #[derive(Default)]
+    pub(crate) struct Condvar(backend::Condvar);
+
+    impl Condvar {
+        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            guard.0 = guard.0.take().map(|held| self.0.wait(held).unwrap_or_else(std::sync::PoisonError::into_inner));
+        }
+
+        /// In a model no time passes: this waits for a notification.
+        pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _longest: Duration) {
+            self.wait(guard);
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+    }
+
+    impl fmt::Debug for Condvar {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Condvar")
+        }
+    }
+}

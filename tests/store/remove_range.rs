@@ -1,0 +1,176 @@
+//! Range tombstones: what they hide, from whom, and what becomes of it.
+
+use std::ops::Bound;
+
+use maplsm::{Db, Options, SimFs, WriteBatch};
+
+use crate::support::sim_options;
+
+fn key(number: u32) -> String {
+    format!("key{number:05}")
+}
+
+fn keys(db: &Db) -> Vec<String> {
+    db.iter().map(|entry| String::from_utf8(entry.unwrap().key().to_vec()).unwrap()).collect()
+}
+
+fn expected(numbers: impl Iterator<Item = u32>) -> Vec<String> {
+    numbers.map(key).collect()
+}
+
+/// `count` keys with values of 100 bytes, in tables below level 0.
+fn filled(fs: &SimFs, count: u32, options: &mut Options) -> Db {
+    let db = options.file_system(fs.clone()).open("/db").unwrap();
+    for number in 0..count {
+        db.insert(key(number), [7; 100]).unwrap();
+    }
+    db.compact().unwrap();
+    db
+}
+
+#[test]
+fn bounds_are_those_of_the_range() {
+    let ranges: [(Bound<u32>, Bound<u32>, &[u32]); 7] = [
+        (Bound::Included(2), Bound::Excluded(4), &[0, 1, 4, 5]),
+        (Bound::Included(2), Bound::Included(4), &[0, 1, 5]),
+        (Bound::Excluded(2), Bound::Excluded(4), &[0, 1, 2, 4, 5]),
+        (Bound::Excluded(2), Bound::Included(4), &[0, 1, 2, 5]),
+        (Bound::Unbounded, Bound::Excluded(2), &[2, 3, 4, 5]),
+        (Bound::Excluded(3), Bound::Unbounded, &[0, 1, 2, 3]),
+        (Bound::Included(4), Bound::Excluded(2), &[0, 1, 2, 3, 4, 5]),
+    ];
+    for (start, end, left) in ranges {
+        for flushed in [false, true] {
+            let fs = SimFs::new();
+            let db = filled(&fs, 6, &mut sim_options(&fs));
+            db.remove_range((start.map(key), end.map(key))).unwrap();
+            if flushed {
+                db.flush().unwrap();
+            }
+            let left = expected(left.iter().copied());
+            assert_eq!(keys(&db), left, "{start:?} {end:?} flushed: {flushed}");
+            for number in 0..6 {
+                assert_eq!(db.contains_key(key(number)).unwrap(), left.contains(&key(number)));
+            }
+            db.close().unwrap();
+            let db = sim_options(&fs).open("/db").unwrap();
+            assert_eq!(keys(&db), left);
+            assert!(db.verify().is_ok());
+        }
+    }
+}
+
+#[test]
+fn a_batch_takes_effect_in_its_order() {
+    let fs = SimFs::new();
+    let db = filled(&fs, 6, &mut sim_options(&fs));
+    db.write(WriteBatch::new().insert(key(2), "lost").remove_range(key(1)..key(5)).insert(key(3), "kept")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(keys(&db), expected([0, 3, 5].into_iter()));
+        assert_eq!(db.get(key(3)).unwrap().unwrap(), "kept");
+        db.flush().unwrap();
+    }
+}
+
+#[test]
+fn snapshots_see_what_was_removed_after_them_through_flush_and_compaction() {
+    let fs = SimFs::new();
+    let db = filled(&fs, 40, sim_options(&fs).table_bytes(4 << 10));
+    let before = db.snapshot();
+    db.remove_range(key(10)..key(30)).unwrap();
+    let between = db.snapshot();
+    db.insert(key(20), "again").unwrap();
+    db.remove_range(key(15)..).unwrap();
+    for round in 0..3 {
+        assert_eq!(before.iter().count(), 40, "round {round}");
+        assert_eq!(between.iter().count(), 20);
+        assert_eq!(between.iter().rev().count(), 20);
+        assert_eq!(db.iter().count(), 10);
+        assert!(before.get(key(20)).unwrap().is_some() && between.get(key(20)).unwrap().is_none());
+        assert_eq!(before.get_ref(key(39)).unwrap().as_deref(), Some(&[7; 100][..]));
+        if round == 0 {
+            db.flush().unwrap();
+        } else {
+            db.compact().unwrap();
+        }
+        assert!(db.verify().is_ok(), "{:?}", db.verify());
+    }
+    drop((before, between));
+    db.compact().unwrap();
+    assert_eq!(db.iter().count(), 10);
+    let tables = db.stats().tables;
+    assert_eq!(tables.iter().map(|table| table.entries).sum::<u64>(), 10, "nothing hidden is left");
+}
+
+#[test]
+fn tables_inside_the_range_go_without_being_read() {
+    let fs = SimFs::new();
+    let db = filled(&fs, 4000, sim_options(&fs).table_bytes(16 << 10).memtable_bytes(16 << 10).background_threads(0));
+    let tables = db.stats().tables.len();
+    assert!(tables > 12, "{tables} tables");
+    let before = db.stats();
+    db.remove_range(key(100)..key(3900)).unwrap();
+    db.flush().unwrap();
+    db.maintain().unwrap();
+    let after = db.stats();
+    assert!(after.tables.len() < 8, "{} of {tables} tables are left", after.tables.len());
+    assert_eq!(after.compacted_bytes, before.compacted_bytes);
+    assert_eq!(keys(&db), expected((0..100).chain(3900..4000)));
+    db.close().unwrap();
+    let db = sim_options(&fs).open("/db").unwrap();
+    assert_eq!(keys(&db), expected((0..100).chain(3900..4000)));
+    db.compact().unwrap();
+    assert_eq!(db.stats().tables.len(), 1);
+}
+
+#[test]
+fn a_snapshot_keeps_the_tables_that_it_sees() {
+    let fs = SimFs::new();
+    let db = filled(&fs, 1000, sim_options(&fs).table_bytes(16 << 10).memtable_bytes(16 << 10).background_threads(0));
+    let snapshot = db.snapshot();
+    let tables = db.stats().tables.len();
+    db.remove_range::<&str>(..).unwrap();
+    db.flush().unwrap();
+    db.maintain().unwrap();
+    assert_eq!(db.stats().tables.len(), tables + 1);
+    assert_eq!((snapshot.iter().count(), db.iter().count()), (1000, 0));
+    drop(snapshot);
+    db.maintain().unwrap();
+    assert_eq!(db.stats().tables.iter().map(|table| table.entries).sum::<u64>(), 0);
+}
+
+#[test]
+fn a_removed_stretch_costs_a_scan_little() {
+    let fs = SimFs::new();
+    let db = filled(&fs, 5000, sim_options(&fs).table_bytes(16 << 10).memtable_bytes(16 << 10));
+    db.remove_range(key(10)..=key(4990)).unwrap();
+    for range in [key(0)..key(9999), key(5)..key(4995), key(11)..key(4992)] {
+        let count = |from: u32, to: u32| (0..10).chain(4991..5000).filter(|n| (from..to).contains(n)).count();
+        let bounds = [&range.start, &range.end].map(|key| key[3..].parse().unwrap());
+        assert_eq!(db.range(range.clone()).count(), count(bounds[0], bounds[1]));
+        assert_eq!(db.range(range).rev().count(), count(bounds[0], bounds[1]));
+    }
+    let mut cursor = db.cursor();
+    assert!(cursor.seek(key(2000)).unwrap());
+    assert_eq!(cursor.key(), key(4991).as_bytes());
+    assert!(cursor.prev().unwrap());
+    assert_eq!(cursor.key(), key(9).as_bytes());
+    assert!(cursor.next().unwrap());
+    assert_eq!(cursor.key(), key(4991).as_bytes());
+}
+
+#[test]
+fn many_overlapping_ranges_are_as_good_as_their_union() {
+    let fs = SimFs::new();
+    let db = filled(&fs, 2000, &mut sim_options(&fs));
+    for number in 0..900 {
+        db.remove_range(key(number)..key(1900 - number)).unwrap();
+        db.insert(key(1950), "in between").unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(keys(&db), expected(1900..2000));
+        assert!(db.get(key(950)).unwrap().is_none());
+        db.flush().unwrap();
+    }
+    assert!(db.verify().is_ok());
+}
