@@ -97,7 +97,7 @@ pub use db::Db;
 pub use engine::{DroppedTail, RecoveryReport, Report};
 pub use error::{Corruption, Damage, Error, ErrorKind, Feature, IoError, Result, Unsupported};
 pub use iter::{Cursor, Entry, Iter};
-pub use options::{Compression, Durability, IoMode, Options, PointIndex};
+pub use options::{Compression, Durability, FilterEntry, IoMode, Options, PointIndex, Verdict};
 pub use slice::Slice;
 pub use snapshot::{Ref, Snapshot};
 pub use stats::{LevelStats, Stats, TableStats};

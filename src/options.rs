@@ -1,5 +1,8 @@
 //! Options: few, flat, checked once at open.
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
 use crate::format::table::CHUNK_LOG2;
 use crate::sys::{Access, FileSystem};
@@ -55,6 +58,36 @@ pub enum PointIndex {
     },
 }
 
+/// What a compaction filter is asked about: an entry that everyone who reads the store sees, and that nothing older hides
+/// behind.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct FilterEntry<'e> {
+    /// Its key.
+    pub key: &'e [u8],
+    /// Its value.
+    pub value: &'e [u8],
+}
+
+/// What a compaction filter answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The entry stays.
+    Keep,
+    /// The entry goes, as if it had been removed.
+    Remove,
+}
+
+#[derive(Clone)]
+pub(crate) struct Filter(pub(crate) Arc<dyn Fn(FilterEntry<'_>) -> Verdict + Send + Sync>);
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Filter")
+    }
+}
+
 /// How to open a database.
 ///
 /// ```
@@ -82,6 +115,7 @@ pub struct Options {
     pub(crate) level_bytes_base: u64,
     pub(crate) level_multiplier: u32,
     pub(crate) l0_tables: usize,
+    pub(crate) compaction_filter: Option<Filter>,
     pub(crate) file_system: FileSystem,
 }
 
@@ -123,6 +157,7 @@ impl Default for Options {
             level_bytes_base: 256 << 20,
             level_multiplier: 10,
             l0_tables: 8,
+            compaction_filter: None,
             file_system: FileSystem::default(),
         }
     }
@@ -242,6 +277,39 @@ impl Options {
     /// Fewer make reads faster and writes rewrite more. From three times as many on, writers are slowed down. Default: 8.
     pub fn l0_tables(&mut self, tables: usize) -> &mut Self {
         self.l0_tables = tables;
+        self
+    }
+
+    /// Asks `filter` about entries that a compaction copies, and drops those that it wants removed: for data that expires.
+    /// Default: none.
+    ///
+    /// It is asked when a compaction brings an entry to the deepest place of its key, so an entry that nobody compacts stays;
+    /// [`Db::compact`](crate::Db::compact) asks about every one. While there are snapshots, iterators or cursors when the
+    /// compaction begins, it is not asked; those that begin later may see an entry once and not again. A removed entry is back
+    /// if a crash undoes the compaction, so a filter should go by what is in the entry, and not change its mind.
+    /// It runs on background threads, for each entry: fast ones cost little. If it panics, the compaction fails with an error
+    /// and is tried again.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use maplsm::{Options, Verdict};
+    ///
+    /// let mut options = Options::new();
+    /// options.compaction_filter(|entry| if entry.value == b"expired" { Verdict::Remove } else { Verdict::Keep });
+    /// let db = options.open(dir.path().join("db"))?;
+    /// db.insert("old", "expired")?;
+    /// db.insert("new", "fresh")?;
+    /// db.compact()?;
+    /// assert!(db.get("old")?.is_none() && db.get("new")?.is_some());
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn compaction_filter(
+        &mut self,
+        filter: impl Fn(FilterEntry<'_>) -> Verdict + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.compaction_filter = Some(Filter(Arc::new(filter)));
         self
     }
 

@@ -7,11 +7,18 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::error::{Error, Result};
+use crate::format::Position;
 use crate::sys::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sys::{Condvar, Mutex, now};
 
 /// Without a commit for this long, the log is synced and marked.
 const IDLE: Duration = Duration::from_millis(100);
+
+/// Without one for this long, the store settles: see [`Limits::calm`](crate::version::Limits::calm).
+const CALM: Duration = Duration::from_secs(1);
+
+/// A thread that waits for the log to be idle looks no more often than this.
+const LOOK_MIN: Duration = Duration::from_millis(5);
 
 /// Those who wait for work of others look up this often.
 pub(super) const WAIT_STEP: Duration = Duration::from_millis(20);
@@ -170,11 +177,6 @@ impl Background {
     }
 }
 
-/// Shortest of the waits that there are.
-fn shortest(waits: [Option<Duration>; 2]) -> Option<Duration> {
-    waits.into_iter().flatten().min()
-}
-
 impl Engine {
     pub(crate) fn start_threads(self: &Arc<Self>) -> Result<()> {
         if self.options.read_only {
@@ -191,10 +193,16 @@ impl Engine {
 
     /// The life of a background thread.
     fn run(&self) {
-        let mut quiet = None;
+        // The end of the log, and since when it has been that.
+        let mut quiet = (Position::default(), now());
         loop {
             let seen = self.background.state.lock().wakes;
-            let calm = self.background.settling.load(Ordering::SeqCst) > 0 || self.has_unmarked().is_none();
+            let end = self.writer.lock().end();
+            if quiet.0 != end {
+                quiet = (end, now());
+            }
+            let still = now().saturating_sub(quiet.1);
+            let calm = self.background.settling.load(Ordering::SeqCst) > 0 || still >= CALM;
             let worked = catch_unwind(AssertUnwindSafe(|| self.step_in_turn(calm))).unwrap_or_else(|_| {
                 self.panicked();
                 false
@@ -203,18 +211,15 @@ impl Engine {
             // A commit that this look at the log misses sees that the thread sleeps, and wakes it: both take lock 2.
             self.background.asleep.store(true, Ordering::SeqCst);
             let unmarked = self.has_unmarked();
-            if let (false, Some(end)) = (worked, unmarked)
-                && quiet == unmarked
-                && self.mark_idle(end).is_ok()
-            {
-                quiet = None;
+            if !worked && unmarked == Some(quiet.0) && still >= IDLE && self.mark_idle(quiet.0).is_ok() {
                 continue;
             }
-            quiet = unmarked;
+            let look_at = if unmarked.is_some() { Some(IDLE) } else { (still < CALM).then_some(CALM) };
+            let look_in = look_at.map(|at| at.saturating_sub(still).max(LOOK_MIN));
             let wait = if worked {
                 Some(Duration::ZERO)
             } else {
-                shortest([unmarked.map(|_| IDLE), self.background.retry_in()])
+                [look_in, self.background.retry_in()].into_iter().flatten().min()
             };
             if !self.background.sleep(seen, wait) || self.poison.get().is_some() {
                 return;
@@ -300,7 +305,6 @@ impl Engine {
             self.background.failure()?;
             self.background.wait_for_progress(WAIT_STEP);
         }
-        self.purge();
         Ok(())
     }
 }

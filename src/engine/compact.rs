@@ -1,5 +1,6 @@
 //! Compaction: tables of one keyspace are merged into tables of a deeper level.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Engine;
@@ -9,6 +10,7 @@ use crate::format::entry::Kind;
 use crate::format::range::Edge;
 use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::merge::{LevelCursor, Located, Merge, Place, Source, Versions};
+use crate::options::{Filter, FilterEntry, Verdict};
 use crate::sys::atomic::Ordering;
 use crate::table::{Table, TableCursor, TableWriter, Verify};
 use crate::version::{Plan, Running, Share, Version};
@@ -47,11 +49,14 @@ impl Span {
 }
 
 impl Engine {
-    /// Whether the inputs hold neither old versions nor tombstones that a rewrite would drop.
-    pub(super) fn is_plain(plan: &Plan) -> bool {
+    /// Whether the inputs hold nothing that a rewrite would drop: old versions, tombstones, or what a filter must see.
+    pub(super) fn is_plain(&self, plan: &Plan) -> bool {
+        let filtered = self.options.compaction_filter.is_some();
         let is_plain = |share: &Share| {
             let mut sections = share.sections();
-            sections.all(|(_, s)| s.entries == s.keys && (s.tombstones + s.range_tombstones == 0 || !share.bottom))
+            sections.all(|(_, s)| {
+                s.entries == s.keys && (s.tombstones + s.range_tombstones == 0 && !filtered || !share.bottom)
+            })
         };
         plan.shares.iter().all(is_plain)
     }
@@ -133,6 +138,8 @@ struct Merging<'a> {
     next: Option<(Located, bool)>,
     max_sequence: Sequence,
     until_step: u32,
+    /// None beside a snapshot: what this could remove, that may see.
+    filter: Option<&'a Filter>,
 }
 
 impl<'a> Merging<'a> {
@@ -172,6 +179,7 @@ impl<'a> Merging<'a> {
             next: None,
             max_sequence,
             until_step: ENTRIES_PER_STEP,
+            filter: engine.options.compaction_filter.as_ref().filter(|_| engine.registry.is_empty()),
         };
         merging.advance()?;
         Ok(merging)
@@ -186,8 +194,10 @@ impl<'a> Merging<'a> {
         // A tombstone that is dropped may have been the first version of its key; nothing older follows it then.
         self.next = self.next_within()?;
         while let Some((found, _)) = self.next {
-            let gone = found.entry.kind == Kind::Delete && self.is_last_word(found.entry.sequence);
-            if !gone {
+            if !self.is_last_word(found.entry.sequence) {
+                break;
+            }
+            if found.entry.kind != Kind::Delete && !self.is_filtered(&found)? {
                 break;
             }
             self.next = self.next_within()?;
@@ -202,6 +212,17 @@ impl<'a> Merging<'a> {
             (Some(end), Some((found, _))) if self.versions.merge().key(&found) >= end.as_slice() => None,
             _ => next,
         })
+    }
+
+    /// Whether the user's filter wants a version removed that is the last word on its key.
+    fn is_filtered(&self, found: &Located) -> Result<bool> {
+        let Some(filter) = self.filter else { return Ok(false) };
+        let merge = self.versions.merge();
+        let entry = FilterEntry { key: merge.key(found), value: merge.value(found) };
+        let verdict = catch_unwind(AssertUnwindSafe(|| (filter.0)(entry)));
+        let panicked =
+            |_| Error::io("compact", self.engine.path(), std::io::Error::other("the compaction filter panicked"));
+        Ok(verdict.map_err(panicked)? == Verdict::Remove)
     }
 
     /// Whether everyone sees this version or a newer one, and nothing older of its key remains anywhere.

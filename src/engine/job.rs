@@ -34,6 +34,14 @@ struct Compactions {
     jobs: Vec<Arc<Job>>,
     /// Callers with a plan that has to wait for others; nothing new begins before theirs.
     waiting: usize,
+    /// Compactions whose inputs are being removed.
+    ending: usize,
+}
+
+impl Compactions {
+    fn are_done(&self) -> bool {
+        self.running.is_empty() && self.ending == 0
+    }
 }
 
 /// A compaction whose spans are merged one by one, by whoever has time; the last one to finish installs all outputs.
@@ -43,7 +51,7 @@ pub(super) struct Job {
     begun: u64,
     spans: Vec<Span>,
     progress: Mutex<Progress>,
-    outcome: OnceLock<Result<()>>,
+    outcome: Arc<OnceLock<Result<()>>>,
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +91,7 @@ impl Job {
 impl Engine {
     /// Whether a compaction is being carried out.
     pub(super) fn is_compacting(&self) -> bool {
-        !self.scheduler.compactions.lock().running.is_empty()
+        !self.scheduler.compactions.lock().are_done()
     }
 
     /// Whether a compaction is due.
@@ -99,7 +107,7 @@ impl Engine {
             compactions.jobs.iter().find(|job| job.progress.lock().next < job.spans.len()).map(Arc::clone)
         };
         if let Some(job) = job {
-            return self.work_on(&job).map(|()| true);
+            return self.work_on(job).map(|()| true);
         }
         let begun = {
             let mut compactions = self.scheduler.compactions.lock();
@@ -120,7 +128,7 @@ impl Engine {
                 self.end(begun);
                 moved.map(|()| true)
             }
-            Some((begun, plan)) => self.start(begun, plan).and_then(|job| self.work_on(&job)).map(|()| true),
+            Some((begun, plan)) => self.start(begun, plan).and_then(|job| self.work_on(job)).map(|()| true),
             None => Ok(false),
         }
     }
@@ -136,7 +144,6 @@ impl Engine {
             Ok(None) => Ok(()),
             Err(e) => Err(e),
         };
-        self.purge();
         // What this has made due.
         self.background.wake();
         compacted
@@ -162,17 +169,18 @@ impl Engine {
 
     fn compact_planned(&self, begun: u64, plan: Arc<Plan>) -> Result<()> {
         let in_place = plan.inputs().all(|(level, ..)| level == plan.output);
-        if Self::is_plain(&plan) && (in_place || plan.is_move()) {
+        if self.is_plain(&plan) && (in_place || plan.is_move()) {
             // Nothing to drop: what is on one level already stays.
             let moved = if in_place { Ok(()) } else { self.move_tables(&plan) };
             self.end(begun);
             return moved;
         }
         let job = self.start(begun, plan)?;
-        let own = self.work_on(&job);
+        let outcome = Arc::clone(&job.outcome);
+        let own = self.work_on(job);
         let mut compactions = self.scheduler.compactions.lock();
         loop {
-            match job.outcome.get() {
+            match outcome.get() {
                 Some(outcome) => return own.and(outcome.clone()),
                 None => self.scheduler.ended.wait_for(&mut compactions, WAIT_STEP),
             };
@@ -187,7 +195,7 @@ impl Engine {
     /// Cuts a plan into spans and lets other threads help.
     fn start(&self, begun: u64, plan: Arc<Plan>) -> Result<Arc<Job>> {
         let spans = self.split(&plan).inspect_err(|_| self.end(begun))?;
-        let job = Job { plan, begun, spans, progress: Mutex::default(), outcome: OnceLock::new() };
+        let job = Job { plan, begun, spans, progress: Mutex::default(), outcome: Arc::default() };
         let job = Arc::new(job);
         let helped = job.spans.len() > 1;
         self.scheduler.compactions.lock().jobs.push(Arc::clone(&job));
@@ -213,20 +221,22 @@ impl Engine {
     }
 
     /// Merges spans of a job until none is left; installs its outputs if the last one to finish is among them.
-    fn work_on(&self, job: &Job) -> Result<()> {
+    fn work_on(&self, job: Arc<Job>) -> Result<()> {
         let mut result = Ok(());
         while let Some(span) = job.take() {
             let merged = catch_unwind(AssertUnwindSafe(|| self.merge_span(&job.plan, span)));
             let merged = merged.unwrap_or_else(|_| Err(self.panicked()));
             let own = merged.as_ref().map(|_| ()).map_err(Error::clone);
-            let mut ended = own;
             if let Some((outputs, failure)) = job.finish(merged) {
-                let outcome = self.conclude(job, outputs, failure);
+                let outcome = self.conclude(&job, outputs, failure);
                 let _ = job.outcome.set(outcome.clone());
-                self.end(job.begun);
-                ended = outcome;
+                let begun = job.begun;
+                // It was the last span; with the job go the handles of its inputs.
+                drop(job);
+                self.end(begun);
+                return result.and(outcome);
             }
-            result = result.and(ended);
+            result = result.and(own);
         }
         result
     }
@@ -253,12 +263,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a plan off the list of those under way.
+    /// Takes a plan off the list of those under way, and removes what it has made obsolete.
     fn end(&self, begun: u64) {
-        let mut compactions = self.scheduler.compactions.lock();
-        compactions.running.end(begun);
-        compactions.jobs.retain(|job| job.begun != begun);
-        drop(compactions);
+        {
+            let mut compactions = self.scheduler.compactions.lock();
+            compactions.jobs.retain(|job| job.begun != begun);
+            compactions.running.end(begun);
+            compactions.ending += 1;
+        }
+        self.purge();
+        self.scheduler.compactions.lock().ending -= 1;
         self.scheduler.ended.notify_all();
         self.background.wake();
     }
@@ -266,7 +280,7 @@ impl Engine {
     /// Waits until no compaction is under way; for those who have cancelled them and keep new ones from beginning.
     pub(super) fn wait_for_compactions(&self) {
         let mut compactions = self.scheduler.compactions.lock();
-        while !compactions.running.is_empty() {
+        while !compactions.are_done() {
             self.scheduler.ended.wait_for(&mut compactions, WAIT_STEP);
         }
     }

@@ -44,7 +44,7 @@ impl Registry {
 
     /// Whether nobody has registered, as far as readers below a cut that the caller has fixed are concerned.
     #[inline]
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         in_total_order();
         self.count.load(Ordering::SeqCst) == 0
     }

@@ -1,5 +1,6 @@
 //! The library through its public API.
 
+mod background;
 mod basic;
 mod crash;
 mod damage;

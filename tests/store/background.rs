@@ -1,0 +1,180 @@
+//! Work beside the callers: backpressure, failures that pass, ends that do not wait.
+
+use std::io::ErrorKind as IoErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use maplsm::{Db, Durability, Error, ErrorKind, Fault, Options, SimFs, Verdict, WriteBatch};
+
+use crate::support::sim_options;
+
+fn key(number: u64) -> [u8; 8] {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()
+}
+
+fn fill(db: &Db, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        db.insert(key(number), number.to_le_bytes()).unwrap();
+    }
+}
+
+fn check(db: &Db, count: u64) {
+    for number in 0..count {
+        assert_eq!(db.get(key(number)).unwrap().as_deref(), Some(&number.to_le_bytes()[..]), "{number}");
+    }
+    assert_eq!(db.iter().count() as u64, count);
+}
+
+/// A disk that is full for a while delays everything and loses nothing.
+#[test]
+fn a_full_disk_is_reported_to_writers_and_forgotten_once_there_is_room() {
+    let fs = SimFs::new();
+    let mut options = Options::new();
+    options.file_system(fs.clone()).durability(Durability::Buffered).memtable_entries(Some(100)).background_threads(2);
+    let db = options.open("/db").unwrap();
+    fill(&db, 0..150);
+    db.wait_for_background().unwrap();
+    // Every append of the flush fails until it has been tried often enough to be reported.
+    for _ in 0..40 {
+        fs.inject(Fault::Error { after: 1, kind: IoErrorKind::StorageFull });
+    }
+    let flush = db.flush();
+    assert!(flush.is_err() || db.stats().frozen_memtables == 0);
+    // Whatever the faults have met since: they pass, and the store goes on by itself.
+    let start = Instant::now();
+    loop {
+        match db.wait_for_background() {
+            Ok(()) if db.insert(b"after", b"wards").is_ok() => break,
+            Ok(()) | Err(Error::Background(_) | Error::Io(_)) => {}
+            Err(Error::Poisoned(_)) => {
+                // A fault in a sync of the log or the manifest: that takes a new open.
+                drop(db);
+                let db = options.open("/db").unwrap();
+                check(&db, 150);
+                return;
+            }
+            Err(e) => panic!("{e}"),
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "it does not recover");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    db.remove(b"after").unwrap();
+    check(&db, 150);
+}
+
+#[test]
+fn a_write_that_must_not_wait_is_refused_while_there_is_debt() {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).memtable_entries(Some(10)).open("/db").unwrap();
+    let mut refused = 0;
+    for number in 0..100u64 {
+        match db.try_write(WriteBatch::new().insert(key(number), number.to_le_bytes())) {
+            Ok(()) => {}
+            Err(e @ Error::WouldBlock) => {
+                assert_eq!(e.kind(), ErrorKind::Busy);
+                refused += 1;
+                assert!(db.get(key(number)).unwrap().is_none() && db.stats().write_pressure > 0.0);
+                db.maintain().unwrap();
+                db.try_write(WriteBatch::new().insert(key(number), number.to_le_bytes())).unwrap();
+            }
+            Err(e) => panic!("{e}"),
+        }
+    }
+    assert!(refused > 1, "{refused}");
+    check(&db, 100);
+}
+
+/// A filter that can be told to be slow holds a compaction up; nothing waits for that.
+#[test]
+fn closing_cancels_a_compaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let entered = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&entered);
+    let mut options = Options::new();
+    options.durability(Durability::Buffered).background_threads(1).compaction_filter(move |_| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_micros(20));
+        Verdict::Keep
+    });
+    let db = options.open(dir.path().join("db")).unwrap();
+    let mut batch = WriteBatch::new();
+    for number in 0..200_000 {
+        batch.insert(key(number), number.to_le_bytes());
+    }
+    db.write(&batch).unwrap();
+    std::thread::scope(|scope| {
+        let compaction = scope.spawn(|| db.compact());
+        while entered.load(Ordering::Relaxed) == 0 {
+            std::thread::yield_now();
+        }
+        let start = Instant::now();
+        db.close().unwrap();
+        // 4,096 entries of up to 100 us each, where the whole takes 20 s.
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(matches!(compaction.join().unwrap(), Err(Error::Closed)));
+    });
+    drop(db);
+    let db = Options::new().open(dir.path().join("db")).unwrap();
+    assert!(db.recovery_report().clean);
+    check(&db, 200_000);
+    assert!(db.verify().is_ok());
+}
+
+#[test]
+fn a_filter_removes_what_no_snapshot_needs() {
+    let fs = SimFs::new();
+    let db = sim_options(&fs)
+        .compaction_filter(|entry| if entry.value[0] % 2 == 0 { Verdict::Remove } else { Verdict::Keep })
+        .open("/db")
+        .unwrap();
+    fill(&db, 0..100);
+    let snapshot = db.snapshot();
+    fill(&db, 0..100);
+    db.compact().unwrap();
+    assert_eq!(snapshot.iter().count(), 100, "a snapshot keeps what it sees");
+    drop(snapshot);
+    db.compact().unwrap();
+    assert_eq!(db.iter().count(), 50);
+    assert!(db.get(key(4)).unwrap().is_none() && db.get(key(5)).unwrap().is_some());
+    assert_eq!(db.stats().tables.iter().map(|table| table.entries).sum::<u64>(), 50);
+    assert!(db.verify().is_ok());
+}
+
+#[test]
+fn a_filter_that_panics_is_an_error_until_it_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let angry = Arc::new(AtomicBool::new(true));
+    let is_angry = Arc::clone(&angry);
+    let mut options = Options::new();
+    options
+        .durability(Durability::Buffered)
+        .memtable_entries(Some(50))
+        .l0_tables(2)
+        .level_bytes_base(4 << 10)
+        .compaction_filter(move |_| {
+            assert!(!is_angry.load(Ordering::Relaxed), "on purpose");
+            Verdict::Keep
+        });
+    let db = options.open(dir.path().join("db")).unwrap();
+    fill(&db, 0..60);
+    let error = db.compact().unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+    // In the background it fails as well, again and again, until somebody hears of it.
+    let start = Instant::now();
+    let mut number = 60;
+    let reported = loop {
+        match db.insert(key(number), number.to_le_bytes()) {
+            Ok(()) => number += 1,
+            Err(e) => break e,
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "nobody hears of it: {:?}", db.stats());
+    };
+    assert_eq!(reported.kind(), ErrorKind::Background, "{reported}");
+    check(&db, number);
+    angry.store(false, Ordering::Relaxed);
+    db.compact().unwrap();
+    db.wait_for_background().unwrap();
+    fill(&db, number..number + 100);
+    check(&db, number + 100);
+}
