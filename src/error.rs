@@ -38,6 +38,9 @@ pub enum Error {
     /// A write that was not to wait ([`Db::try_write`](crate::Db::try_write)) would have been slowed down. Nothing was
     /// written; try again later.
     WouldBlock,
+    /// Another commit has changed what this transaction has read. Nothing was written; run it again, or use
+    /// [`Db::transact`](crate::Db::transact), which does.
+    Conflict,
     /// A key has more than 65,535 bytes.
     KeyTooLong {
         /// Length of the refused key in bytes.
@@ -165,6 +168,8 @@ pub enum ErrorKind {
     Background,
     /// Not now: the call would have had to wait.
     Busy,
+    /// A transaction must be run again.
+    Conflict,
 }
 
 impl Error {
@@ -187,6 +192,7 @@ impl Error {
             Self::ReadOnly | Self::Closed | Self::Poisoned(_) => ErrorKind::State,
             Self::Background(_) => ErrorKind::Background,
             Self::WouldBlock => ErrorKind::Busy,
+            Self::Conflict => ErrorKind::Conflict,
             Self::KeyTooLong { .. }
             | Self::ValueTooLong { .. }
             | Self::BatchTooLarge { .. }
@@ -220,6 +226,7 @@ impl fmt::Display for Error {
             Self::NotFound(path) => write!(f, "there is no database at {}", path.display()),
             Self::ReadOnly => f.write_str("the store was opened read-only"),
             Self::Closed => f.write_str("the store is closed"),
+            Self::Conflict => f.write_str("another commit has changed what this transaction has read; run it again"),
             Self::Poisoned(cause) => {
                 write!(f, "the store takes no writes until it is opened again, because an earlier one failed: {cause}")
             }

@@ -22,6 +22,7 @@ mod read;
 mod recover;
 mod registry;
 mod sync;
+mod validate;
 mod verify;
 mod view;
 mod write;
@@ -39,6 +40,7 @@ use present::Present;
 pub(crate) use pressure::Pressure;
 pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::{Registration, Registry};
+pub(crate) use validate::{Footprint, Moment};
 pub use verify::Report;
 pub(crate) use view::{Find, View};
 pub(crate) use write::Body;
@@ -105,6 +107,7 @@ pub(crate) struct Counters {
     pub(crate) compactions: AtomicU64,
     pub(crate) compacted_bytes: AtomicU64,
     pub(crate) log_syncs: AtomicU64,
+    pub(crate) conflicts: AtomicU64,
 }
 
 impl std::fmt::Debug for Engine {

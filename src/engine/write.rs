@@ -115,6 +115,11 @@ impl Writer {
         }
     }
 
+    /// The newest sequence number that has been given away.
+    pub(super) fn last_sequence(&self) -> Sequence {
+        Sequence(self.next_sequence.0 - 1)
+    }
+
     /// The end of the log.
     pub(super) fn end(&self) -> Position {
         match &self.active {
@@ -128,38 +133,53 @@ impl Engine {
     /// Commits one group. With [`Durability::Sync`] it is on disk when this returns.
     #[inline]
     pub(crate) fn commit(&self, body: Body<'_>, durability: Durability) -> Result<()> {
-        self.check_writable()?;
-        body.check(self.options.max_batch_bytes)?;
-        if body.count() == 0 {
-            return Ok(());
-        }
-        self.wait_for_room(body.bytes())?;
-        self.commit_now(body, durability)
+        self.commit_checked(body, durability, |_| Ok(true)).map(|_| ())
     }
 
     /// Commits one group unless that would wait for background work.
     pub(crate) fn try_commit(&self, body: Body<'_>, durability: Durability) -> Result<()> {
-        self.check_writable()?;
-        body.check(self.options.max_batch_bytes)?;
-        if body.count() == 0 {
-            return Ok(());
-        }
-        self.take_room(body.bytes())?;
-        self.commit_now(body, durability)
+        self.commit_after(|bytes| self.take_room(bytes), body, durability, |_| Ok(true)).map(|_| ())
+    }
+
+    /// Commits one group if `check` agrees, which is asked when no other commit can come in between; answers whether it did.
+    #[inline]
+    pub(super) fn commit_checked(
+        &self,
+        body: Body<'_>,
+        durability: Durability,
+        check: impl FnOnce(&Writer) -> Result<bool>,
+    ) -> Result<bool> {
+        self.commit_after(|bytes| self.wait_for_room(bytes), body, durability, check)
     }
 
     #[inline]
-    fn commit_now(&self, body: Body<'_>, durability: Durability) -> Result<()> {
+    fn commit_after(
+        &self,
+        room: impl FnOnce(u64) -> Result<()>,
+        body: Body<'_>,
+        durability: Durability,
+        check: impl FnOnce(&Writer) -> Result<bool>,
+    ) -> Result<bool> {
+        self.check_writable()?;
+        body.check(self.options.max_batch_bytes)?;
+        if body.count() == 0 {
+            return Ok(true);
+        }
+        room(body.bytes())?;
         let end = {
             let mut writer = self.writer.lock();
             self.check_writable()?;
+            if !check(&writer)? {
+                return Ok(false);
+            }
             self.append(&mut writer, body)?
         };
         self.background.committed();
         match durability {
-            Durability::Sync => self.sync_to(end),
-            Durability::Buffered => Ok(()),
+            Durability::Sync => self.sync_to(end)?,
+            Durability::Buffered => {}
         }
+        Ok(true)
     }
 
     /// Appends a group, indexes its entries, and makes them visible; answers the end of the log.
@@ -184,6 +204,7 @@ impl Engine {
         let end = Position { segment: log.number(), offset: log.end() };
         writer.next_sequence = Sequence(first.0 + count);
         self.present.show(Sequence(first.0 + count - 1));
+        memtable.note_shown(end.offset);
         Ok(end)
     }
 

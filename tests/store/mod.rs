@@ -10,3 +10,4 @@ mod inspect;
 mod locks;
 mod model;
 mod remove_range;
+mod transactions;
