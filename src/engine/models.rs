@@ -334,7 +334,7 @@ fn closes(close: fn(&Engine) -> Result<()>) {
             closed_or(engine.commit(put(&[number], b""), durability));
         }
     };
-    let compact = move |engine: &Engine| closed_or(engine.compact_range(KEYSPACE, None));
+    let compact = move |engine: &Engine| closed_or(engine.compact_range(KEYSPACE, (Edge::START, Edge::End)));
     let end = move |engine: &Engine| close(engine).expect("a close");
     for number in 0..4u8 {
         engine.commit(put(&[number], b""), Durability::Buffered).expect("a commit");
