@@ -1,11 +1,15 @@
 //! Batches: many changes, one commit.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
 use crate::format::entry::{Kind, push_entry};
 use crate::format::group::RunHeader;
 use crate::format::{KEY_BYTES_MAX, KeyspaceId, Sequence, VALUE_BYTES_MAX};
+use crate::keyspace_state::{KeyspaceState, Owner};
 
 const RUN_HEADER: usize = size_of::<RunHeader>();
 
@@ -31,7 +35,9 @@ pub struct WriteBatch {
     body: Vec<u8>,
     count: usize,
     run: Option<(KeyspaceId, usize)>,
-    /// The first key or value that is too long; reported by the commit.
+    /// The keyspaces named by a handle. All of one open database.
+    keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceState>>,
+    /// The first key or value that is too long, or keyspace of another database; reported by the commit.
     refused: Option<Error>,
 }
 
@@ -44,6 +50,27 @@ impl WriteBatch {
     /// Sets the value of a key. A key or value beyond the limits is reported by the commit.
     pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
         self.push(KeyspaceId::DEFAULT, Kind::Put, key.as_ref(), value.as_ref())
+    }
+
+    /// The work behind `insert_into` and `remove_from`, which stand with [`Keyspace`](crate::Keyspace).
+    pub(crate) fn push_into(
+        &mut self,
+        keyspace: &Arc<KeyspaceState>,
+        kind: Kind,
+        key: &[u8],
+        value: &[u8],
+    ) -> &mut Self {
+        // Each open database has one state for each id, so another one is foreign.
+        if self.keyspaces.get(&keyspace.id).is_none_or(|known| !Arc::ptr_eq(known, keyspace)) {
+            if let Some(other) = self.keyspaces.values().next()
+                && let Err(foreign) = keyspace.belongs_with(other)
+            {
+                self.refused.get_or_insert(foreign);
+                return self;
+            }
+            self.keyspaces.insert(keyspace.id, Arc::clone(keyspace));
+        }
+        self.push(keyspace.id, kind, key, value)
     }
 
     /// Removes a key, whether it is there or not.
@@ -69,6 +96,7 @@ impl WriteBatch {
     /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
         self.body.clear();
+        self.keyspaces.clear();
         (self.count, self.run, self.refused) = (0, None, None);
     }
 
@@ -98,8 +126,16 @@ impl WriteBatch {
         &self.body
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self, owner: &Owner) -> Result<()> {
+        if let Some(state) = self.keyspaces.values().next() {
+            state.belongs_to(owner)?;
+        }
         self.refused.clone().map_or(Ok(()), Err)
+    }
+
+    /// Whether a commit may name all its keyspaces. Needs the writer lock.
+    pub(crate) fn check_keyspaces(&self) -> Result<()> {
+        self.keyspaces.values().try_for_each(|state| state.check_open())
     }
 }
 

@@ -12,12 +12,15 @@ use crate::error::Result;
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
 use crate::iter::{Cursor, Entry, Iter, KeyRange};
-use crate::options::{Durability, Options};
+use crate::keyspace::Keyspace;
+use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::slice::Slice;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 
 /// An open database. A clone is another handle on it; handles may be used from any number of threads at once.
+///
+/// The methods for keys and values work on the default keyspace; [`keyspace`](Self::keyspace) answers others.
 ///
 /// Dropping the last handle closes the database as [`close`](Self::close) does, but cannot report an error.
 ///
@@ -76,7 +79,7 @@ impl Db {
     }
 
     #[inline]
-    fn engine(&self) -> &Arc<Engine> {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.inner.engine
     }
 
@@ -97,19 +100,13 @@ impl Db {
     /// not; nothing later is accepted then until the store is opened again.
     #[inline]
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.commit_one(Kind::Put, key.as_ref(), value.as_ref())
+        self.engine().commit_one(self.engine().default_keyspace(), Kind::Put, key.as_ref(), value.as_ref())
     }
 
     /// Removes a key, whether it is there or not; durability and errors as for [`insert`](Self::insert).
     #[inline]
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.commit_one(Kind::Delete, key.as_ref(), &[])
-    }
-
-    #[inline]
-    fn commit_one(&self, kind: Kind, key: &[u8], value: &[u8]) -> Result<()> {
-        let body = Body::One { keyspace: KeyspaceId::DEFAULT, kind, key, value };
-        self.engine().commit(body, self.engine().options.durability)
+        self.engine().commit_one(self.engine().default_keyspace(), Kind::Delete, key.as_ref(), &[])
     }
 
     /// Commits a batch, whole or not at all, with the durability of [`Options::durability`].
@@ -171,7 +168,7 @@ impl Db {
 
     /// The store as it is now, to read from later.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.engine())
+        Snapshot::new(self.engine(), self.engine().default_keyspace())
     }
 
     /// The keys that have a value in the memtables, that is, in the log only, in order.
@@ -204,13 +201,38 @@ impl Db {
 
     /// Like [`compact`](Self::compact) for the tables with keys in a range, and those that they overlap.
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
-        let range = KeyRange::new(&range);
-        let longest = vec![u8::MAX; crate::format::KEY_BYTES_MAX];
-        let ends = match range.ends() {
-            (None, None) => None,
-            (start, end) => Some((start.unwrap_or_default(), end.unwrap_or(&longest))),
-        };
-        self.engine().compact_range(KeyspaceId::DEFAULT, ends)
+        self.engine().compact_range(KeyspaceId::DEFAULT, KeyRange::new(&range).ends().as_ref())
+    }
+
+    /// The keyspace of this name, which is made with the database's options if there is none; see [`Keyspace`].
+    ///
+    /// A name has 1 to 255 bytes and no control characters. `default` is the name of the keyspace that the methods of `Db`
+    /// itself read and write. A new keyspace is durable when this returns. Fails with
+    /// [`KeyspaceNotFound`](crate::Error::KeyspaceNotFound) if there is none and the database is open read-only.
+    pub fn keyspace(&self, name: impl AsRef<str>) -> Result<Keyspace> {
+        Ok(Keyspace::new(self, self.engine().keyspace(name.as_ref())?))
+    }
+
+    /// Makes a keyspace with its own options; fails with [`KeyspaceExists`](crate::Error::KeyspaceExists) if there is one of
+    /// this name.
+    pub fn create_keyspace(&self, name: impl AsRef<str>, options: &KeyspaceOptions) -> Result<Keyspace> {
+        Ok(Keyspace::new(self, self.engine().create_keyspace(name.as_ref(), options)?))
+    }
+
+    /// The names of all keyspaces but the default one, sorted.
+    pub fn keyspaces(&self) -> Vec<String> {
+        self.engine().keyspace_names()
+    }
+
+    /// Drops a keyspace with all that is in it: durably, when this returns, and whole.
+    ///
+    /// Everything committed before is made durable first, in all keyspaces. Files that hold nothing else are removed at
+    /// once, or when the last iterator that walks them is gone; what shares a file with other keyspaces goes when that is
+    /// compacted. Handles and snapshots of it, and batches that name it, then answer
+    /// [`KeyspaceDropped`](crate::Error::KeyspaceDropped); iterators, cursors and values got before stay valid. The name is
+    /// free for a new keyspace, which has nothing to do with this one. The default keyspace cannot be dropped.
+    pub fn drop_keyspace(&self, name: impl AsRef<str>) -> Result<()> {
+        self.engine().drop_keyspace(name.as_ref())
     }
 
     /// Reads every byte of every table and of the log, and checks checksums, order, counts and indexes.

@@ -6,7 +6,7 @@ use std::ops::{Bound, RangeBounds};
 
 use crate::engine::Registration;
 use crate::error::{Error, Result};
-use crate::format::Sequence;
+use crate::format::{KEY_BYTES_MAX, Sequence};
 use crate::merge::{Place, Scan};
 use crate::sys::Pinned;
 
@@ -116,15 +116,16 @@ impl KeyRange {
         Ok(found && scan.current().is_some_and(|(key, _)| self.is_behind_start(key)))
     }
 
-    /// The inclusive range of a compaction; unbounded ends are open.
-    pub(crate) fn ends(&self) -> (Option<&[u8]>, Option<&[u8]>) {
-        fn key(bound: &Bound<Vec<u8>>) -> Option<&[u8]> {
-            match bound {
-                Bound::Unbounded => None,
-                Bound::Included(key) | Bound::Excluded(key) => Some(key),
-            }
+    /// The first and last key for a compaction, both included; none if there is no bound.
+    pub(crate) fn ends(self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let key = |bound| match bound {
+            Bound::Unbounded => None,
+            Bound::Included(key) | Bound::Excluded(key) => Some(key),
+        };
+        match (key(self.start), key(self.end)) {
+            (None, None) => None,
+            (start, end) => Some((start.unwrap_or_default(), end.unwrap_or_else(|| vec![u8::MAX; KEY_BYTES_MAX]))),
         }
-        (key(&self.start), key(&self.end))
     }
 }
 

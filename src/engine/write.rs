@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind, entry_bytes, stamp, write_entry};
 use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
 use crate::format::names::FileKind;
-use crate::format::{KeyspaceId, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
+use crate::format::{NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
+use crate::keyspace_state::{KeyspaceState, Owner};
 use crate::log::{self, SegmentWriter};
 use crate::memtable::Memtable;
 use crate::options::Durability;
@@ -25,7 +26,7 @@ use crate::sys::SyncFile;
 /// What a commit writes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Body<'a> {
-    One { keyspace: KeyspaceId, kind: Kind, key: &'a [u8], value: &'a [u8] },
+    One { keyspace: &'a KeyspaceState, kind: Kind, key: &'a [u8], value: &'a [u8] },
     Batch(&'a WriteBatch),
 }
 
@@ -45,12 +46,10 @@ impl Body<'_> {
         }
     }
 
-    fn check(&self, limit: u64) -> Result<()> {
-        if let Self::One { key, value, .. } = self {
-            check_lengths(key, value)?;
-        }
-        if let Self::Batch(batch) = self {
-            batch.check()?;
+    fn check(&self, owner: &Owner, limit: u64) -> Result<()> {
+        match self {
+            Self::One { key, value, .. } => check_lengths(key, value)?,
+            Self::Batch(batch) => batch.check(owner)?,
         }
         let bytes = GROUP_HEADER_BYTES + self.bytes();
         if bytes > limit || self.count() > u64::from(u32::MAX) {
@@ -59,13 +58,22 @@ impl Body<'_> {
         Ok(())
     }
 
+    /// Whether all keyspaces that it names take commits. Needs lock 2.
+    #[inline]
+    fn check_keyspaces(&self) -> Result<()> {
+        match self {
+            Self::One { keyspace, .. } => keyspace.check_open(),
+            Self::Batch(batch) => batch.check_keyspaces(),
+        }
+    }
+
     /// Writes the body, whose entries get the sequence numbers from `first` on.
     fn write(&self, out: &mut [u8], first: Sequence) {
         let mut sequence = first;
         match self {
             Self::One { keyspace, kind, key, value } => {
                 let (header, entry) = out.split_at_mut(size_of::<RunHeader>());
-                header.copy_from_slice(RunHeader::new(*keyspace, entry.len() as u64).as_bytes());
+                header.copy_from_slice(RunHeader::new(keyspace.id, entry.len() as u64).as_bytes());
                 write_entry(entry, *kind, first, key, value);
             }
             Self::Batch(batch) => {
@@ -126,11 +134,17 @@ impl Writer {
 }
 
 impl Engine {
+    /// Commits one change with the durability of the options.
+    #[inline]
+    pub(crate) fn commit_one(&self, keyspace: &KeyspaceState, kind: Kind, key: &[u8], value: &[u8]) -> Result<()> {
+        self.commit(Body::One { keyspace, kind, key, value }, self.options.durability)
+    }
+
     /// Commits one group. With [`Durability::Sync`] it is on disk when this returns.
     #[inline]
     pub(crate) fn commit(&self, body: Body<'_>, durability: Durability) -> Result<()> {
         self.check_writable()?;
-        body.check(self.options.max_batch_bytes)?;
+        body.check(&self.keyspaces.owner, self.options.max_batch_bytes)?;
         if body.count() == 0 {
             return Ok(());
         }
@@ -138,6 +152,7 @@ impl Engine {
         let end = {
             let mut writer = self.writer.lock();
             self.check_writable()?;
+            body.check_keyspaces()?;
             self.append(&mut writer, body)?
         };
         self.background.committed();
@@ -160,7 +175,7 @@ impl Engine {
         let durable = writer.durable;
         let Some((log, memtable)) = &mut writer.active else { return Err(Error::Closed) };
         if let Body::One { keyspace, key, .. } = body {
-            memtable.prefetch(keyspace, key);
+            memtable.prefetch(keyspace.id, key);
         }
         let count32 = u32::try_from(count).unwrap_or(u32::MAX);
         let group = Group { kind: GroupKind::Data, body_bytes: bytes, first, count: count32, durable };
@@ -203,6 +218,7 @@ impl Engine {
                 at = entry.next();
             }
         }
+        memtable.set_indexed(bytes.len() as u64);
         Ok(())
     }
 
@@ -263,7 +279,7 @@ impl Engine {
     /// A fresh manifest before the first segment of this run: it names where the segments of earlier runs end.
     fn start_manifest(&self) -> Result<()> {
         let fresh = self.manifest.lock().is_fresh();
-        if fresh { Ok(()) } else { self.install(crate::format::edit::Edit::default(), &[], &[]) }
+        if fresh { Ok(()) } else { self.install(crate::format::edit::Edit::default(), &[], &[]).map(|_| ()) }
     }
 }
 

@@ -6,26 +6,25 @@
 mod cursor;
 mod hash;
 mod sorted;
+mod spaces;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use arc_swap::ArcSwap;
 
 pub(crate) use cursor::RunCursor;
 use hash::{Found, HashIndex};
 pub(crate) use sorted::Run;
-use sorted::{Entries, Sorted};
+use sorted::{Entries, Pending, Sorted};
+use spaces::Spaces;
 
-use crate::error::Fault;
+use crate::error::{Damage, Fault};
 use crate::format::checksum::Id;
 use crate::format::entry::Entry;
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::log;
-use crate::sys::Mapping;
+use crate::sys::{Mapping, Mutex};
 use crate::visibility::Visibility;
 
 /// Where a lookup in a memtable ended.
@@ -43,11 +42,13 @@ struct Space {
     keyspace: KeyspaceId,
     index: HashIndex,
     sorted: Sorted,
+    /// Entries, all versions counted. Written by the writer only.
+    entries: AtomicU64,
 }
 
 impl Space {
     fn new(keyspace: KeyspaceId, expected: usize) -> Self {
-        Self { keyspace, index: HashIndex::new(expected), sorted: Sorted::default() }
+        Self { keyspace, index: HashIndex::new(expected), sorted: Sorted::default(), entries: AtomicU64::new(0) }
     }
 }
 
@@ -59,12 +60,16 @@ pub(crate) struct Memtable {
     base: Sequence,
     default: Space,
     // Written by the one writer, read by everyone.
-    /// Keyspaces other than the default one, in order of their ids.
-    others: ArcSwap<Vec<Arc<Space>>>,
+    others: Spaces,
     entries: AtomicU64,
     max_sequence: AtomicU64,
+    /// All groups below this offset of the segment are indexed.
+    indexed: AtomicU64,
     /// Whether an index has reached its cap.
     full: AtomicBool,
+    // Own synchronization.
+    /// The entries below this offset have been handed to the sorted view of their space.
+    distributed: Mutex<u64>,
 }
 
 impl fmt::Debug for Memtable {
@@ -84,19 +89,45 @@ impl Memtable {
             base,
             full: AtomicBool::new(default.index.is_full()),
             default,
-            others: ArcSwap::default(),
+            others: Spaces::default(),
             entries: AtomicU64::new(0),
             max_sequence: AtomicU64::new(base.0.saturating_sub(1)),
+            indexed: AtomicU64::new(SEGMENT_HEADER_BYTES),
+            distributed: Mutex::new(SEGMENT_HEADER_BYTES),
         }
     }
 
-    /// Indexes the groups of `range`, which a scan has verified. Nothing is copied. Answers false if there is no memory for it.
-    pub(crate) fn replay(&self, range: Range<u64>) -> Result<bool, (u64, Fault)> {
+    /// Indexes the groups of `range`, which a scan has verified, but for entries of keyspaces that are gone: `is_live` says
+    /// which ones are there, and refuses those that have never been. Nothing is copied. Answers false if there is no memory
+    /// for it.
+    pub(crate) fn replay(
+        &self,
+        range: Range<u64>,
+        is_live: impl Fn(KeyspaceId) -> Result<bool, Damage>,
+    ) -> Result<bool, (u64, Fault)> {
         let mut indexed = true;
+        let mut refused = None;
+        let mut current = (KeyspaceId::DEFAULT, Ok(true));
+        let end = range.end;
         log::visit_entries(self.bytes(), self.number, &self.database, self.base, range, |keyspace, entry| {
-            indexed &= self.insert(keyspace, entry, |_, _| true);
+            if current.0 != keyspace {
+                current = (keyspace, is_live(keyspace));
+            }
+            match current.1 {
+                Ok(true) => indexed &= self.insert(keyspace, entry, |_, _| true),
+                Ok(false) => self.max_sequence.store(entry.sequence.0, Ordering::Relaxed),
+                Err(damage) => _ = refused.get_or_insert((entry.start as u64, damage.into())),
+            }
         })?;
-        Ok(indexed)
+        self.set_indexed(end);
+        refused.map_or(Ok(indexed), Err)
+    }
+
+    /// Says that all groups below `end` are indexed, which lets scans see them. Only the one writer calls this, before it
+    /// makes the entries visible.
+    #[inline]
+    pub(crate) fn set_indexed(&self, end: u64) {
+        self.indexed.store(end, Ordering::Release);
     }
 
     pub(crate) fn number(&self) -> FileNumber {
@@ -148,13 +179,13 @@ impl Memtable {
     }
 
     #[inline]
-    fn with_space<R>(&self, keyspace: KeyspaceId, f: impl FnOnce(&Space) -> R) -> Option<R> {
-        if keyspace == KeyspaceId::DEFAULT {
-            return Some(f(&self.default));
-        }
-        let others = self.others.load();
-        let at = others.binary_search_by_key(&keyspace, |space| space.keyspace).ok()?;
-        others.get(at).map(|space| f(space))
+    fn space(&self, keyspace: KeyspaceId) -> Option<&Space> {
+        if keyspace == KeyspaceId::DEFAULT { Some(&self.default) } else { self.others.get(keyspace) }
+    }
+
+    /// Entries of a keyspace, all versions counted.
+    pub(crate) fn entries_of(&self, keyspace: KeyspaceId) -> u64 {
+        self.space(keyspace).map_or(0, |space| space.entries.load(Ordering::Relaxed))
     }
 
     /// The newest version of a key at or below `at`. `hash` is [`key_hash`](crate::format::key_hash) of keyspace and key;
@@ -164,7 +195,7 @@ impl Memtable {
         let bytes = self.bytes();
         let is_key = |locator| self.entry(locator).is_some_and(|entry| entry.key(bytes) == key);
         let visible = |locator| self.entry(locator).is_some_and(|entry| entry.sequence <= at);
-        let found = self.with_space(keyspace, |space| space.index.find(tag(hash), registered, is_key, visible));
+        let found = self.space(keyspace).map(|space| space.index.find(tag(hash), registered, is_key, visible));
         match found {
             Some(Found::Entry(locator)) => self.entry(locator).map_or(Lookup::Missing, Lookup::Entry),
             Some(Found::Pruned) => Lookup::Retry,
@@ -175,8 +206,8 @@ impl Memtable {
     /// Starts to bring what [`insert`](Self::insert) will need of a key into the cache: the copy into the log hides the miss.
     #[inline]
     pub(crate) fn prefetch(&self, keyspace: KeyspaceId, key: &[u8]) {
-        if keyspace == KeyspaceId::DEFAULT {
-            self.default.index.prefetch(tag(crate::format::key_hash(keyspace, key)));
+        if let Some(space) = self.space(keyspace) {
+            space.index.prefetch(tag(crate::format::key_hash(keyspace, key)));
         }
     }
 
@@ -199,54 +230,62 @@ impl Memtable {
             _ => false,
         };
         let locator = u32::try_from(entry.start / 8).unwrap_or(u32::MAX);
-        if keyspace != KeyspaceId::DEFAULT {
-            self.add_space(keyspace);
-        }
-        let (indexed, full) = self
-            .with_space(keyspace, |space| {
-                let indexed = space.index.insert(tag(hash), locator, is_key, droppable);
-                (indexed, space.index.is_full())
-            })
-            .unwrap_or_default();
-        if full {
+        let default = keyspace == KeyspaceId::DEFAULT;
+        let space = if default { Some(&self.default) } else { self.others.get_or_add(keyspace) };
+        let Some(space) = space else { return false };
+        let indexed = space.index.insert(tag(hash), locator, is_key, droppable);
+        if space.index.is_full() {
             self.full.store(true, Ordering::Relaxed);
         }
+        space.entries.store(space.entries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.entries.store(self.entries() + 1, Ordering::Relaxed);
         self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
         indexed
     }
 
-    fn add_space(&self, keyspace: KeyspaceId) {
-        let others = self.others.load();
-        if let Err(at) = others.binary_search_by_key(&keyspace, |space| space.keyspace) {
-            let mut more = Vec::clone(&others);
-            more.insert(at, Arc::new(Space::new(keyspace, 0)));
-            self.others.store(Arc::new(more));
-        }
-    }
-
     /// The keyspaces that have entries here, in order.
     pub(crate) fn keyspaces(&self) -> Vec<KeyspaceId> {
         let default = (self.default.index.len() > 0).then_some(KeyspaceId::DEFAULT);
-        default.into_iter().chain(self.others.load().iter().map(|space| space.keyspace)).collect()
+        default.into_iter().chain(self.others.sorted().iter().map(|space| space.keyspace)).collect()
     }
 
     /// Sorted runs that together hold every published entry of the keyspace that someone in `rule` sees, oldest run first.
     /// Sorts what has been written since the last call, O(n log n) for n new entries.
     pub(crate) fn runs(&self, keyspace: KeyspaceId, rule: &mut Visibility) -> Vec<Run> {
-        let bytes = self.bytes();
-        let entries = Entries { bytes, base: self.base };
-        let tail = |from: u64, to: u64, show: &mut dyn FnMut(&Entry)| {
-            let range = from.max(SEGMENT_HEADER_BYTES)..to;
-            // The groups were verified by the scan or written by this process.
-            let _ = log::visit_entries(bytes, self.number, &self.database, self.base, range, |of, entry| {
-                if of == keyspace {
-                    show(entry);
+        let entries = Entries { bytes: self.bytes(), base: self.base };
+        self.distribute(entries);
+        self.space(keyspace).map(|space| space.sorted.runs(entries, rule)).unwrap_or_default()
+    }
+
+    /// Hands the entries that have been written since the last call to the sorted views of their spaces: one walk for all
+    /// keyspaces, so that a flush of many is linear.
+    fn distribute(&self, entries: Entries<'_>) {
+        // Not the end of what has been written: the space of a new keyspace might not be there yet.
+        let upto = self.indexed.load(Ordering::Acquire);
+        let mut distributed = self.distributed.lock();
+        if *distributed >= upto {
+            return;
+        }
+        let mut current: Option<(KeyspaceId, Pending<'_>)> = None;
+        // The groups were verified by the scan or written by this process.
+        let _ = log::visit_entries(
+            entries.bytes,
+            self.number,
+            &self.database,
+            self.base,
+            *distributed..upto,
+            |of, entry| {
+                if current.as_ref().is_none_or(|(keyspace, _)| *keyspace != of) {
+                    current = None;
+                    // None for a keyspace that was gone when the segment was replayed.
+                    current = self.space(of).map(|space| (of, space.sorted.pending()));
                 }
-            });
-        };
-        self.with_space(keyspace, |space| space.sorted.runs(entries, bytes.len() as u64, rule, tail))
-            .unwrap_or_default()
+                if let Some((_, pending)) = &mut current {
+                    pending.push(entries.item(entry));
+                }
+            },
+        );
+        *distributed = upto;
     }
 }
 
@@ -264,6 +303,7 @@ pub(crate) mod tests {
     use crate::format::group::{Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
     use crate::log::SegmentWriter;
     use crate::sys::{Access, Dir, Fs, disk::DiskFs};
+    use std::sync::Arc;
     use zerocopy::IntoBytes;
 
     /// A segment and its memtable in a temporary directory.
@@ -304,6 +344,7 @@ pub(crate) mod tests {
             let [start, end] = [range.start + RUN_HEADER_BYTES, range.end].map(|at| usize::try_from(at).unwrap());
             let entry = Entry::parse(bytes, start, end, Sequence(1)).unwrap();
             self.memtable.insert(KeyspaceId(keyspace), &entry, |_, _| false);
+            self.memtable.set_indexed(range.end);
             sequence
         }
 
@@ -342,7 +383,7 @@ pub(crate) mod tests {
         }
         let old = &fixture.memtable;
         let again = Memtable::new(old.mapping().clone(), [1; 16], FileNumber(1), Sequence(1), 0);
-        again.replay(SEGMENT_HEADER_BYTES..old.log_bytes()).unwrap();
+        assert_eq!(again.replay(SEGMENT_HEADER_BYTES..old.log_bytes(), |_| Ok(true)), Ok(true));
         assert_eq!((again.entries(), again.max_sequence()), (500, Sequence(500)));
         for i in 450..500u32 {
             let keyspace = KeyspaceId(i % 2);

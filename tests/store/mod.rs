@@ -6,5 +6,6 @@ mod damage;
 mod extremes;
 mod format_example;
 mod inspect;
+mod keyspaces;
 mod locks;
 mod model;
