@@ -24,7 +24,7 @@ impl Engine {
         self.check_writable()?;
         let version = Arc::clone(&self.view.load().version);
         if let Some(edit) = self.covered(&version)? {
-            return self.install(edit, &[], &[]).map(|()| true);
+            return self.install(edit, &[], &[]).map(|_| true);
         }
         match pick(&version, &self.limits()) {
             Some(plan) => self.compact(&plan).map(|()| true),
@@ -82,7 +82,7 @@ impl Engine {
     fn compact(&self, plan: &Plan) -> Result<()> {
         if plan.is_move() {
             let moves = plan.inputs.iter().map(|(_, table)| (table.number(), plan.output)).collect();
-            return self.install(Edit { moves, ..Edit::default() }, &[], &[]);
+            return self.install(Edit { moves, ..Edit::default() }, &[], &[]).map(|_| ());
         }
         self.rewrite(plan)
     }
@@ -97,7 +97,9 @@ impl Engine {
         }
         let outputs = self.merge_tables(plan)?;
         edit.add = outputs.iter().map(|table| (plan.output, table.meta.clone())).collect();
-        self.install_new(edit, &outputs, &[])?;
+        if !self.install_new(edit, &outputs, &[])? {
+            return Ok(());
+        }
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         self.counters.compacted_bytes.fetch_add(plan.input_bytes(), Ordering::Relaxed);
         Ok(())
@@ -218,6 +220,7 @@ impl<'a> Merging<'a> {
     /// Fills one table, up to its size; versions of one key stay together.
     fn fill(&mut self, writer: &mut TableWriter) -> Result<()> {
         let mut empty = true;
+        writer.start_section(self.engine.section_options(self.plan.keyspace));
         while let Some((found, new_key)) = self.next {
             let sequence = found.entry.sequence;
             let oldest = self.max_sequence.0 - sequence.0.min(self.max_sequence.0) >= SEQUENCE_SPAN / 2
@@ -245,7 +248,7 @@ impl<'a> Merging<'a> {
         Ok(())
     }
 
-    /// Looks up from time to time: a cancelled store stops here, and a flush that waits goes first.
+    /// Looks up from time to time: a cancelled store stops here, a dropped keyspace as well, and a flush that waits goes first.
     fn step(&mut self) -> Result<()> {
         self.until_step -= 1;
         if self.until_step > 0 {
@@ -254,6 +257,10 @@ impl<'a> Merging<'a> {
         self.until_step = ENTRIES_PER_STEP;
         if self.engine.cancelled.load(Ordering::Relaxed) {
             return Err(Error::Closed);
+        }
+        if !self.engine.view.load().version.named().is_live(self.plan.keyspace) {
+            // Dropped: the inputs are not part of the database any more, and the outputs will not be.
+            self.next = None;
         }
         while self.engine.flush_wanted(&self.engine.view()) && self.engine.flush_oldest()? {}
         Ok(())

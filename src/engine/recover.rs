@@ -11,12 +11,13 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
+use super::keyspaces::Keyspaces;
 use super::present::Present;
 use super::write::Writer;
 use super::{Background, Counters, Engine, Registry, View};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
-use crate::format::edit::Edit;
+use crate::format::edit::{Edit, TableMeta};
 use crate::format::names::{self, FileKind};
 use crate::format::prefix::Magic;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -27,7 +28,7 @@ use crate::options::Options;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Lock, LockMode, Mapping, Mutex};
 use crate::table::Table;
-use crate::version::{Manifest, State, Version, read_current, read_manifest};
+use crate::version::{self, Manifest, State, Version, read_current, read_manifest};
 
 /// What an open found in the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,6 +122,7 @@ impl Engine {
             // Only then is all of it known to be on disk, which is what a recorded end says.
             state.segment_ends = replayed.ends.iter().copied().collect();
         }
+        let keyspaces = Keyspaces::new(&found.version);
         let view = View { memtables: replayed.memtables.clone(), growing: false, version: Arc::new(found.version) };
         let last_end = replayed.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });
         let next_sequence = replayed.next_sequence.max(Sequence(state.last_sequence.0 + 1));
@@ -146,6 +148,8 @@ impl Engine {
             compacting: Mutex::new(()),
             lock: Mutex::new(Some(lock)),
             counters: Counters::default(),
+            keyspaces,
+            naming: Mutex::new(()),
             syncing: Mutex::new(()),
             writer: Mutex::new(Writer::new(next_sequence, last_end.unwrap_or_default())),
             manifest: Mutex::new(manifest),
@@ -161,7 +165,7 @@ impl Engine {
         let view = self.view();
         let mut tables = Vec::new();
         for memtable in view.memtables.iter().rev().filter(|memtable| memtable.entries() > 0) {
-            tables.push(self.write_level0(memtable)?);
+            tables.extend(self.write_level0(memtable)?);
         }
         let edit = Edit {
             first_segment: Some(FileNumber(self.next_number.load(Ordering::Relaxed))),
@@ -170,7 +174,7 @@ impl Engine {
             ..Edit::default()
         };
         let flushed: Vec<FileNumber> = view.memtables.iter().map(|memtable| memtable.number()).collect();
-        self.install_new(edit, &tables, &flushed)
+        self.install_new(edit, &tables, &flushed).map(|_| ())
     }
 }
 
@@ -214,8 +218,10 @@ fn read_state(
     manifest: FileNumber,
     names: &[String],
 ) -> Result<Found> {
-    let open =
-        |meta: &crate::format::edit::TableMeta| Arc::new(Table::new(meta.clone(), Arc::clone(dir), options.table));
+    let open = |meta: &TableMeta, keyspaces: &version::Keyspaces| {
+        let points = keyspaces.point_indexes(meta, options.table.section);
+        Arc::new(Table::new(meta.clone(), Arc::clone(dir), options.table, points))
+    };
     let recovered = read_manifest(&**dir, &database, manifest, open)?;
     for (_, table) in recovered.version.tables() {
         let name = FileKind::Table.name(table.number());
@@ -269,7 +275,7 @@ fn replay(dir: &dyn Dir, found: &Found, names: &[String]) -> Result<Replayed> {
     let mut entries = 0;
     for (number, end) in &scan.ends {
         let Some(at) = numbers.iter().position(|n| n == number) else { continue };
-        let memtable = index_segment(&found.database, *number, &mappings[at], *end)
+        let memtable = index_segment(found, *number, &mappings[at], *end)
             .map_err(|(offset, fault)| fault.at(&path(*number), offset))?
             .ok_or_else(|| Error::io("index", &path(*number), io::ErrorKind::OutOfMemory.into()))?;
         entries += memtable.entries();
@@ -287,15 +293,25 @@ fn replay(dir: &dyn Dir, found: &Found, names: &[String]) -> Result<Replayed> {
 
 /// The memtable of one segment; none if there is no memory for it.
 fn index_segment(
-    database: &Id,
+    found: &Found,
     number: FileNumber,
     mapping: &Mapping,
     end: u64,
 ) -> Result<Option<Memtable>, (u64, crate::error::Fault)> {
-    let header = SegmentHeader::parse(mapping.bytes(), Magic::SEGMENT, database, number).map_err(|fault| (0, fault))?;
+    let header =
+        SegmentHeader::parse(mapping.bytes(), Magic::SEGMENT, &found.database, number).map_err(|fault| (0, fault))?;
     let end = usize::try_from(end).unwrap_or(usize::MAX);
-    let memtable = Memtable::new(mapping.prefix(end), *database, number, header.base(), 0);
-    let indexed = memtable.replay(SEGMENT_HEADER_BYTES..memtable.log_bytes())?;
+    let memtable = Memtable::new(mapping.prefix(end), found.database, number, header.base(), 0);
+    let keyspaces = found.version.named();
+    let indexed = memtable.replay(SEGMENT_HEADER_BYTES..memtable.log_bytes(), |keyspace| {
+        if keyspaces.is_live(keyspace) {
+            Ok(true)
+        } else if keyspaces.was_created(keyspace) {
+            Ok(false)
+        } else {
+            Err(Damage::UnknownKeyspace)
+        }
+    })?;
     Ok(indexed.then_some(memtable))
 }
 

@@ -3,12 +3,12 @@
 //! pieces; shuttle tries many schedules, on the whole engine.
 
 #[cfg(not(any(loom, shuttle)))]
-pub(crate) use parking_lot::{Condvar, Mutex};
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::atomic;
 
 #[cfg(any(loom, shuttle))]
-pub(crate) use modelled::{Condvar, Mutex, ZeroedArray, atomic};
+pub(crate) use modelled::{Condvar, Mutex, MutexGuard, ZeroedArray, atomic};
 
 /// Stands between two accesses that rely on the one order of all sequentially consistent ones. The accesses themselves
 /// see to it; loom knows that order of fences only.

@@ -6,6 +6,7 @@ mod damage;
 mod extremes;
 mod format_example;
 mod inspect;
+mod keyspaces;
 mod locks;
 mod model;
 mod remove_range;
