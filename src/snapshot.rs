@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::ops::{Deref, RangeBounds};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::engine::{Engine, Find, Registration, View};
 use crate::error::Result;
 use crate::format::{KeyspaceId, key_hash};
 use crate::iter::{Cursor, Entry, Iter, KeyRange};
 use crate::slice::Slice;
+use crate::sys::OnceLock;
 
 /// The store as it was when [`Db::snapshot`](crate::Db::snapshot) was called: later writes do not show.
 ///

@@ -28,7 +28,7 @@ mod write;
 mod models;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
@@ -45,6 +45,7 @@ use crate::format::checksum::Id;
 use crate::format::edit::Edit;
 use crate::format::{FileNumber, NUMBER_MAX, Sequence};
 use crate::options::Options;
+use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Fs, Mutex};
 use crate::table::Table;

@@ -9,3 +9,4 @@ mod inspect;
 mod locks;
 mod model;
 mod remove_range;
+mod stress;
