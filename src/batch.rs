@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 use crate::error::{Error, Result};
 use crate::format::entry::{Kind, push_entry};
 use crate::format::group::RunHeader;
-use crate::format::range::{edges, range_value};
+use crate::format::range::{Edge, edges, range_value};
 use crate::format::{KEY_BYTES_MAX, KeyspaceId, Sequence, VALUE_BYTES_MAX};
 
 const RUN_HEADER: usize = size_of::<RunHeader>();
@@ -58,10 +58,21 @@ impl WriteBatch {
     /// [`Db::remove_range`](crate::Db::remove_range).
     pub fn remove_range<K: AsRef<[u8]>>(&mut self, range: impl RangeBounds<K>) -> &mut Self {
         let (start, end) = edges(&range);
+        self.remove_between(KeyspaceId::DEFAULT, &start, &end)
+    }
+
+    /// Adds a put or, without a value, a delete.
+    pub(crate) fn change(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) {
+        let kind = if value.is_some() { Kind::Put } else { Kind::Delete };
+        self.push(keyspace, kind, key, value.unwrap_or_default());
+    }
+
+    /// Adds a range delete, which is no change if the range is empty.
+    pub(crate) fn remove_between(&mut self, keyspace: KeyspaceId, start: &Edge, end: &Edge) -> &mut Self {
         if start >= end {
             return self;
         }
-        self.push(KeyspaceId::DEFAULT, Kind::RangeDelete, start.key(), &range_value(&start, &end))
+        self.push(keyspace, Kind::RangeDelete, start.key(), &range_value(start, end))
     }
 
     /// Changes in the batch.

@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use crate::batch::WriteBatch;
 use crate::engine::{Body, Engine, RecoveryReport, Report};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges, range_value};
 use crate::iter::{Cursor, Entry, Iter};
-use crate::options::{Durability, Options};
+use crate::options::{Durability, Isolation, Options};
 use crate::slice::Slice;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
+use crate::transaction::{Pauses, Transaction};
 
 /// An open database. A clone is another handle on it; handles may be used from any number of threads at once.
 ///
@@ -193,6 +194,45 @@ impl Db {
     /// The store as it is now, to read from later.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.engine())
+    }
+
+    /// Begins a transaction, which sees the store as it is now.
+    pub fn transaction(&self) -> Transaction {
+        self.transaction_with(Isolation::Serializable)
+    }
+
+    /// Begins a transaction that relies on less or more.
+    pub fn transaction_with(&self, isolation: Isolation) -> Transaction {
+        Transaction::new(self.engine(), isolation)
+    }
+
+    /// Runs `body` in a transaction and commits it; on a conflict, runs it again on the new state, up to 64 times with growing
+    /// pauses of at most 10 ms. An error of `body` ends it, and nothing is written. If every attempt met a conflict, the answer is
+    /// [`Error::Conflict`](crate::Error::Conflict).
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// let visits = db.transact(|tx| {
+    ///     let visits = tx.get("visits")?.map_or(0, |value| value[0]) + 1;
+    ///     tx.insert("visits", [visits])?;
+    ///     Ok(visits)
+    /// })?;
+    /// assert_eq!(visits, 1);
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn transact<T>(&self, mut body: impl FnMut(&mut Transaction) -> Result<T>) -> Result<T> {
+        let mut pauses = Pauses::new();
+        loop {
+            let mut transaction = self.transaction();
+            let outcome = body(&mut transaction).and_then(|value| transaction.commit().map(|()| value));
+            match outcome {
+                Err(Error::Conflict) if pauses.next() => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The keys that have a value in the memtables, that is, in the log only, in order.

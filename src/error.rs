@@ -35,6 +35,9 @@ pub enum Error {
     Poisoned(Arc<Error>),
     /// Background work keeps failing and writers have to wait for it. Writes go on once the cause is mended.
     Background(Arc<Error>),
+    /// Another commit has changed what this transaction has read. Nothing was written; run it again, or use
+    /// [`Db::transact`](crate::Db::transact), which does.
+    Conflict,
     /// A key has more than 65,535 bytes.
     KeyTooLong {
         /// Length of the refused key in bytes.
@@ -160,6 +163,8 @@ pub enum ErrorKind {
     InvalidInput,
     /// Background work fails.
     Background,
+    /// A transaction must be run again.
+    Conflict,
 }
 
 impl Error {
@@ -181,6 +186,7 @@ impl Error {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::ReadOnly | Self::Closed | Self::Poisoned(_) => ErrorKind::State,
             Self::Background(_) => ErrorKind::Background,
+            Self::Conflict => ErrorKind::Conflict,
             Self::KeyTooLong { .. }
             | Self::ValueTooLong { .. }
             | Self::BatchTooLarge { .. }
@@ -214,6 +220,7 @@ impl fmt::Display for Error {
             Self::NotFound(path) => write!(f, "there is no database at {}", path.display()),
             Self::ReadOnly => f.write_str("the store was opened read-only"),
             Self::Closed => f.write_str("the store is closed"),
+            Self::Conflict => f.write_str("another commit has changed what this transaction has read; run it again"),
             Self::Poisoned(cause) => {
                 write!(f, "the store takes no writes until it is opened again, because an earlier one failed: {cause}")
             }

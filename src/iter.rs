@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::format::Sequence;
 use crate::format::range::{Edge, edges};
 use crate::merge::{Place, Scan};
-use crate::sys::Pinned;
+use crate::slice::Slice;
+use crate::sys::{Mapping, Pinned};
 use crate::visibility::Cover;
 
 /// A key and its value, read in place; keeps the file that they are in mapped, like [`Slice`](crate::Slice).
@@ -20,6 +21,17 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// An entry that is in no file yet.
+    pub(crate) fn new(key: &[u8], value: &[u8]) -> Self {
+        let bytes = Mapping::heap([key, value].concat());
+        Self { bytes: bytes.pin(0..key.len() + value.len()), key_bytes: key.len() }
+    }
+
+    /// The value, kept alive on its own.
+    pub(crate) fn value_slice(&self) -> Slice {
+        Slice(self.bytes.tail(self.key_bytes))
+    }
+
     /// The key.
     #[inline]
     pub fn key(&self) -> &[u8] {
@@ -42,8 +54,8 @@ impl fmt::Debug for Entry {
 /// A range of keys as the caller gave it.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyRange {
-    start: Edge,
-    end: Edge,
+    pub(crate) start: Edge,
+    pub(crate) end: Edge,
 }
 
 impl KeyRange {

@@ -56,7 +56,7 @@
 //! # Map of the code
 //! Imports point down this list, which a test checks.
 //!
-//! - `db`, `snapshot`, `iter`, `stats`, [`inspect`]: the public face; short methods.
+//! - `db`, `transaction`, `snapshot`, `iter`, `stats`, [`inspect`]: the public face; short methods.
 //! - `engine`: the parts in motion. Committing, syncing, flushing, compacting, recovering; threads and locks live here only.
 //! - `version`: which tables stand on which level; applying an edit and picking a compaction are pure functions.
 //! - `merge`: many sorted sources as one.
@@ -89,6 +89,7 @@ mod snapshot;
 mod stats;
 mod sys;
 mod table;
+mod transaction;
 mod version;
 mod visibility;
 
@@ -97,9 +98,10 @@ pub use db::Db;
 pub use engine::{DroppedTail, RecoveryReport, Report};
 pub use error::{Corruption, Damage, Error, ErrorKind, Feature, IoError, Result, Unsupported};
 pub use iter::{Cursor, Entry, Iter};
-pub use options::{Compression, Durability, IoMode, Options, PointIndex};
+pub use options::{Compression, Durability, IoMode, Isolation, Options, PointIndex};
 pub use slice::Slice;
 pub use snapshot::{Ref, Snapshot};
 pub use stats::{LevelStats, Stats, TableStats};
 pub use sys::FileSystem;
 pub use sys::sim::{Fault, SimFs};
+pub use transaction::{Savepoint, Transaction, TransactionIter};

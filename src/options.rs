@@ -18,6 +18,17 @@ pub enum Durability {
     Buffered,
 }
 
+/// What a [`Transaction`](crate::Transaction) relies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Isolation {
+    /// On everything that it has read: committed transactions are equivalent to running one after another.
+    #[default]
+    Serializable,
+    /// On what it has written: nobody else may have written the same keys since it began. Remembers no reads and so costs less,
+    /// but two transactions that each read what the other writes may both commit (write skew).
+    Snapshot,
+}
+
 /// How the bytes of files are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum IoMode {

@@ -38,6 +38,8 @@ pub struct Stats {
     pub compacted_bytes: u64,
     /// Syncs of log segments since the open.
     pub log_syncs: u64,
+    /// Transactions refused because of a conflict since the open.
+    pub conflicts: u64,
 }
 
 /// One level.
@@ -115,6 +117,7 @@ impl Engine {
             compactions: counters.compactions.load(Ordering::Relaxed),
             compacted_bytes: counters.compacted_bytes.load(Ordering::Relaxed),
             log_syncs: counters.log_syncs.load(Ordering::Relaxed),
+            conflicts: counters.conflicts.load(Ordering::Relaxed),
         }
     }
 }

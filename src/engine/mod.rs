@@ -20,6 +20,7 @@ mod read;
 mod recover;
 mod registry;
 mod sync;
+mod validate;
 mod verify;
 mod view;
 mod write;
@@ -36,6 +37,7 @@ pub(crate) use background::Background;
 use present::Present;
 pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::{Registration, Registry};
+pub(crate) use validate::{Footprint, Moment};
 pub use verify::Report;
 pub(crate) use view::{Find, View};
 pub(crate) use write::Body;
@@ -99,6 +101,7 @@ pub(crate) struct Counters {
     pub(crate) compactions: AtomicU64,
     pub(crate) compacted_bytes: AtomicU64,
     pub(crate) log_syncs: AtomicU64,
+    pub(crate) conflicts: AtomicU64,
 }
 
 impl std::fmt::Debug for Engine {

@@ -115,6 +115,11 @@ impl Writer {
         }
     }
 
+    /// The newest sequence number that has been given away.
+    pub(super) fn last_sequence(&self) -> Sequence {
+        Sequence(self.next_sequence.0 - 1)
+    }
+
     /// The end of the log.
     pub(super) fn end(&self) -> Position {
         match &self.active {
@@ -128,22 +133,37 @@ impl Engine {
     /// Commits one group. With [`Durability::Sync`] it is on disk when this returns.
     #[inline]
     pub(crate) fn commit(&self, body: Body<'_>, durability: Durability) -> Result<()> {
+        self.commit_checked(body, durability, |_| Ok(true)).map(|_| ())
+    }
+
+    /// Commits one group if `check` agrees, which is asked when no other commit can come in between; answers whether it did.
+    #[inline]
+    pub(super) fn commit_checked(
+        &self,
+        body: Body<'_>,
+        durability: Durability,
+        check: impl FnOnce(&Writer) -> Result<bool>,
+    ) -> Result<bool> {
         self.check_writable()?;
         body.check(self.options.max_batch_bytes)?;
         if body.count() == 0 {
-            return Ok(());
+            return Ok(true);
         }
         self.wait_for_room()?;
         let end = {
             let mut writer = self.writer.lock();
             self.check_writable()?;
+            if !check(&writer)? {
+                return Ok(false);
+            }
             self.append(&mut writer, body)?
         };
         self.background.committed();
         match durability {
-            Durability::Sync => self.sync_to(end),
-            Durability::Buffered => Ok(()),
+            Durability::Sync => self.sync_to(end)?,
+            Durability::Buffered => {}
         }
+        Ok(true)
     }
 
     /// Appends a group, indexes its entries, and makes them visible; answers the end of the log.
@@ -168,6 +188,7 @@ impl Engine {
         let end = Position { segment: log.number(), offset: log.end() };
         writer.next_sequence = Sequence(first.0 + count);
         self.present.show(Sequence(first.0 + count - 1));
+        memtable.note_shown(end.offset);
         Ok(end)
     }
 

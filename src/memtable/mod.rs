@@ -23,7 +23,7 @@ use crate::format::checksum::Id;
 use crate::format::entry::{Entry, Kind};
 use crate::format::range::range_of;
 use crate::format::segment::SEGMENT_HEADER_BYTES;
-use crate::format::{FileNumber, KeyspaceId, Sequence};
+use crate::format::{FileNumber, KeyspaceId, Position, Sequence};
 use crate::log;
 use crate::sys::Mapping;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -109,6 +109,8 @@ pub(crate) struct Memtable {
     others: ArcSwap<Vec<Arc<Space>>>,
     entries: AtomicU64,
     max_sequence: AtomicU64,
+    /// Every entry of the segment in front of this offset is visible to readers.
+    shown: AtomicU64,
     /// Whether an index has reached its cap.
     full: AtomicBool,
 }
@@ -133,6 +135,7 @@ impl Memtable {
             others: ArcSwap::default(),
             entries: AtomicU64::new(0),
             max_sequence: AtomicU64::new(base.0.saturating_sub(1)),
+            shown: AtomicU64::new(SEGMENT_HEADER_BYTES),
         }
     }
 
@@ -176,6 +179,28 @@ impl Memtable {
 
     pub(crate) fn max_sequence(&self) -> Sequence {
         Sequence(self.max_sequence.load(Ordering::Relaxed))
+    }
+
+    /// A place that all entries in front of are visible to readers.
+    pub(crate) fn shown(&self) -> Position {
+        Position { segment: self.number, offset: self.shown.load(Ordering::Acquire) }
+    }
+
+    /// The entries in front of `offset` have been made visible. Only the writer calls this.
+    #[inline]
+    pub(crate) fn note_shown(&self, offset: u64) {
+        self.shown.store(offset, Ordering::Release);
+    }
+
+    /// Shows every entry from `offset` to the end of `bytes`, which are those of this memtable.
+    pub(crate) fn visit(
+        &self,
+        offset: u64,
+        bytes: &[u8],
+        visit: impl FnMut(KeyspaceId, &Entry),
+    ) -> Result<(), (u64, Fault)> {
+        let range = offset.max(SEGMENT_HEADER_BYTES)..bytes.len() as u64;
+        log::visit_entries(bytes, self.number, &self.database, self.base, range, visit)
     }
 
     #[inline]
@@ -346,7 +371,6 @@ fn tag(hash: u64) -> u32 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::format::Position;
     use crate::format::entry::{push_entry, stamp};
     use crate::format::group::{Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
     use crate::log::SegmentWriter;

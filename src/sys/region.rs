@@ -158,7 +158,7 @@ impl Mapping {
     pub(crate) fn pin(&self, range: Range<usize>) -> Pinned {
         let bytes = self.bytes().get(range).unwrap_or_default();
         let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
-        Pinned { start: NonNull::from(bytes).cast(), length: bytes.len(), _pin: self.stripes[stripe].clone() }
+        Pinned { start: NonNull::from(bytes).cast(), length: bytes.len(), pin: self.stripes[stripe].clone() }
     }
 
     /// Asks the kernel to bring a range into the page tables now; a hint.
@@ -249,7 +249,15 @@ pub(crate) fn prefetch<T>(value: &T) {
 pub(crate) struct Pinned {
     start: NonNull<u8>,
     length: usize,
-    _pin: Pin,
+    pin: Pin,
+}
+
+impl Pinned {
+    /// The bytes from `from` on, kept alive as well.
+    pub(crate) fn tail(&self, from: usize) -> Self {
+        let tail = self.get(from..).unwrap_or_default();
+        Self { start: NonNull::from(tail).cast(), length: tail.len(), pin: self.pin.clone() }
+    }
 }
 
 // SAFETY: the bytes are immutable and the pin is `Send + Sync`.

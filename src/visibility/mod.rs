@@ -1,8 +1,10 @@
 //! The one rule that says which versions of a key matter, shared by reads, the sorted view of a memtable, and compaction.
 //! A range tombstone counts as a version of every key in its range.
 
+mod range_set;
 mod tombstones;
 
+pub(crate) use range_set::RangeSet;
 pub(crate) use tombstones::{Cover, Fragments};
 
 use crate::format::Sequence;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// one room from each other.
 const FLOORS: [&[&str]; 11] = [
     &["lib"],
-    &["db", "inspect", "iter", "snapshot", "stats"],
+    &["db", "transaction", "inspect", "iter", "snapshot", "stats"],
     &["engine"],
     &["version"],
     &["merge"],

@@ -10,3 +10,4 @@ mod locks;
 mod model;
 mod remove_range;
 mod stress;
+mod transactions;

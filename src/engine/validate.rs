@@ -1,0 +1,196 @@
+//! Optimistic commits: whether anything that a transaction has read has been written since.
+//!
+//! Backward validation (Kung and Robinson, "On Optimistic Methods for Concurrency Control", 1981): the commits since the
+//! transaction began are the tail of the log, so their keys are looked up in what it has read. That happens beside other
+//! commits; only what they add meanwhile is looked at under the writer's lock. If the tail has been flushed already, the
+//! newest versions of what was read are looked up instead.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::write::Writer;
+use super::{Body, Engine, Registration, View};
+use crate::batch::WriteBatch;
+use crate::error::{Error, Result};
+use crate::format::entry::{Entry, Kind};
+use crate::format::names::FileKind;
+use crate::format::range::range_of;
+use crate::format::{KeyspaceId, Position, Sequence};
+use crate::memtable::Memtable;
+use crate::merge::{Merge, Place};
+use crate::options::Durability;
+use crate::sys::atomic::Ordering;
+use crate::visibility::{Fragments, RangeSet, Visibility};
+
+/// What must not have changed, keyspace by keyspace.
+pub(crate) type Footprint = BTreeMap<KeyspaceId, RangeSet>;
+
+/// Commits that may be left for the look under the lock: a few microseconds' worth.
+const LEFT_FOR_LOCK: u64 = 64;
+
+/// Rounds beside other commits. Each has only those to look at that were made during the one before.
+const ROUNDS: usize = 8;
+
+/// A moment of the log: everything up to the sequence number has been looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    upto: Sequence,
+    /// No later entry of this segment is in front of the offset. Saves the way to it.
+    hint: Option<Position>,
+}
+
+/// What the tail of the log says.
+enum Tail {
+    Untouched(Moment),
+    Touched,
+    /// A part of it has been flushed.
+    Gone,
+}
+
+impl Engine {
+    /// Registers a reader, and answers the moment from which a commit on its behalf has to look.
+    pub(crate) fn begin(&self) -> (Registration, Moment) {
+        // The hint comes first: what is in front of it is visible to whoever registers later.
+        let hint = self.view.load().memtables.first().map(|memtable| memtable.shown());
+        let at = self.register();
+        let moment = Moment { upto: at.at, hint };
+        (at, moment)
+    }
+
+    /// Commits a batch if nothing in `footprint` has been written since `began`, at which a reader is registered.
+    pub(crate) fn commit_if_untouched(
+        &self,
+        batch: &WriteBatch,
+        footprint: &Footprint,
+        began: Moment,
+        durability: Durability,
+    ) -> Result<()> {
+        if batch.is_empty() {
+            // What it has read is the store as it was at one moment.
+            return self.check_open();
+        }
+        let mut moment = began;
+        for _ in 0..ROUNDS {
+            moment = self.validate(footprint, moment)?;
+            if self.visible().0.saturating_sub(moment.upto.0) > LEFT_FOR_LOCK {
+                continue;
+            }
+            let validated = |writer: &Writer| match self.look_at_tail(footprint, moment, writer.last_sequence())? {
+                Tail::Untouched(_) => Ok(true),
+                Tail::Touched => Err(self.conflict()),
+                Tail::Gone => Ok(false),
+            };
+            if self.commit_checked(Body::Batch(batch), durability, validated)? {
+                return Ok(());
+            }
+        }
+        // Others commit faster than this one looks.
+        Err(self.conflict())
+    }
+
+    fn conflict(&self) -> Error {
+        self.counters.conflicts.fetch_add(1, Ordering::Relaxed);
+        Error::Conflict
+    }
+
+    /// Looks at everything that is visible now.
+    fn validate(&self, footprint: &Footprint, from: Moment) -> Result<Moment> {
+        let upto = self.visible();
+        match self.look_at_tail(footprint, from, upto)? {
+            Tail::Untouched(moment) => Ok(moment),
+            Tail::Touched => Err(self.conflict()),
+            Tail::Gone if self.is_newer(footprint, from.upto)? => Err(self.conflict()),
+            Tail::Gone => Ok(Moment { upto, hint: None }),
+        }
+    }
+
+    /// Looks at the entries behind `from`, up to `upto` at least.
+    fn look_at_tail(&self, footprint: &Footprint, from: Moment, upto: Sequence) -> Result<Tail> {
+        if upto <= from.upto {
+            return Ok(Tail::Untouched(from));
+        }
+        let view = self.view.load();
+        let newer = view.memtables.iter().take_while(|memtable| memtable.max_sequence() > from.upto);
+        let tail: Vec<&Arc<Memtable>> = newer.collect();
+        let mut moment = from;
+        for memtable in tail.into_iter().rev() {
+            if memtable.base().0 > moment.upto.0 + 1 {
+                return Ok(Tail::Gone);
+            }
+            match self.look_at(memtable, footprint, moment)? {
+                Some(seen) => moment = seen,
+                None => return Ok(Tail::Touched),
+            }
+        }
+        Ok(if moment.upto >= upto { Tail::Untouched(moment) } else { Tail::Gone })
+    }
+
+    /// Looks at the entries of one segment behind `from`; none if one of them is in the footprint.
+    fn look_at(&self, memtable: &Memtable, footprint: &Footprint, from: Moment) -> Result<Option<Moment>> {
+        let bytes = memtable.bytes();
+        let start = from.hint.filter(|hint| hint.segment == memtable.number()).map_or(0, |hint| hint.offset);
+        let mut touched = false;
+        let mut upto = from.upto;
+        let visit = |keyspace, entry: &Entry| {
+            upto = upto.max(entry.sequence);
+            if entry.sequence > from.upto && !touched {
+                touched = footprint.get(&keyspace).is_some_and(|ranges| touches(bytes, entry, ranges));
+            }
+        };
+        memtable
+            .visit(start, bytes, visit)
+            .map_err(|(offset, fault)| fault.at(&self.file_path(&FileKind::Segment.name(memtable.number())), offset))?;
+        let hint = Position { segment: memtable.number(), offset: bytes.len() as u64 };
+        Ok((!touched).then_some(Moment { upto, hint: Some(hint) }))
+    }
+
+    /// Whether anything in the footprint has a version newer than `since`, at which a reader is registered. Looks it up:
+    /// O(log n) for each key and O(n) for the entries of each range.
+    fn is_newer(&self, footprint: &Footprint, since: Sequence) -> Result<bool> {
+        let view = self.view();
+        for (keyspace, ranges) in footprint {
+            if ranges_newer(&view, *keyspace, ranges, since, &mut self.registry.retain(self.visible()))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn touches(bytes: &[u8], entry: &Entry, ranges: &RangeSet) -> bool {
+    match (entry.kind, range_of(entry.key(bytes), entry.value(bytes))) {
+        (Kind::RangeDelete, Ok((start, end))) => ranges.intersects(&start.to_owned(), &end.to_owned()),
+        _ => ranges.contains(entry.key(bytes)),
+    }
+}
+
+fn ranges_newer(
+    view: &View,
+    keyspace: KeyspaceId,
+    ranges: &RangeSet,
+    since: Sequence,
+    rule: &mut Visibility,
+) -> Result<bool> {
+    let (sources, cover) = view.sources(keyspace, rule)?;
+    let removals = cover.fragments().flat_map(Fragments::list);
+    for removal in removals.filter(|removal| removal.sequences.first().is_some_and(|newest| *newest > since)) {
+        if ranges.intersects(&removal.start, &removal.end) {
+            return Ok(true);
+        }
+    }
+    let mut merge = Merge::new(sources);
+    for (start, end) in ranges.iter() {
+        merge.go(Place::AtOrBehind(start.key()))?;
+        while let Some(top) = merge.top() {
+            let key = merge.key(&top);
+            if end.is_in_front_of(key) {
+                break;
+            }
+            if top.entry.sequence > since && start.is_in_front_of(key) {
+                return Ok(true);
+            }
+            merge.advance()?;
+        }
+    }
+    Ok(false)
+}
