@@ -208,7 +208,7 @@ impl Db {
 
     /// Runs `body` in a transaction and commits it; on a conflict, runs it again on the new state, up to 64 times with growing
     /// pauses of at most 10 ms. An error of `body` ends it, and nothing is written. If every attempt met a conflict, the answer is
-    /// [`Error::Conflict`](crate::Error::Conflict).
+    /// [`Error::Conflict`].
     ///
     /// ```
     /// # fn main() -> maplsm::Result<()> {
@@ -286,7 +286,7 @@ impl Db {
 
     /// Ends the run: cancels background work, makes everything committed durable, marks the log as complete (from then on
     /// every damaged bit is noticed), and lets others open the directory. Does not flush. Other handles then answer
-    /// [`Error::Closed`](crate::Error::Closed); values, iterators and cursors stay valid.
+    /// [`Error::Closed`]; values, iterators and cursors stay valid.
     pub fn close(&self) -> Result<()> {
         self.engine().close()
     }
