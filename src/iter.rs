@@ -13,7 +13,7 @@ use crate::slice::Slice;
 use crate::sys::{Mapping, Pinned};
 use crate::visibility::Cover;
 
-/// A key and its value, read in place; keeps the file that they are in mapped, like [`Slice`](crate::Slice).
+/// A key and its value, read in place; keeps the file that they are in mapped, like [`Slice`].
 #[derive(Clone)]
 pub struct Entry {
     bytes: Pinned,
