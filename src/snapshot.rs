@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, RangeBounds};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::engine::{Engine, Find, Registration, View};
 use crate::error::Result;
@@ -11,6 +11,7 @@ use crate::iter::{Cursor, Entry, Iter, KeyRange};
 use crate::keyspace_state::KeyspaceState;
 use crate::merge::Scan;
 use crate::slice::Slice;
+use crate::sys::OnceLock;
 
 /// The default keyspace as it was when [`Db::snapshot`](crate::Db::snapshot) was called, or another one as it was when
 /// [`Keyspace::snapshot`](crate::Keyspace::snapshot) was: later writes do not show. [`keyspace`](Self::keyspace) answers the

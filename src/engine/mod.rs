@@ -31,7 +31,7 @@ mod write;
 mod models;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
@@ -49,6 +49,7 @@ use crate::format::checksum::Id;
 use crate::format::edit::{Edit, TableMeta};
 use crate::format::{FileNumber, NUMBER_MAX, Sequence};
 use crate::options::Options;
+use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Fs, Mutex};
 use crate::table::Table;

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
@@ -25,6 +25,7 @@ use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
 use crate::log::{self, Scan};
 use crate::memtable::Memtable;
 use crate::options::Options;
+use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Lock, LockMode, Mapping, Mutex};
 use crate::table::Table;

@@ -469,20 +469,22 @@ pub(crate) mod tests {
         let memtable = Arc::clone(&fixture.memtable);
         let (started, done) = (std::sync::Barrier::new(3), AtomicBool::new(false));
         std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    started.wait();
-                    while !done.load(Ordering::Relaxed) {
-                        let found = memtable.get(KeyspaceId(0), hash, b"a", first, true);
-                        assert!(matches!(found, Lookup::Entry(entry) if entry.sequence == first), "{found:?}");
-                    }
-                });
-            }
+            let read = || {
+                started.wait();
+                while !done.load(Ordering::Relaxed) {
+                    let found = memtable.get(KeyspaceId(0), hash, b"a", first, true);
+                    assert!(matches!(found, Lookup::Entry(entry) if entry.sequence == first), "{found:?}");
+                }
+            };
+            let readers = [scope.spawn(read), scope.spawn(read)];
             started.wait();
             for _ in 0..10_000 {
                 fixture.write(0, Kind::Put, b"a", b"");
             }
             done.store(true, Ordering::Relaxed);
+            for reader in readers {
+                reader.join().unwrap();
+            }
         });
     }
 

@@ -9,7 +9,7 @@ mod reader;
 mod writer;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 pub(crate) use cursor::{TableCursor, Verify};
 pub(crate) use reader::{Answer, Reader};
@@ -21,6 +21,7 @@ use crate::format::names::FileKind;
 use crate::format::table::Section;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::options::{PointIndex, TableOptions};
+use crate::sys::OnceLock;
 use crate::sys::{Dir, Mutex};
 
 /// A table of the current version: what the manifest knows of it, and, once it has been used, its mapping.

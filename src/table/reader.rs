@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::file::ChunkedFile;
@@ -15,6 +14,7 @@ use crate::format::prefix::Magic;
 use crate::format::table::Section;
 use crate::format::{KeyspaceId, Sequence, key_hash};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
+use crate::sys::OnceLock;
 use crate::sys::{Dir, Mapping};
 use crate::visibility::Fragments;
 

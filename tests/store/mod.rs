@@ -10,4 +10,5 @@ mod keyspaces;
 mod locks;
 mod model;
 mod remove_range;
+mod stress;
 mod transactions;
