@@ -1,6 +1,8 @@
 //! Batches: many changes, one commit.
 
+use std::collections::BTreeMap;
 use std::ops::RangeBounds;
+use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
@@ -9,6 +11,7 @@ use crate::format::entry::{Kind, push_entry};
 use crate::format::group::RunHeader;
 use crate::format::range::{Edge, edges, range_value};
 use crate::format::{KEY_BYTES_MAX, KeyspaceId, Sequence, VALUE_BYTES_MAX};
+use crate::keyspace_state::{KeyspaceState, Owner};
 
 const RUN_HEADER: usize = size_of::<RunHeader>();
 
@@ -34,7 +37,9 @@ pub struct WriteBatch {
     body: Vec<u8>,
     count: usize,
     run: Option<(KeyspaceId, usize)>,
-    /// The first key or value that is too long; reported by the commit.
+    /// The keyspaces named by a handle. All of one open database.
+    keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceState>>,
+    /// The first key or value that is too long, or keyspace of another database; reported by the commit.
     refused: Option<Error>,
 }
 
@@ -49,6 +54,27 @@ impl WriteBatch {
         self.push(KeyspaceId::DEFAULT, Kind::Put, key.as_ref(), value.as_ref())
     }
 
+    /// The work behind `insert_into` and `remove_from`, which stand with [`Keyspace`](crate::Keyspace).
+    pub(crate) fn push_into(
+        &mut self,
+        keyspace: &Arc<KeyspaceState>,
+        kind: Kind,
+        key: &[u8],
+        value: &[u8],
+    ) -> &mut Self {
+        // Each open database has one state for each id, so another one is foreign.
+        if self.keyspaces.get(&keyspace.id).is_none_or(|known| !Arc::ptr_eq(known, keyspace)) {
+            if let Some(other) = self.keyspaces.values().next()
+                && let Err(foreign) = keyspace.belongs_with(other)
+            {
+                self.refused.get_or_insert(foreign);
+                return self;
+            }
+            self.keyspaces.insert(keyspace.id, Arc::clone(keyspace));
+        }
+        self.push(keyspace.id, kind, key, value)
+    }
+
     /// Removes a key, whether it is there or not.
     pub fn remove(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
         self.push(KeyspaceId::DEFAULT, Kind::Delete, key.as_ref(), &[])
@@ -58,21 +84,18 @@ impl WriteBatch {
     /// [`Db::remove_range`](crate::Db::remove_range).
     pub fn remove_range<K: AsRef<[u8]>>(&mut self, range: impl RangeBounds<K>) -> &mut Self {
         let (start, end) = edges(&range);
-        self.remove_between(KeyspaceId::DEFAULT, &start, &end)
-    }
-
-    /// Adds a put or, without a value, a delete.
-    pub(crate) fn change(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) {
-        let kind = if value.is_some() { Kind::Put } else { Kind::Delete };
-        self.push(keyspace, kind, key, value.unwrap_or_default());
-    }
-
-    /// Adds a range delete, which is no change if the range is empty.
-    pub(crate) fn remove_between(&mut self, keyspace: KeyspaceId, start: &Edge, end: &Edge) -> &mut Self {
         if start >= end {
             return self;
         }
-        self.push(keyspace, Kind::RangeDelete, start.key(), &range_value(start, end))
+        self.push(KeyspaceId::DEFAULT, Kind::RangeDelete, start.key(), &range_value(&start, &end))
+    }
+
+    /// Adds a range delete, which is no change if the range is empty.
+    pub(crate) fn remove_between(&mut self, keyspace: &Arc<KeyspaceState>, start: &Edge, end: &Edge) -> &mut Self {
+        if start >= end {
+            return self;
+        }
+        self.push_into(keyspace, Kind::RangeDelete, start.key(), &range_value(start, end))
     }
 
     /// Changes in the batch.
@@ -93,6 +116,7 @@ impl WriteBatch {
     /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
         self.body.clear();
+        self.keyspaces.clear();
         (self.count, self.run, self.refused) = (0, None, None);
     }
 
@@ -122,8 +146,16 @@ impl WriteBatch {
         &self.body
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self, owner: &Owner) -> Result<()> {
+        if let Some(state) = self.keyspaces.values().next() {
+            state.belongs_to(owner)?;
+        }
         self.refused.clone().map_or(Ok(()), Err)
+    }
+
+    /// Whether a commit may name all its keyspaces. Needs the writer lock.
+    pub(crate) fn check_keyspaces(&self) -> Result<()> {
+        self.keyspaces.values().try_for_each(|state| state.check_open())
     }
 }
 

@@ -11,15 +11,18 @@ use crate::engine::{Body, Engine, RecoveryReport, Report};
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
-use crate::format::range::{Edge, edges, range_value};
+use crate::format::range::{Edge, edges};
 use crate::iter::{Cursor, Entry, Iter};
-use crate::options::{Durability, Isolation, Options};
+use crate::keyspace::Keyspace;
+use crate::options::{Durability, Isolation, KeyspaceOptions, Options};
 use crate::slice::Slice;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::transaction::{Pauses, Transaction};
 
 /// An open database. A clone is another handle on it; handles may be used from any number of threads at once.
+///
+/// The methods for keys and values work on the default keyspace; [`keyspace`](Self::keyspace) answers others.
 ///
 /// Dropping the last handle closes the database as [`close`](Self::close) does, but cannot report an error.
 ///
@@ -78,7 +81,7 @@ impl Db {
     }
 
     #[inline]
-    fn engine(&self) -> &Arc<Engine> {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.inner.engine
     }
 
@@ -99,13 +102,13 @@ impl Db {
     /// not; nothing later is accepted then until the store is opened again.
     #[inline]
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.commit_one(Kind::Put, key.as_ref(), value.as_ref())
+        self.engine().commit_one(self.engine().default_keyspace(), Kind::Put, key.as_ref(), value.as_ref())
     }
 
     /// Removes a key, whether it is there or not; durability and errors as for [`insert`](Self::insert).
     #[inline]
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.commit_one(Kind::Delete, key.as_ref(), &[])
+        self.engine().commit_one(self.engine().default_keyspace(), Kind::Delete, key.as_ref(), &[])
     }
 
     /// Removes all keys of a range; durability and errors as for [`insert`](Self::insert). Takes the time of one write, however
@@ -124,14 +127,7 @@ impl Db {
     /// # }
     /// ```
     pub fn remove_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
-        let (start, end) = edges(&range);
-        if start < end { self.commit_one(Kind::RangeDelete, start.key(), &range_value(&start, &end)) } else { Ok(()) }
-    }
-
-    #[inline]
-    fn commit_one(&self, kind: Kind, key: &[u8], value: &[u8]) -> Result<()> {
-        let body = Body::One { keyspace: KeyspaceId::DEFAULT, kind, key, value };
-        self.engine().commit(body, self.engine().options.durability)
+        self.engine().remove_range(self.engine().default_keyspace(), &range)
     }
 
     /// Commits a batch, whole or not at all, with the durability of [`Options::durability`].
@@ -200,7 +196,7 @@ impl Db {
 
     /// The store as it is now, to read from later.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.engine())
+        Snapshot::new(self.engine(), self.engine().default_keyspace())
     }
 
     /// Begins a transaction, which sees the store as it is now.
@@ -274,6 +270,37 @@ impl Db {
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         let (start, end) = edges(&range);
         self.engine().compact_range(KeyspaceId::DEFAULT, (start.as_ref(), end.as_ref()))
+    }
+
+    /// The keyspace of this name, which is made with the database's options if there is none; see [`Keyspace`].
+    ///
+    /// A name has 1 to 255 bytes and no control characters. `default` is the name of the keyspace that the methods of `Db`
+    /// itself read and write. A new keyspace is durable when this returns. Fails with
+    /// [`KeyspaceNotFound`](crate::Error::KeyspaceNotFound) if there is none and the database is open read-only.
+    pub fn keyspace(&self, name: impl AsRef<str>) -> Result<Keyspace> {
+        Ok(Keyspace::new(self, self.engine().keyspace(name.as_ref())?))
+    }
+
+    /// Makes a keyspace with its own options; fails with [`KeyspaceExists`](crate::Error::KeyspaceExists) if there is one of
+    /// this name.
+    pub fn create_keyspace(&self, name: impl AsRef<str>, options: &KeyspaceOptions) -> Result<Keyspace> {
+        Ok(Keyspace::new(self, self.engine().create_keyspace(name.as_ref(), options)?))
+    }
+
+    /// The names of all keyspaces but the default one, sorted.
+    pub fn keyspaces(&self) -> Vec<String> {
+        self.engine().keyspace_names()
+    }
+
+    /// Drops a keyspace with all that is in it: durably, when this returns, and whole.
+    ///
+    /// Everything committed before is made durable first, in all keyspaces. Files that hold nothing else are removed at
+    /// once, or when the last iterator that walks them is gone; what shares a file with other keyspaces goes when that is
+    /// compacted. Handles and snapshots of it, and batches that name it, then answer
+    /// [`KeyspaceDropped`](crate::Error::KeyspaceDropped); iterators, cursors and values got before stay valid. The name is
+    /// free for a new keyspace, which has nothing to do with this one. The default keyspace cannot be dropped.
+    pub fn drop_keyspace(&self, name: impl AsRef<str>) -> Result<()> {
+        self.engine().drop_keyspace(name.as_ref())
     }
 
     /// Reads every byte of every table and of the log, and checks checksums, order, counts and indexes.

@@ -58,14 +58,40 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// There is no keyspace of this name, and it was not to be created.
+    KeyspaceNotFound {
+        /// The name.
+        name: Arc<str>,
+    },
+    /// A keyspace that was to be created is there already. Open it with [`Db::keyspace`](crate::Db::keyspace).
+    KeyspaceExists {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// The keyspace of this handle has been dropped. [`Db::keyspace`](crate::Db::keyspace) opens or makes the one that has
+    /// its name now.
+    KeyspaceDropped {
+        /// The name that it had.
+        name: Arc<str>,
+    },
+    /// A batch or a snapshot was used with a keyspace of another database, or of an earlier open of the same one.
+    ForeignKeyspace {
+        /// The name of the keyspace.
+        name: Arc<str>,
+    },
+    /// A keyspace cannot have this name, or the keyspace of this name cannot be dropped.
+    InvalidKeyspaceName {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// An option has a value that makes no sense, or that this build does not support.
     InvalidOptions {
-        /// The option, by its name in [`Options`](crate::Options).
+        /// The option, by its name in [`Options`](crate::Options) or [`KeyspaceOptions`](crate::KeyspaceOptions).
         option: &'static str,
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// File numbers or sequence numbers are used up (2^63 of them).
+    /// File numbers or sequence numbers (2^63 of them) or ids of keyspaces (2^32) are used up.
     NumbersExhausted,
 }
 
@@ -144,6 +170,8 @@ pub enum Damage {
     BadSequence,
     /// An index leads to a wrong place, or does not lead to a key that its table holds.
     IndexMismatch,
+    /// An entry or a table belongs to a keyspace that was never created.
+    UnknownKeyspace,
 }
 
 /// A coarse grouping of [`Error`]s.
@@ -158,9 +186,9 @@ pub enum ErrorKind {
     UnsupportedFormat,
     /// Another process has the database.
     Locked,
-    /// No database there.
+    /// No database there, or no keyspace of this name.
     NotFound,
-    /// Not possible in the state of this handle: read-only, closed or poisoned.
+    /// Not possible in the state of this handle: read-only, closed, poisoned, or of a dropped keyspace.
     State,
     /// The arguments are refused.
     InvalidInput,
@@ -188,14 +216,17 @@ impl Error {
             Self::Corruption(_) => ErrorKind::Corruption,
             Self::UnsupportedFormat(_) => ErrorKind::UnsupportedFormat,
             Self::Locked(_) => ErrorKind::Locked,
-            Self::NotFound(_) => ErrorKind::NotFound,
-            Self::ReadOnly | Self::Closed | Self::Poisoned(_) => ErrorKind::State,
+            Self::NotFound(_) | Self::KeyspaceNotFound { .. } => ErrorKind::NotFound,
+            Self::ReadOnly | Self::Closed | Self::Poisoned(_) | Self::KeyspaceDropped { .. } => ErrorKind::State,
             Self::Background(_) => ErrorKind::Background,
             Self::WouldBlock => ErrorKind::Busy,
             Self::Conflict => ErrorKind::Conflict,
             Self::KeyTooLong { .. }
             | Self::ValueTooLong { .. }
             | Self::BatchTooLarge { .. }
+            | Self::KeyspaceExists { .. }
+            | Self::ForeignKeyspace { .. }
+            | Self::InvalidKeyspaceName { .. }
             | Self::InvalidOptions { .. }
             | Self::NumbersExhausted => ErrorKind::InvalidInput,
         }
@@ -237,8 +268,15 @@ impl fmt::Display for Error {
             Self::BatchTooLarge { bytes, limit } => {
                 write!(f, "a batch of {bytes} bytes is larger than max_batch_bytes = {limit}")
             }
+            Self::KeyspaceNotFound { name } => write!(f, "there is no keyspace `{name}`"),
+            Self::KeyspaceExists { name } => write!(f, "there is a keyspace `{name}` already"),
+            Self::KeyspaceDropped { name } => write!(f, "the keyspace `{name}` of this handle has been dropped"),
+            Self::ForeignKeyspace { name } => {
+                write!(f, "the handle of keyspace `{name}` belongs to another database or an earlier open of this one")
+            }
+            Self::InvalidKeyspaceName { problem } => write!(f, "the name of a keyspace is refused: {problem}"),
             Self::InvalidOptions { option, problem } => write!(f, "option {option}: {problem}"),
-            Self::NumbersExhausted => f.write_str("all file or sequence numbers are used up"),
+            Self::NumbersExhausted => f.write_str("all file numbers, sequence numbers or keyspace ids are used up"),
         }
     }
 }
@@ -274,6 +312,7 @@ impl fmt::Display for Damage {
             Self::ManifestMismatch => "manifest and table describe different contents",
             Self::BadSequence => "an entry's sequence number does not follow from its place",
             Self::IndexMismatch => "the index does not match its table",
+            Self::UnknownKeyspace => "this belongs to a keyspace that was never created",
         })
     }
 }

@@ -56,14 +56,14 @@
 //! # Map of the code
 //! Imports point down this list, which a test checks.
 //!
-//! - `db`, `transaction`, `snapshot`, `iter`, `stats`, [`inspect`]: the public face; short methods.
+//! - `db`, `keyspace`, `transaction`, `snapshot`, `iter`, `stats`, [`inspect`]: the public face; short methods.
 //! - `engine`: the parts in motion. Committing, syncing, flushing, compacting, recovering; threads and locks live here only.
 //! - `version`: which tables stand on which level; applying an edit and picking a compaction are pure functions.
 //! - `merge`: many sorted sources as one.
 //! - `memtable`: a hash index and sorted runs over a log segment. It has no copy of the entries.
 //! - `table`: writing, reading and indexing of tables.
 //! - `log`: appending groups, and finding out where a log ends.
-//! - `options`, `batch`, `slice`: what callers hold and hand in.
+//! - `options`, `batch`, `slice`, `keyspace_state`: what callers hold and hand in.
 //! - `sys`: the file system seam, with its twin in memory ([`SimFs`]); mappings; the only `unsafe` code of the crate, in one
 //!   file.
 //! - `visibility`: the one rule that says which versions of a key matter.
@@ -80,6 +80,8 @@ mod error;
 mod format;
 pub mod inspect;
 mod iter;
+mod keyspace;
+mod keyspace_state;
 mod log;
 mod memtable;
 mod merge;
@@ -98,10 +100,13 @@ pub use db::Db;
 pub use engine::{DroppedTail, RecoveryReport, Report};
 pub use error::{Corruption, Damage, Error, ErrorKind, Feature, IoError, Result, Unsupported};
 pub use iter::{Cursor, Entry, Iter};
-pub use options::{Compression, Durability, FilterEntry, IoMode, Isolation, Options, PointIndex, Verdict};
+pub use keyspace::Keyspace;
+pub use options::{
+    Compression, Durability, FilterEntry, IoMode, Isolation, KeyspaceOptions, Options, PointIndex, Verdict,
+};
 pub use slice::Slice;
 pub use snapshot::{Ref, Snapshot};
-pub use stats::{LevelStats, Stats, TableStats};
+pub use stats::{KeyspaceStats, LevelStats, Stats, TableStats};
 pub use sys::FileSystem;
 pub use sys::sim::{Fault, SimFs};
 pub use transaction::{Savepoint, Transaction, TransactionIter};

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::format::KeyspaceId;
+use crate::format::edit::{ERROR_RATE, INTERVAL, KeyspaceMeta};
 use crate::format::table::CHUNK_LOG2;
 use crate::sys::{Access, FileSystem};
 
@@ -130,11 +132,95 @@ pub struct Options {
     pub(crate) file_system: FileSystem,
 }
 
+/// What decides the bytes of one keyspace's section of a table, and of its index.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct SectionOptions {
+    pub(crate) interval: u16,
+    pub(crate) point_index: PointIndex,
+}
+
+impl SectionOptions {
+    fn check(self) -> Result<()> {
+        if !INTERVAL.contains(&self.interval) {
+            return Err(Error::InvalidOptions { option: "index_interval", problem: "must be between 1 and 256" });
+        }
+        match self.point_index {
+            PointIndex::Bloom { error_rate } if !ERROR_RATE.contains(&error_rate) => {
+                Err(Error::InvalidOptions { option: "point_index", problem: "error_rate must be in 0.000001..=0.5" })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<&KeyspaceMeta> for SectionOptions {
+    fn from(meta: &KeyspaceMeta) -> Self {
+        let bloom = |bits| PointIndex::Bloom { error_rate: f64::from_bits(bits) };
+        Self { interval: meta.interval, point_index: meta.bloom.map_or(PointIndex::Hash, bloom) }
+    }
+}
+
+/// How to create a keyspace, with [`Db::create_keyspace`](crate::Db::create_keyspace).
+///
+/// What is not set is taken from the [`Options`] that the database is open with. All of it is recorded when the keyspace is
+/// created, holds for as long as it is there, and needs not be given again.
+///
+/// ```
+/// # fn main() -> maplsm::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let db = maplsm::Db::open(dir.path().join("db"))?;
+/// use maplsm::{KeyspaceOptions, PointIndex};
+///
+/// let options = KeyspaceOptions::new().point_index(PointIndex::Bloom { error_rate: 0.01 }).clone();
+/// let archive = db.create_keyspace("archive", &options)?;
+/// archive.insert("key", "value")?;
+/// # db.close()
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct KeyspaceOptions {
+    interval: Option<u16>,
+    point_index: Option<PointIndex>,
+}
+
+impl KeyspaceOptions {
+    /// Everything as in the options of the database.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// See [`Options::index_interval`].
+    pub fn index_interval(&mut self, keys: u16) -> &mut Self {
+        self.interval = Some(keys);
+        self
+    }
+
+    /// See [`Options::point_index`].
+    pub fn point_index(&mut self, index: PointIndex) -> &mut Self {
+        self.point_index = Some(index);
+        self
+    }
+
+    /// The record of a new keyspace in a database with these options.
+    pub(crate) fn record(&self, database: SectionOptions, id: KeyspaceId, name: &str) -> Result<KeyspaceMeta> {
+        let options = SectionOptions {
+            interval: self.interval.unwrap_or(database.interval),
+            point_index: self.point_index.unwrap_or(database.point_index),
+        };
+        options.check()?;
+        let bloom = match options.point_index {
+            PointIndex::Hash => None,
+            PointIndex::Bloom { error_rate } => Some(error_rate.to_bits()),
+        };
+        Ok(KeyspaceMeta { id, interval: options.interval, bloom, name: name.to_owned() })
+    }
+}
+
 /// What decides the bytes of a table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TableOptions {
-    pub(crate) interval: u16,
-    pub(crate) point_index: PointIndex,
+    /// Of the default keyspace; other keyspaces have their own.
+    pub(crate) section: SectionOptions,
     pub(crate) compression: Compression,
     pub(crate) chunk_log2: u8,
     pub(crate) verify_always: bool,
@@ -143,8 +229,7 @@ pub(crate) struct TableOptions {
 impl Default for TableOptions {
     fn default() -> Self {
         Self {
-            interval: 16,
-            point_index: PointIndex::Hash,
+            section: SectionOptions { interval: 16, point_index: PointIndex::Hash },
             compression: Compression::None,
             chunk_log2: *CHUNK_LOG2.start(),
             verify_always: false,
@@ -232,15 +317,16 @@ impl Options {
     }
 
     /// Keys per entry of the sparse index ("sparsity"), 1 to 256. Fewer make seeks shorter and the index larger (12 bytes
-    /// an entry). Default: 16.
+    /// an entry). For the default keyspace, and for others that are created without their own. Default: 16.
     pub fn index_interval(&mut self, keys: u16) -> &mut Self {
-        self.table.interval = keys;
+        self.table.section.interval = keys;
         self
     }
 
-    /// How tables find single keys. Default: [`PointIndex::Hash`].
+    /// How tables find single keys. For the default keyspace, and for others that are created without their own. Default:
+    /// [`PointIndex::Hash`].
     pub fn point_index(&mut self, index: PointIndex) -> &mut Self {
-        self.table.point_index = index;
+        self.table.section.point_index = index;
         self
     }
 
@@ -345,7 +431,6 @@ impl Options {
             ("memtable_entries", self.memtable_entries != Some(0), "must be at least 1"),
             ("max_batch_bytes", self.max_batch_bytes <= 16 << 30, "must be at most 16 GiB"),
             ("background_threads", self.background_threads <= 64, "must be at most 64"),
-            ("index_interval", (1..=256).contains(&self.table.interval), "must be between 1 and 256"),
             ("compression", self.table.compression == Compression::None, "this version has no compression"),
             (
                 "checksum_chunk_bytes",
@@ -362,14 +447,6 @@ impl Options {
                 return Err(Error::InvalidOptions { option, problem });
             }
         }
-        if let PointIndex::Bloom { error_rate } = self.table.point_index
-            && !(0.000_001..=0.5).contains(&error_rate)
-        {
-            return Err(Error::InvalidOptions {
-                option: "point_index",
-                problem: "error_rate must be in 0.000001..=0.5",
-            });
-        }
-        Ok(())
+        self.table.section.check()
     }
 }

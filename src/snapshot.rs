@@ -1,22 +1,31 @@
-//! Snapshots: the store as it was at one moment.
+//! Snapshots: a keyspace as it was at one moment.
 
 use std::fmt;
 use std::ops::{Deref, RangeBounds};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::engine::{Engine, Find, Registration, View};
 use crate::error::Result;
-use crate::format::{KeyspaceId, key_hash};
+use crate::format::key_hash;
 use crate::iter::{Cursor, Entry, Iter, KeyRange};
+use crate::keyspace_state::KeyspaceState;
+use crate::merge::Scan;
 use crate::slice::Slice;
+use crate::sys::OnceLock;
 
-/// The store as it was when [`Db::snapshot`](crate::Db::snapshot) was called: later writes do not show.
+/// The default keyspace as it was when [`Db::snapshot`](crate::Db::snapshot) was called, or another one as it was when
+/// [`Keyspace::snapshot`](crate::Keyspace::snapshot) was: later writes do not show. [`keyspace`](Self::keyspace) answers the
+/// other keyspaces at the same moment.
+///
+/// It does not keep a keyspace from being dropped: reads then answer
+/// [`KeyspaceDropped`](crate::Error::KeyspaceDropped). Iterators, cursors and values got before stay valid.
 ///
 /// Cheap to make and to drop, may be kept for as long as needed, and may be cloned and sent to other threads. While it lives,
 /// the versions that it sees are not dropped by compaction.
 #[derive(Clone)]
 pub struct Snapshot {
     engine: Arc<Engine>,
+    keyspace: Arc<KeyspaceState>,
     at: Registration,
     /// What [`get_ref`](Self::get_ref) borrows from; loaded by its first call.
     view: OnceLock<Arc<View>>,
@@ -53,8 +62,24 @@ impl fmt::Debug for Ref<'_> {
 }
 
 impl Snapshot {
-    pub(crate) fn new(engine: &Arc<Engine>) -> Self {
-        Self { at: engine.register(), engine: Arc::clone(engine), view: OnceLock::new() }
+    pub(crate) fn new(engine: &Arc<Engine>, keyspace: &Arc<KeyspaceState>) -> Self {
+        Self {
+            at: engine.register(),
+            engine: Arc::clone(engine),
+            keyspace: Arc::clone(keyspace),
+            view: OnceLock::new(),
+        }
+    }
+
+    /// The same moment of another keyspace.
+    pub(crate) fn of(&self, keyspace: &Arc<KeyspaceState>) -> Self {
+        Self { keyspace: Arc::clone(keyspace), ..self.clone() }
+    }
+
+    /// Passes on what has been read, unless the keyspace is gone or belongs to another database.
+    fn checked<T>(&self, read: T) -> Result<T> {
+        self.engine.check_owner(&self.keyspace)?;
+        self.keyspace.checked(read)
     }
 
     /// The number of the last commit's last entry that the snapshot sees.
@@ -64,7 +89,8 @@ impl Snapshot {
 
     /// The value of a key. Expected O(1) for each memtable and level.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        Ok(self.engine.get_at(KeyspaceId::DEFAULT, key.as_ref(), &self.at)?.map(Slice))
+        let found = self.engine.get_at(self.keyspace.id, key.as_ref(), &self.at)?;
+        self.checked(found.map(Slice))
     }
 
     /// The value of a key, borrowed: without a reference count. From the first call on, the snapshot keeps the files of that
@@ -73,10 +99,12 @@ impl Snapshot {
         self.engine.check_open()?;
         let key = key.as_ref();
         let view = self.view.get_or_init(|| self.engine.view());
-        match view.find(KeyspaceId::DEFAULT, key_hash(KeyspaceId::DEFAULT, key), key, self.at.at, true)? {
-            Find::Value(mapping, range) => Ok(mapping.bytes().get(range).map(Ref)),
-            Find::Absent | Find::Retry => Ok(None),
-        }
+        let id = self.keyspace.id;
+        let found = match view.find(id, key_hash(id, key), key, self.at.at, true)? {
+            Find::Value(mapping, range) => mapping.bytes().get(range).map(Ref),
+            Find::Absent | Find::Retry => None,
+        };
+        self.checked(found)
     }
 
     /// Whether the key has a value.
@@ -100,12 +128,16 @@ impl Snapshot {
     }
 
     fn iterate(&self, range: KeyRange) -> Iter {
-        Iter::new(self.engine.scan(KeyspaceId::DEFAULT, &self.at), self.at.clone(), range)
+        Iter::new(self.scan(), self.at.clone(), range)
     }
 
     /// A cursor, at first nowhere.
     pub fn cursor(&self) -> Cursor {
-        Cursor::new(self.engine.scan(KeyspaceId::DEFAULT, &self.at), self.at.clone())
+        Cursor::new(self.scan(), self.at.clone())
+    }
+
+    fn scan(&self) -> Result<Scan> {
+        self.engine.scan(self.keyspace.id, &self.at).and_then(|scan| self.checked(scan))
     }
 }
 

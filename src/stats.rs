@@ -1,9 +1,12 @@
 //! Numbers about a running store.
 
-use crate::sys::atomic::Ordering;
+use std::collections::BTreeMap;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, View};
+use crate::format::KeyspaceId;
 use crate::format::edit::LEVELS;
+use crate::options::{PointIndex, SectionOptions};
+use crate::sys::atomic::Ordering;
 
 /// What the store holds and has done, at one moment. Costs a look at every table's metadata.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,6 +22,8 @@ pub struct Stats {
     pub levels: Vec<LevelStats>,
     /// Every table, level by level.
     pub tables: Vec<TableStats>,
+    /// Every keyspace: the default one, then the others by name.
+    pub keyspaces: Vec<KeyspaceStats>,
     /// Log segments that are needed.
     pub log_segments: usize,
     /// The sequence number of the last entry.
@@ -76,6 +81,59 @@ pub struct TableStats {
     pub tombstones: u64,
 }
 
+/// One keyspace.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct KeyspaceStats {
+    /// Its name; `default` for the one of [`Db`](crate::Db) itself.
+    pub name: String,
+    /// Its share of [`Stats::memtable_entries`].
+    pub memtable_entries: u64,
+    /// Its entries in tables, tombstones included.
+    pub entries: u64,
+    /// Its tombstones in tables.
+    pub tombstones: u64,
+    /// The size of its entries in tables, in bytes, without checksums and indexes.
+    pub bytes: u64,
+    /// The tables that have entries of it.
+    pub tables: usize,
+    /// Its [`index_interval`](crate::KeyspaceOptions::index_interval).
+    pub index_interval: u16,
+    /// Its [`point_index`](crate::KeyspaceOptions::point_index).
+    pub point_index: PointIndex,
+}
+
+impl KeyspaceStats {
+    fn new(view: &View, id: KeyspaceId, name: &str, options: SectionOptions) -> Self {
+        Self {
+            name: name.to_owned(),
+            memtable_entries: view.memtables.iter().map(|memtable| memtable.entries_of(id)).sum(),
+            index_interval: options.interval,
+            point_index: options.point_index,
+            ..Self::default()
+        }
+    }
+
+    fn all(view: &View, default: SectionOptions) -> Vec<Self> {
+        let mut all = BTreeMap::new();
+        all.insert(KeyspaceId::DEFAULT, Self::new(view, KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME, default));
+        for meta in view.version.named().iter() {
+            all.insert(meta.id, Self::new(view, meta.id, &meta.name, SectionOptions::from(&**meta)));
+        }
+        for section in view.version.sections() {
+            let Some(sum) = all.get_mut(&section.keyspace) else { continue };
+            sum.entries += section.entries;
+            sum.tombstones += section.tombstones;
+            sum.bytes += section.end - section.start;
+            sum.tables += 1;
+        }
+        let first = all.remove(&KeyspaceId::DEFAULT);
+        let mut others: Vec<Self> = all.into_values().collect();
+        others.sort_by(|a, b| a.name.cmp(&b.name));
+        first.into_iter().chain(others).collect()
+    }
+}
+
 impl Engine {
     pub(crate) fn stats(&self) -> Stats {
         let view = self.view();
@@ -108,6 +166,7 @@ impl Engine {
             frozen_memtables: view.frozen().len(),
             levels,
             tables,
+            keyspaces: KeyspaceStats::all(&view, self.options.table.section),
             log_segments: view.memtables.len(),
             last_sequence: self.visible().0,
             snapshots: self.registry().len(),

@@ -1,10 +1,12 @@
 //! Transactions: reads and writes that take effect as if they had happened at one moment.
 
+mod iter;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +14,16 @@ use crate::batch::{WriteBatch, check_lengths};
 use crate::engine::{Engine, Footprint, Moment, Registration};
 use crate::error::Result;
 use crate::format::KeyspaceId;
+use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges};
 use crate::iter::{Entry, Iter, KeyRange};
+use crate::keyspace::Keyspace;
+use crate::keyspace_state::KeyspaceState;
 use crate::options::{Durability, Isolation};
 use crate::slice::Slice;
 use crate::visibility::RangeSet;
+
+pub use iter::TransactionIter;
 
 /// Attempts of [`Db::transact`](crate::Db::transact), and the first and the longest pause between two.
 const ATTEMPTS: u32 = 64;
@@ -78,8 +85,8 @@ pub struct Transaction {
     at: Registration,
     began: Moment,
     isolation: Isolation,
-    reads: RefCell<Footprint>,
-    changes: BTreeMap<KeyspaceId, Changes>,
+    reads: RefCell<BTreeMap<KeyspaceId, (Arc<KeyspaceState>, RangeSet)>>,
+    changes: BTreeMap<KeyspaceId, (Arc<KeyspaceState>, Changes)>,
     undo: Vec<Undo>,
     savepoints: u64,
 }
@@ -124,7 +131,7 @@ pub struct Savepoint {
 
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let changes: usize = self.changes.values().map(|changes| changes.keys.len()).sum();
+        let changes: usize = self.changes.values().map(|(_, changes)| changes.keys.len()).sum();
         write!(f, "Transaction(at {:?}, {changes} keys changed)", self.at.at)
     }
 }
@@ -146,7 +153,12 @@ impl Transaction {
 
     /// The value of a key: the transaction's own, or the one that it had when the transaction began.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        self.get_of(KeyspaceId::DEFAULT, key.as_ref())
+        self.get_of(self.engine.default_keyspace(), key.as_ref())
+    }
+
+    /// The value of a key of a keyspace.
+    pub fn get_from(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        self.get_of(keyspace.state(), key.as_ref())
     }
 
     /// Whether the key has a value.
@@ -156,32 +168,60 @@ impl Transaction {
 
     /// All entries, in order of key.
     pub fn iter(&self) -> TransactionIter<'_> {
-        self.iterate(KeyspaceId::DEFAULT, KeyRange::all())
+        self.iterate(self.engine.default_keyspace(), KeyRange::all())
     }
 
-    /// The entries of a range of keys, in order; what it was read of it counts as read, keys that are not there included.
+    /// The entries of a range of keys, in order; what is passed of it counts as read, keys that are not there included.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> TransactionIter<'_> {
-        self.iterate(KeyspaceId::DEFAULT, KeyRange::new(&range))
+        self.iterate(self.engine.default_keyspace(), KeyRange::new(&range))
+    }
+
+    /// The entries of a range of keys of a keyspace.
+    pub fn range_of<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> TransactionIter<'_> {
+        self.iterate(keyspace.state(), KeyRange::new(&range))
     }
 
     /// The entries whose keys begin with `prefix`, in order.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> TransactionIter<'_> {
-        self.iterate(KeyspaceId::DEFAULT, KeyRange::prefix(prefix.as_ref()))
+        self.iterate(self.engine.default_keyspace(), KeyRange::prefix(prefix.as_ref()))
+    }
+
+    /// The entries of a keyspace whose keys begin with `prefix`.
+    pub fn prefix_of(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> TransactionIter<'_> {
+        self.iterate(keyspace.state(), KeyRange::prefix(prefix.as_ref()))
     }
 
     /// Sets the value of a key.
     pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.put(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref())
+        let keyspace = Arc::clone(self.engine.default_keyspace());
+        self.put(&keyspace, key.as_ref(), value.as_ref())
+    }
+
+    /// Sets the value of a key of a keyspace.
+    pub fn insert_into(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.put(keyspace.state(), key.as_ref(), value.as_ref())
     }
 
     /// Removes a key, whether it is there or not.
     pub fn remove(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.delete(KeyspaceId::DEFAULT, key.as_ref())
+        let keyspace = Arc::clone(self.engine.default_keyspace());
+        self.delete(&keyspace, key.as_ref())
+    }
+
+    /// Removes a key of a keyspace, whether it is there or not.
+    pub fn remove_from(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
+        self.delete(keyspace.state(), key.as_ref())
     }
 
     /// Removes all keys of a range, also those that others insert into it before the commit.
     pub fn remove_range<K: AsRef<[u8]>>(&mut self, range: impl RangeBounds<K>) -> Result<()> {
-        self.delete_range(KeyspaceId::DEFAULT, edges(&range))
+        let keyspace = Arc::clone(self.engine.default_keyspace());
+        self.delete_range(&keyspace, edges(&range))
+    }
+
+    /// Removes all keys of a range of a keyspace.
+    pub fn remove_range_from<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<()> {
+        self.delete_range(keyspace.state(), edges(&range))
     }
 
     /// Remembers the changes made so far.
@@ -213,16 +253,12 @@ impl Transaction {
         }
         self.savepoints = savepoint.number;
         for undo in self.undo.drain(savepoint.changes..).rev() {
+            let (Undo::Key(keyspace, ..) | Undo::Range(keyspace, ..)) = &undo;
+            let Some((_, changes)) = self.changes.get_mut(keyspace) else { continue };
             match undo {
-                Undo::Key(keyspace, key, before) => {
-                    let changes = self.changes.entry(keyspace).or_default();
-                    match before {
-                        Some(before) => changes.keys.insert(key, before),
-                        None => changes.keys.remove(&key),
-                    };
-                }
-                Undo::Range(keyspace, removed, keys) => {
-                    let changes = self.changes.entry(keyspace).or_default();
+                Undo::Key(_, key, Some(before)) => _ = changes.keys.insert(key, before),
+                Undo::Key(_, key, None) => _ = changes.keys.remove(&key),
+                Undo::Range(_, removed, keys) => {
                     changes.removed = removed;
                     changes.keys.extend(keys);
                 }
@@ -242,37 +278,48 @@ impl Transaction {
     pub fn commit_with(self, durability: Durability) -> Result<()> {
         let mut batch = WriteBatch::new();
         let mut written = Footprint::new();
-        for (keyspace, changes) in &self.changes {
+        for (keyspace, changes) in self.changes.values() {
             for (start, end) in changes.removed.iter() {
-                batch.remove_between(*keyspace, start, end);
+                batch.remove_between(keyspace, start, end);
             }
             for (key, word) in &changes.keys {
-                batch.change(*keyspace, key, word.entry().map(Entry::value));
+                match word {
+                    Word::Value(entry) => batch.push_into(keyspace, Kind::Put, key, entry.value()),
+                    Word::Removed => batch.push_into(keyspace, Kind::Delete, key, &[]),
+                };
             }
             if self.isolation == Isolation::Snapshot {
-                let written = written.entry(*keyspace).or_default();
+                let written = written.entry(keyspace.id).or_default();
                 changes.removed.iter().for_each(|(start, end)| written.insert(start.clone(), end.clone()));
                 changes.keys.keys().for_each(|key| written.insert_key(key));
             }
         }
+        let reads = self.reads.into_inner();
+        let keyspaces: Vec<_> = reads.values().map(|(keyspace, _)| Arc::clone(keyspace)).collect();
         let footprint = match self.isolation {
-            Isolation::Serializable => self.reads.into_inner(),
+            Isolation::Serializable => reads.into_iter().map(|(id, (_, reads))| (id, reads)).collect(),
             Isolation::Snapshot => written,
         };
-        self.engine.commit_if_untouched(&batch, &footprint, self.began, durability)
+        self.engine.commit_if_untouched(&batch, &footprint, self.began, &keyspaces, durability)
     }
 
     /// Forgets the changes, as a drop does.
     pub fn rollback(self) {}
 
-    fn reads(&self, keyspace: KeyspaceId, note: impl FnOnce(&mut RangeSet)) {
+    fn note_read(&self, keyspace: &Arc<KeyspaceState>, note: impl FnOnce(&mut RangeSet)) {
         if self.isolation == Isolation::Serializable {
-            note(self.reads.borrow_mut().entry(keyspace).or_default());
+            let mut reads = self.reads.borrow_mut();
+            note(&mut reads.entry(keyspace.id).or_insert_with(|| (Arc::clone(keyspace), RangeSet::default())).1);
         }
     }
 
-    fn get_of(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Slice>> {
-        if let Some(changes) = self.changes.get(&keyspace) {
+    fn own(&self, keyspace: KeyspaceId) -> Option<&Changes> {
+        self.changes.get(&keyspace).map(|(_, changes)| changes)
+    }
+
+    fn get_of(&self, keyspace: &Arc<KeyspaceState>, key: &[u8]) -> Result<Option<Slice>> {
+        self.engine.check_owner(keyspace)?;
+        if let Some(changes) = self.own(keyspace.id) {
             if let Some(own) = changes.keys.get(key) {
                 return Ok(own.entry().map(Entry::value_slice));
             }
@@ -280,51 +327,51 @@ impl Transaction {
                 return Ok(None);
             }
         }
-        self.reads(keyspace, |reads| reads.insert_key(key));
-        Ok(self.engine.get_at(keyspace, key, &self.at)?.map(Slice))
+        self.note_read(keyspace, |reads| reads.insert_key(key));
+        let found = self.engine.get_at(keyspace.id, key, &self.at)?;
+        keyspace.checked(found.map(Slice))
     }
 
-    fn iterate(&self, keyspace: KeyspaceId, range: KeyRange) -> TransactionIter<'_> {
+    fn iterate(&self, keyspace: &Arc<KeyspaceState>, range: KeyRange) -> TransactionIter<'_> {
         let (start, end) = (range.start.clone(), range.end.clone());
-        let stored = Iter::new(self.engine.scan(keyspace, &self.at), self.at.clone(), range);
-        TransactionIter {
-            transaction: self,
-            keyspace,
-            stored,
-            peeked: [None, None],
-            left: [start.clone(), end.clone()],
-            range: [start, end],
-            ended: false,
-        }
+        let scan = self.engine.check_owner(keyspace).and_then(|()| self.engine.scan(keyspace.id, &self.at));
+        let scan = scan.and_then(|scan| keyspace.checked(scan));
+        TransactionIter::new(self, keyspace, Iter::new(scan, self.at.clone(), range), [start, end])
     }
 
-    fn put(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> Result<()> {
+    fn put(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8], value: &[u8]) -> Result<()> {
         check_lengths(key, value)?;
-        self.change(keyspace, key, Word::Value(Entry::new(key, value)));
-        Ok(())
+        self.change(keyspace, key, Word::Value(Entry::new(key, value)))
     }
 
-    fn delete(&mut self, keyspace: KeyspaceId, key: &[u8]) -> Result<()> {
+    fn delete(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8]) -> Result<()> {
         check_lengths(key, &[])?;
-        self.change(keyspace, key, Word::Removed);
+        self.change(keyspace, key, Word::Removed)
+    }
+
+    fn changes_of(&mut self, keyspace: &Arc<KeyspaceState>) -> Result<&mut Changes> {
+        self.engine.check_owner(keyspace)?;
+        keyspace.checked(())?;
+        let new = || (Arc::clone(keyspace), Changes::default());
+        Ok(&mut self.changes.entry(keyspace.id).or_insert_with(new).1)
+    }
+
+    fn change(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8], word: Word) -> Result<()> {
+        let before = self.changes_of(keyspace)?.keys.insert(key.to_vec(), word);
+        self.note(Undo::Key(keyspace.id, key.to_vec(), before));
         Ok(())
     }
 
-    fn change(&mut self, keyspace: KeyspaceId, key: &[u8], word: Word) {
-        let before = self.changes.entry(keyspace).or_default().keys.insert(key.to_vec(), word);
-        self.note(Undo::Key(keyspace, key.to_vec(), before));
-    }
-
-    fn delete_range(&mut self, keyspace: KeyspaceId, (start, end): (Edge, Edge)) -> Result<()> {
+    fn delete_range(&mut self, keyspace: &Arc<KeyspaceState>, (start, end): (Edge, Edge)) -> Result<()> {
         check_lengths(start.key(), &[])?;
         check_lengths(end.key(), &[])?;
-        let changes = self.changes.entry(keyspace).or_default();
+        let changes = self.changes_of(keyspace)?;
         let inside = |key: &[u8]| start.is_in_front_of(key) && !end.is_in_front_of(key);
         let written: Vec<Vec<u8>> = changes.keys.keys().filter(|key| inside(key)).cloned().collect();
         let gone = written.into_iter().filter_map(|key| changes.keys.remove_entry(&key)).collect();
         let before = changes.removed.clone();
         changes.removed.insert(start, end);
-        self.note(Undo::Range(keyspace, before, gone));
+        self.note(Undo::Range(keyspace.id, before, gone));
         Ok(())
     }
 
@@ -342,129 +389,5 @@ impl<'t> IntoIterator for &'t Transaction {
 
     fn into_iter(self) -> TransactionIter<'t> {
         self.iter()
-    }
-}
-
-/// The entries of a range as a [`Transaction`] sees them, in order of key, from both ends.
-///
-/// What it passes counts as read by the transaction: from the start of the range to the last key it has shown, or to the end if
-/// there was no more. After an error it ends.
-pub struct TransactionIter<'t> {
-    transaction: &'t Transaction,
-    keyspace: KeyspaceId,
-    /// What the store had when the transaction began.
-    stored: Iter,
-    /// Entries taken from the front and the back of `stored`, whose turn has not come yet.
-    peeked: [Option<Entry>; 2],
-    range: [Edge; 2],
-    /// What neither end has passed.
-    left: [Edge; 2],
-    ended: bool,
-}
-
-const FRONT: usize = 0;
-const BACK: usize = 1;
-
-impl fmt::Debug for TransactionIter<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TransactionIter({:?} of {:?})", self.left, self.transaction)
-    }
-}
-
-impl TransactionIter<'_> {
-    /// Makes sure that the next stored entry at one end is peeked, if there is one that the transaction has not changed.
-    fn peek(&mut self, side: usize) -> Result<()> {
-        let changes = self.transaction.changes.get(&self.keyspace);
-        while self.peeked[side].is_none() {
-            let next = if side == FRONT { self.stored.next() } else { self.stored.next_back() };
-            let Some(entry) = next.transpose()? else {
-                // The other end may have taken what is left.
-                self.peeked[side] = self.peeked[1 - side].take();
-                break;
-            };
-            let changed =
-                |changes: &Changes| changes.keys.contains_key(entry.key()) || changes.removed.contains(entry.key());
-            if !changes.is_some_and(changed) {
-                self.peeked[side] = Some(entry);
-            }
-        }
-        Ok(())
-    }
-
-    /// The next entry at one end that the transaction has written itself.
-    fn own(&self, side: usize) -> Option<Entry> {
-        let [start, end] = &self.left;
-        let changes = self.transaction.changes.get(&self.keyspace).filter(|_| start < end)?;
-        let start = match start {
-            Edge::Before(key) => Bound::Included(key),
-            Edge::After(key) => Bound::Excluded(key),
-            Edge::End => return None,
-        };
-        let end = match end {
-            Edge::Before(key) => Bound::Excluded(key),
-            Edge::After(key) => Bound::Included(key),
-            Edge::End => Bound::Unbounded,
-        };
-        let mut within = changes.keys.range::<Vec<u8>, _>((start, end)).filter_map(|(_, word)| word.entry());
-        if side == FRONT { within.next().cloned() } else { within.next_back().cloned() }
-    }
-
-    fn take(&mut self, side: usize) -> Result<Option<Entry>> {
-        self.peek(side)?;
-        let own = self.own(side);
-        let own_first = match (&own, &self.peeked[side]) {
-            (Some(own), Some(stored)) if side == FRONT => own.key() < stored.key(),
-            (Some(own), Some(stored)) => own.key() > stored.key(),
-            (own, _) => own.is_some(),
-        };
-        let entry = if own_first { own } else { self.peeked[side].take() };
-        if let Some(entry) = &entry {
-            let key = entry.key().to_vec();
-            self.left[side] = if side == FRONT { Edge::After(key) } else { Edge::Before(key) };
-        }
-        Ok(entry)
-    }
-
-    fn step(&mut self, side: usize) -> Option<Result<Entry>> {
-        if self.ended {
-            return None;
-        }
-        let taken = self.take(side).transpose();
-        if !matches!(taken, Some(Ok(_))) {
-            self.ended = true;
-            self.left = [Edge::End, Edge::End];
-        }
-        taken
-    }
-}
-
-impl Iterator for TransactionIter<'_> {
-    type Item = Result<Entry>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.step(FRONT)
-    }
-}
-
-impl DoubleEndedIterator for TransactionIter<'_> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(BACK)
-    }
-}
-
-impl std::iter::FusedIterator for TransactionIter<'_> {}
-
-impl Drop for TransactionIter<'_> {
-    fn drop(&mut self) {
-        let [start, end] = std::mem::replace(&mut self.range, [Edge::End, Edge::End]);
-        let [front, back] = std::mem::replace(&mut self.left, [Edge::End, Edge::End]);
-        self.transaction.reads(self.keyspace, |reads| {
-            if self.ended {
-                reads.insert(start, end);
-            } else {
-                reads.insert(start, front);
-                reads.insert(back, end);
-            }
-        });
     }
 }

@@ -20,6 +20,7 @@ mod maintenance;
 mod read;
 mod report;
 mod scan;
+mod threads;
 mod write;
 
 use std::time::Duration;
@@ -43,6 +44,7 @@ fn main() {
     write::all(&mut suite, &data);
     read::all(&mut suite, &data);
     scan::all(&mut suite, &data);
+    threads::all(&mut suite, &data);
     maintenance::all(&mut suite, &data);
     if suite.is_complete() {
         disk::all(&mut suite, &data);

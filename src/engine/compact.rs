@@ -233,6 +233,7 @@ impl<'a> Merging<'a> {
     /// Fills one table, up to a size; versions of one key stay together.
     fn fill(&mut self, writer: &mut TableWriter, full: u64) -> Result<()> {
         let mut empty = true;
+        writer.start_section(self.engine.section_options(self.share.keyspace));
         while let Some((found, new_key)) = self.next {
             let sequence = found.entry.sequence;
             let oldest = self.max_sequence.0 - sequence.0.min(self.max_sequence.0) >= SEQUENCE_SPAN / 2
@@ -259,7 +260,8 @@ impl<'a> Merging<'a> {
         Ok(())
     }
 
-    /// Looks up from time to time: a cancelled store stops here, and a flush that waits goes first. Its errors are its own.
+    /// Looks up from time to time: a cancelled store stops here, a dropped keyspace as well, and a flush that waits goes first,
+    /// whose errors are its own.
     fn step(&mut self) -> Result<()> {
         self.until_step -= 1;
         if self.until_step > 0 {
@@ -268,6 +270,10 @@ impl<'a> Merging<'a> {
         self.until_step = ENTRIES_PER_STEP;
         if self.engine.cancelled.load(Ordering::Relaxed) {
             return Err(Error::Closed);
+        }
+        if !self.engine.view.load().version.named().is_live(self.share.keyspace) {
+            // Dropped: the inputs are not part of the database any more, and the outputs will not be.
+            self.next = None;
         }
         while self.engine.flush_in_turn().is_ok_and(|flushed| flushed) {}
         Ok(())

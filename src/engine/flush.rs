@@ -74,7 +74,7 @@ impl Engine {
             last_sequence: Some(memtable.max_sequence()),
             ..Edit::default()
         };
-        let table = if memtable.entries() > 0 { Some(self.write_level0(memtable)?) } else { None };
+        let table = self.write_level0(memtable)?;
         edit.add.extend(table.iter().map(|table| (0, table.meta.clone())));
         self.install_new(edit, table.as_slice(), &[memtable.number()])?;
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
@@ -84,14 +84,23 @@ impl Engine {
         Ok(true)
     }
 
-    pub(super) fn write_level0(&self, memtable: &Arc<Memtable>) -> Result<Arc<Table>> {
+    /// Writes what a memtable holds of keyspaces that have not been dropped into a table, if there is anything.
+    pub(super) fn write_level0(&self, memtable: &Arc<Memtable>) -> Result<Option<Arc<Table>>> {
+        let version = Arc::clone(&self.view.load().version);
+        let mut keyspaces = memtable.keyspaces();
+        keyspaces.retain(|keyspace| version.named().is_live(*keyspace));
+        if keyspaces.is_empty() {
+            return Ok(None);
+        }
         self.verify_groups(memtable)?;
-        self.write_table(|writer| {
-            for keyspace in memtable.keyspaces() {
+        let table = self.write_table(|writer| {
+            for keyspace in keyspaces {
+                writer.start_section(version.named().section_options(keyspace, self.options.table.section));
                 self.copy_keyspace(memtable, keyspace, writer)?;
             }
             Ok(())
-        })
+        });
+        table.map(Some)
     }
 
     fn copy_keyspace(&self, memtable: &Arc<Memtable>, keyspace: KeyspaceId, writer: &mut TableWriter) -> Result<()> {
@@ -142,15 +151,15 @@ impl Engine {
     }
 
     /// Installs an edit with new tables, whose names become durable first. If the edit cannot have been recorded, the files
-    /// of the tables are removed again.
-    pub(super) fn install_new(&self, edit: Edit, tables: &[Arc<Table>], flushed: &[FileNumber]) -> Result<()> {
+    /// of the tables are removed again. Answers what [`install`](Self::install) does.
+    pub(super) fn install_new(&self, edit: Edit, tables: &[Arc<Table>], flushed: &[FileNumber]) -> Result<bool> {
         let synced = if tables.is_empty() {
             Ok(())
         } else {
             self.dir.sync().map_err(|e| self.poison(Error::io("sync", self.dir.path(), e)))
         };
         let installed = synced.and_then(|()| self.install(edit, tables, flushed));
-        if installed.is_err() && self.poison.get().is_none() {
+        if !matches!(installed, Ok(true)) && self.poison.get().is_none() {
             for table in tables {
                 self.remove_table_files(table.number());
             }

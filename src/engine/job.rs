@@ -117,7 +117,7 @@ impl Engine {
             }
             let version = Arc::clone(&self.view.load().version);
             if let Some(edit) = self.covered(&version, &compactions.running)? {
-                return self.install(edit, &[], &[]).map(|()| true);
+                return self.install(edit, &[], &[]).map(|_| true);
             }
             let plan = Leveled.pick(&version, &self.limits(calm), &compactions.running).map(Arc::new);
             plan.map(|plan| (compactions.running.begin(&plan), plan))
@@ -189,7 +189,7 @@ impl Engine {
 
     fn move_tables(&self, plan: &Plan) -> Result<()> {
         let moves = plan.inputs().map(|(_, table, _)| (table.number(), plan.output)).collect();
-        self.install(Edit { moves, ..Edit::default() }, &[], &[])
+        self.install(Edit { moves, ..Edit::default() }, &[], &[]).map(|_| ())
     }
 
     /// Cuts a plan into spans and lets other threads help.
@@ -257,7 +257,10 @@ impl Engine {
             }
         }
         edit.add = outputs.iter().map(|table| (job.plan.output, table.meta.clone())).collect();
-        self.install_new(edit, &outputs, &[])?;
+        if !self.install_new(edit, &outputs, &[])? {
+            // A keyspace has been dropped meanwhile.
+            return Ok(());
+        }
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         self.counters.compacted_bytes.fetch_add(job.plan.input_bytes(), Ordering::Relaxed);
         Ok(())

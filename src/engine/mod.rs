@@ -1,6 +1,7 @@
 //! The engine: the parts in motion. Everything below it is a data structure or a file.
 //!
 //! # Locks, in the order they are taken
+//! 0. `naming`: who creates or drops a keyspace; held until that is durable.
 //! 1. `syncing`: who syncs the log; held across `fdatasync`, so that those who wait share the next one.
 //! 2. `writer`: the end of the log, the growing memtable, the next sequence number. Never held across a sync.
 //! 3. `manifest`: who changes the durable state; held across its append and sync.
@@ -15,6 +16,7 @@ mod background;
 mod compact;
 mod flush;
 mod job;
+mod keyspaces;
 mod obsolete;
 mod present;
 mod pressure;
@@ -31,7 +33,7 @@ mod write;
 mod models;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
@@ -47,9 +49,10 @@ pub(crate) use write::Body;
 
 use crate::error::{Error, Result};
 use crate::format::checksum::Id;
-use crate::format::edit::Edit;
+use crate::format::edit::{Edit, TableMeta};
 use crate::format::{FileNumber, NUMBER_MAX, Sequence};
 use crate::options::Options;
+use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Fs, Mutex};
 use crate::table::Table;
@@ -89,7 +92,10 @@ pub(crate) struct Engine {
     scheduler: job::Scheduler,
     lock: Mutex<Option<Box<dyn Send + Sync>>>,
     counters: Counters,
+    keyspaces: keyspaces::Keyspaces,
 
+    // Lock 0.
+    naming: Mutex<()>,
     // Lock 1.
     syncing: Mutex<()>,
     // Lock 2.
@@ -187,29 +193,37 @@ impl Engine {
     /// Makes an edit durable and then visible: the one place where the state of the database changes.
     ///
     /// Order: manifest append and sync, new version, publication, and only then may files become obsolete. `tables` are the
-    /// handles of the tables that the edit adds; `flushed` are the memtables that it replaces by them.
-    fn install(&self, mut edit: Edit, tables: &[Arc<Table>], flushed: &[FileNumber]) -> Result<()> {
+    /// handles of the tables that the edit adds; `flushed` are the memtables that it replaces by them. Answers false, and has
+    /// done nothing, if the edit is about tables of a keyspace that has been dropped since it was planned.
+    fn install(&self, mut edit: Edit, tables: &[Arc<Table>], flushed: &[FileNumber]) -> Result<bool> {
         let mut manifest = self.manifest.lock();
         self.check_writable()?;
         edit.next_number = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
         let version = Arc::clone(&self.view.load().version);
-        let open = |meta: &crate::format::edit::TableMeta| {
+        if version.has_dropped(&edit) {
+            return Ok(false);
+        }
+        let dropped = version.dropped_sections(&edit);
+        edit.consume.extend(dropped);
+        let open = |meta: &TableMeta, keyspaces: &crate::version::Keyspaces| {
             let known = tables.iter().find(|table| table.number() == meta.number);
-            known.map_or_else(|| self.table(meta), Arc::clone)
+            known.map_or_else(|| self.table(meta, keyspaces), Arc::clone)
         };
         let next = version.apply(&edit, open).map_err(|damage| Error::corrupt(self.dir.path(), 0, damage))?;
         let appended = manifest.append(&edit, &next, || self.new_number()).map_err(|e| self.poison(e))?;
+        self.keyspaces.set_dropped(&edit.drop);
         self.publish(|view| {
             view.memtables.retain(|memtable| !flushed.contains(&memtable.number()));
             view.version = Arc::new(next.clone());
         });
         let gone: Vec<Arc<Table>> = {
             let kept: std::collections::HashSet<FileNumber> = next.tables().map(|(_, table)| table.number()).collect();
-            version.tables().map(|(_, t)| t).filter(|t| !kept.contains(&t.number())).cloned().collect()
+            let before = version.tables().map(|(_, table)| table).chain(tables);
+            before.filter(|table| !kept.contains(&table.number())).cloned().collect()
         };
         drop(version);
         self.retire(gone, appended, manifest.state());
-        Ok(())
+        Ok(true)
     }
 
     /// Replaces the view by a changed copy.
@@ -221,8 +235,9 @@ impl Engine {
         self.present.publish(|| self.view.store(Arc::new(view)));
     }
 
-    fn table(&self, meta: &crate::format::edit::TableMeta) -> Arc<Table> {
-        Arc::new(Table::new(meta.clone(), Arc::clone(&self.dir), self.options.table))
+    fn table(&self, meta: &TableMeta, keyspaces: &crate::version::Keyspaces) -> Arc<Table> {
+        let points = keyspaces.point_indexes(meta, self.options.table.section);
+        Arc::new(Table::new(meta.clone(), Arc::clone(&self.dir), self.options.table, points))
     }
 
     /// The current view, for those who keep it.

@@ -20,6 +20,7 @@ use crate::format::{KeyspaceId, key_hash};
 use crate::merge::Place;
 use crate::options::Durability;
 use crate::sys::sim::{Fault, SimFs};
+use crate::visibility::RangeSet;
 
 const DIR: &str = "/db";
 const KEYSPACE: KeyspaceId = KeyspaceId::DEFAULT;
@@ -263,6 +264,53 @@ fn look_at_an_old_sequence(engine: &Engine, key: &[u8]) -> Result<Option<u64>> {
 #[test]
 fn models_find_a_reader_that_takes_its_sequence_first() {
     must_fail("is missed", || reads_are_consistent(look_at_an_old_sequence));
+}
+
+// Transactions.
+
+/// Two threads count up one key, each step a transaction that is tried again after a conflict, beside flushes.
+fn transactions_lose_no_update(relies_on: fn(&[u8]) -> Footprint) {
+    let fs = SimFs::new();
+    let engine = open(&fs);
+    let count = move |engine: &Engine| {
+        for _ in 0..2 {
+            loop {
+                let (at, began) = engine.begin();
+                let seen = engine.get_at(KEYSPACE, b"a", &at).expect("a lookup").map_or(0, |value| number(&value));
+                let mut batch = WriteBatch::new();
+                batch.insert("a", (seen + 1).to_be_bytes());
+                match engine.commit_if_untouched(&batch, &relies_on(b"a"), began, Durability::Buffered) {
+                    Ok(()) => break,
+                    Err(Error::Conflict) => thread::yield_now(),
+                    Err(e) => panic!("{e}"),
+                }
+            }
+        }
+    };
+    let settle = |engine: &Engine| {
+        for _ in 0..2 {
+            engine.flush().expect("a flush");
+            thread::yield_now();
+        }
+    };
+    beside(&engine, vec![Box::new(count), Box::new(count), Box::new(settle)]);
+    assert_eq!(look(&engine, b"a").expect("a lookup"), Some(4), "an update is lost");
+}
+
+fn footprint_of(key: &[u8]) -> Footprint {
+    let mut ranges = RangeSet::default();
+    ranges.insert_key(key);
+    Footprint::from([(KEYSPACE, ranges)])
+}
+
+#[test]
+fn models_transactions_lose_no_update() {
+    explore(|| transactions_lose_no_update(footprint_of));
+}
+
+#[test]
+fn models_find_a_transaction_that_forgets_what_it_read() {
+    must_fail("an update is lost", || transactions_lose_no_update(|_| Footprint::new()));
 }
 
 // Obsolete tables.

@@ -7,17 +7,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use super::job::Scheduler;
+use super::keyspaces::Keyspaces;
 use super::present::Present;
 use super::write::Writer;
 use super::{Background, Counters, Engine, Pressure, Registry, View};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
-use crate::format::edit::Edit;
+use crate::format::edit::{Edit, TableMeta};
 use crate::format::names::{self, FileKind};
 use crate::format::prefix::Magic;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -25,10 +26,11 @@ use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
 use crate::log::{self, Scan};
 use crate::memtable::Memtable;
 use crate::options::Options;
+use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Lock, LockMode, Mapping, Mutex};
 use crate::table::Table;
-use crate::version::{Manifest, State, Version, read_current, read_manifest};
+use crate::version::{self, Manifest, State, Version, read_current, read_manifest};
 
 /// What an open found in the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -122,6 +124,7 @@ impl Engine {
             // Only then is all of it known to be on disk, which is what a recorded end says.
             state.segment_ends = replayed.ends.iter().copied().collect();
         }
+        let keyspaces = Keyspaces::new(&found.version);
         let view = View { memtables: replayed.memtables.clone(), growing: false, version: Arc::new(found.version) };
         let last_end = replayed.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });
         let next_sequence = replayed.next_sequence.max(Sequence(state.last_sequence.0 + 1));
@@ -148,6 +151,8 @@ impl Engine {
             scheduler: Scheduler::default(),
             lock: Mutex::new(Some(lock)),
             counters: Counters::default(),
+            keyspaces,
+            naming: Mutex::new(()),
             syncing: Mutex::new(()),
             writer: Mutex::new(Writer::new(next_sequence, last_end.unwrap_or_default())),
             manifest: Mutex::new(manifest),
@@ -163,7 +168,7 @@ impl Engine {
         let view = self.view();
         let mut tables = Vec::new();
         for memtable in view.memtables.iter().rev().filter(|memtable| memtable.entries() > 0) {
-            tables.push(self.write_level0(memtable)?);
+            tables.extend(self.write_level0(memtable)?);
         }
         let edit = Edit {
             first_segment: Some(FileNumber(self.next_number.load(Ordering::Relaxed))),
@@ -172,7 +177,7 @@ impl Engine {
             ..Edit::default()
         };
         let flushed: Vec<FileNumber> = view.memtables.iter().map(|memtable| memtable.number()).collect();
-        self.install_new(edit, &tables, &flushed)
+        self.install_new(edit, &tables, &flushed).map(|_| ())
     }
 }
 
@@ -216,8 +221,10 @@ fn read_state(
     manifest: FileNumber,
     names: &[String],
 ) -> Result<Found> {
-    let open =
-        |meta: &crate::format::edit::TableMeta| Arc::new(Table::new(meta.clone(), Arc::clone(dir), options.table));
+    let open = |meta: &TableMeta, keyspaces: &version::Keyspaces| {
+        let points = keyspaces.point_indexes(meta, options.table.section);
+        Arc::new(Table::new(meta.clone(), Arc::clone(dir), options.table, points))
+    };
     let recovered = read_manifest(&**dir, &database, manifest, open)?;
     for (_, table) in recovered.version.tables() {
         let name = FileKind::Table.name(table.number());
@@ -271,7 +278,7 @@ fn replay(dir: &dyn Dir, found: &Found, names: &[String]) -> Result<Replayed> {
     let mut entries = 0;
     for (number, end) in &scan.ends {
         let Some(at) = numbers.iter().position(|n| n == number) else { continue };
-        let memtable = index_segment(&found.database, *number, &mappings[at], *end)
+        let memtable = index_segment(found, *number, &mappings[at], *end)
             .map_err(|(offset, fault)| fault.at(&path(*number), offset))?
             .ok_or_else(|| Error::io("index", &path(*number), io::ErrorKind::OutOfMemory.into()))?;
         entries += memtable.entries();
@@ -289,15 +296,25 @@ fn replay(dir: &dyn Dir, found: &Found, names: &[String]) -> Result<Replayed> {
 
 /// The memtable of one segment; none if there is no memory for it.
 fn index_segment(
-    database: &Id,
+    found: &Found,
     number: FileNumber,
     mapping: &Mapping,
     end: u64,
 ) -> Result<Option<Memtable>, (u64, crate::error::Fault)> {
-    let header = SegmentHeader::parse(mapping.bytes(), Magic::SEGMENT, database, number).map_err(|fault| (0, fault))?;
+    let header =
+        SegmentHeader::parse(mapping.bytes(), Magic::SEGMENT, &found.database, number).map_err(|fault| (0, fault))?;
     let end = usize::try_from(end).unwrap_or(usize::MAX);
-    let memtable = Memtable::new(mapping.prefix(end), *database, number, header.base(), 0);
-    let indexed = memtable.replay(SEGMENT_HEADER_BYTES..memtable.log_bytes())?;
+    let memtable = Memtable::new(mapping.prefix(end), found.database, number, header.base(), 0);
+    let keyspaces = found.version.named();
+    let indexed = memtable.replay(SEGMENT_HEADER_BYTES..memtable.log_bytes(), |keyspace| {
+        if keyspaces.is_live(keyspace) {
+            Ok(true)
+        } else if keyspaces.was_created(keyspace) {
+            Ok(false)
+        } else {
+            Err(Damage::UnknownKeyspace)
+        }
+    })?;
     Ok(indexed.then_some(memtable))
 }
 

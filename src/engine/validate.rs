@@ -16,6 +16,7 @@ use crate::format::entry::{Entry, Kind};
 use crate::format::names::FileKind;
 use crate::format::range::range_of;
 use crate::format::{KeyspaceId, Position, Sequence};
+use crate::keyspace_state::KeyspaceState;
 use crate::memtable::Memtable;
 use crate::merge::{Merge, Place};
 use crate::options::Durability;
@@ -57,12 +58,14 @@ impl Engine {
         (at, moment)
     }
 
-    /// Commits a batch if nothing in `footprint` has been written since `began`, at which a reader is registered.
+    /// Commits a batch if nothing in `footprint` has been written since `began`, at which a reader is registered, and none of
+    /// `keyspaces` has been dropped.
     pub(crate) fn commit_if_untouched(
         &self,
         batch: &WriteBatch,
         footprint: &Footprint,
         began: Moment,
+        keyspaces: &[Arc<KeyspaceState>],
         durability: Durability,
     ) -> Result<()> {
         if batch.is_empty() {
@@ -75,10 +78,15 @@ impl Engine {
             if self.visible().0.saturating_sub(moment.upto.0) > LEFT_FOR_LOCK {
                 continue;
             }
-            let validated = |writer: &Writer| match self.look_at_tail(footprint, moment, writer.last_sequence())? {
-                Tail::Untouched(_) => Ok(true),
-                Tail::Touched => Err(self.conflict()),
-                Tail::Gone => Ok(false),
+            let validated = |writer: &Writer| {
+                if keyspaces.iter().any(|keyspace| keyspace.check_open().is_err()) {
+                    return Err(self.conflict());
+                }
+                match self.look_at_tail(footprint, moment, writer.last_sequence())? {
+                    Tail::Untouched(_) => Ok(true),
+                    Tail::Touched => Err(self.conflict()),
+                    Tail::Gone => Ok(false),
+                }
             };
             if self.commit_checked(Body::Batch(batch), durability, validated)? {
                 return Ok(());

@@ -5,6 +5,7 @@
 //! does, without handing batches between threads.
 
 use std::io;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use zerocopy::IntoBytes;
@@ -15,7 +16,9 @@ use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind, entry_bytes, stamp, write_entry};
 use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
 use crate::format::names::FileKind;
-use crate::format::{KeyspaceId, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
+use crate::format::range::{edges, range_value};
+use crate::format::{NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
+use crate::keyspace_state::{KeyspaceState, Owner};
 use crate::log::{self, SegmentWriter};
 use crate::memtable::Memtable;
 use crate::options::Durability;
@@ -24,7 +27,7 @@ use crate::sys::SyncFile;
 /// What a commit writes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Body<'a> {
-    One { keyspace: KeyspaceId, kind: Kind, key: &'a [u8], value: &'a [u8] },
+    One { keyspace: &'a KeyspaceState, kind: Kind, key: &'a [u8], value: &'a [u8] },
     Batch(&'a WriteBatch),
 }
 
@@ -44,12 +47,10 @@ impl Body<'_> {
         }
     }
 
-    fn check(&self, limit: u64) -> Result<()> {
-        if let Self::One { key, value, .. } = self {
-            check_lengths(key, value)?;
-        }
-        if let Self::Batch(batch) = self {
-            batch.check()?;
+    fn check(&self, owner: &Owner, limit: u64) -> Result<()> {
+        match self {
+            Self::One { key, value, .. } => check_lengths(key, value)?,
+            Self::Batch(batch) => batch.check(owner)?,
         }
         let bytes = GROUP_HEADER_BYTES + self.bytes();
         if bytes > limit || self.count() > u64::from(u32::MAX) {
@@ -58,13 +59,22 @@ impl Body<'_> {
         Ok(())
     }
 
+    /// Whether all keyspaces that it names take commits. Needs lock 2.
+    #[inline]
+    fn check_keyspaces(&self) -> Result<()> {
+        match self {
+            Self::One { keyspace, .. } => keyspace.check_open(),
+            Self::Batch(batch) => batch.check_keyspaces(),
+        }
+    }
+
     /// Writes the body, whose entries get the sequence numbers from `first` on.
     fn write(&self, out: &mut [u8], first: Sequence) {
         let mut sequence = first;
         match self {
             Self::One { keyspace, kind, key, value } => {
                 let (header, entry) = out.split_at_mut(size_of::<RunHeader>());
-                header.copy_from_slice(RunHeader::new(*keyspace, entry.len() as u64).as_bytes());
+                header.copy_from_slice(RunHeader::new(keyspace.id, entry.len() as u64).as_bytes());
                 write_entry(entry, *kind, first, key, value);
             }
             Self::Batch(batch) => {
@@ -130,6 +140,25 @@ impl Writer {
 }
 
 impl Engine {
+    /// Commits one change with the durability of the options.
+    #[inline]
+    pub(crate) fn commit_one(&self, keyspace: &KeyspaceState, kind: Kind, key: &[u8], value: &[u8]) -> Result<()> {
+        self.commit(Body::One { keyspace, kind, key, value }, self.options.durability)
+    }
+
+    /// Commits the removal of a range, if any key can be in it.
+    pub(crate) fn remove_range<K: AsRef<[u8]>>(
+        &self,
+        keyspace: &KeyspaceState,
+        range: &impl RangeBounds<K>,
+    ) -> Result<()> {
+        let (start, end) = edges(range);
+        if start >= end {
+            return self.check_writable();
+        }
+        self.commit_one(keyspace, Kind::RangeDelete, start.key(), &range_value(&start, &end))
+    }
+
     /// Commits one group. With [`Durability::Sync`] it is on disk when this returns.
     #[inline]
     pub(crate) fn commit(&self, body: Body<'_>, durability: Durability) -> Result<()> {
@@ -161,7 +190,7 @@ impl Engine {
         check: impl FnOnce(&Writer) -> Result<bool>,
     ) -> Result<bool> {
         self.check_writable()?;
-        body.check(self.options.max_batch_bytes)?;
+        body.check(&self.keyspaces.owner, self.options.max_batch_bytes)?;
         if body.count() == 0 {
             return Ok(true);
         }
@@ -169,6 +198,7 @@ impl Engine {
         let end = {
             let mut writer = self.writer.lock();
             self.check_writable()?;
+            body.check_keyspaces()?;
             if !check(&writer)? {
                 return Ok(false);
             }
@@ -195,7 +225,7 @@ impl Engine {
         let durable = writer.durable;
         let Some((log, memtable)) = &mut writer.active else { return Err(Error::Closed) };
         if let Body::One { keyspace, key, .. } = body {
-            memtable.prefetch(keyspace, key);
+            memtable.prefetch(keyspace.id, key);
         }
         let count32 = u32::try_from(count).unwrap_or(u32::MAX);
         let group = Group { kind: GroupKind::Data, body_bytes: bytes, first, count: count32, durable };
@@ -237,6 +267,7 @@ impl Engine {
                 at = entry.next();
             }
         }
+        memtable.set_indexed(bytes.len() as u64);
         Ok(())
     }
 
@@ -297,7 +328,7 @@ impl Engine {
     /// A fresh manifest before the first segment of this run: it names where the segments of earlier runs end.
     fn start_manifest(&self) -> Result<()> {
         let fresh = self.manifest.lock().is_fresh();
-        if fresh { Ok(()) } else { self.install(crate::format::edit::Edit::default(), &[], &[]) }
+        if fresh { Ok(()) } else { self.install(crate::format::edit::Edit::default(), &[], &[]).map(|_| ()) }
     }
 }
 

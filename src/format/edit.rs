@@ -11,6 +11,39 @@ use crate::error::{Damage, Fault, Feature};
 /// Levels 0 to 6.
 pub(crate) const LEVELS: u8 = 7;
 
+/// Longest name of a keyspace in bytes.
+pub(crate) const KEYSPACE_NAME_MAX: usize = 255;
+
+/// Smallest and largest error rate of a bloom filter.
+pub(crate) const ERROR_RATE: std::ops::RangeInclusive<f64> = 0.000_001..=0.5;
+
+/// Keys for each entry of a sparse index.
+pub(crate) const INTERVAL: std::ops::RangeInclusive<u16> = 1..=256;
+
+/// What the manifest knows of a keyspace other than the default one. Nothing of it ever changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyspaceMeta {
+    pub(crate) id: KeyspaceId,
+    pub(crate) interval: u16,
+    /// The error rate of the bloom filter, as the bits of an IEEE 754 binary64; `None` for a point index.
+    pub(crate) bloom: Option<u64>,
+    pub(crate) name: String,
+}
+
+/// What is wrong with the name of a keyspace, if anything is.
+pub(crate) fn check_keyspace_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        return Err("it is empty");
+    }
+    if name.len() > KEYSPACE_NAME_MAX {
+        return Err("it has more than 255 bytes");
+    }
+    if name.chars().any(char::is_control) {
+        return Err("it has a control character");
+    }
+    Ok(())
+}
+
 /// What the manifest knows of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableMeta {
@@ -39,6 +72,11 @@ pub(crate) struct Edit {
     pub(crate) remove: Vec<FileNumber>,
     /// Sections of level-0 tables that have been compacted into their keyspace's tree.
     pub(crate) consume: Vec<(FileNumber, KeyspaceId)>,
+    /// Every keyspace created from now on has this id or a higher one.
+    pub(crate) next_keyspace: Option<KeyspaceId>,
+    pub(crate) create: Vec<KeyspaceMeta>,
+    /// Keyspaces that are gone, with all their tables and sections.
+    pub(crate) drop: Vec<KeyspaceId>,
 }
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -64,8 +102,27 @@ struct TableRecord {
     reserved_tail: [u8; 4],
 }
 
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct KeyspaceRecord {
+    id: U32,
+    interval: U16,
+    point_kind: u8,
+    name_bytes: u8,
+    error_rate: U64,
+    key_order: u8,
+    hash: u8,
+    compression: u8,
+    encryption: u8,
+    alignment_log2: u8,
+    reserved: [u8; 3],
+    required: U32,
+    reserved_tail: [u8; 20],
+}
+
 const RECORD_HEADER_BYTES: u64 = 8;
 const _: () = assert!(size_of::<RecordHeader>() == 8 && size_of::<TableRecord>() == 56);
+const _: () = assert!(size_of::<KeyspaceRecord>() == 48);
 
 const NEXT_NUMBER: u16 = 1;
 const LAST_SEQUENCE: u16 = 2;
@@ -75,6 +132,12 @@ const ADD_TABLE: u16 = 5;
 const MOVE_TABLE: u16 = 6;
 const REMOVE_TABLE: u16 = 7;
 const CONSUME_SECTION: u16 = 8;
+const CREATE_KEYSPACE: u16 = 9;
+const DROP_KEYSPACE: u16 = 10;
+const NEXT_KEYSPACE: u16 = 11;
+
+const POINT_HASH: u8 = 1;
+const POINT_BLOOM: u8 = 2;
 
 fn push_record(out: &mut Vec<u8>, kind: u16, payload: &[u8]) {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
@@ -136,10 +199,16 @@ impl Edit {
         for (number, keyspace) in &self.consume {
             push_numbers(&mut out, CONSUME_SECTION, &[number.0, u64::from(keyspace.0)]);
         }
-        let count = [self.next_number.is_some(), self.last_sequence.is_some(), self.first_segment.is_some()];
-        let count = count.into_iter().filter(|present| *present).count();
-        let lists = [self.segment_ends.len(), self.add.len(), self.moves.len(), self.remove.len(), self.consume.len()];
-        let count = lists.into_iter().fold(count, usize::saturating_add);
+        for keyspace in &self.create {
+            push_record(&mut out, CREATE_KEYSPACE, &encode_keyspace(keyspace));
+        }
+        for keyspace in &self.drop {
+            push_numbers(&mut out, DROP_KEYSPACE, &[u64::from(keyspace.0)]);
+        }
+        if let Some(keyspace) = self.next_keyspace {
+            push_numbers(&mut out, NEXT_KEYSPACE, &[u64::from(keyspace.0)]);
+        }
+        let count = records(&out).count();
         (out, u32::try_from(count).unwrap_or(u32::MAX))
     }
 
@@ -176,9 +245,11 @@ impl Edit {
             REMOVE_TABLE => self.remove.push(FileNumber(one(payload)?)),
             CONSUME_SECTION => {
                 let (number, keyspace) = two(payload)?;
-                let keyspace = u32::try_from(keyspace).map_err(|_| Damage::BadField)?;
-                self.consume.push((FileNumber(number), KeyspaceId(keyspace)));
+                self.consume.push((FileNumber(number), check_keyspace(keyspace)?));
             }
+            CREATE_KEYSPACE => self.create.push(decode_keyspace(payload)?),
+            DROP_KEYSPACE => self.drop.push(check_keyspace(one(payload)?)?),
+            NEXT_KEYSPACE => self.next_keyspace = Some(check_keyspace(one(payload)?)?),
             other => return Err(Feature::RecordKind(other).into()),
         }
         Ok(())
@@ -187,6 +258,10 @@ impl Edit {
 
 fn check_level(level: u64) -> Result<u8, Damage> {
     u8::try_from(level).ok().filter(|level| *level < LEVELS).ok_or(Damage::BadField)
+}
+
+fn check_keyspace(keyspace: u64) -> Result<KeyspaceId, Damage> {
+    u32::try_from(keyspace).map(KeyspaceId).map_err(|_| Damage::BadField)
 }
 
 fn one(payload: &[u8]) -> Result<u64, Damage> {
@@ -251,6 +326,57 @@ fn decode_table(payload: &[u8]) -> Result<(u8, TableMeta), Fault> {
     Ok((level, table))
 }
 
+fn encode_keyspace(keyspace: &KeyspaceMeta) -> Vec<u8> {
+    let record = KeyspaceRecord {
+        id: U32::new(keyspace.id.0),
+        interval: U16::new(keyspace.interval),
+        point_kind: if keyspace.bloom.is_some() { POINT_BLOOM } else { POINT_HASH },
+        name_bytes: u8::try_from(keyspace.name.len()).unwrap_or(u8::MAX),
+        error_rate: U64::new(keyspace.bloom.unwrap_or_default()),
+        key_order: 0,
+        hash: 0,
+        compression: 0,
+        encryption: 0,
+        alignment_log2: 0,
+        reserved: [0; 3],
+        required: U32::ZERO,
+        reserved_tail: [0; 20],
+    };
+    let mut out = record.as_bytes().to_vec();
+    out.extend_from_slice(keyspace.name.as_bytes());
+    out.resize(out.len().next_multiple_of(8), 0);
+    out
+}
+
+fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
+    let (record, rest) = KeyspaceRecord::read_from_prefix(payload).map_err(|_| Damage::OutOfBounds)?;
+    for algorithm in [record.key_order, record.hash, record.compression, record.encryption, record.alignment_log2] {
+        if algorithm != 0 {
+            return Err(Feature::Algorithm(algorithm).into());
+        }
+    }
+    if record.required.get() != 0 {
+        return Err(Feature::RequiredBits(record.required.get()).into());
+    }
+    let bloom = match (record.point_kind, record.error_rate.get()) {
+        (POINT_HASH, 0) => None,
+        (POINT_BLOOM, bits) if ERROR_RATE.contains(&f64::from_bits(bits)) => Some(bits),
+        (POINT_HASH | POINT_BLOOM, _) => return Err(Damage::BadField.into()),
+        (other, _) => return Err(Feature::Algorithm(other).into()),
+    };
+    let reserved = record.reserved == [0; 3] && record.reserved_tail == [0; 20];
+    if !reserved || !INTERVAL.contains(&record.interval.get()) || record.id.get() == KeyspaceId::DEFAULT.0 {
+        return Err(Damage::BadField.into());
+    }
+    let (name, padding) = rest.split_at_checked(usize::from(record.name_bytes)).ok_or(Damage::OutOfBounds)?;
+    if padding.len() >= 8 || padding.iter().any(|byte| *byte != 0) {
+        return Err(Damage::BadField.into());
+    }
+    let name = str::from_utf8(name).map_err(|_| Damage::BadField)?;
+    check_keyspace_name(name).map_err(|_| Damage::BadField)?;
+    Ok(KeyspaceMeta { id: KeyspaceId(record.id.get()), interval: record.interval.get(), bloom, name: name.to_owned() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,13 +418,48 @@ mod tests {
             moves: vec![(FileNumber(4), 3)],
             remove: vec![FileNumber(5)],
             consume: vec![(FileNumber(12), KeyspaceId(3))],
+            next_keyspace: Some(KeyspaceId(7)),
+            create: vec![
+                keyspace(3, "caf\u{e9}", None),
+                keyspace(4, "x", Some(0.01f64.to_bits())),
+                keyspace(5, &"n".repeat(255), None),
+            ],
+            drop: vec![KeyspaceId(4), KeyspaceId(6)],
         };
         let (body, count) = edit.encode();
-        assert_eq!((count, body.len() % 8), (8, 0));
+        assert_eq!((count, body.len() % 8), (14, 0));
         assert_eq!(Edit::decode(&body, count), Ok(edit));
         for length in 0..body.len() {
             assert!(Edit::decode(&body[..length], count).is_err(), "{length}");
         }
-        assert_eq!(Edit::decode(&[9, 0, 0, 0, 0, 0, 0, 0], 1), Err(Feature::RecordKind(9).into()));
+        assert_eq!(Edit::decode(&[12, 0, 0, 0, 0, 0, 0, 0], 1), Err(Feature::RecordKind(12).into()));
+    }
+
+    fn keyspace(id: u32, name: &str, bloom: Option<u64>) -> KeyspaceMeta {
+        KeyspaceMeta { id: KeyspaceId(id), interval: 16, bloom, name: name.to_owned() }
+    }
+
+    #[test]
+    fn keyspace_records_are_checked() {
+        let good = encode_keyspace(&keyspace(7, "users", None));
+        assert_eq!(decode_keyspace(&good), Ok(keyspace(7, "users", None)));
+        let with = |at: usize, byte: u8| {
+            let mut bad = good.clone();
+            bad[at] = byte;
+            decode_keyspace(&bad)
+        };
+        let damaged: Result<KeyspaceMeta, Fault> = Err(Damage::BadField.into());
+        // Id 0, intervals 0 and 272, name lengths, an error rate without a filter, one without a rate, reserved bytes, names
+        // with a control character and a lone continuation byte, padding.
+        let changes = [(0, 0), (4, 0), (5, 1), (7, 0), (7, 4), (7, 6), (8, 1), (6, 2), (21, 1), (47, 1)];
+        for (at, byte) in changes.into_iter().chain([(48, 7), (50, 0x80), (55, 1)]) {
+            assert_eq!(with(at, byte), damaged, "byte {at} = {byte}");
+        }
+        assert_eq!(with(7, 9), Err(Damage::OutOfBounds.into()));
+        for at in 16..21 {
+            assert_eq!(with(at, 1), Err(Feature::Algorithm(1).into()));
+        }
+        assert_eq!(with(6, 3), Err(Feature::Algorithm(3).into()));
+        assert_eq!(with(25, 1), Err(Feature::RequiredBits(256).into()));
     }
 }

@@ -63,6 +63,12 @@ pub(crate) struct KeyspaceId(pub(crate) u32);
 impl KeyspaceId {
     /// The keyspace that every database has.
     pub(crate) const DEFAULT: Self = Self(0);
+
+    /// The name of the default keyspace, which no other one has.
+    pub(crate) const DEFAULT_NAME: &'static str = "default";
+
+    /// Never given to a keyspace, so that there is always a next id.
+    pub(crate) const LAST: Self = Self(u32::MAX);
 }
 
 /// A place in the log: everything in earlier segments, and this segment below `offset`, comes before it.

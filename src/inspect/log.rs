@@ -9,7 +9,7 @@ use crate::format::entry::Entry;
 use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupHeader, GroupKind, RUN_HEADER_BYTES};
 use crate::format::prefix::Magic;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::format::{FileNumber, NUMBER_MAX, Sequence};
+use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Sequence};
 use crate::log::{self, Scan};
 
 pub(super) fn show(sink: &mut Sink<'_>, file: &[u8], magic: Magic) -> Result<()> {
@@ -114,6 +114,7 @@ fn show_records(sink: &mut Sink<'_>, body_start: u64, body: &[u8], group: &Group
 /// Shows an edit with one record.
 fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
     let number = |name, number: FileNumber| (name, Value::Number(number.0));
+    let id = |keyspace: KeyspaceId| ("keyspace", Value::Number(keyspace.0.into()));
     if let Some(next) = edit.next_number {
         sink.item(offset, "next-number", vec![number("number", next)])?;
     }
@@ -147,8 +148,24 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
         sink.item(offset, "remove-table", vec![number("table", *table)])?;
     }
     for (table, keyspace) in &edit.consume {
-        let fields = vec![number("table", *table), ("keyspace", Value::Number(keyspace.0.into()))];
+        let fields = vec![number("table", *table), id(*keyspace)];
         sink.item(offset, "consume-section", fields)?;
+    }
+    if let Some(next) = edit.next_keyspace {
+        sink.item(offset, "next-keyspace", vec![id(next)])?;
+    }
+    for keyspace in &edit.create {
+        let mut fields = vec![
+            id(keyspace.id),
+            ("name", Value::Bytes(keyspace.name.as_bytes())),
+            ("interval", Value::Number(keyspace.interval.into())),
+            ("point_index", Value::Text(if keyspace.bloom.is_some() { "bloom" } else { "hash" })),
+        ];
+        fields.extend(keyspace.bloom.map(|bits| ("error_rate_bits", Value::Number(bits))));
+        sink.item(offset, "create-keyspace", fields)?;
+    }
+    for keyspace in &edit.drop {
+        sink.item(offset, "drop-keyspace", vec![id(*keyspace)])?;
     }
     Ok(())
 }

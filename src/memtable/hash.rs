@@ -12,8 +12,7 @@
 //! The position of a key is taken from the upper bits of its hash, so growing moves the slots in order, without a look at
 //! the keys.
 
-use std::sync::OnceLock;
-
+use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sys::{ZeroedArray, prefetch};
 
@@ -76,7 +75,7 @@ impl HashIndex {
     pub(super) fn new(expected: usize) -> Self {
         let bits = (expected * 2).next_power_of_two().ilog2().clamp(BITS_MIN, BITS_MAX - 4);
         let index = Self {
-            tables: [const { OnceLock::new() }; TABLES],
+            tables: std::array::from_fn(|_| OnceLock::new()),
             current: AtomicUsize::new((bits - BITS_MIN) as usize),
             used: AtomicUsize::new(0),
             nodes: Nodes::new(),
@@ -248,7 +247,7 @@ struct Nodes {
 
 impl Nodes {
     fn new() -> Self {
-        Self { chunks: [const { OnceLock::new() }; CHUNKS], len: AtomicU32::new(0) }
+        Self { chunks: std::array::from_fn(|_| OnceLock::new()), len: AtomicU32::new(0) }
     }
 
     /// Chunk and place in it: each chunk holds twice as many nodes as the one before.

@@ -5,18 +5,20 @@
 
 mod cursor;
 mod hash;
+mod ranges;
 mod sorted;
+mod spaces;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 pub(crate) use cursor::RunCursor;
 use hash::{Found, HashIndex};
+use ranges::Ranges;
 pub(crate) use sorted::Run;
-use sorted::{Entries, Sorted};
+use sorted::{Entries, Pending, Sorted};
+use spaces::Spaces;
 
 use crate::error::{Damage, Fault};
 use crate::format::checksum::Id;
@@ -25,8 +27,8 @@ use crate::format::range::range_of;
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId, Position, Sequence};
 use crate::log;
-use crate::sys::Mapping;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sys::{Mapping, Mutex};
 use crate::visibility::{Fragments, Visibility};
 
 /// Where a lookup in a memtable ended.
@@ -47,53 +49,19 @@ struct Space {
     index: HashIndex,
     sorted: Sorted,
     ranges: Ranges,
-}
-
-/// The range tombstones of a space: lists of fragments, each at least twice as long as the next one, so that there are about
-/// log2(n) of them and writing a tombstone costs O(log n) amortised.
-#[derive(Default)]
-struct Ranges {
-    /// Lets the many lookups in memtables without range tombstones skip the list.
-    any: AtomicBool,
-    lists: ArcSwap<Vec<Arc<Fragments>>>,
-}
-
-impl Ranges {
-    /// Only the writer calls this. Leaves out what nobody in `rule` sees.
-    fn push(&self, new: Fragments, rule: &mut Visibility) {
-        let mut lists = Vec::clone(&self.lists.load());
-        lists.push(Arc::new(new));
-        while let [.., older, younger] = &lists[..] {
-            if younger.list().len() * 2 < older.list().len() {
-                break;
-            }
-            let merged = Fragments::merge([&**older, &**younger], rule);
-            lists.truncate(lists.len() - 2);
-            lists.push(Arc::new(merged));
-        }
-        self.lists.store(Arc::new(lists));
-        self.any.store(true, Ordering::Release);
-    }
-
-    /// The newest removal of a key that a reader at `at` sees; an error if an unregistered one may have missed it.
-    #[inline]
-    fn newest(&self, key: &[u8], at: Sequence, registered: bool) -> Result<Option<Sequence>, ()> {
-        if self.any.load(Ordering::Acquire) { self.search(key, at, registered) } else { Ok(None) }
-    }
-
-    #[cold]
-    fn search(&self, key: &[u8], at: Sequence, registered: bool) -> Result<Option<Sequence>, ()> {
-        let lists = self.lists.load();
-        if !registered && lists.iter().any(|list| at < list.floor()) {
-            return Err(());
-        }
-        Ok(lists.iter().filter_map(|list| list.newest(key, at)).max())
-    }
+    /// Entries, all versions counted. Written by the writer only.
+    entries: AtomicU64,
 }
 
 impl Space {
     fn new(keyspace: KeyspaceId, expected: usize) -> Self {
-        Self { keyspace, index: HashIndex::new(expected), sorted: Sorted::default(), ranges: Ranges::default() }
+        Self {
+            keyspace,
+            index: HashIndex::new(expected),
+            sorted: Sorted::default(),
+            ranges: Ranges::default(),
+            entries: AtomicU64::new(0),
+        }
     }
 }
 
@@ -105,14 +73,18 @@ pub(crate) struct Memtable {
     base: Sequence,
     default: Space,
     // Written by the one writer, read by everyone.
-    /// Keyspaces other than the default one, in order of their ids.
-    others: ArcSwap<Vec<Arc<Space>>>,
+    others: Spaces,
     entries: AtomicU64,
     max_sequence: AtomicU64,
     /// Every entry of the segment in front of this offset is visible to readers.
     shown: AtomicU64,
+    /// All groups below this offset of the segment are indexed.
+    indexed: AtomicU64,
     /// Whether an index has reached its cap.
     full: AtomicBool,
+    // Own synchronization.
+    /// The entries below this offset have been handed to the sorted view of their space.
+    distributed: Mutex<u64>,
 }
 
 impl fmt::Debug for Memtable {
@@ -132,26 +104,55 @@ impl Memtable {
             base,
             full: AtomicBool::new(default.index.is_full()),
             default,
-            others: ArcSwap::default(),
+            others: Spaces::default(),
             entries: AtomicU64::new(0),
             max_sequence: AtomicU64::new(base.0.saturating_sub(1)),
             shown: AtomicU64::new(SEGMENT_HEADER_BYTES),
+            indexed: AtomicU64::new(SEGMENT_HEADER_BYTES),
+            distributed: Mutex::new(SEGMENT_HEADER_BYTES),
         }
     }
 
-    /// Indexes the groups of `range`, which a scan has verified. Nothing is copied. Answers false if there is no memory for it.
-    pub(crate) fn replay(&self, range: Range<u64>) -> Result<bool, (u64, Fault)> {
+    /// Indexes the groups of `range`, which a scan has verified, but for entries of keyspaces that are gone: `is_live` says
+    /// which ones are there, and refuses those that have never been. Nothing is copied. Answers false if there is no memory
+    /// for it.
+    pub(crate) fn replay(
+        &self,
+        range: Range<u64>,
+        is_live: impl Fn(KeyspaceId) -> Result<bool, Damage>,
+    ) -> Result<bool, (u64, Fault)> {
         let mut indexed = true;
-        let mut malformed = None;
+        let mut refused = None;
+        let mut current = (KeyspaceId::DEFAULT, Ok(true));
+        let end = range.end;
         log::visit_entries(self.bytes(), self.number, &self.database, self.base, range, |keyspace, entry| {
+            if current.0 != keyspace {
+                current = (keyspace, is_live(keyspace));
+            }
             // Nobody reads yet, so only the newest version of anything matters.
-            let inserted = self.insert(keyspace, entry, |_, _| true, || Visibility::retain(Vec::new(), entry.sequence));
-            indexed &= inserted.unwrap_or_else(|damage| {
-                malformed.get_or_insert((entry.start as u64, Fault::from(damage)));
-                true
-            });
+            let rule = || Visibility::retain(Vec::new(), entry.sequence);
+            let inserted = match current.1 {
+                Ok(true) => self.insert(keyspace, entry, |_, _| true, rule),
+                Ok(false) => {
+                    self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
+                    Ok(true)
+                }
+                Err(damage) => Err(damage),
+            };
+            match inserted {
+                Ok(inserted) => indexed &= inserted,
+                Err(damage) => _ = refused.get_or_insert((entry.start as u64, damage.into())),
+            }
         })?;
-        malformed.map_or(Ok(indexed), Err)
+        self.set_indexed(end);
+        refused.map_or(Ok(indexed), Err)
+    }
+
+    /// Says that all groups below `end` are indexed, which lets scans see them. Only the one writer calls this, before it
+    /// makes the entries visible.
+    #[inline]
+    pub(crate) fn set_indexed(&self, end: u64) {
+        self.indexed.store(end, Ordering::Release);
     }
 
     pub(crate) fn number(&self) -> FileNumber {
@@ -234,13 +235,13 @@ impl Memtable {
     }
 
     #[inline]
-    fn with_space<R>(&self, keyspace: KeyspaceId, f: impl FnOnce(&Space) -> R) -> Option<R> {
-        if keyspace == KeyspaceId::DEFAULT {
-            return Some(f(&self.default));
-        }
-        let others = self.others.load();
-        let at = others.binary_search_by_key(&keyspace, |space| space.keyspace).ok()?;
-        others.get(at).map(|space| f(space))
+    fn space(&self, keyspace: KeyspaceId) -> Option<&Space> {
+        if keyspace == KeyspaceId::DEFAULT { Some(&self.default) } else { self.others.get(keyspace) }
+    }
+
+    /// Entries of a keyspace, all versions counted.
+    pub(crate) fn entries_of(&self, keyspace: KeyspaceId) -> u64 {
+        self.space(keyspace).map_or(0, |space| space.entries.load(Ordering::Relaxed))
     }
 
     /// The newest version of a key at or below `at`. `hash` is [`key_hash`](crate::format::key_hash) of keyspace and key;
@@ -249,12 +250,9 @@ impl Memtable {
     pub(crate) fn get(&self, keyspace: KeyspaceId, hash: u64, key: &[u8], at: Sequence, registered: bool) -> Lookup {
         let is_key = |locator| self.is_of(locator, key);
         let visible = |locator| self.entry(locator).is_some_and(|entry| entry.sequence <= at);
-        let found = self.with_space(keyspace, |space| {
-            let found = space.index.find(tag(hash), registered, is_key, visible);
-            (found, space.ranges.newest(key, at, registered))
-        });
-        let Some((found, removed)) = found else { return Lookup::Missing };
-        let Ok(removed) = removed else { return Lookup::Retry };
+        let Some(space) = self.space(keyspace) else { return Lookup::Missing };
+        let found = space.index.find(tag(hash), registered, is_key, visible);
+        let Ok(removed) = space.ranges.newest(key, at, registered) else { return Lookup::Retry };
         match found {
             Found::Pruned => Lookup::Retry,
             Found::Entry(locator) => match self.entry(locator) {
@@ -269,8 +267,8 @@ impl Memtable {
     /// Starts to bring what [`insert`](Self::insert) will need of a key into the cache: the copy into the log hides the miss.
     #[inline]
     pub(crate) fn prefetch(&self, keyspace: KeyspaceId, key: &[u8]) {
-        if keyspace == KeyspaceId::DEFAULT {
-            self.default.index.prefetch(tag(crate::format::key_hash(keyspace, key)));
+        if let Some(space) = self.space(keyspace) {
+            space.index.prefetch(tag(crate::format::key_hash(keyspace, key)));
         }
     }
 
@@ -285,14 +283,6 @@ impl Memtable {
         mut droppable: impl FnMut(Sequence, Sequence) -> bool,
         rule: impl FnOnce() -> Visibility,
     ) -> Result<bool, Damage> {
-        if keyspace != KeyspaceId::DEFAULT {
-            self.add_space(keyspace);
-        }
-        self.entries.store(self.entries() + 1, Ordering::Relaxed);
-        self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
-        if entry.kind == Kind::RangeDelete {
-            return self.insert_range(keyspace, entry, &mut rule());
-        }
         let key = entry.key(self.bytes());
         let hash = crate::format::key_hash(keyspace, key);
         let is_key = |locator| self.is_of(locator, key);
@@ -301,64 +291,81 @@ impl Memtable {
             _ => false,
         };
         let locator = u32::try_from(entry.start / 8).unwrap_or(u32::MAX);
-        let (indexed, full) = self
-            .with_space(keyspace, |space| {
-                let indexed = space.index.insert(tag(hash), locator, is_key, droppable);
-                (indexed, space.index.is_full())
-            })
-            .unwrap_or_default();
-        if full {
+        let default = keyspace == KeyspaceId::DEFAULT;
+        let space = if default { Some(&self.default) } else { self.others.get_or_add(keyspace) };
+        let Some(space) = space else { return Ok(false) };
+        self.entries.store(self.entries() + 1, Ordering::Relaxed);
+        self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
+        space.entries.store(space.entries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        if entry.kind == Kind::RangeDelete {
+            space.ranges.push(self.removal(entry)?, &mut rule());
+            return Ok(true);
+        }
+        let indexed = space.index.insert(tag(hash), locator, is_key, droppable);
+        if space.index.is_full() {
             self.full.store(true, Ordering::Relaxed);
         }
         Ok(indexed)
     }
 
     #[cold]
-    fn insert_range(&self, keyspace: KeyspaceId, entry: &Entry, rule: &mut Visibility) -> Result<bool, Damage> {
+    fn removal(&self, entry: &Entry) -> Result<Fragments, Damage> {
         let bytes = self.bytes();
         let (start, end) = range_of(entry.key(bytes), entry.value(bytes))?;
-        let new = Fragments::one(start.to_owned(), end.to_owned(), entry.sequence);
-        self.with_space(keyspace, |space| space.ranges.push(new, rule));
-        Ok(true)
+        Ok(Fragments::one(start.to_owned(), end.to_owned(), entry.sequence))
     }
 
     /// The range tombstones of a keyspace.
     pub(crate) fn ranges(&self, keyspace: KeyspaceId) -> Arc<Vec<Arc<Fragments>>> {
-        self.with_space(keyspace, |space| space.ranges.lists.load_full()).unwrap_or_default()
-    }
-
-    fn add_space(&self, keyspace: KeyspaceId) {
-        let others = self.others.load();
-        if let Err(at) = others.binary_search_by_key(&keyspace, |space| space.keyspace) {
-            let mut more = Vec::clone(&others);
-            more.insert(at, Arc::new(Space::new(keyspace, 0)));
-            self.others.store(Arc::new(more));
-        }
+        self.space(keyspace).map(|space| space.ranges.all()).unwrap_or_default()
     }
 
     /// The keyspaces that have entries here, in order.
     pub(crate) fn keyspaces(&self) -> Vec<KeyspaceId> {
-        let used = self.default.index.len() > 0 || self.default.ranges.any.load(Ordering::Acquire);
+        let used = self.default.index.len() > 0 || self.default.ranges.any();
         let default = used.then_some(KeyspaceId::DEFAULT);
-        default.into_iter().chain(self.others.load().iter().map(|space| space.keyspace)).collect()
+        default.into_iter().chain(self.others.sorted().iter().map(|space| space.keyspace)).collect()
     }
 
     /// Sorted runs that together hold every published entry of the keyspace that someone in `rule` sees, oldest run first.
     /// Sorts what has been written since the last call, O(n log n) for n new entries.
     pub(crate) fn runs(&self, keyspace: KeyspaceId, rule: &mut Visibility) -> Vec<Run> {
-        let bytes = self.bytes();
-        let entries = Entries { bytes, base: self.base };
-        let tail = |from: u64, to: u64, show: &mut dyn FnMut(&Entry)| {
-            let range = from.max(SEGMENT_HEADER_BYTES)..to;
-            // The groups were verified by the scan or written by this process.
-            let _ = log::visit_entries(bytes, self.number, &self.database, self.base, range, |of, entry| {
-                if of == keyspace && entry.kind != Kind::RangeDelete {
-                    show(entry);
+        let entries = Entries { bytes: self.bytes(), base: self.base };
+        self.distribute(entries);
+        self.space(keyspace).map(|space| space.sorted.runs(entries, rule)).unwrap_or_default()
+    }
+
+    /// Hands the entries that have been written since the last call to the sorted views of their spaces: one walk for all
+    /// keyspaces, so that a flush of many is linear.
+    fn distribute(&self, entries: Entries<'_>) {
+        // Not the end of what has been written: the space of a new keyspace might not be there yet.
+        let upto = self.indexed.load(Ordering::Acquire);
+        let mut distributed = self.distributed.lock();
+        if *distributed >= upto {
+            return;
+        }
+        let mut current: Option<(KeyspaceId, Pending<'_>)> = None;
+        // The groups were verified by the scan or written by this process.
+        let _ = log::visit_entries(
+            entries.bytes,
+            self.number,
+            &self.database,
+            self.base,
+            *distributed..upto,
+            |of, entry| {
+                if current.as_ref().is_none_or(|(keyspace, _)| *keyspace != of) {
+                    current = None;
+                    // None for a keyspace that was gone when the segment was replayed.
+                    current = self.space(of).map(|space| (of, space.sorted.pending()));
                 }
-            });
-        };
-        self.with_space(keyspace, |space| space.sorted.runs(entries, bytes.len() as u64, rule, tail))
-            .unwrap_or_default()
+                if let Some((_, pending)) = &mut current
+                    && entry.kind != Kind::RangeDelete
+                {
+                    pending.push(entries.item(entry));
+                }
+            },
+        );
+        *distributed = upto;
     }
 }
 
@@ -375,6 +382,7 @@ pub(crate) mod tests {
     use crate::format::group::{Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
     use crate::log::SegmentWriter;
     use crate::sys::{Access, Dir, Fs, disk::DiskFs};
+    use std::sync::Arc;
     use zerocopy::IntoBytes;
 
     /// A segment and its memtable in a temporary directory.
@@ -416,6 +424,7 @@ pub(crate) mod tests {
             let entry = Entry::parse(bytes, start, end, Sequence(1)).unwrap();
             let keep_all = || Visibility::retain((0..sequence.0).map(Sequence).collect(), sequence);
             self.memtable.insert(KeyspaceId(keyspace), &entry, |_, _| false, keep_all).unwrap();
+            self.memtable.set_indexed(range.end);
             sequence
         }
 
@@ -460,20 +469,22 @@ pub(crate) mod tests {
         let memtable = Arc::clone(&fixture.memtable);
         let (started, done) = (std::sync::Barrier::new(3), AtomicBool::new(false));
         std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    started.wait();
-                    while !done.load(Ordering::Relaxed) {
-                        let found = memtable.get(KeyspaceId(0), hash, b"a", first, true);
-                        assert!(matches!(found, Lookup::Entry(entry) if entry.sequence == first), "{found:?}");
-                    }
-                });
-            }
+            let read = || {
+                started.wait();
+                while !done.load(Ordering::Relaxed) {
+                    let found = memtable.get(KeyspaceId(0), hash, b"a", first, true);
+                    assert!(matches!(found, Lookup::Entry(entry) if entry.sequence == first), "{found:?}");
+                }
+            };
+            let readers = [scope.spawn(read), scope.spawn(read)];
             started.wait();
             for _ in 0..10_000 {
                 fixture.write(0, Kind::Put, b"a", b"");
             }
             done.store(true, Ordering::Relaxed);
+            for reader in readers {
+                reader.join().unwrap();
+            }
         });
     }
 
@@ -485,7 +496,7 @@ pub(crate) mod tests {
         }
         let old = &fixture.memtable;
         let again = Memtable::new(old.mapping().clone(), [1; 16], FileNumber(1), Sequence(1), 0);
-        again.replay(SEGMENT_HEADER_BYTES..old.log_bytes()).unwrap();
+        assert_eq!(again.replay(SEGMENT_HEADER_BYTES..old.log_bytes(), |_| Ok(true)), Ok(true));
         assert_eq!((again.entries(), again.max_sequence()), (500, Sequence(500)));
         for i in 450..500u32 {
             let keyspace = KeyspaceId(i % 2);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::format::entry::Entry;
 use crate::format::{Sequence, key_head};
-use crate::sys::Mutex;
+use crate::sys::{Mutex, MutexGuard};
 use crate::visibility::Visibility;
 
 /// An entry of a sorted run.
@@ -33,8 +33,18 @@ pub(super) struct Sorted {
 struct State {
     /// Oldest and largest first.
     runs: Vec<Run>,
-    /// The runs hold every entry of the segment below this offset.
-    covered: u64,
+    /// Entries that are in no run yet, in the order of the segment.
+    pending: Vec<Item>,
+}
+
+/// Access to the entries that are in no run yet.
+pub(super) struct Pending<'a>(MutexGuard<'a, State>);
+
+impl Pending<'_> {
+    #[inline]
+    pub(super) fn push(&mut self, item: Item) {
+        self.0.pending.push(item);
+    }
 }
 
 /// How runs read the entries they point to.
@@ -53,7 +63,7 @@ impl Entries<'_> {
         self.entry(item).map_or(&[], |entry| entry.key(self.bytes))
     }
 
-    fn item(&self, entry: &Entry) -> Item {
+    pub(super) fn item(&self, entry: &Entry) -> Item {
         let locator = u32::try_from(entry.start / 8).unwrap_or(u32::MAX);
         Item { head: key_head(entry.key(self.bytes)), locator }
     }
@@ -70,26 +80,20 @@ impl Entries<'_> {
 }
 
 impl Sorted {
-    /// Runs that together hold every entry of the segment below `upto` that someone in `rule` sees. `tail` shows the
-    /// entries between two offsets, in order.
-    pub(super) fn runs(
-        &self,
-        entries: Entries<'_>,
-        upto: u64,
-        rule: &mut Visibility,
-        tail: impl FnOnce(u64, u64, &mut dyn FnMut(&Entry)),
-    ) -> Vec<Run> {
+    /// For adding entries, in the order of the segment.
+    pub(super) fn pending(&self) -> Pending<'_> {
+        Pending(self.state.lock())
+    }
+
+    /// Runs that together hold every entry added so far that someone in `rule` sees.
+    pub(super) fn runs(&self, entries: Entries<'_>, rule: &mut Visibility) -> Vec<Run> {
         let mut state = self.state.lock();
-        if state.covered < upto {
-            let mut items = Vec::new();
-            tail(state.covered, upto, &mut |entry| items.push(entries.item(entry)));
+        if !state.pending.is_empty() {
+            let mut items = std::mem::take(&mut state.pending);
             items.sort_unstable_by(|a, b| entries.compare(*a, *b));
             keep_visible(entries, &mut items, rule);
-            if !items.is_empty() {
-                state.runs.push(items.into());
-            }
+            state.runs.push(items.into());
             state.settle(entries, rule);
-            state.covered = upto;
         }
         state.runs.clone()
     }

@@ -20,7 +20,7 @@ pub(crate) use region::ZeroedArray;
 pub(crate) use region::{Mapping, Pinned, prefetch};
 #[cfg(any(loom, shuttle))]
 pub(crate) use sync::ZeroedArray;
-pub(crate) use sync::{Condvar, Mutex, MutexGuard, atomic, in_total_order};
+pub(crate) use sync::{Condvar, Mutex, MutexGuard, OnceLock, atomic, in_total_order};
 
 /// Time since some moment of this process, which never goes back.
 pub(crate) fn now() -> Duration {

@@ -325,8 +325,9 @@ mod tests {
             assert_eq!(array.len(), length);
             assert!(array.iter().all(|word| word.load(Ordering::Relaxed) == 0));
             std::thread::scope(|scope| {
-                for _ in 0..2 {
-                    scope.spawn(|| array.iter().for_each(|word| _ = word.fetch_add(1, Ordering::Relaxed)));
+                let add = || array.iter().for_each(|word| _ = word.fetch_add(1, Ordering::Relaxed));
+                for thread in [scope.spawn(add), scope.spawn(add)] {
+                    thread.join().unwrap();
                 }
             });
             assert!(array.iter().all(|word| word.load(Ordering::Relaxed) == 2));

@@ -4,11 +4,71 @@
 
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+#[cfg(not(any(loom, shuttle, tsan)))]
+pub(crate) use std::sync::OnceLock;
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::atomic;
 
+#[cfg(any(loom, shuttle, tsan))]
+pub(crate) use once::OnceLock;
+
 #[cfg(any(loom, shuttle))]
 pub(crate) use modelled::{Condvar, Mutex, MutexGuard, ZeroedArray, atomic};
+
+/// The standard library's cell inside an atomic of this crate: what happens in the standard library itself is seen neither by
+/// a model checker nor by the thread sanitizer (`--cfg tsan`).
+#[cfg(any(loom, shuttle, tsan))]
+mod once {
+    use super::atomic::{AtomicBool, Ordering};
+
+    #[derive(Debug)]
+    pub(crate) struct OnceLock<T> {
+        set: AtomicBool,
+        cell: std::sync::OnceLock<T>,
+    }
+
+    impl<T> OnceLock<T> {
+        pub(crate) fn new() -> Self {
+            Self { set: AtomicBool::new(false), cell: std::sync::OnceLock::new() }
+        }
+
+        pub(crate) fn get(&self) -> Option<&T> {
+            if self.set.load(Ordering::Acquire) { self.cell.get() } else { None }
+        }
+
+        pub(crate) fn set(&self, value: T) -> Result<(), T> {
+            self.cell.set(value)?;
+            self.set.store(true, Ordering::Release);
+            Ok(())
+        }
+
+        pub(crate) fn get_or_init(&self, init: impl FnOnce() -> T) -> &T {
+            if let Some(value) = self.get() {
+                return value;
+            }
+            let value = self.cell.get_or_init(init);
+            // Another thread may have set it; both have passed the cell's own lock.
+            self.set.fetch_or(true, Ordering::AcqRel);
+            value
+        }
+    }
+
+    impl<T> Default for OnceLock<T> {
+        fn default() -> Self {
+            Self::new()
+        }
+    }
+
+    impl<T: Clone> Clone for OnceLock<T> {
+        fn clone(&self) -> Self {
+            let clone = Self::new();
+            if let Some(value) = self.get() {
+                let _ = clone.set(value.clone());
+            }
+            clone
+        }
+    }
+}
 
 /// Stands between two accesses that rely on the one order of all sequentially consistent ones. The accesses themselves
 /// see to it; loom knows that order of fences only.

@@ -17,7 +17,7 @@ use crate::format::index::{
 use crate::format::prefix::Magic;
 use crate::format::table::{Section, TableHeader, Totals, encode_tail};
 use crate::format::{KeyspaceId, bytes, key_head};
-use crate::options::{PointIndex, TableOptions};
+use crate::options::{PointIndex, SectionOptions, TableOptions};
 use crate::sys::Mapping;
 
 /// Keys per bucket on average: a load of 0.7, at which 3 % of the keys overflow into the next bucket.
@@ -51,14 +51,14 @@ impl IndexBuilder {
         }
     }
 
-    /// The interval of the section that follows, if it is not the one of the options.
-    pub(crate) fn set_interval(&mut self, interval: u16) {
-        self.options.interval = interval;
+    /// The options of the section that follows.
+    pub(crate) fn start_section(&mut self, options: SectionOptions) {
+        self.options.section = options;
     }
 
     /// Adds the next key, by the place of its newest version.
     pub(crate) fn add(&mut self, key: &[u8], hash: u64, locator: u32) {
-        if self.points.len().is_multiple_of(usize::from(self.options.interval)) {
+        if self.points.len().is_multiple_of(usize::from(self.options.section.interval)) {
             self.sparse_keys.extend_from_slice(key);
             self.sparse.push((self.sparse_keys.len(), locator));
         }
@@ -97,7 +97,7 @@ impl IndexBuilder {
             heads_offset,
             locators_offset,
             sparse_count: self.sparse.len() as u64,
-            interval: self.options.interval,
+            interval: self.options.section.interval,
             common_prefix,
         };
         section.encode(&mut self.directory);
@@ -108,7 +108,7 @@ impl IndexBuilder {
     }
 
     fn encode_points(&mut self) -> (PointKind, u32) {
-        match self.options.point_index {
+        match self.options.section.point_index {
             PointIndex::Hash => {
                 let buckets = fill_buckets(&self.points);
                 self.body.extend_from_slice(buckets.as_bytes());
@@ -427,7 +427,7 @@ mod tests {
     }
 
     fn build(keys: u32, point_index: PointIndex) -> Index {
-        let options = TableOptions { point_index, ..TableOptions::default() };
+        let options = TableOptions { section: SectionOptions { interval: 16, point_index }, ..TableOptions::default() };
         let mut builder = IndexBuilder::new(options);
         let key = |i: u32| format!("user:{i:08}").into_bytes();
         for i in 0..keys {

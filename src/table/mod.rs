@@ -9,7 +9,7 @@ mod reader;
 mod writer;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 pub(crate) use cursor::{TableCursor, Verify};
 pub(crate) use reader::{Answer, Reader};
@@ -20,7 +20,8 @@ use crate::format::edit::TableMeta;
 use crate::format::names::FileKind;
 use crate::format::table::Section;
 use crate::format::{FileNumber, KeyspaceId};
-use crate::options::TableOptions;
+use crate::options::{PointIndex, TableOptions};
+use crate::sys::OnceLock;
 use crate::sys::{Dir, Mutex};
 
 /// A table of the current version: what the manifest knows of it, and, once it has been used, its mapping.
@@ -29,6 +30,8 @@ pub(crate) struct Table {
     pub(crate) meta: TableMeta,
     dir: Arc<dyn Dir>,
     options: TableOptions,
+    /// The kind of point index that a lost index of each section is made again with; all as in `options` if there are none.
+    points: Vec<PointIndex>,
     // Own synchronization: made by the first reader.
     reader: OnceLock<Arc<Reader>>,
     opening: Mutex<()>,
@@ -41,8 +44,8 @@ impl fmt::Debug for Table {
 }
 
 impl Table {
-    pub(crate) fn new(meta: TableMeta, dir: Arc<dyn Dir>, options: TableOptions) -> Self {
-        Self { meta, dir, options, reader: OnceLock::new(), opening: Mutex::new(()) }
+    pub(crate) fn new(meta: TableMeta, dir: Arc<dyn Dir>, options: TableOptions, points: Vec<PointIndex>) -> Self {
+        Self { meta, dir, options, points, reader: OnceLock::new(), opening: Mutex::new(()) }
     }
 
     pub(crate) fn number(&self) -> FileNumber {
@@ -80,7 +83,7 @@ impl Table {
     fn open(&self) -> Result<&Arc<Reader>> {
         let _one_at_a_time = self.opening.lock();
         if self.reader.get().is_none() {
-            let reader = Reader::open(&self.dir, &self.meta, self.options)?;
+            let reader = Reader::open(&self.dir, &self.meta, self.options, &self.points)?;
             let _ = self.reader.set(Arc::new(reader));
         }
         let path = || self.dir.path().join(FileKind::Table.name(self.number()));

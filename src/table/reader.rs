@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::file::ChunkedFile;
@@ -14,7 +13,8 @@ use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::table::Section;
 use crate::format::{KeyspaceId, Sequence, key_hash};
-use crate::options::TableOptions;
+use crate::options::{PointIndex, SectionOptions, TableOptions};
+use crate::sys::OnceLock;
 use crate::sys::{Dir, Mapping};
 use crate::visibility::Fragments;
 
@@ -26,6 +26,7 @@ pub(crate) struct Reader {
     /// The range tombstones of each section.
     ranges: Vec<Arc<Fragments>>,
     options: TableOptions,
+    points: Vec<PointIndex>,
     index: Index,
     /// Made from the entries when `index` turns out to be damaged.
     rebuilt: OnceLock<Index>,
@@ -34,8 +35,14 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Maps the table that `meta` describes, and its index. A lost or damaged index is made again in memory, O(size).
-    pub(crate) fn open(dir: &Arc<dyn Dir>, meta: &TableMeta, options: TableOptions) -> Result<Self> {
+    /// Maps the table that `meta` describes, and its index. A lost or damaged index is made again in memory, O(size), with
+    /// the kind that `points` has for each section, or else that of the options.
+    pub(crate) fn open(
+        dir: &Arc<dyn Dir>,
+        meta: &TableMeta,
+        options: TableOptions,
+        points: &[PointIndex],
+    ) -> Result<Self> {
         let name = FileKind::Table.name(meta.number);
         let path = dir.path().join(&name);
         let mapping = dir.open(&name).map_err(|e| match e.kind() {
@@ -61,9 +68,10 @@ impl Reader {
         let index_lost = AtomicBool::new(on_disk.is_none());
         let index = match on_disk {
             Some(index) => index,
-            None => rebuild_index(&file, &sections, options, index_path)?,
+            None => rebuild_index(&file, &sections, options, points, index_path)?,
         };
-        Ok(Self { file, sections, ranges, options, index, rebuilt: OnceLock::new(), index_lost })
+        let (points, rebuilt) = (points.to_vec(), OnceLock::new());
+        Ok(Self { file, sections, ranges, options, points, index, rebuilt, index_lost })
     }
 
     /// Reads back a table that this process has just written: every checksum of table and index, the counts, and the order
@@ -158,7 +166,7 @@ impl Reader {
     #[cold]
     fn with_rebuilt_index<'a, T>(&'a self, read: impl Fn(&'a Index) -> Result<T>) -> Result<T> {
         let path = self.index.file().path().to_owned();
-        let index = rebuild_index(&self.file, &self.sections, self.options, path)?;
+        let index = rebuild_index(&self.file, &self.sections, self.options, &self.points, path)?;
         if self.rebuilt.set(index).is_ok() {
             self.index_lost.store(true, Ordering::Relaxed);
         }
@@ -426,10 +434,17 @@ fn walk(file: &ChunkedFile, section: &Section, mut visit: impl FnMut(Entry, bool
 }
 
 /// Makes an index from the entries of a table.
-fn rebuild_index(file: &ChunkedFile, sections: &[Section], options: TableOptions, path: PathBuf) -> Result<Index> {
+fn rebuild_index(
+    file: &ChunkedFile,
+    sections: &[Section],
+    options: TableOptions,
+    points: &[PointIndex],
+    path: PathBuf,
+) -> Result<Index> {
     let mut builder = IndexBuilder::new(options);
-    for section in sections {
-        builder.set_interval(section.interval);
+    for (place, section) in sections.iter().enumerate() {
+        let point_index = points.get(place).copied().unwrap_or(options.section.point_index);
+        builder.start_section(SectionOptions { interval: section.interval, point_index });
         let mut keys = 0;
         walk(file, section, |entry, is_new_key| {
             if is_new_key {

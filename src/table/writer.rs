@@ -18,7 +18,7 @@ use crate::format::prefix::Magic;
 use crate::format::range::Edge;
 use crate::format::table::{Frame, Section, TableHeader, Totals, encode_tail};
 use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, SEQUENCE_SPAN, Sequence, key_hash};
-use crate::options::TableOptions;
+use crate::options::{PointIndex, SectionOptions, TableOptions};
 use crate::sys::{AppendFile, Dir};
 use crate::visibility::Fragments;
 
@@ -116,11 +116,12 @@ impl ChunkedWriter {
 pub(crate) struct WrittenTable {
     pub(crate) meta: TableMeta,
     pub(crate) reader: Reader,
+    points: Vec<PointIndex>,
 }
 
 impl WrittenTable {
     pub(crate) fn into_table(self, dir: Arc<dyn Dir>, options: TableOptions) -> Table {
-        Table::new(self.meta, dir, options).with_reader(self.reader)
+        Table::new(self.meta, dir, options, self.points).with_reader(self.reader)
     }
 }
 
@@ -135,6 +136,8 @@ pub(crate) struct TableWriter {
     index: IndexBuilder,
     directory: Vec<u8>,
     sections: Vec<Section>,
+    /// The kind of point index of each section.
+    points: Vec<PointIndex>,
     totals: Totals,
     current: Option<Section>,
     last_key: Vec<u8>,
@@ -163,6 +166,7 @@ impl TableWriter {
             index: IndexBuilder::new(options),
             directory: Vec::new(),
             sections: Vec::new(),
+            points: Vec::new(),
             totals: Totals { min_sequence: Sequence(u64::MAX), ..Totals::default() },
             current: None,
             last_key: Vec::new(),
@@ -188,13 +192,20 @@ impl TableWriter {
         max.0 - min.0 < SEQUENCE_SPAN
     }
 
+    /// Begins the section of the next keyspace. The default one needs no call.
+    pub(crate) fn start_section(&mut self, options: SectionOptions) {
+        self.finish_section();
+        self.options.section = options;
+        self.index.start_section(options);
+    }
+
     /// Appends an entry as it stands in `bytes`. With `oldest`, the copy is marked as seen by everyone and followed by no
     /// older version, and gives up its sequence number.
     pub(crate) fn add(&mut self, keyspace: KeyspaceId, entry: &Entry, bytes: &[u8], oldest: bool) -> Result<()> {
         let key = entry.key(bytes);
         if self.current.as_ref().is_none_or(|section| section.keyspace != keyspace) {
             self.finish_section();
-            self.current = Some(new_section(keyspace, self.out.end(), key, self.options.interval));
+            self.current = Some(new_section(keyspace, self.out.end(), key, self.options.section.interval));
         }
         let Some(section) = &mut self.current else { return Ok(()) };
         let start = self.out.end();
@@ -233,7 +244,7 @@ impl TableWriter {
         let (Some(first), Some(last)) = (ranges.list().first(), ranges.list().last()) else { return Ok(()) };
         if self.current.as_ref().is_none_or(|section| section.keyspace != keyspace) {
             self.finish_section();
-            let mut section = new_section(keyspace, self.out.end(), &[], self.options.interval);
+            let mut section = new_section(keyspace, self.out.end(), &[], self.options.section.interval);
             (section.lower, section.upper) = (first.start.clone(), last.end.clone());
             self.current = Some(section);
         }
@@ -276,6 +287,7 @@ impl TableWriter {
         self.totals.min_sequence = self.totals.min_sequence.min(section.min_sequence);
         self.totals.max_sequence = self.totals.max_sequence.max(section.max_sequence);
         self.sections.push(section);
+        self.points.push(self.options.section.point_index);
     }
 
     /// Completes table and index, makes both durable (not their directory entries), and reads them back through the mapping
@@ -306,9 +318,9 @@ impl TableWriter {
             footer_checksum: frame.footer_checksum,
             sections: self.sections,
         };
-        let reader = Reader::open(&self.dir, &meta, self.options)?;
+        let reader = Reader::open(&self.dir, &meta, self.options, &self.points)?;
         reader.verify_written(&stop)?;
-        Ok(WrittenTable { meta, reader })
+        Ok(WrittenTable { meta, reader, points: self.points })
     }
 }
 
@@ -343,7 +355,6 @@ pub(crate) fn write_index(dir: &dyn Dir, number: FileNumber, bytes: &[u8]) -> Re
 mod tests {
     use super::*;
     use crate::format::entry::push_entry;
-    use crate::options::PointIndex;
     use crate::sys::{Access, Fs, disk::DiskFs};
     use crate::table::Answer;
     use crate::table::cursor::{TableCursor, Verify};
@@ -383,7 +394,11 @@ mod tests {
         let mut shapes = Vec::new();
         for point_index in [PointIndex::Hash, PointIndex::Bloom { error_rate: 0.01 }] {
             for (interval, chunk_log2) in [(1, 12), (16, 12), (16, 16), (256, 12)] {
-                shapes.push(TableOptions { interval, point_index, chunk_log2, ..TableOptions::default() });
+                shapes.push(TableOptions {
+                    section: SectionOptions { interval, point_index },
+                    chunk_log2,
+                    ..TableOptions::default()
+                });
             }
         }
         shapes
@@ -402,7 +417,7 @@ mod tests {
     fn every_version_is_found_and_nothing_else() {
         for options in shapes() {
             let fixture = write(700, options);
-            let reader = Reader::open(&fixture.dir, &fixture.meta, options).unwrap();
+            let reader = Reader::open(&fixture.dir, &fixture.meta, options, &[]).unwrap();
             assert_eq!(reader.verify().unwrap(), 700 * 3 * 2);
             assert!(reader.lost_index().is_none());
             let get = |keyspace: u32, key: &[u8], at: u64| {
@@ -425,7 +440,7 @@ mod tests {
     fn cursors_walk_and_seek_both_ways() {
         for options in shapes() {
             let fixture = write(300, options);
-            let reader = Arc::new(Reader::open(&fixture.dir, &fixture.meta, options).unwrap());
+            let reader = Arc::new(Reader::open(&fixture.dir, &fixture.meta, options, &[]).unwrap());
             let mut cursor = TableCursor::new(&reader, KeyspaceId(5), Verify::Again).unwrap();
             let here = |c: &TableCursor| c.current().map(|e| (e.key(c.bytes()).to_vec(), e.sequence.0));
             cursor.seek_first().unwrap();
@@ -474,7 +489,7 @@ mod tests {
             } else {
                 std::fs::write(&path, b"").unwrap();
             }
-            let reader = Reader::open(&fixture.dir, &fixture.meta, fixture.options).unwrap();
+            let reader = Reader::open(&fixture.dir, &fixture.meta, fixture.options, &[]).unwrap();
             for i in 0..200 {
                 let hash = key_hash(KeyspaceId(0), &key(i * 2));
                 assert!(reader.get(KeyspaceId(0), hash, &key(i * 2), Sequence(u64::MAX)).unwrap().entry().is_some());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
-use super::Version;
+use super::{Keyspaces, Version};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
 use crate::format::current::Current;
@@ -69,7 +69,7 @@ pub(crate) fn read_manifest(
     dir: &dyn Dir,
     database: &Id,
     number: FileNumber,
-    mut open: impl FnMut(&TableMeta) -> Arc<Table>,
+    mut open: impl FnMut(&TableMeta, &Keyspaces) -> Arc<Table>,
 ) -> Result<Recovered> {
     let name = FileKind::Manifest.name(number);
     let path = dir.path().join(&name);
@@ -257,8 +257,8 @@ mod tests {
     fn read(fs: &SimFs) -> Result<Recovered> {
         let dir = dir(fs);
         let (database, number) = read_current(&*dir)?.expect("CURRENT");
-        read_manifest(&*dir, &database, number, |meta| {
-            Arc::new(Table::new(meta.clone(), Arc::clone(&dir), TableOptions::default()))
+        read_manifest(&*dir, &database, number, |meta, _| {
+            Arc::new(Table::new(meta.clone(), Arc::clone(&dir), TableOptions::default(), Vec::new()))
         })
     }
 

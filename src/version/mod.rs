@@ -1,8 +1,10 @@
-//! The state of the database that the manifest makes durable: which tables stand on which level.
+//! The state of the database that the manifest makes durable: which keyspaces there are, and which tables stand on which
+//! level.
 //!
 //! A [`Version`] is immutable. Applying an edit to one is a pure function, used alike by recovery, flush and compaction, and
 //! so is picking the next compaction.
 
+mod keyspaces;
 mod leveled;
 mod manifest;
 mod pick;
@@ -10,12 +12,14 @@ mod pick;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub(crate) use keyspaces::Keyspaces;
 pub(crate) use leveled::Leveled;
 pub(crate) use manifest::{Appended, Manifest, State, read_current, read_manifest};
 pub(crate) use pick::{Limits, Plan, Running, Share, Strategy, plan_range};
 
 use crate::error::Damage;
-use crate::format::edit::{Edit, LEVELS, TableMeta};
+use crate::format::edit::{Edit, KeyspaceMeta, LEVELS, TableMeta};
+use crate::format::table::Section;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::table::Table;
 
@@ -65,9 +69,16 @@ pub(crate) struct Version {
     /// Level 0, newest data first: for each keyspace, all sequence numbers of a table are above those of the next one.
     level0: Vec<Shared>,
     trees: BTreeMap<KeyspaceId, Tree>,
+    named: Arc<Keyspaces>,
 }
 
 impl Version {
+    /// The keyspaces other than the default one.
+    #[inline]
+    pub(crate) fn named(&self) -> &Keyspaces {
+        &self.named
+    }
+
     /// The tables of level 0 that speak for a keyspace, newest first.
     #[inline]
     pub(crate) fn level0(&self, keyspace: KeyspaceId) -> impl Iterator<Item = &Arc<Table>> {
@@ -118,10 +129,49 @@ impl Version {
         self.of_keyspace(keyspace).any(|(_, table)| table.has_ranges(keyspace))
     }
 
+    /// Every section that is part of its keyspace.
+    pub(crate) fn sections(&self) -> impl Iterator<Item = &Section> {
+        let of_shared = |shared: &Shared, section: &Section| !shared.consumed.contains(&section.keyspace);
+        let shared = self.level0.iter().flat_map(move |shared| {
+            shared.table.meta.sections.iter().filter(move |section| of_shared(shared, section))
+        });
+        let trees = self.trees.values().flat_map(Tree::levels).flat_map(|(_, tables)| tables.iter());
+        shared.chain(trees.filter_map(|table| table.only_section()))
+    }
+
+    /// Whether an edit takes tables or sections that are not there any more, or adds tables to the tree of a keyspace that
+    /// is not: its keyspace has been dropped since it was planned.
+    pub(crate) fn has_dropped(&self, edit: &Edit) -> bool {
+        let there: BTreeSet<FileNumber> = self.tables().map(|(_, table)| table.number()).collect();
+        let serves = |number: FileNumber, keyspace| {
+            self.level0.iter().any(|shared| shared.table.number() == number && shared.serves(keyspace))
+        };
+        let into_tree = edit.add.iter().filter(|(level, _)| *level > 0).flat_map(|(_, meta)| &meta.sections);
+        edit.remove.iter().any(|number| !there.contains(number))
+            || edit.moves.iter().any(|(number, _)| !there.contains(number))
+            || edit.consume.iter().any(|(number, keyspace)| !serves(*number, *keyspace))
+            || into_tree.into_iter().any(|section| !self.named.is_live(section.keyspace))
+    }
+
+    /// The sections that an edit adds to level 0 for keyspaces that are not there any more; nobody needs them.
+    pub(crate) fn dropped_sections(&self, edit: &Edit) -> Vec<(FileNumber, KeyspaceId)> {
+        let added = edit.add.iter().filter(|(level, _)| *level == 0);
+        let sections = added.flat_map(|(_, meta)| meta.sections.iter().map(|section| (meta.number, section.keyspace)));
+        let gone = |keyspace| !self.named.is_live(keyspace) && self.named.was_created(keyspace);
+        sections.filter(|(_, keyspace)| gone(*keyspace)).collect()
+    }
+
     /// The version after an edit. `open` makes the handle of a table that the edit adds.
-    pub(crate) fn apply(&self, edit: &Edit, mut open: impl FnMut(&TableMeta) -> Arc<Table>) -> Result<Self, Damage> {
+    pub(crate) fn apply(
+        &self,
+        edit: &Edit,
+        mut open: impl FnMut(&TableMeta, &Keyspaces) -> Arc<Table>,
+    ) -> Result<Self, Damage> {
         let mut next = self.clone();
         let mut touched = Vec::new();
+        if !edit.create.is_empty() || edit.next_keyspace.is_some() {
+            Arc::make_mut(&mut next.named).create(edit)?;
+        }
         for number in &edit.remove {
             next.take(*number)?;
         }
@@ -133,11 +183,16 @@ impl Version {
             if next.tables().any(|(_, table)| table.number() == meta.number) {
                 return Err(Damage::BadField);
             }
-            touched.push(next.put(*level, open(meta))?);
+            let table = open(meta, &next.named);
+            touched.push(next.put(*level, table)?);
         }
         for (number, keyspace) in &edit.consume {
             next.consume(*number, *keyspace)?;
         }
+        for keyspace in &edit.drop {
+            next.drop_keyspace(*keyspace)?;
+        }
+        next.check_keyspaces(edit)?;
         for (level, keyspace) in touched {
             next.check_order(level, keyspace)?;
         }
@@ -153,6 +208,8 @@ impl Version {
         Edit {
             add: self.tables().map(|(level, table)| (level, table.meta.clone())).collect(),
             consume: consume.collect(),
+            next_keyspace: Some(self.named.next()).filter(|next| *next != Keyspaces::default().next()),
+            create: self.named.iter().map(|meta| KeyspaceMeta::clone(meta)).collect(),
             ..Edit::default()
         }
     }
@@ -205,6 +262,34 @@ impl Version {
         Ok(())
     }
 
+    /// Forgets a keyspace and all that it has.
+    fn drop_keyspace(&mut self, keyspace: KeyspaceId) -> Result<(), Damage> {
+        Arc::make_mut(&mut self.named).remove(keyspace)?;
+        self.trees.remove(&keyspace);
+        for shared in self.level0.iter_mut().filter(|shared| shared.table.section(keyspace).is_some()) {
+            shared.consumed.insert(keyspace);
+        }
+        self.level0.retain(|shared| shared.consumed.len() < shared.table.meta.sections.len());
+        Ok(())
+    }
+
+    /// Whether everything that an edit has added belongs to a keyspace that is there.
+    fn check_keyspaces(&self, edit: &Edit) -> Result<(), Damage> {
+        for (level, meta) in &edit.add {
+            let shared = self.level0.iter().find(|shared| *level == 0 && shared.table.number() == meta.number);
+            let consumed = |keyspace| match shared {
+                Some(shared) => shared.consumed.contains(&keyspace),
+                // Not there any more: every section has been consumed, or its keyspace dropped.
+                None => *level == 0,
+            };
+            let known = |keyspace| self.named.is_live(keyspace) || consumed(keyspace);
+            if meta.sections.iter().any(|section| !known(section.keyspace)) {
+                return Err(Damage::UnknownKeyspace);
+            }
+        }
+        Ok(())
+    }
+
     fn check_order(&self, level: u8, keyspace: KeyspaceId) -> Result<(), Damage> {
         let tables = self.tree(keyspace).map_or(&[][..], |tree| tree.level(level));
         let in_order = |pair: &[Arc<Table>]| match (pair[0].only_section(), pair[1].only_section()) {
@@ -224,7 +309,6 @@ fn age(table: &Table) -> (Option<Sequence>, FileNumber) {
 pub(crate) mod tests {
     use super::*;
     use crate::format::range::Edge;
-    use crate::format::table::Section;
     use crate::options::TableOptions;
     use crate::sys::{Access, FileSystem, sim::SimFs};
 
@@ -259,13 +343,20 @@ pub(crate) mod tests {
     /// A version made of `(level, number, [(keyspace, min, max)], bytes)`; its tables have no files.
     pub(crate) fn version(tables: &[TableShape<'_>]) -> Version {
         let add = tables.iter().map(|(level, number, ranges, bytes)| (*level, meta(*number, ranges, *bytes))).collect();
-        apply(&Version::default(), &Edit { add, ..Edit::default() }).unwrap()
+        let create = (1..10).map(|id| named(id, &format!("number {id}"))).collect();
+        apply(&Version::default(), &Edit { add, create, ..Edit::default() }).unwrap()
+    }
+
+    fn named(id: u32, name: &str) -> KeyspaceMeta {
+        KeyspaceMeta { id: KeyspaceId(id), interval: 16, bloom: None, name: name.to_owned() }
     }
 
     pub(crate) fn apply(version: &Version, edit: &Edit) -> Result<Version, Damage> {
         let fs = FileSystem::from(SimFs::new());
         let dir = fs.0.open_dir(std::path::Path::new("/db"), true, Access::Map).unwrap();
-        version.apply(edit, |meta| Arc::new(Table::new(meta.clone(), Arc::clone(&dir), TableOptions::default())))
+        version.apply(edit, |meta, _| {
+            Arc::new(Table::new(meta.clone(), Arc::clone(&dir), TableOptions::default(), Vec::new()))
+        })
     }
 
     fn numbers(version: &Version) -> Vec<(u8, u64)> {
@@ -309,9 +400,45 @@ pub(crate) mod tests {
             Edit { add: vec![(1, meta(4, &[(0, "x", "y")], 10))], ..Edit::default() },
             Edit { add: vec![(1, meta(8, &[(0, "a", "m")], 10))], ..Edit::default() },
             Edit { add: vec![(1, meta(8, &[(0, "q", "r"), (1, "a", "b")], 10))], ..Edit::default() },
+            Edit { add: vec![(0, meta(8, &[(10, "q", "r")], 10))], ..Edit::default() },
+            Edit { add: vec![(1, meta(8, &[(10, "q", "r")], 10))], ..Edit::default() },
+            Edit { create: vec![named(9, "new")], ..Edit::default() },
+            Edit { create: vec![named(10, "number 9")], ..Edit::default() },
+            Edit { create: vec![named(10, "default")], ..Edit::default() },
+            Edit { drop: vec![KeyspaceId(10)], ..Edit::default() },
+            Edit { drop: vec![KeyspaceId(0)], ..Edit::default() },
+            Edit { drop: vec![KeyspaceId(3), KeyspaceId(3)], ..Edit::default() },
         ];
         for edit in bad {
             assert!(apply(&base, &edit).is_err(), "{edit:?}");
         }
+    }
+
+    #[test]
+    fn a_dropped_keyspace_takes_its_tables_along_and_its_id_is_not_used_again() {
+        let base = version(&[
+            (0, 7, &[(0, "a", "z"), (3, "a", "b")], 10),
+            (0, 8, &[(3, "c", "d")], 10),
+            (1, 4, &[(3, "m", "p")], 10),
+            (2, 5, &[(3, "a", "c")], 10),
+            (1, 6, &[(4, "a", "c")], 10),
+        ]);
+        let dropped = apply(&base, &Edit { drop: vec![KeyspaceId(3), KeyspaceId(9)], ..Edit::default() }).unwrap();
+        assert_eq!(numbers(&dropped), [(0, 7), (1, 6)]);
+        assert_eq!(dropped.level0(KeyspaceId(3)).count(), 0);
+        let again = apply(&Version::default(), &dropped.to_edit()).unwrap();
+        assert_eq!(numbers(&again), numbers(&dropped));
+        assert_eq!((again.named().next(), again.named().iter().count()), (KeyspaceId(10), 7));
+        assert!(!again.named().is_live(KeyspaceId(9)) && again.named().was_created(KeyspaceId(9)));
+
+        // What was planned before is noticed.
+        let compaction = Edit { remove: vec![FileNumber(4)], moves: vec![(FileNumber(5), 3)], ..Edit::default() };
+        assert!(!base.has_dropped(&compaction) && dropped.has_dropped(&compaction));
+        // A flush that was under way brings a section that nobody needs.
+        let flushed = meta(11, &[(0, "a", "b"), (3, "a", "b")], 10);
+        let mut flush = Edit { add: vec![(0, flushed)], ..Edit::default() };
+        assert_eq!(apply(&dropped, &flush).unwrap_err(), Damage::UnknownKeyspace);
+        flush.consume.push((FileNumber(11), KeyspaceId(3)));
+        assert_eq!(numbers(&apply(&dropped, &flush).unwrap()), [(0, 11), (0, 7), (1, 6)]);
     }
 }

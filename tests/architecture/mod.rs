@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 /// one room from each other.
 const FLOORS: [&[&str]; 11] = [
     &["lib"],
-    &["db", "transaction", "inspect", "iter", "snapshot", "stats"],
+    &["db", "inspect", "iter", "keyspace", "snapshot", "stats", "transaction"],
     &["engine"],
     &["version"],
     &["merge"],
     &["memtable", "table"],
     &["log"],
-    &["batch", "options", "slice"],
+    &["batch", "keyspace_state", "options", "slice"],
     &["sys"],
     &["visibility", "format"],
     &["error"],

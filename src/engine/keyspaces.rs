@@ -1,0 +1,147 @@
+//! Keyspaces by name: finding, creating and dropping them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Engine;
+use crate::error::{Error, Result};
+use crate::format::KeyspaceId;
+use crate::format::edit::{Edit, KeyspaceMeta, check_keyspace_name};
+use crate::keyspace_state::{KeyspaceState, Owner};
+use crate::options::{KeyspaceOptions, SectionOptions};
+use crate::sys::Mutex;
+use crate::version::Version;
+
+/// The keyspaces of an open database.
+#[derive(Debug)]
+pub(super) struct Keyspaces {
+    pub(super) owner: Owner,
+    default: Arc<KeyspaceState>,
+    /// The others by name. Held for a moment only.
+    named: Mutex<BTreeMap<Arc<str>, Arc<KeyspaceState>>>,
+}
+
+impl Keyspaces {
+    pub(super) fn new(version: &Version) -> Self {
+        let owner = Owner::default();
+        let default = Arc::new(KeyspaceState::new(KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME, &owner));
+        let keyspaces = Self { owner, default, named: Mutex::default() };
+        for meta in version.named().iter() {
+            keyspaces.add(meta);
+        }
+        keyspaces
+    }
+
+    fn add(&self, meta: &KeyspaceMeta) -> Arc<KeyspaceState> {
+        let state = Arc::new(KeyspaceState::new(meta.id, &meta.name, &self.owner));
+        self.named.lock().insert(Arc::clone(&state.name), Arc::clone(&state));
+        state
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<KeyspaceState>> {
+        if name == KeyspaceId::DEFAULT_NAME {
+            return Some(Arc::clone(&self.default));
+        }
+        self.named.lock().get(name).map(Arc::clone)
+    }
+
+    /// Marks keyspaces as gone. Their edit is durable; a view without them follows.
+    pub(super) fn set_dropped(&self, ids: &[KeyspaceId]) {
+        if ids.is_empty() {
+            return;
+        }
+        self.named.lock().retain(|_, state| {
+            let dropped = ids.contains(&state.id);
+            if dropped {
+                state.set_dropped();
+            }
+            !dropped
+        });
+    }
+}
+
+impl Engine {
+    pub(crate) fn default_keyspace(&self) -> &Arc<KeyspaceState> {
+        &self.keyspaces.default
+    }
+
+    #[inline]
+    pub(crate) fn check_owner(&self, keyspace: &KeyspaceState) -> Result<()> {
+        keyspace.belongs_to(&self.keyspaces.owner)
+    }
+
+    /// The keyspace of this name, made with the database's options if there is none.
+    pub(crate) fn keyspace(&self, name: &str) -> Result<Arc<KeyspaceState>> {
+        self.check_open()?;
+        check_name(name)?;
+        if let Some(state) = self.keyspaces.find(name) {
+            return Ok(state);
+        }
+        if self.options.read_only {
+            return Err(Error::KeyspaceNotFound { name: name.into() });
+        }
+        let _alone = self.naming.lock();
+        match self.keyspaces.find(name) {
+            Some(state) => Ok(state),
+            None => self.add_keyspace(name, &KeyspaceOptions::new()),
+        }
+    }
+
+    pub(crate) fn create_keyspace(&self, name: &str, options: &KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
+        self.check_writable()?;
+        check_name(name)?;
+        let _alone = self.naming.lock();
+        match self.keyspaces.find(name) {
+            Some(_) => Err(Error::KeyspaceExists { name: name.into() }),
+            None => self.add_keyspace(name, options),
+        }
+    }
+
+    /// Makes a keyspace; it is durable before anyone can write to it. Needs lock 0.
+    fn add_keyspace(&self, name: &str, options: &KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
+        let id = self.view.load().version.named().next();
+        if id == KeyspaceId::LAST {
+            return Err(Error::NumbersExhausted);
+        }
+        let meta = options.record(self.options.table.section, id, name)?;
+        self.install(Edit { create: vec![meta.clone()], ..Edit::default() }, &[], &[])?;
+        Ok(self.keyspaces.add(&meta))
+    }
+
+    /// Their names, sorted.
+    pub(crate) fn keyspace_names(&self) -> Vec<String> {
+        self.keyspaces.named.lock().keys().map(ToString::to_string).collect()
+    }
+
+    /// Drops a keyspace. No commit names it from the first step on; what has been committed before is durable before the drop
+    /// is, so that a power cut cannot take back a copy of the data and leave the drop.
+    pub(crate) fn drop_keyspace(&self, name: &str) -> Result<()> {
+        self.check_writable()?;
+        check_name(name)?;
+        let _alone = self.naming.lock();
+        let state = self.keyspaces.find(name).ok_or_else(|| Error::KeyspaceNotFound { name: name.into() })?;
+        if state.id == KeyspaceId::DEFAULT {
+            return Err(Error::InvalidKeyspaceName { problem: "the default keyspace cannot be dropped" });
+        }
+        let close = |closed| {
+            let _writer = self.writer.lock();
+            state.set_closed(closed);
+        };
+        close(true);
+        let dropped =
+            self.sync().and_then(|()| self.install(Edit { drop: vec![state.id], ..Edit::default() }, &[], &[]));
+        if dropped.is_err() {
+            close(false);
+        }
+        dropped.map(|_| ())
+    }
+
+    /// The options for sections of a keyspace.
+    pub(super) fn section_options(&self, keyspace: KeyspaceId) -> SectionOptions {
+        self.view.load().version.named().section_options(keyspace, self.options.table.section)
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    check_keyspace_name(name).map_err(|problem| Error::InvalidKeyspaceName { problem })
+}

@@ -1,0 +1,180 @@
+//! Keyspaces: several ordered maps in one database.
+
+use std::fmt;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use crate::batch::WriteBatch;
+use crate::db::Db;
+use crate::error::Result;
+use crate::format::entry::Kind;
+use crate::format::range::{Edge, edges};
+use crate::iter::{Cursor, Entry, Iter};
+use crate::keyspace_state::KeyspaceState;
+use crate::slice::Slice;
+use crate::snapshot::Snapshot;
+
+/// An ordered map of its own in a database, with the log, the memory and the files of the database: a thousand of them cost
+/// little more than one, and one [`WriteBatch`] may change several.
+///
+/// A handle is cheap to clone, may be used from any number of threads, and keeps the database open. When the keyspace is
+/// [dropped](Db::drop_keyspace), all its handles answer [`KeyspaceDropped`](crate::Error::KeyspaceDropped).
+///
+/// ```
+/// # fn main() -> maplsm::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let db = maplsm::Db::open(dir.path().join("db"))?;
+/// use maplsm::WriteBatch;
+///
+/// let (users, by_mail) = (db.keyspace("users")?, db.keyspace("users by mail")?);
+/// let mut batch = WriteBatch::new();
+/// batch.insert_into(&users, "7", "ada@example.org").insert_into(&by_mail, "ada@example.org", "7");
+/// db.write(&batch)?; // both or none
+///
+/// let snapshot = users.snapshot();
+/// users.remove("7")?;
+/// assert!(snapshot.contains_key("7")? && snapshot.keyspace(&by_mail).contains_key("ada@example.org")?);
+/// assert_eq!(db.keyspaces(), ["users", "users by mail"]);
+/// db.drop_keyspace("users")?;
+/// assert!(users.get("7").is_err());
+/// # db.close()
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Keyspace {
+    db: Db,
+    state: Arc<KeyspaceState>,
+}
+
+impl fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keyspace({:?} of {:?})", self.state.name, self.db)
+    }
+}
+
+impl Keyspace {
+    pub(crate) fn new(db: &Db, state: Arc<KeyspaceState>) -> Self {
+        Self { db: db.clone(), state }
+    }
+
+    pub(crate) fn state(&self) -> &Arc<KeyspaceState> {
+        &self.state
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    /// See [`Db::get`].
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        let found = self.db.engine().get(self.state.id, key.as_ref())?;
+        self.state.checked(found.map(Slice))
+    }
+
+    /// See [`Db::contains_key`].
+    #[inline]
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// See [`Db::insert`].
+    #[inline]
+    pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.db.engine().commit_one(&self.state, Kind::Put, key.as_ref(), value.as_ref())
+    }
+
+    /// See [`Db::remove`].
+    #[inline]
+    pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.db.engine().commit_one(&self.state, Kind::Delete, key.as_ref(), &[])
+    }
+
+    /// See [`Db::remove_range`].
+    pub fn remove_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
+        self.db.engine().remove_range(&self.state, &range)
+    }
+
+    /// See [`Db::iter`].
+    pub fn iter(&self) -> Iter {
+        self.snapshot().iter()
+    }
+
+    /// See [`Db::range`].
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
+        self.snapshot().range(range)
+    }
+
+    /// See [`Db::prefix`].
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
+        self.snapshot().prefix(prefix)
+    }
+
+    /// See [`Db::cursor`].
+    pub fn cursor(&self) -> Cursor {
+        self.snapshot().cursor()
+    }
+
+    /// This keyspace as it is now, to read from later.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.db.engine(), &self.state)
+    }
+
+    /// See [`Db::memtable_keys`].
+    pub fn memtable_keys(&self) -> Result<Vec<Vec<u8>>> {
+        let keys = self.db.engine().memtable_keys(self.state.id)?;
+        self.state.checked(keys)
+    }
+
+    /// See [`Db::compact`]. Flushes all keyspaces and merges the tables of this one.
+    pub fn compact(&self) -> Result<()> {
+        self.state.checked(())?;
+        self.db.engine().compact_range(self.state.id, (Edge::START, Edge::End))?;
+        self.state.checked(())
+    }
+
+    /// See [`Db::compact_range`].
+    pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
+        self.state.checked(())?;
+        let (start, end) = edges(&range);
+        self.db.engine().compact_range(self.state.id, (start.as_ref(), end.as_ref()))?;
+        self.state.checked(())
+    }
+}
+
+impl IntoIterator for &Keyspace {
+    type Item = Result<Entry>;
+    type IntoIter = Iter;
+
+    fn into_iter(self) -> Iter {
+        self.iter()
+    }
+}
+
+impl Snapshot {
+    /// The same moment of another keyspace. A keyspace that was made later is empty then; one of another database is refused
+    /// by every read, with [`ForeignKeyspace`](crate::Error::ForeignKeyspace).
+    #[must_use]
+    pub fn keyspace(&self, keyspace: &Keyspace) -> Snapshot {
+        self.of(&keyspace.state)
+    }
+}
+
+impl WriteBatch {
+    /// Sets the value of a key of a keyspace. A batch that names keyspaces of different databases is refused by its commit.
+    pub fn insert_into(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
+        self.push_into(&keyspace.state, Kind::Put, key.as_ref(), value.as_ref())
+    }
+
+    /// Removes a key of a keyspace, whether it is there or not.
+    pub fn remove_from(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> &mut Self {
+        self.push_into(&keyspace.state, Kind::Delete, key.as_ref(), &[])
+    }
+
+    /// Removes all keys of a range of a keyspace, those that this batch has set before included.
+    pub fn remove_range_from<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> &mut Self {
+        let (start, end) = edges(&range);
+        self.remove_between(&keyspace.state, &start, &end)
+    }
+}

@@ -1,0 +1,70 @@
+//! What everyone who uses a keyspace shares: handles, batches, snapshots and the engine.
+
+use crate::sys::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::KeyspaceId;
+
+/// Tells the open databases of a process apart: those with the same one are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Owner(Arc<()>);
+
+impl PartialEq for Owner {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// A keyspace of an open database. There is one of these for each, so that all who have it notice when it is dropped.
+#[derive(Debug)]
+pub(crate) struct KeyspaceState {
+    pub(crate) id: KeyspaceId,
+    pub(crate) name: Arc<str>,
+    owner: Owner,
+    /// Commits are refused. Changes under the writer lock.
+    closed: AtomicBool,
+    /// It is gone. Set before a view without its data is published.
+    dropped: AtomicBool,
+}
+
+impl KeyspaceState {
+    pub(crate) fn new(id: KeyspaceId, name: &str, owner: &Owner) -> Self {
+        let (closed, dropped) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { id, name: name.into(), owner: owner.clone(), closed, dropped }
+    }
+
+    pub(crate) fn belongs_to(&self, owner: &Owner) -> Result<()> {
+        if self.owner == *owner { Ok(()) } else { Err(Error::ForeignKeyspace { name: Arc::clone(&self.name) }) }
+    }
+
+    pub(crate) fn belongs_with(&self, other: &Self) -> Result<()> {
+        self.belongs_to(&other.owner)
+    }
+
+    /// Passes on what has been read from a view, unless the keyspace is gone: then the view may have been without it.
+    #[inline]
+    pub(crate) fn checked<T>(&self, read: T) -> Result<T> {
+        if self.dropped.load(Ordering::Acquire) { Err(self.gone()) } else { Ok(read) }
+    }
+
+    /// Whether a commit may name the keyspace. Needs the writer lock.
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) { Err(self.gone()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn gone(&self) -> Error {
+        Error::KeyspaceDropped { name: Arc::clone(&self.name) }
+    }
+
+    /// Refuses commits from now on, or takes them again after a failed attempt to drop it. Needs the writer lock.
+    pub(crate) fn set_closed(&self, closed: bool) {
+        self.closed.store(closed, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_dropped(&self) {
+        self.dropped.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,145 @@
+//! Iterating over what a transaction sees: the store as it was, under the transaction's own changes.
+
+use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::{Changes, Transaction};
+use crate::error::Result;
+use crate::format::range::Edge;
+use crate::iter::{Entry, Iter};
+use crate::keyspace_state::KeyspaceState;
+
+/// The entries of a range as a [`Transaction`] sees them, in order of key, from both ends.
+///
+/// What it passes counts as read by the transaction: from the start of the range to the last key it has shown, or to the end if
+/// there was no more. After an error it ends.
+pub struct TransactionIter<'t> {
+    transaction: &'t Transaction,
+    keyspace: Arc<KeyspaceState>,
+    /// What the store had when the transaction began.
+    stored: Iter,
+    /// Entries taken from the front and the back of `stored`, whose turn has not come yet.
+    peeked: [Option<Entry>; 2],
+    range: [Edge; 2],
+    /// What neither end has passed.
+    left: [Edge; 2],
+    ended: bool,
+}
+
+const FRONT: usize = 0;
+const BACK: usize = 1;
+
+impl fmt::Debug for TransactionIter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TransactionIter({:?} of {:?})", self.left, self.transaction)
+    }
+}
+
+impl<'t> TransactionIter<'t> {
+    pub(super) fn new(
+        transaction: &'t Transaction,
+        keyspace: &Arc<KeyspaceState>,
+        stored: Iter,
+        range: [Edge; 2],
+    ) -> Self {
+        let keyspace = Arc::clone(keyspace);
+        Self { transaction, keyspace, stored, peeked: [None, None], left: range.clone(), range, ended: false }
+    }
+
+    /// Makes sure that the next stored entry at one end is peeked, if there is one that the transaction has not changed.
+    fn peek(&mut self, side: usize) -> Result<()> {
+        let changes = self.transaction.own(self.keyspace.id);
+        while self.peeked[side].is_none() {
+            let next = if side == FRONT { self.stored.next() } else { self.stored.next_back() };
+            let Some(entry) = next.transpose()? else {
+                // The other end may have taken what is left.
+                self.peeked[side] = self.peeked[1 - side].take();
+                break;
+            };
+            let changed =
+                |changes: &Changes| changes.keys.contains_key(entry.key()) || changes.removed.contains(entry.key());
+            if !changes.is_some_and(changed) {
+                self.peeked[side] = Some(entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next entry at one end that the transaction has written itself.
+    fn own(&self, side: usize) -> Option<Entry> {
+        let [start, end] = &self.left;
+        let changes = self.transaction.own(self.keyspace.id).filter(|_| start < end)?;
+        let start = match start {
+            Edge::Before(key) => Bound::Included(key),
+            Edge::After(key) => Bound::Excluded(key),
+            Edge::End => return None,
+        };
+        let end = match end {
+            Edge::Before(key) => Bound::Excluded(key),
+            Edge::After(key) => Bound::Included(key),
+            Edge::End => Bound::Unbounded,
+        };
+        let mut within = changes.keys.range::<Vec<u8>, _>((start, end)).filter_map(|(_, word)| word.entry());
+        if side == FRONT { within.next().cloned() } else { within.next_back().cloned() }
+    }
+
+    fn take(&mut self, side: usize) -> Result<Option<Entry>> {
+        self.peek(side)?;
+        let own = self.own(side);
+        let own_first = match (&own, &self.peeked[side]) {
+            (Some(own), Some(stored)) if side == FRONT => own.key() < stored.key(),
+            (Some(own), Some(stored)) => own.key() > stored.key(),
+            (own, _) => own.is_some(),
+        };
+        let entry = if own_first { own } else { self.peeked[side].take() };
+        if let Some(entry) = &entry {
+            let key = entry.key().to_vec();
+            self.left[side] = if side == FRONT { Edge::After(key) } else { Edge::Before(key) };
+        }
+        Ok(entry)
+    }
+
+    fn step(&mut self, side: usize) -> Option<Result<Entry>> {
+        if self.ended {
+            return None;
+        }
+        let taken = self.take(side).transpose();
+        if !matches!(taken, Some(Ok(_))) {
+            self.ended = true;
+            self.left = [Edge::End, Edge::End];
+        }
+        taken
+    }
+}
+
+impl Iterator for TransactionIter<'_> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(FRONT)
+    }
+}
+
+impl DoubleEndedIterator for TransactionIter<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(BACK)
+    }
+}
+
+impl std::iter::FusedIterator for TransactionIter<'_> {}
+
+impl Drop for TransactionIter<'_> {
+    fn drop(&mut self) {
+        let [start, end] = std::mem::replace(&mut self.range, [Edge::End, Edge::End]);
+        let [front, back] = std::mem::replace(&mut self.left, [Edge::End, Edge::End]);
+        self.transaction.note_read(&self.keyspace, |reads| {
+            if self.ended {
+                reads.insert(start, end);
+            } else {
+                reads.insert(start, front);
+                reads.insert(back, end);
+            }
+        });
+    }
+}

@@ -1,0 +1,82 @@
+//! Which keyspaces there are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::Damage;
+use crate::format::KeyspaceId;
+use crate::format::edit::{Edit, KeyspaceMeta, TableMeta};
+use crate::options::{PointIndex, SectionOptions};
+
+/// The keyspaces other than the default one.
+#[derive(Debug, Clone)]
+pub(crate) struct Keyspaces {
+    /// Ids below have been used and are never used again.
+    next: KeyspaceId,
+    live: BTreeMap<KeyspaceId, Arc<KeyspaceMeta>>,
+}
+
+impl Default for Keyspaces {
+    fn default() -> Self {
+        Self { next: KeyspaceId(1), live: BTreeMap::new() }
+    }
+}
+
+impl Keyspaces {
+    /// The id that the next keyspace gets.
+    pub(crate) fn next(&self) -> KeyspaceId {
+        self.next
+    }
+
+    /// All of them, in order of their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<KeyspaceMeta>> {
+        self.live.values()
+    }
+
+    pub(crate) fn get(&self, keyspace: KeyspaceId) -> Option<&Arc<KeyspaceMeta>> {
+        self.live.get(&keyspace)
+    }
+
+    /// Whether a keyspace is there: it has been created, and not dropped.
+    #[inline]
+    pub(crate) fn is_live(&self, keyspace: KeyspaceId) -> bool {
+        keyspace == KeyspaceId::DEFAULT || self.live.contains_key(&keyspace)
+    }
+
+    /// Whether a keyspace is there or was there once.
+    pub(crate) fn was_created(&self, keyspace: KeyspaceId) -> bool {
+        keyspace < self.next
+    }
+
+    /// The options for the sections of a keyspace; `default` are those of the default one, and do for one that is gone.
+    pub(crate) fn section_options(&self, keyspace: KeyspaceId, default: SectionOptions) -> SectionOptions {
+        self.get(keyspace).map_or(default, |meta| SectionOptions::from(&**meta))
+    }
+
+    /// The kinds of point index of a table's sections; none if the table belongs to the default keyspace alone.
+    pub(crate) fn point_indexes(&self, table: &TableMeta, default: SectionOptions) -> Vec<PointIndex> {
+        if table.sections.iter().all(|section| section.keyspace == KeyspaceId::DEFAULT) {
+            return Vec::new();
+        }
+        table.sections.iter().map(|section| self.section_options(section.keyspace, default).point_index).collect()
+    }
+
+    /// Applies the creations of an edit.
+    pub(super) fn create(&mut self, edit: &Edit) -> Result<(), Damage> {
+        for meta in &edit.create {
+            let taken = meta.name == KeyspaceId::DEFAULT_NAME || self.iter().any(|other| other.name == meta.name);
+            let after = meta.id.0.checked_add(1).ok_or(Damage::BadField)?;
+            if taken || meta.id < self.next {
+                return Err(Damage::BadField);
+            }
+            self.live.insert(meta.id, Arc::new(meta.clone()));
+            self.next = KeyspaceId(after);
+        }
+        self.next = self.next.max(edit.next_keyspace.unwrap_or_default());
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, keyspace: KeyspaceId) -> Result<(), Damage> {
+        self.live.remove(&keyspace).map(|_| ()).ok_or(Damage::BadField)
+    }
+}
