@@ -90,9 +90,8 @@ impl Engine {
     }
 
     fn mark(&self, writer: &mut Writer, kind: GroupKind, durable: Position) -> Result<()> {
-        let next = writer.next_sequence;
         let Some((log, _)) = &mut writer.active else { return Ok(()) };
-        let marked = log.mark(kind, next, durable);
+        let marked = log.mark(kind, durable);
         let number = log.number();
         let end = Position { segment: number, offset: log.end() };
         marked

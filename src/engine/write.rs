@@ -17,7 +17,7 @@ use crate::format::entry::{Entry, Kind, entry_bytes, stamp, write_entry};
 use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
 use crate::format::names::FileKind;
 use crate::format::range::{edges, range_value};
-use crate::format::{NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
+use crate::format::{KeyspaceId, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
 use crate::keyspace_state::{KeyspaceState, Owner};
 use crate::log::{self, SegmentWriter};
 use crate::memtable::Memtable;
@@ -32,10 +32,20 @@ pub(crate) enum Body<'a> {
 }
 
 impl Body<'_> {
+    fn kind(&self) -> GroupKind {
+        match self {
+            Self::One { keyspace, .. } if keyspace.id == KeyspaceId::DEFAULT => GroupKind::Plain,
+            _ => GroupKind::Data,
+        }
+    }
+
     /// Bytes of the group's body.
     fn bytes(&self) -> u64 {
         match self {
-            Self::One { key, value, .. } => RUN_HEADER_BYTES + entry_bytes(key.len() as u64, value.len() as u64),
+            Self::One { key, value, .. } => {
+                let run = if self.kind() == GroupKind::Plain { 0 } else { RUN_HEADER_BYTES };
+                run + entry_bytes(key.len() as u64, value.len() as u64)
+            }
             Self::Batch(batch) => batch.body().len() as u64,
         }
     }
@@ -73,14 +83,17 @@ impl Body<'_> {
         let mut sequence = first;
         match self {
             Self::One { keyspace, kind, key, value } => {
-                let (header, entry) = out.split_at_mut(size_of::<RunHeader>());
-                header.copy_from_slice(RunHeader::new(keyspace.id, entry.len() as u64).as_bytes());
+                let run = if self.kind() == GroupKind::Plain { 0 } else { size_of::<RunHeader>() };
+                let (header, entry) = out.split_at_mut(run);
+                if run > 0 {
+                    header.copy_from_slice(RunHeader::new(keyspace.id, entry.len() as u64).as_bytes());
+                }
                 write_entry(entry, *kind, first, key, value);
             }
             Self::Batch(batch) => {
                 out.copy_from_slice(batch.body());
                 let mut at = 0;
-                for run in log::runs(batch.body()).flatten() {
+                for run in log::runs(self.kind(), batch.body()).flatten() {
                     let start = at + size_of::<RunHeader>();
                     let entries = &mut out[start..start + run.2.len()];
                     sequence = Sequence(sequence.0 + stamp(entries, sequence));
@@ -228,9 +241,9 @@ impl Engine {
             memtable.prefetch(keyspace.id, key);
         }
         let count32 = u32::try_from(count).unwrap_or(u32::MAX);
-        let group = Group { kind: GroupKind::Data, body_bytes: bytes, first, count: count32, durable };
+        let group = Group { kind: body.kind(), body_bytes: bytes, count: count32, durable };
         let range = log.append(group, |out| body.write(out, first)).map_err(|e| self.log_error(log, e))?;
-        self.index(memtable, range.start, first)?;
+        self.index(memtable, group.kind, range.start, first)?;
         let end = Position { segment: log.number(), offset: log.end() };
         writer.next_sequence = Sequence(first.0 + count);
         self.present.show(Sequence(first.0 + count - 1));
@@ -239,7 +252,7 @@ impl Engine {
     }
 
     /// Indexes the entries of the group whose body starts at `body_start`, the last one of the segment.
-    fn index(&self, memtable: &Memtable, body_start: u64, first: Sequence) -> Result<()> {
+    fn index(&self, memtable: &Memtable, kind: GroupKind, body_start: u64, first: Sequence) -> Result<()> {
         let cut = Sequence(first.0 - 1);
         // A version may go if a newer one is visible to every reader that will register from now on, and no registered one
         // stands between the two.
@@ -250,7 +263,7 @@ impl Engine {
         };
         let body = crate::format::bytes::slice(bytes, body_start, bytes.len() as u64 - body_start)
             .map_err(|damage| malformed(body_start, damage.into()))?;
-        for run in log::runs(body) {
+        for run in log::runs(kind, body) {
             let (keyspace, start, entries) = run.map_err(|damage| malformed(body_start, damage.into()))?;
             let mut at = usize::try_from(body_start + start).unwrap_or(usize::MAX);
             let end = at + entries.len();

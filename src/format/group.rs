@@ -3,45 +3,51 @@
 //! A group is a header with its own checksum and a body. In a segment, the body is a list of runs, each a keyspace and its
 //! entries; in a manifest, a list of edit records.
 
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::checksum::Seed;
-use super::{FileNumber, KeyspaceId, Position, Sequence, UNIT, bytes};
+use super::{FileNumber, KeyspaceId, Position, UNIT, bytes};
 use crate::error::{Damage, Fault, Feature};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GroupKind {
-    /// A batch of entries, or an edit of the manifest.
+    /// A batch of entries in runs, or an edit of the manifest.
     Data = 1,
     /// Written when the log has been synced and nothing followed: everything before it is durable.
     Idle = 2,
     /// Written by a clean close: everything before it is durable and nothing follows.
     Close = 3,
+    /// Entries of the default keyspace without a run header: what a commit of one entry writes.
+    Plain = 4,
+}
+
+impl GroupKind {
+    /// Whether the group has entries or an edit.
+    pub(crate) fn is_data(self) -> bool {
+        matches!(self, Self::Data | Self::Plain)
+    }
 }
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(crate) struct GroupHeader {
-    magic: [u8; 2],
+    magic: u8,
     kind: u8,
-    reserved: u8,
-    body_units: U32,
-    first_sequence: U64,
-    count: U32,
     /// The durable position when this header was written: its segment as a distance back from this one, ...
-    durable_back: U32,
+    durable_back: U16,
+    body_units: U32,
     /// ... its offset in units. Zero means that nothing is known to be durable.
     durable_units: U32,
-    reserved_tail: [u8; 4],
+    count: U32,
     body_checksum: U32,
     checksum: U32,
 }
 
-const MAGIC: [u8; 2] = *b"\x96G";
-pub(crate) const GROUP_HEADER_BYTES: u64 = 40;
-const CHECKED: u64 = 36;
-const _: () = assert!(size_of::<GroupHeader>() == 40 && align_of::<GroupHeader>() == 1);
+const MAGIC: u8 = 0x96;
+pub(crate) const GROUP_HEADER_BYTES: u64 = 24;
+const CHECKED: u64 = 20;
+const _: () = assert!(size_of::<GroupHeader>() == 24 && align_of::<GroupHeader>() == 1);
 
 /// The header of a run of entries of one keyspace.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -76,8 +82,6 @@ pub(crate) struct Group {
     pub(crate) kind: GroupKind,
     /// Length of the body in bytes, a multiple of [`UNIT`].
     pub(crate) body_bytes: u64,
-    /// Sequence number of the first entry; the others follow without gaps. In a manifest, the number of the edit.
-    pub(crate) first: Sequence,
     /// Entries (edit records in a manifest) in the body.
     pub(crate) count: u32,
     /// Everything before this place was durable when the header was written.
@@ -88,18 +92,15 @@ impl Group {
     /// Encodes the header of the group at `offset` of the segment `number`.
     #[expect(clippy::cast_possible_truncation, reason = "bodies and offsets are below FILE_BYTES_MAX")]
     pub(crate) fn seal(&self, seed: Seed, number: FileNumber, offset: u64, body: &[u8]) -> GroupHeader {
-        let back = self.durable.and_then(|durable| u32::try_from(number.0.checked_sub(durable.segment.0)?).ok());
+        let back = self.durable.and_then(|durable| u16::try_from(number.0.checked_sub(durable.segment.0)?).ok());
         let units = self.durable.filter(|_| back.is_some()).map_or(0, |durable| (durable.offset / UNIT) as u32);
         let mut header = GroupHeader {
             magic: MAGIC,
             kind: self.kind as u8,
-            reserved: 0,
+            durable_back: U16::new(back.unwrap_or(0)),
             body_units: U32::new((self.body_bytes / UNIT) as u32),
-            first_sequence: U64::new(self.first.0),
-            count: U32::new(self.count),
-            durable_back: U32::new(back.unwrap_or(0)),
             durable_units: U32::new(units),
-            reserved_tail: [0; 4],
+            count: U32::new(self.count),
             body_checksum: U32::new(seed.sum(offset.wrapping_add(GROUP_HEADER_BYTES), body)),
             checksum: U32::ZERO,
         };
@@ -128,12 +129,10 @@ impl GroupHeader {
             1 => GroupKind::Data,
             2 => GroupKind::Idle,
             3 => GroupKind::Close,
+            4 => GroupKind::Plain,
             other => return Err(Feature::RecordKind(u16::from(other)).into()),
         };
-        if header.reserved != 0 || header.reserved_tail != [0; 4] || header.first_sequence.get() >= super::NUMBER_MAX {
-            return Err(Damage::BadField.into());
-        }
-        if kind != GroupKind::Data && (header.body_units.get() != 0 || header.count.get() != 0) {
+        if !kind.is_data() && (header.body_units.get() != 0 || header.count.get() != 0) {
             return Err(Damage::BadField.into());
         }
         let segment = number.0.checked_sub(u64::from(header.durable_back.get())).ok_or(Damage::BadField)?;
@@ -141,7 +140,6 @@ impl GroupHeader {
         let group = Group {
             kind,
             body_bytes: units_to_bytes(header.body_units),
-            first: Sequence(header.first_sequence.get()),
             count: header.count.get(),
             durable: (durable_offset != 0).then_some(Position { segment: FileNumber(segment), offset: durable_offset }),
         };
@@ -168,11 +166,11 @@ fn units_to_bytes(units: U32) -> u64 {
     u64::from(units.get()) * UNIT
 }
 
-/// Whether a group could start here at all: eight bytes that begin with the magic. Recovery tries every unit of a damaged
+/// Whether a group could start here at all: a unit that begins with the magic. Recovery tries every unit of a damaged
 /// segment, and this keeps that linear.
 #[inline]
 pub(crate) fn may_start_group(bytes: &[u8]) -> bool {
-    bytes.starts_with(&MAGIC)
+    bytes.first() == Some(&MAGIC)
 }
 
 #[cfg(test)]
@@ -186,7 +184,6 @@ mod tests {
         let group = Group {
             kind: GroupKind::Data,
             body_bytes: 24,
-            first: Sequence(100),
             count: 2,
             durable: Some(Position { segment: FileNumber(7), offset: 4096 }),
         };

@@ -34,6 +34,7 @@ pub(super) fn show(sink: &mut Sink<'_>, file: &[u8], magic: Magic) -> Result<()>
     };
     let mut offset = SEGMENT_HEADER_BYTES;
     let seed = Seed::of_file(&header.database(), header.number());
+    let mut sequence = header.base();
     while offset < end {
         let (group, body) = match GroupHeader::parse(file, seed, header.number(), offset) {
             Ok(group) => group,
@@ -43,9 +44,10 @@ pub(super) fn show(sink: &mut Sink<'_>, file: &[u8], magic: Magic) -> Result<()>
         };
         sink.item(offset, "group", group_fields(&group))?;
         match group.kind {
+            GroupKind::Plain if is_manifest => return Err(sink.damaged(offset, Damage::BadField)),
             GroupKind::Data if is_manifest => show_records(sink, offset + GROUP_HEADER_BYTES, body, &group)?,
             _ if is_manifest => {}
-            _ => show_runs(sink, file, offset, body, &group, header.base())?,
+            _ => show_runs(sink, file, offset, body, &group, header.base(), &mut sequence)?,
         }
         offset += group.span();
     }
@@ -58,10 +60,10 @@ fn group_fields(group: &Group) -> Vec<(&'static str, Value<'static>)> {
         GroupKind::Data => "data",
         GroupKind::Idle => "idle",
         GroupKind::Close => "close",
+        GroupKind::Plain => "plain",
     };
     let mut fields = vec![
         ("kind", Value::Text(kind)),
-        ("first", Value::Number(group.first.0)),
         ("count", Value::Number(group.count.into())),
         ("body_bytes", Value::Number(group.body_bytes)),
     ];
@@ -72,31 +74,37 @@ fn group_fields(group: &Group) -> Vec<(&'static str, Value<'static>)> {
     fields
 }
 
-fn show_runs(sink: &mut Sink<'_>, file: &[u8], offset: u64, body: &[u8], group: &Group, base: Sequence) -> Result<()> {
+fn show_runs(
+    sink: &mut Sink<'_>,
+    file: &[u8],
+    offset: u64,
+    body: &[u8],
+    group: &Group,
+    base: Sequence,
+    next: &mut Sequence,
+) -> Result<()> {
     let body_start = offset + GROUP_HEADER_BYTES;
-    let mut sequence = group.first.0;
-    for run in log::runs(body) {
+    let first = *next;
+    for run in log::runs(group.kind, body) {
         let (keyspace, start, entries) = run.map_err(|damage| sink.damaged(offset, damage))?;
         let start = body_start + start;
-        let fields =
-            vec![("keyspace", Value::Number(keyspace.0.into())), ("bytes", Value::Number(entries.len() as u64))];
-        sink.item(start - RUN_HEADER_BYTES, "run", fields)?;
+        if group.kind == GroupKind::Data {
+            let fields =
+                vec![("keyspace", Value::Number(keyspace.0.into())), ("bytes", Value::Number(entries.len() as u64))];
+            sink.item(start - RUN_HEADER_BYTES, "run", fields)?;
+        }
         let (mut at, end) = (position(start), position(start) + entries.len());
         while at < end {
             let entry = Entry::parse(file, at, end, base).map_err(|fault| sink.damaged(at as u64, fault))?;
-            if entry.sequence != Sequence(sequence) {
+            if entry.sequence != *next {
                 return Err(sink.damaged(at as u64, Damage::BadSequence));
             }
             sink.item(at as u64, "entry", entry_fields(&entry, file))?;
-            sequence += 1;
+            next.0 += 1;
             at = entry.next();
         }
     }
-    if sequence - group.first.0 == u64::from(group.count) {
-        Ok(())
-    } else {
-        Err(sink.damaged(offset, Damage::BadField))
-    }
+    if next.0 - first.0 == u64::from(group.count) { Ok(()) } else { Err(sink.damaged(offset, Damage::BadField)) }
 }
 
 fn show_records(sink: &mut Sink<'_>, body_start: u64, body: &[u8], group: &Group) -> Result<()> {

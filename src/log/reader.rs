@@ -8,7 +8,7 @@ use crate::format::group::{
 };
 use crate::format::prefix::Magic;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::format::{FileNumber, KeyspaceId, Position, Sequence, UNIT, bytes};
+use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Position, Sequence, UNIT, bytes};
 
 /// A segment to read.
 pub(crate) struct Input<'a> {
@@ -146,12 +146,12 @@ impl Scanner<'_> {
     }
 
     fn follow(&mut self, group: &Group) -> Result<(), Fault> {
-        if self.out.next_sequence.is_some_and(|next| next != group.first) {
+        let next = self.out.next_sequence.unwrap_or_default().0.saturating_add(u64::from(group.count));
+        if next >= NUMBER_MAX {
             return Err(Damage::BadSequence.into());
         }
-        let next = group.first.0.saturating_add(u64::from(group.count));
         self.out.next_sequence = Some(Sequence(next));
-        self.out.groups = self.out.groups.saturating_add(u64::from(group.kind == GroupKind::Data));
+        self.out.groups = self.out.groups.saturating_add(u64::from(group.kind.is_data()));
         if let Some(durable) = group.durable {
             self.durable(durable);
         }
@@ -228,11 +228,15 @@ fn used_bytes(bytes: &[u8], from: u64) -> u64 {
 }
 
 /// Splits the body of a group into runs: `(keyspace, offset of the entries in the body, entries)`.
-pub(crate) fn runs(body: &[u8]) -> impl Iterator<Item = Result<(KeyspaceId, u64, &[u8]), Damage>> {
+pub(crate) fn runs(kind: GroupKind, body: &[u8]) -> impl Iterator<Item = Result<(KeyspaceId, u64, &[u8]), Damage>> {
     let mut at = 0u64;
     std::iter::from_fn(move || {
         if at == body.len() as u64 {
             return None;
+        }
+        if kind == GroupKind::Plain {
+            at = body.len() as u64;
+            return Some(Ok((KeyspaceId::DEFAULT, 0, body)));
         }
         let run = bytes::read::<RunHeader>(body, at).and_then(|header| {
             let start = at.saturating_add(RUN_HEADER_BYTES);
@@ -262,19 +266,21 @@ pub(crate) fn visit_entries(
 ) -> Result<(), (u64, Fault)> {
     let seed = Seed::of_file(database, number);
     let mut offset = range.start;
+    // That of the first entry follows from its place only if the range begins where the segment does.
+    let mut sequence = (range.start <= SEGMENT_HEADER_BYTES).then_some(base);
     while offset < range.end {
         let at = |fault: Fault| (offset, fault);
         let (_, group) = GroupHeader::probe(file, seed, number, offset).map_err(at)?;
         let body_start = offset.saturating_add(GROUP_HEADER_BYTES);
         let body = bytes::slice(file, body_start, group.body_bytes).map_err(|damage| at(damage.into()))?;
-        let mut sequence = group.first;
-        for run in runs(body) {
+        let mut count = 0;
+        for run in runs(group.kind, body) {
             let (keyspace, start, entries) = run.map_err(|damage| at(damage.into()))?;
             let start = body_start.saturating_add(start);
             let end = start.saturating_add(entries.len() as u64);
-            sequence = visit_run(file, keyspace, start..end, base, sequence, &mut visit)?;
+            count = visit_run(file, keyspace, start..end, base, count, &mut sequence, &mut visit)?;
         }
-        if sequence.0.wrapping_sub(group.first.0) != u64::from(group.count) {
+        if count != u64::from(group.count) {
             return Err(at(Damage::BadField.into()));
         }
         offset = offset.saturating_add(group.span());
@@ -282,27 +288,30 @@ pub(crate) fn visit_entries(
     Ok(())
 }
 
+/// Answers the number of entries seen in the group so far.
 fn visit_run(
     file: &[u8],
     keyspace: KeyspaceId,
     range: std::ops::Range<u64>,
     base: Sequence,
-    mut sequence: Sequence,
+    mut count: u64,
+    next: &mut Option<Sequence>,
     visit: &mut impl FnMut(KeyspaceId, &Entry),
-) -> Result<Sequence, (u64, Fault)> {
+) -> Result<u64, (u64, Fault)> {
     let out_of_bounds = |_| (range.start, Fault::from(Damage::OutOfBounds));
     let mut at = usize::try_from(range.start).map_err(out_of_bounds)?;
     let end = usize::try_from(range.end).map_err(out_of_bounds)?;
     while at < end {
         let entry = Entry::parse(file, at, end, base).map_err(|fault| (at as u64, fault))?;
-        if entry.sequence != sequence {
+        if next.is_some_and(|next| entry.sequence != next) {
             return Err((at as u64, Damage::BadSequence.into()));
         }
         visit(keyspace, &entry);
-        sequence = Sequence(sequence.0.wrapping_add(1));
+        *next = Some(Sequence(entry.sequence.0.wrapping_add(1)));
+        count = count.saturating_add(1);
         at = entry.next();
     }
-    Ok(sequence)
+    Ok(count)
 }
 
 #[cfg(test)]
@@ -331,7 +340,7 @@ mod tests {
             body.extend(entries);
         }
         let offset = file.len() as u64;
-        file.extend(encode_group(&DATABASE, FileNumber(number), offset, kind, Sequence(first), count, durable, &body));
+        file.extend(encode_group(&DATABASE, FileNumber(number), offset, kind, count, durable, &body));
     }
 
     fn run(segments: &[(u64, &[u8])]) -> Result<Scan, ScanError> {

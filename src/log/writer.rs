@@ -99,25 +99,23 @@ impl SegmentWriter {
     }
 
     /// Appends a mark: a group without a body.
-    pub(crate) fn mark(&mut self, kind: GroupKind, next: Sequence, durable: Position) -> Result<(), AppendError> {
-        let mark = Group { kind, body_bytes: 0, first: next, count: 0, durable: Some(durable) };
+    pub(crate) fn mark(&mut self, kind: GroupKind, durable: Position) -> Result<(), AppendError> {
+        let mark = Group { kind, body_bytes: 0, count: 0, durable: Some(durable) };
         self.append(mark, |_| {}).map(|_| ())
     }
 }
 
 /// A whole group as bytes, for files that are appended to without an arena.
-#[expect(clippy::too_many_arguments, reason = "the fields of a header, named at the one place that encodes it")]
 pub(crate) fn encode_group(
     database: &Id,
     number: FileNumber,
     offset: u64,
     kind: GroupKind,
-    first: Sequence,
     count: u32,
     durable: Option<Position>,
     body: &[u8],
 ) -> Vec<u8> {
-    let group = Group { kind, body_bytes: body.len() as u64, first, count, durable };
+    let group = Group { kind, body_bytes: body.len() as u64, count, durable };
     let mut out = group.seal(Seed::of_file(database, number), number, offset, body).as_bytes().to_vec();
     out.extend_from_slice(body);
     out

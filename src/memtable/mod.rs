@@ -411,13 +411,7 @@ pub(crate) mod tests {
             let run = RunHeader::new(KeyspaceId(keyspace), body.len() as u64 - RUN_HEADER_BYTES);
             body[..8].copy_from_slice(run.as_bytes());
             stamp(&mut body[8..], sequence);
-            let group = Group {
-                kind: GroupKind::Data,
-                body_bytes: body.len() as u64,
-                first: sequence,
-                count: 1,
-                durable: None,
-            };
+            let group = Group { kind: GroupKind::Data, body_bytes: body.len() as u64, count: 1, durable: None };
             let range = self.writer.append(group, |out| out.copy_from_slice(&body)).unwrap();
             let bytes = self.memtable.bytes();
             let [start, end] = [range.start + RUN_HEADER_BYTES, range.end].map(|at| usize::try_from(at).unwrap());

@@ -92,6 +92,9 @@ pub(crate) fn read_manifest(
     while offset < torn_at {
         let at = |fault: crate::error::Fault| fault.at(&path, offset);
         let (group, body) = GroupHeader::parse(bytes, seed, number, offset).map_err(at)?;
+        if group.kind == GroupKind::Plain {
+            return Err(at(Damage::BadField.into()));
+        }
         if group.kind == GroupKind::Data {
             let edit = Edit::decode(body, group.count).map_err(at)?;
             recovered.state.apply(&edit);
@@ -209,9 +212,8 @@ impl Writer {
         let (body, count) = edit.encode();
         // Each edit is durable before the next one is written, so everything in front of this group is.
         let durable = (self.edits > 0).then_some(Position { segment: self.number, offset: self.end });
-        let first = Sequence(self.edits);
         let count = if kind == GroupKind::Data { count } else { 0 };
-        let group = log::encode_group(database, self.number, self.end, kind, first, count, durable, &body);
+        let group = log::encode_group(database, self.number, self.end, kind, count, durable, &body);
         debug_assert!(group.len() as u64 >= GROUP_HEADER_BYTES);
         self.file.append(&group).map_err(|e| Error::io("write", &path(), e))?;
         self.file.sync().map_err(|e| Error::io("sync", &path(), e))?;

@@ -99,7 +99,7 @@ fn examine(options: &Options, state: &Map, what: &str) -> Outcome {
 }
 
 /// A group without a body, which says that a run has ended.
-const MARK_BITS: usize = 8 * 40;
+const MARK_BITS: usize = 8 * 24;
 
 /// Flips every bit of these files; answers how often each outcome came, by kind of file.
 fn flip_all(

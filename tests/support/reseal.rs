@@ -16,9 +16,9 @@ pub(crate) enum Kind {
     Index,
 }
 
-const GROUP_MAGIC: [u8; 2] = [0x96, 0x47];
+const GROUP_MAGIC: u8 = 0x96;
 const SEGMENT_HEADER: usize = 80;
-const GROUP_HEADER: usize = 40;
+const GROUP_HEADER: usize = 24;
 const TABLE_HEADER: usize = 64;
 const FOOTER: usize = 128;
 const PAGE: usize = 4096;
@@ -107,9 +107,9 @@ fn reseal_groups(bytes: &mut [u8]) -> Option<()> {
     put_sum(bytes, &identity, 0..76, 76)?;
     for group in groups(bytes) {
         if let Some(body) = &group.body {
-            put_sum(bytes, &identity, body.clone(), group.start + 32)?;
+            put_sum(bytes, &identity, body.clone(), group.start + 16)?;
         }
-        put_sum(bytes, &identity, group.start..group.start + 36, group.start + 36)?;
+        put_sum(bytes, &identity, group.start..group.start + 20, group.start + 20)?;
     }
     Some(())
 }
@@ -126,7 +126,7 @@ fn groups(bytes: &[u8]) -> Vec<Group> {
     let mut found = Vec::new();
     let mut start = SEGMENT_HEADER;
     while let Some(header) = bytes.get(start..start + GROUP_HEADER) {
-        if header[..2] != GROUP_MAGIC {
+        if header[0] != GROUP_MAGIC {
             start += 8;
             continue;
         }
@@ -255,7 +255,7 @@ mod tests {
                 let Some(kind) = Kind::of(name) else { continue };
                 let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
                 for at in (0..used).step_by(7) {
-                    if GROUP_MAGIC.get(at % 8) == Some(&bytes[at]) {
+                    if at % 8 == 0 && bytes[at] == GROUP_MAGIC {
                         continue;
                     }
                     let mut bad = bytes.clone();
