@@ -25,7 +25,9 @@ fn simple(operation: u8, length: u8, at: usize, from: &[u8]) -> Vec<u8> {
 fn places(kind: Kind, length: usize) -> Vec<usize> {
     match kind {
         Kind::Current => vec![24, 40, 48],
-        Kind::Manifest => vec![40, 80, 81, 82, 84, 88, 92, 96, 104, 108, 112, 120, 128, 152, 176, 184, 200, 224, 264, 304],
+        Kind::Manifest => {
+            vec![40, 80, 81, 82, 84, 88, 92, 96, 104, 108, 112, 120, 128, 152, 176, 184, 200, 224, 264, 304]
+        }
         Kind::Segment => vec![40, 48, 56, 64, 80, 81, 82, 84, 88, 92, 96, 104, 108, 112, 113, 118, 120, 124, 284],
         Kind::Table | Kind::Index => {
             let footer = length - 128;
