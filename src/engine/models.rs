@@ -65,8 +65,8 @@ fn open(fs: &SimFs) -> Arc<Engine> {
     Engine::open(&options(fs), Path::new(DIR)).expect("an open store")
 }
 
-fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Body<'a> {
-    Body::One { keyspace: KEYSPACE, kind: Kind::Put, key, value }
+fn put<'a>(engine: &'a Engine, key: &'a [u8], value: &'a [u8]) -> Body<'a> {
+    Body::One { keyspace: engine.default_keyspace(), kind: Kind::Put, key, value }
 }
 
 /// Runs the closures, each in a thread, with the engine.
@@ -96,7 +96,7 @@ fn commit_synced(engine: &Engine, body: Body<'_>) -> Result<()> {
 fn durable_when_acknowledged(commit: Commit, failing: bool) {
     let fs = SimFs::new();
     let engine = open(&fs);
-    commit_synced(&engine, put(b"first", b"")).expect("a commit");
+    commit_synced(&engine, put(&engine, b"first", b"")).expect("a commit");
     if failing {
         fs.inject(Fault::Error { after: thread_rng().gen_range(1..16), kind: std::io::ErrorKind::Other });
     }
@@ -106,7 +106,7 @@ fn durable_when_acknowledged(commit: Commit, failing: bool) {
         Box::new(move |engine| {
             for number in 0..2 {
                 let key = [name, number];
-                if commit(engine, put(&key, b"value")).is_ok() {
+                if commit(engine, put(engine, &key, b"value")).is_ok() {
                     let cut = fs.power_cut(u64::from(name) << 8 | u64::from(number));
                     after.lock().expect("no panic").push((key, cut));
                 }
@@ -279,7 +279,7 @@ fn transactions_lose_no_update(relies_on: fn(&[u8]) -> Footprint) {
                 let seen = engine.get_at(KEYSPACE, b"a", &at).expect("a lookup").map_or(0, |value| number(&value));
                 let mut batch = WriteBatch::new();
                 batch.insert("a", (seen + 1).to_be_bytes());
-                match engine.commit_if_untouched(&batch, &relies_on(b"a"), began, Durability::Buffered) {
+                match engine.commit_if_untouched(&batch, &relies_on(b"a"), began, &[], Durability::Buffered) {
                     Ok(()) => break,
                     Err(Error::Conflict) => thread::yield_now(),
                     Err(e) => panic!("{e}"),
@@ -321,7 +321,7 @@ fn tables_stay_while_they_are_used(purge: fn(&Engine)) {
     {
         let engine = open(&fs);
         for value in [b"1", b"2"] {
-            commit_synced(&engine, put(b"key", value)).expect("a commit");
+            commit_synced(&engine, put(&engine, b"key", value)).expect("a commit");
             engine.flush().expect("a flush");
         }
         engine.close().expect("a close");
@@ -379,13 +379,13 @@ fn closes(close: fn(&Engine) -> Result<()>) {
     let write = move |engine: &Engine| {
         for number in 0..6u8 {
             let durability = if number == 0 { Durability::Sync } else { Durability::Buffered };
-            closed_or(engine.commit(put(&[number], b""), durability));
+            closed_or(engine.commit(put(engine, &[number], b""), durability));
         }
     };
     let compact = move |engine: &Engine| closed_or(engine.compact_range(KEYSPACE, (Edge::START, Edge::End)));
     let end = move |engine: &Engine| close(engine).expect("a close");
     for number in 0..4u8 {
-        engine.commit(put(&[number], b""), Durability::Buffered).expect("a commit");
+        engine.commit(put(&engine, &[number], b""), Durability::Buffered).expect("a commit");
         if number % 2 == 1 {
             engine.flush().expect("a flush");
         }

@@ -105,7 +105,9 @@ fn snapshots_see_what_was_removed_after_them_through_flush_and_compaction() {
 #[test]
 fn tables_inside_the_range_go_without_being_read() {
     let fs = SimFs::new();
-    let db = filled(&fs, 4000, sim_options(&fs).table_bytes(16 << 10).memtable_bytes(16 << 10).background_threads(0));
+    let mut options = sim_options(&fs);
+    options.table_bytes(16 << 10).memtable_bytes(16 << 10).level_bytes_base(64 << 10).background_threads(0);
+    let db = filled(&fs, 4000, &mut options);
     let tables = db.stats().tables.len();
     assert!(tables > 12, "{tables} tables");
     let before = db.stats();
