@@ -112,15 +112,9 @@ pub(crate) fn head(value: &[u8]) -> Option<Head> {
 }
 
 /// Bytes in which no store finds a pattern.
-fn noise() -> &'static [u8; 1 << 15] {
-    static NOISE: OnceLock<Box<[u8; 1 << 15]>> = OnceLock::new();
-    NOISE.get_or_init(|| {
-        let mut noise = Box::new([0; 1 << 15]);
-        for (number, bytes) in (5 << 40..).zip(noise.chunks_exact_mut(8)) {
-            bytes.copy_from_slice(&mix(number).to_le_bytes());
-        }
-        noise
-    })
+fn noise() -> &'static [u8] {
+    static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
+    NOISE.get_or_init(|| (5 << 40..).take(1 << 12).flat_map(|number| mix(number).to_le_bytes()).collect())
 }
 
 /// Uniform numbers, from a seed.

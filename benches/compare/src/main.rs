@@ -110,7 +110,8 @@ fn main() -> Result<()> {
     samples.print(&stores);
     println!();
     for store in stores {
-        println!("- **{}** {}. {}", store.name(), report::version(store.package()), store.meaning());
+        let (package, version) = (store.package(), report::version(store.package()));
+        println!("- **{}** ({package} {version}). {}", store.name(), store.meaning());
     }
     Ok(())
 }

@@ -91,10 +91,8 @@ impl Samples {
         println!("| workload | operations | unit | {} | best peer / maplsm | spread |", names.join(" | "));
         println!("|---|---:|---|{}---:|---:|", "---:|".repeat(stores.len()));
         for row in &self.rows {
-            let cells: Vec<_> = stores
-                .iter()
-                .map(|store| row.median(*store).map_or_else(|| "-".to_owned(), |sample| digits(sample)))
-                .collect();
+            let cells: Vec<_> =
+                stores.iter().map(|store| row.median(*store).map_or_else(|| "-".to_owned(), digits)).collect();
             println!(
                 "| {} | {} | {} | {} | {} | {} |",
                 row.name,
@@ -119,7 +117,9 @@ impl Row {
 
     fn median(&self, store: Kind) -> Option<f64> {
         let samples = self.of(store);
-        samples.get(samples.len() / 2).copied()
+        let upper = samples.get(samples.len() / 2)?;
+        let lower = samples.get(samples.len().saturating_sub(1) / 2)?;
+        Some(f64::midpoint(*lower, *upper))
     }
 
     /// The least of the peers' medians by maplsm's: above 1, maplsm is better than all of them.

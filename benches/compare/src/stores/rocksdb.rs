@@ -45,7 +45,7 @@ impl Store for RocksDb {
         for (key, value) in entries {
             batch.put(key, value);
         }
-        Ok(self.db.write_opt(&batch, &self.write)?)
+        Ok(self.db.write_opt(batch, &self.write)?)
     }
 
     fn delete(&self, key: &Key) -> Result<()> {
