@@ -1,0 +1,126 @@
+//! maplsm next to its peers, under equal settings. README.md says what is equal and what is not.
+
+mod check;
+mod data;
+mod report;
+mod store;
+mod stores;
+mod workload;
+
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::time::Instant;
+use std::{env, fs};
+
+use clap::{Parser, ValueEnum};
+
+use crate::data::{Data, Head, KEY_BYTES, VALUE_BYTES, key, value};
+use crate::report::Samples;
+use crate::store::{Durability, Result, Settings};
+use crate::stores::Kind;
+use crate::workload::{Plan, Workload};
+
+/// Compares maplsm with its peers and prints a table in Markdown.
+#[derive(Parser)]
+#[command(about, long_about = None)]
+struct Arguments {
+    /// Entries of 16 + 100 bytes
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=500_000_000))]
+    entries: u32,
+    /// How often every store runs every workload; the table has medians
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    repetitions: u32,
+    /// Which stores; all by default
+    #[arg(long, value_enum, value_delimiter = ',')]
+    stores: Vec<Kind>,
+    /// Which workloads; all by default
+    #[arg(long, value_enum, value_delimiter = ',')]
+    workloads: Vec<Workload>,
+    /// Where the stores write; by default the directory for temporary files
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Threads of the second fillsync
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: u32,
+    /// MiB of a memtable, where there is one
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    write_buffer_mib: u16,
+    /// MiB of the store's own cache, where there is one
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    cache_mib: u16,
+    /// Threads for flushes and compactions, where there are such
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    background_threads: u8,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let mut stores = arguments.stores;
+    if stores.is_empty() {
+        stores = Kind::value_variants().to_vec();
+    }
+    stores.sort_unstable();
+    stores.dedup();
+    let mut workloads = arguments.workloads;
+    if workloads.is_empty() {
+        workloads = Workload::value_variants().to_vec();
+    }
+    let settings = Settings {
+        durability: Durability::Buffered,
+        write_buffer_bytes: usize::from(arguments.write_buffer_mib) << 20,
+        cache_bytes: usize::from(arguments.cache_mib) << 20,
+        background_threads: arguments.background_threads.into(),
+    };
+    let plan = Plan { data: Data::new(arguments.entries), workloads, threads: arguments.threads, settings };
+
+    let directory = fs::canonicalize(arguments.dir.unwrap_or_else(env::temp_dir))?;
+    let directory = tempfile::Builder::new().prefix("maplsm-compare-").tempdir_in(directory)?;
+    let mut facts = report::machine(directory.path());
+    facts.push(format!("Command: `{}`", env::args().collect::<Vec<_>>().join(" ")));
+    facts.push(format!(
+        "{} entries of {KEY_BYTES} + {VALUE_BYTES} bytes, {} repetitions; {} MiB write buffer, {} MiB cache, {} background \
+         threads, no compression",
+        arguments.entries,
+        arguments.repetitions,
+        arguments.write_buffer_mib,
+        arguments.cache_mib,
+        arguments.background_threads
+    ));
+    facts.push(format!("Of each put, {:.0} ns are making key and value", nanoseconds_to_make(&plan.data)));
+
+    let mut samples = Samples::new();
+    for repetition in 0..arguments.repetitions {
+        // Who comes first changes, so that nobody always meets the disk as the same predecessor left it.
+        stores.rotate_left(usize::from(repetition > 0));
+        for store in &stores {
+            eprintln!("repetition {} of {}: {}", repetition + 1, arguments.repetitions, store.name());
+            samples.begin(*store);
+            let own = directory.path().join("store");
+            fs::create_dir(&own)?;
+            store.run(&own, &plan, &mut samples).map_err(|error| format!("{}: {error}", store.name()))?;
+            fs::remove_dir_all(&own)?;
+        }
+    }
+
+    stores.sort_unstable();
+    for fact in facts {
+        println!("- {fact}");
+    }
+    println!();
+    samples.print(&stores);
+    println!();
+    for store in stores {
+        let (package, version) = (store.package(), report::version(store.package()));
+        println!("- **{}** ({package} {version}). {}", store.name(), store.meaning());
+    }
+    Ok(())
+}
+
+/// What the loops of the writing workloads take without a store.
+fn nanoseconds_to_make(data: &Data) -> f64 {
+    let begin = Instant::now();
+    for number in data.written().take(data.entries as usize) {
+        black_box((key(number), value(Head::new(number))));
+    }
+    begin.elapsed().as_secs_f64() * 1e9 / f64::from(data.entries)
+}

@@ -1,0 +1,69 @@
+//! What a store must be able to do here.
+
+use std::error::Error;
+use std::path::Path;
+
+use crate::data::{Key, Value};
+
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Memory and threads, the same for every store that has such a setting.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) durability: Durability,
+    /// Bytes of a memtable.
+    pub(crate) write_buffer_bytes: usize,
+    /// Bytes of the store's own cache, if it does not rely on the kernel's.
+    pub(crate) cache_bytes: usize,
+    pub(crate) background_threads: usize,
+}
+
+/// What has happened when a write returns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// The kernel has it, where the store can do that.
+    Buffered,
+    /// `fdatasync` has returned.
+    Sync,
+}
+
+/// A store under comparison. Methods do what a program that knows the store would do; they copy nothing that it need not
+/// copy.
+pub(crate) trait Store: Sized + Sync {
+    type Reader<'a>: Reader
+    where
+        Self: 'a;
+
+    /// Opens the store in an existing directory, which is empty the first time.
+    fn open(directory: &Path, settings: Settings) -> Result<Self>;
+
+    fn put(&self, key: &Key, value: &Value) -> Result<()>;
+
+    /// Puts all entries or none.
+    fn batch(&self, entries: &[(Key, Value)]) -> Result<()>;
+
+    fn delete(&self, key: &Key) -> Result<()>;
+
+    /// The present state, to read from. Stores whose reads need a transaction begin one here; the others may answer from
+    /// newer states.
+    fn reader(&self) -> Result<Self::Reader<'_>>;
+
+    /// Makes everything durable.
+    fn sync(&self) -> Result<()>;
+
+    /// Makes everything durable and waits until the store has no work left to do in the background.
+    fn settle(&self) -> Result<()>;
+
+    fn close(self) -> Result<()>;
+}
+
+/// Reads, each of which lends what it finds to `see`.
+pub(crate) trait Reader {
+    fn get<T>(&mut self, key: &Key, see: impl FnOnce(&[u8]) -> T) -> Result<Option<T>>;
+
+    /// At most `limit` entries in order of key, from the first one at or behind `from`, or from the very first.
+    fn forward(&mut self, from: Option<&Key>, limit: usize, see: impl FnMut(&[u8], &[u8])) -> Result<()>;
+
+    /// All entries in reverse order.
+    fn backward(&mut self, see: impl FnMut(&[u8], &[u8])) -> Result<()>;
+}

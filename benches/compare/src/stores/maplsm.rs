@@ -1,0 +1,108 @@
+//! maplsm, this project.
+
+use std::path::Path;
+
+use maplsm::{Cursor, Db, Options, WriteBatch};
+
+use crate::data::{Key, Value};
+use crate::store::{Durability, Reader, Result, Settings, Store};
+
+pub(crate) const MEANING: &str = "Buffered: in the log, in the page cache. Sync: `fdatasync` of the log, shared by \
+    concurrent commits. No cache of its own: reads go to the mapped files. Hash index (9.1 bytes a key) in place of bloom \
+    filters.";
+
+pub(crate) struct Maplsm(Db);
+
+/// Reads the present state; the cursor, made when the first scan needs it, is of that moment.
+pub(crate) struct MaplsmReader<'a> {
+    db: &'a Db,
+    cursor: Option<Cursor>,
+}
+
+impl Store for Maplsm {
+    type Reader<'a> = MaplsmReader<'a>;
+
+    fn open(directory: &Path, settings: Settings) -> Result<Self> {
+        let durability = match settings.durability {
+            Durability::Buffered => maplsm::Durability::Buffered,
+            Durability::Sync => maplsm::Durability::Sync,
+        };
+        let db = Options::new()
+            .durability(durability)
+            .memtable_bytes(settings.write_buffer_bytes)
+            .background_threads(settings.background_threads)
+            .open(directory)?;
+        Ok(Self(db))
+    }
+
+    fn put(&self, key: &Key, value: &Value) -> Result<()> {
+        Ok(self.0.insert(key, value)?)
+    }
+
+    fn batch(&self, entries: &[(Key, Value)]) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        for (key, value) in entries {
+            batch.insert(key, value);
+        }
+        Ok(self.0.write(batch)?)
+    }
+
+    fn delete(&self, key: &Key) -> Result<()> {
+        Ok(self.0.remove(key)?)
+    }
+
+    fn reader(&self) -> Result<MaplsmReader<'_>> {
+        Ok(MaplsmReader { db: &self.0, cursor: None })
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(self.0.sync()?)
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.0.flush()?;
+        Ok(self.0.wait_for_background()?)
+    }
+
+    fn close(self) -> Result<()> {
+        Ok(self.0.close()?)
+    }
+}
+
+impl MaplsmReader<'_> {
+    fn cursor(&mut self) -> &mut Cursor {
+        self.cursor.get_or_insert_with(|| self.db.cursor())
+    }
+}
+
+impl Reader for MaplsmReader<'_> {
+    #[inline]
+    fn get<T>(&mut self, key: &Key, see: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        Ok(self.db.get(key)?.map(|value| see(&value)))
+    }
+
+    fn forward(&mut self, from: Option<&Key>, limit: usize, mut see: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let cursor = self.cursor();
+        let mut more = match from {
+            Some(key) => cursor.seek(key)?,
+            None => cursor.seek_first()?,
+        };
+        let mut left = limit;
+        while more && left > 0 {
+            see(cursor.key(), cursor.value());
+            left -= 1;
+            more = left > 0 && cursor.next()?;
+        }
+        Ok(())
+    }
+
+    fn backward(&mut self, mut see: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let cursor = self.cursor();
+        let mut more = cursor.seek_last()?;
+        while more {
+            see(cursor.key(), cursor.value());
+            more = cursor.prev()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! One file per store.
+
+mod fjall;
+mod lmdb;
+mod maplsm;
+mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::report::Samples;
+use crate::store::Result;
+use crate::workload::{self, Plan};
+
+/// The stores, in the order of the table's columns.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[value(rename_all = "lower")]
+pub(crate) enum Kind {
+    Maplsm,
+    Fjall,
+    Redb,
+    Lmdb,
+    #[cfg(feature = "rocksdb")]
+    RocksDb,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Maplsm => "maplsm",
+            Self::Fjall => "fjall",
+            Self::Redb => "redb",
+            Self::Lmdb => "LMDB",
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb => "RocksDB",
+        }
+    }
+
+    /// The package that the version is of.
+    pub(crate) fn package(self) -> &'static str {
+        match self {
+            Self::Maplsm => "maplsm",
+            Self::Fjall => "fjall",
+            Self::Redb => "redb",
+            Self::Lmdb => "lmdb-master-sys",
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb => "librocksdb-sys",
+        }
+    }
+
+    /// What the settings mean for this store.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::Maplsm => maplsm::MEANING,
+            Self::Fjall => fjall::MEANING,
+            Self::Redb => redb::MEANING,
+            Self::Lmdb => lmdb::MEANING,
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb => rocksdb::MEANING,
+        }
+    }
+
+    /// Runs the workloads once, in an empty directory.
+    pub(crate) fn run(self, directory: &Path, plan: &Plan, samples: &mut Samples) -> Result<()> {
+        match self {
+            Self::Maplsm => workload::run::<maplsm::Maplsm>(directory, plan, samples),
+            Self::Fjall => workload::run::<fjall::Fjall>(directory, plan, samples),
+            Self::Redb => workload::run::<redb::Redb>(directory, plan, samples),
+            Self::Lmdb => workload::run::<lmdb::Lmdb>(directory, plan, samples),
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb => workload::run::<rocksdb::RocksDb>(directory, plan, samples),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! RocksDB, an LSM-tree in C++.
+
+use std::path::Path;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, Options, WaitForCompactOptions, WriteBatch,
+    WriteOptions,
+};
+
+use crate::data::{Key, Value};
+use crate::store::{Durability, Reader, Result, Settings, Store};
+
+pub(crate) const MEANING: &str = "Buffered: in the log, in the page cache. Sync: `WriteOptions::sync`, `fdatasync` of the \
+    log, shared by concurrent commits. Block cache, bloom filters of 10 bits a key, levels and block size as by default.";
+
+pub(crate) struct RocksDb {
+    db: DB,
+    write: WriteOptions,
+}
+
+impl Store for RocksDb {
+    type Reader<'a> = RocksDbReader<'a>;
+
+    fn open(directory: &Path, settings: Settings) -> Result<Self> {
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(&Cache::new_lru_cache(settings.cache_bytes));
+        blocks.set_bloom_filter(10.0, false);
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_compression_type(DBCompressionType::None);
+        options.set_write_buffer_size(settings.write_buffer_bytes);
+        options.set_max_background_jobs(i32::try_from(settings.background_threads)?);
+        options.set_block_based_table_factory(&blocks);
+        let mut write = WriteOptions::default();
+        write.set_sync(settings.durability == Durability::Sync);
+        Ok(Self { db: DB::open(&options, directory)?, write })
+    }
+
+    fn put(&self, key: &Key, value: &Value) -> Result<()> {
+        Ok(self.db.put_opt(key, value, &self.write)?)
+    }
+
+    fn batch(&self, entries: &[(Key, Value)]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        for (key, value) in entries {
+            batch.put(key, value);
+        }
+        Ok(self.db.write_opt(batch, &self.write)?)
+    }
+
+    fn delete(&self, key: &Key) -> Result<()> {
+        Ok(self.db.delete_opt(key, &self.write)?)
+    }
+
+    fn reader(&self) -> Result<RocksDbReader<'_>> {
+        Ok(RocksDbReader { db: &self.db, iterator: None })
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(self.db.flush_wal(true)?)
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.db.flush()?;
+        Ok(self.db.wait_for_compact(&WaitForCompactOptions::default())?)
+    }
+
+    fn close(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads the present state; the iterator, made when the first scan needs it, is of that moment.
+pub(crate) struct RocksDbReader<'a> {
+    db: &'a DB,
+    iterator: Option<DBRawIterator<'a>>,
+}
+
+impl<'a> RocksDbReader<'a> {
+    fn iterator(&mut self) -> &mut DBRawIterator<'a> {
+        self.iterator.get_or_insert_with(|| self.db.raw_iterator())
+    }
+}
+
+impl Reader for RocksDbReader<'_> {
+    #[inline]
+    fn get<T>(&mut self, key: &Key, see: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        Ok(self.db.get_pinned(key)?.map(|value| see(&value)))
+    }
+
+    fn forward(&mut self, from: Option<&Key>, limit: usize, mut see: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let iterator = self.iterator();
+        match from {
+            Some(key) => iterator.seek(key),
+            None => iterator.seek_to_first(),
+        }
+        let mut left = limit;
+        while left > 0
+            && let Some((key, value)) = iterator.item()
+        {
+            see(key, value);
+            left -= 1;
+            if left > 0 {
+                iterator.next();
+            }
+        }
+        Ok(iterator.status()?)
+    }
+
+    fn backward(&mut self, mut see: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let iterator = self.iterator();
+        iterator.seek_to_last();
+        while let Some((key, value)) = iterator.item() {
+            see(key, value);
+            iterator.prev();
+        }
+        Ok(iterator.status()?)
+    }
+}

@@ -1,0 +1,385 @@
+//! The workloads, in the order in which every store runs them.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+
+use crate::check::{self, Walk, require};
+use crate::data::{Data, Head, MISSING, Random, head, key, value};
+use crate::report::{Samples, Unit};
+use crate::store::{Durability, Reader, Result, Settings, Store};
+
+/// Workloads, by the names that `db_bench` and YCSB gave them.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub(crate) enum Workload {
+    /// Durable single puts, by one thread and by many.
+    FillSync,
+    /// Batches of 100 puts, and the sync after them.
+    FillBatch,
+    /// Single deletes of half of the entries.
+    DeleteRandom,
+    /// Single puts of new keys in random order.
+    FillRandom,
+    /// What is left to do in the background after fillrandom and after overwrite.
+    Settle,
+    /// Gets of present keys in random order.
+    ReadRandom,
+    /// Gets of absent keys.
+    ReadMissing,
+    /// A seek to a random key, and ten entries from there.
+    SeekRandom,
+    /// A whole scan in order.
+    ReadSeq,
+    /// A whole scan in reverse order.
+    ReadReverse,
+    /// Opening the settled store; one get; one put.
+    Open,
+    /// Bytes on disk once settled and closed.
+    Disk,
+    /// Single puts of present keys in random order.
+    Overwrite,
+    /// A reader and a writer, both at full speed.
+    ReadWhileWriting,
+    /// Half gets, half puts of present keys, Zipf distributed.
+    YcsbA,
+    /// Scans of up to 100 entries from Zipf distributed keys; every twentieth operation is the put of a new key.
+    YcsbE,
+}
+
+/// What to run.
+pub(crate) struct Plan {
+    pub(crate) data: Data,
+    pub(crate) workloads: Vec<Workload>,
+    /// Threads of the second fillsync.
+    pub(crate) threads: u32,
+    pub(crate) settings: Settings,
+}
+
+const BATCH: usize = 100;
+const SEEK_ENTRIES: usize = 10;
+const SCAN_ENTRIES_MAX: u32 = 100;
+
+impl Plan {
+    fn wants(&self, workload: Workload) -> bool {
+        self.workloads.contains(&workload)
+    }
+
+    fn wants_any(&self, workloads: &[Workload]) -> bool {
+        workloads.iter().any(|workload| self.wants(*workload))
+    }
+
+    fn settings(&self, durability: Durability) -> Settings {
+        Settings { durability, ..self.settings }
+    }
+}
+
+/// Runs all wanted workloads once, each group in a directory of its own in `directory`.
+pub(crate) fn run<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> Result<()> {
+    let within = |name: &str, group: &mut dyn FnMut(&Path) -> Result<()>| -> Result<()> {
+        let directory = directory.join(name);
+        fs::create_dir(&directory)?;
+        group(&directory)?;
+        Ok(fs::remove_dir_all(&directory)?)
+    };
+    // Syncs first, while nothing that was written before waits for the disk.
+    if plan.wants(Workload::FillSync) {
+        within("sync", &mut |directory| fill_sync::<S>(directory, plan, 1, samples))?;
+        if plan.threads > 1 {
+            within("sync-shared", &mut |directory| fill_sync::<S>(directory, plan, plan.threads, samples))?;
+        }
+    }
+    if plan.wants_any(&[Workload::FillBatch, Workload::DeleteRandom]) {
+        within("batch", &mut |directory| batches::<S>(directory, plan, samples))?;
+    }
+    if plan
+        .workloads
+        .iter()
+        .any(|workload| !matches!(workload, Workload::FillSync | Workload::FillBatch | Workload::DeleteRandom))
+    {
+        within("single", &mut |directory| singles::<S>(directory, plan, samples))?;
+    }
+    Ok(())
+}
+
+fn fill_sync<S: Store>(directory: &Path, plan: &Plan, threads: u32, samples: &mut Samples) -> Result<()> {
+    let store = S::open(directory, plan.settings(Durability::Sync))?;
+    let puts = (plan.data.entries / 100).clamp(200, 5_000);
+    let write = |first: u32| {
+        (first..puts)
+            .step_by(threads as usize)
+            .try_for_each(|number| store.put(&key(number), &value(Head::new(number))))
+    };
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..threads).map(|first| scope.spawn(move || write(first))).collect();
+        writers.into_iter().try_for_each(joined)
+    })?;
+    let took = begin.elapsed();
+    let name = if threads == 1 { "fillsync, 1 thread".to_owned() } else { format!("fillsync, {threads} threads") };
+    samples.add(&name, Unit::Microseconds, puts, took);
+    check::all(&mut store.reader()?, puts, |number| number < puts, 0..=0)?;
+    store.close()
+}
+
+fn batches<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> Result<()> {
+    let data = &plan.data;
+    let store = S::open(directory, plan.settings(Durability::Buffered))?;
+    let mut entries = Vec::with_capacity(BATCH);
+    let mut numbers = data.written().take(data.entries as usize).peekable();
+    let begin = Instant::now();
+    while numbers.peek().is_some() {
+        entries.clear();
+        entries.extend(numbers.by_ref().take(BATCH).map(|number| (key(number), value(Head::new(number)))));
+        store.batch(&entries)?;
+    }
+    let filled = begin.elapsed();
+    let begin = Instant::now();
+    store.sync()?;
+    let synced = begin.elapsed();
+    if plan.wants(Workload::FillBatch) {
+        samples.add("fillbatch, 100 each", Unit::Nanoseconds, data.entries, filled);
+        samples.add("sync after fillbatch", Unit::Milliseconds, 1, synced);
+    }
+    check::all(&mut store.reader()?, data.entries, |_| true, 0..=0)?;
+
+    if plan.wants(Workload::DeleteRandom) {
+        store.settle()?;
+        let is_deleted = |number: &u32| number.is_multiple_of(2);
+        let deletes = data.entries.div_ceil(2);
+        let begin = Instant::now();
+        for number in data.read().take(data.entries as usize).filter(is_deleted) {
+            store.delete(&key(number))?;
+        }
+        samples.add("deleterandom", Unit::Nanoseconds, deletes, begin.elapsed());
+        check::all(&mut store.reader()?, data.entries - deletes, |number| !is_deleted(&number), 0..=0)?;
+    }
+    store.close()
+}
+
+fn singles<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> Result<()> {
+    let data = &plan.data;
+    let mut store = S::open(directory, plan.settings(Durability::Buffered))?;
+    fill(&store, plan, 0, samples)?;
+    reads(&store, plan, samples)?;
+
+    store.close()?;
+    if plan.wants(Workload::Disk) {
+        samples.add_bytes("disk after fillrandom", data.entries, bytes_in(directory)?);
+    }
+    store = reopen(directory, plan, 0, samples)?;
+    if plan.wants_any(&[Workload::Overwrite, Workload::ReadWhileWriting, Workload::YcsbA, Workload::YcsbE]) {
+        fill(&store, plan, 1, samples)?;
+        store.close()?;
+        if plan.wants(Workload::Disk) {
+            samples.add_bytes("disk after overwrite", data.entries, bytes_in(directory)?);
+        }
+        store = reopen(directory, plan, 1, samples)?;
+        mixed(&store, plan, samples)?;
+    }
+    store.close()
+}
+
+/// Opens a store that was settled and closed, to the point where reads and writes cost what they do later.
+fn reopen<S: Store>(directory: &Path, plan: &Plan, version: u32, samples: &mut Samples) -> Result<S> {
+    let written = Head { number: 0, version };
+    let begin = Instant::now();
+    let store = S::open(directory, plan.settings(Durability::Buffered))?;
+    let found = store.reader()?.get(&key(0), head)?.flatten();
+    let opened = begin.elapsed();
+    require(found == Some(written), "open", "the first get")?;
+    let begin = Instant::now();
+    store.put(&key(0), &value(written))?;
+    let put = begin.elapsed();
+    if plan.wants(Workload::Open) && version == 0 {
+        samples.add("open, first get", Unit::Milliseconds, 1, opened);
+        samples.add("first put after open", Unit::Milliseconds, 1, put);
+    }
+    Ok(store)
+}
+
+/// Puts all entries in random order, settles and reads every byte back.
+fn fill<S: Store>(store: &S, plan: &Plan, version: u32, samples: &mut Samples) -> Result<()> {
+    let data = &plan.data;
+    let (workload, name, settle) = if version == 0 {
+        (Workload::FillRandom, "fillrandom", "settle after fillrandom")
+    } else {
+        (Workload::Overwrite, "overwrite", "settle after overwrite")
+    };
+    let begin = Instant::now();
+    for number in data.written().take(data.entries as usize) {
+        store.put(&key(number), &value(Head { number, version }))?;
+    }
+    let filled = begin.elapsed();
+    let begin = Instant::now();
+    store.settle()?;
+    let settled = begin.elapsed();
+    if plan.wants(workload) {
+        samples.add(name, Unit::Nanoseconds, data.entries, filled);
+    }
+    if plan.wants(Workload::Settle) {
+        samples.add(settle, Unit::Milliseconds, 1, settled);
+    }
+    check::all(&mut store.reader()?, data.entries, |_| true, version..=version)
+}
+
+/// Reads of a store at rest, whose caches the check after filling has warmed. One reader for each workload.
+fn reads<S: Store>(store: &S, plan: &Plan, samples: &mut Samples) -> Result<()> {
+    let data = &plan.data;
+    let entries = data.entries;
+    if plan.wants(Workload::ReadRandom) {
+        let mut reader = store.reader()?;
+        let mut right = 0;
+        let begin = Instant::now();
+        for number in data.read().take(entries as usize) {
+            let found = reader.get(&key(number), head)?.flatten();
+            right += u32::from(found == Some(Head::new(number)));
+        }
+        samples.add("readrandom", Unit::Nanoseconds, entries, begin.elapsed());
+        require(right == entries, "readrandom", "the values")?;
+    }
+    if plan.wants(Workload::ReadMissing) {
+        let mut reader = store.reader()?;
+        let mut found = 0;
+        let begin = Instant::now();
+        for number in MISSING..MISSING + entries {
+            found += u32::from(reader.get(&key(number), |_| ())?.is_some());
+        }
+        samples.add("readmissing", Unit::Nanoseconds, entries, begin.elapsed());
+        require(found == 0, "readmissing", "that nothing is found")?;
+    }
+    if plan.wants(Workload::SeekRandom) {
+        let mut reader = store.reader()?;
+        let seeks = entries.div_ceil(4);
+        let mut right = 0;
+        let begin = Instant::now();
+        for number in data.read().take(seeks as usize) {
+            let mut walk = Walk::forward();
+            let start = key(number);
+            reader.forward(Some(&start), SEEK_ENTRIES, |key, value| walk.see(key, value))?;
+            let expected = data.at_or_behind(number).min(SEEK_ENTRIES);
+            right += u32::from(walk.is_right() && walk.first == Some(start) && walk.count == expected);
+        }
+        samples.add("seekrandom, 10 entries", Unit::Nanoseconds, seeks, begin.elapsed());
+        require(right == seeks, "seekrandom", "the entries")?;
+    }
+    let is_whole = |walk: &Walk| {
+        let all = u64::from(entries);
+        walk.is_right() && walk.count == entries as usize && walk.sum == all * (all - 1) / 2
+    };
+    if plan.wants(Workload::ReadSeq) {
+        let mut walk = Walk::forward();
+        let mut reader = store.reader()?;
+        let begin = Instant::now();
+        reader.forward(None, usize::MAX, |key, value| walk.see(key, value))?;
+        samples.add("readseq", Unit::Nanoseconds, entries, begin.elapsed());
+        require(is_whole(&walk), "readseq", "order, count and sum")?;
+    }
+    if plan.wants(Workload::ReadReverse) {
+        let mut walk = Walk::backward();
+        let mut reader = store.reader()?;
+        let begin = Instant::now();
+        reader.backward(|key, value| walk.see(key, value))?;
+        samples.add("readreverse", Unit::Nanoseconds, entries, begin.elapsed());
+        require(is_whole(&walk), "readreverse", "order, count and sum")?;
+    }
+    Ok(())
+}
+
+/// Reads and writes together, each workload from a store at rest. Every read is of the newest state.
+fn mixed<S: Store>(store: &S, plan: &Plan, samples: &mut Samples) -> Result<()> {
+    let data = &plan.data;
+    let entries = data.entries;
+    if plan.wants(Workload::ReadWhileWriting) {
+        read_while_writing(store, plan, samples)?;
+        store.settle()?;
+    }
+    if plan.wants(Workload::YcsbA) {
+        let mut random = Random(7 << 40);
+        let begin = Instant::now();
+        for number in data.skewed().take(entries as usize) {
+            if random.below(2) == 0 {
+                let found = store.reader()?.get(&key(number), head)?.flatten();
+                require(found.is_some_and(|head| head.number == number), "ycsba", "the values")?;
+            } else {
+                store.put(&key(number), &value(Head { number, version: 3 }))?;
+            }
+        }
+        samples.add("YCSB A", Unit::Nanoseconds, entries, begin.elapsed());
+        store.settle()?;
+    }
+    let mut inserted = 0;
+    if plan.wants(Workload::YcsbE) {
+        let operations = entries.div_ceil(10);
+        let mut random = Random(8 << 40);
+        let begin = Instant::now();
+        for number in data.skewed().take(operations as usize) {
+            if random.below(20) == 0 {
+                let number = entries + inserted;
+                store.put(&key(number), &value(Head::new(number)))?;
+                inserted += 1;
+                continue;
+            }
+            let limit = random.below(SCAN_ENTRIES_MAX) as usize + 1;
+            let mut walk = Walk::forward();
+            let start = key(number);
+            store.reader()?.forward(Some(&start), limit, |key, value| walk.see(key, value))?;
+            let expected = data.at_or_behind(number).min(limit)..=limit;
+            let is_right = walk.is_right() && walk.first == Some(start) && expected.contains(&walk.count);
+            require(is_right, "ycsbe", "the entries")?;
+        }
+        samples.add("YCSB E", Unit::Nanoseconds, operations, begin.elapsed());
+    }
+    check::all(&mut store.reader()?, entries + inserted, |number| number < entries + inserted, 0..=3)
+}
+
+fn read_while_writing<S: Store>(store: &S, plan: &Plan, samples: &mut Samples) -> Result<()> {
+    let data = &plan.data;
+    let stop = AtomicBool::new(false);
+    // Counts what one side does until it is told to stop.
+    let until_stopped = |numbers: &mut dyn Iterator<Item = u32>, operation: &dyn Fn(u32) -> Result<()>| {
+        let mut operations = 0;
+        let begin = Instant::now();
+        for number in numbers.take_while(|_| !stop.load(Ordering::Relaxed)) {
+            operation(number)?;
+            operations += 1;
+        }
+        Ok((operations, begin.elapsed()))
+    };
+    let write = |number| store.put(&key(number), &value(Head { number, version: 2 }));
+    let read = |number| {
+        let found = store.reader()?.get(&key(number), head)?.flatten();
+        require(found.is_some_and(|head| head.number == number), "readwhilewriting", "the values")
+    };
+    let (reader, writer) = thread::scope(|scope| {
+        let reader = scope.spawn(|| until_stopped(&mut data.read(), &read));
+        let writer = scope.spawn(|| until_stopped(&mut data.written(), &write));
+        thread::sleep(Duration::from_micros(2 * u64::from(data.entries)).max(Duration::from_millis(20)));
+        stop.store(true, Ordering::Relaxed);
+        (joined(reader), joined(writer))
+    });
+    let ((reads, read_for), (puts, put_for)) = (reader?, writer?);
+    samples.add("readwhilewriting, reader", Unit::Nanoseconds, reads, read_for);
+    samples.add("readwhilewriting, writer", Unit::Nanoseconds, puts, put_for);
+    Ok(())
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|_| Err("a thread panicked".into()))
+}
+
+/// What the file system has allocated for the files of a directory.
+fn bytes_in(directory: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { bytes_in(&entry.path())? } else { metadata.blocks() * 512 };
+    }
+    Ok(bytes)
+}
