@@ -277,12 +277,17 @@ impl Deref for Pinned {
 }
 
 /// A shared array, all zero at first, for tables of atomics that are touched at random: in huge pages if it is large enough
-/// for them, which saves faults and address translations.
-pub(crate) struct ZeroedArray<T> {
-    map: MmapRaw,
-    length: usize,
-    elements: PhantomData<[T]>,
+/// for them, which saves faults and address translations; in the heap if it is so small that a mapping of its own would
+/// cost more than it does.
+pub(crate) struct ZeroedArray<T>(Elements<T>);
+
+enum Elements<T> {
+    Mapped { map: MmapRaw, length: usize, elements: PhantomData<[T]> },
+    Small(Box<[T]>),
 }
+
+/// Arrays below this size are small.
+const MAPPED_BYTES: usize = 64 << 10;
 
 /// The size of a huge page where there are any.
 #[cfg(target_os = "linux")]
@@ -293,12 +298,16 @@ impl<T: FromZeros> ZeroedArray<T> {
         // Elements are not dropped, and a mapping is aligned to a page.
         const { assert!(!std::mem::needs_drop::<T>() && align_of::<T>() <= 4096) };
         let bytes = length.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let map = MmapRaw::from(MmapMut::map_anon(bytes.max(1))?);
+        if bytes < MAPPED_BYTES {
+            let elements = <[T]>::new_box_zeroed_with_elems(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
+            return Ok(Self(Elements::Small(elements)));
+        }
+        let map = MmapRaw::from(MmapMut::map_anon(bytes)?);
         #[cfg(target_os = "linux")]
         if bytes >= HUGE_BYTES {
             let _ = map.advise(memmap2::Advice::HugePage);
         }
-        Ok(Self { map, length, elements: PhantomData })
+        Ok(Self(Elements::Mapped { map, length, elements: PhantomData }))
     }
 }
 
@@ -307,9 +316,12 @@ impl<T> Deref for ZeroedArray<T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: the mapping holds `length` elements, is aligned to a page and therefore to `T`, and began as zeros, which
-        // are a valid `T` (`new` demands `FromZeros`); since then it has been reached through `&T` only.
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.length) }
+        match &self.0 {
+            // SAFETY: the mapping holds `length` elements, is aligned to a page and therefore to `T`, and began as zeros,
+            // which are a valid `T` (`new` demands `FromZeros`); since then it has been reached through `&T` only.
+            Elements::Mapped { map, length, .. } => unsafe { std::slice::from_raw_parts(map.as_ptr().cast(), *length) },
+            Elements::Small(elements) => elements,
+        }
     }
 }
 

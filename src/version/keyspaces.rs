@@ -1,6 +1,6 @@
 //! Which keyspaces there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::Damage;
@@ -13,12 +13,19 @@ use crate::options::{PointIndex, SectionOptions};
 pub(crate) struct Keyspaces {
     /// Ids below have been used and are never used again.
     next: KeyspaceId,
-    live: BTreeMap<KeyspaceId, Arc<KeyspaceMeta>>,
+    /// In groups of neighbouring ids, so that a version that differs in one keyspace shares the others with the one before.
+    groups: BTreeMap<u32, Arc<Group>>,
+}
+
+type Group = BTreeMap<KeyspaceId, Arc<KeyspaceMeta>>;
+
+fn group_of(keyspace: KeyspaceId) -> u32 {
+    keyspace.0 / 64
 }
 
 impl Default for Keyspaces {
     fn default() -> Self {
-        Self { next: KeyspaceId(1), live: BTreeMap::new() }
+        Self { next: KeyspaceId(1), groups: BTreeMap::new() }
     }
 }
 
@@ -30,17 +37,17 @@ impl Keyspaces {
 
     /// All of them, in order of their ids.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<KeyspaceMeta>> {
-        self.live.values()
+        self.groups.values().flat_map(|group| group.values())
     }
 
     pub(crate) fn get(&self, keyspace: KeyspaceId) -> Option<&Arc<KeyspaceMeta>> {
-        self.live.get(&keyspace)
+        self.groups.get(&group_of(keyspace))?.get(&keyspace)
     }
 
     /// Whether a keyspace is there: it has been created, and not dropped.
     #[inline]
     pub(crate) fn is_live(&self, keyspace: KeyspaceId) -> bool {
-        keyspace == KeyspaceId::DEFAULT || self.live.contains_key(&keyspace)
+        keyspace == KeyspaceId::DEFAULT || self.get(keyspace).is_some()
     }
 
     /// Whether a keyspace is there or was there once.
@@ -61,15 +68,21 @@ impl Keyspaces {
         table.sections.iter().map(|section| self.section_options(section.keyspace, default).point_index).collect()
     }
 
+    /// Whether every keyspace has a name of its own.
+    pub(crate) fn check_names(&self) -> Result<(), Damage> {
+        let mut names = BTreeSet::from([KeyspaceId::DEFAULT_NAME]);
+        if self.iter().all(|meta| names.insert(&meta.name)) { Ok(()) } else { Err(Damage::BadField) }
+    }
+
     /// Applies the creations of an edit.
     pub(super) fn create(&mut self, edit: &Edit) -> Result<(), Damage> {
         for meta in &edit.create {
-            let taken = meta.name == KeyspaceId::DEFAULT_NAME || self.iter().any(|other| other.name == meta.name);
             let after = meta.id.0.checked_add(1).ok_or(Damage::BadField)?;
-            if taken || meta.id < self.next {
+            if meta.id < self.next {
                 return Err(Damage::BadField);
             }
-            self.live.insert(meta.id, Arc::new(meta.clone()));
+            let group = self.groups.entry(group_of(meta.id)).or_default();
+            Arc::make_mut(group).insert(meta.id, Arc::new(meta.clone()));
             self.next = KeyspaceId(after);
         }
         self.next = self.next.max(edit.next_keyspace.unwrap_or_default());
@@ -77,6 +90,11 @@ impl Keyspaces {
     }
 
     pub(super) fn remove(&mut self, keyspace: KeyspaceId) -> Result<(), Damage> {
-        self.live.remove(&keyspace).map(|_| ()).ok_or(Damage::BadField)
+        let group = self.groups.get_mut(&group_of(keyspace)).ok_or(Damage::BadField)?;
+        Arc::make_mut(group).remove(&keyspace).ok_or(Damage::BadField)?;
+        if group.is_empty() {
+            self.groups.remove(&group_of(keyspace));
+        }
+        Ok(())
     }
 }

@@ -102,6 +102,7 @@ pub(crate) fn read_manifest(
         }
         offset = offset.saturating_add(group.span());
     }
+    recovered.version.named().check_names().map_err(|damage| Error::corrupt(&path, torn_at, damage))?;
     Ok(recovered)
 }
 

@@ -403,8 +403,6 @@ pub(crate) mod tests {
             Edit { add: vec![(0, meta(8, &[(10, "q", "r")], 10))], ..Edit::default() },
             Edit { add: vec![(1, meta(8, &[(10, "q", "r")], 10))], ..Edit::default() },
             Edit { create: vec![named(9, "new")], ..Edit::default() },
-            Edit { create: vec![named(10, "number 9")], ..Edit::default() },
-            Edit { create: vec![named(10, "default")], ..Edit::default() },
             Edit { drop: vec![KeyspaceId(10)], ..Edit::default() },
             Edit { drop: vec![KeyspaceId(0)], ..Edit::default() },
             Edit { drop: vec![KeyspaceId(3), KeyspaceId(3)], ..Edit::default() },
@@ -430,6 +428,11 @@ pub(crate) mod tests {
         assert_eq!(numbers(&again), numbers(&dropped));
         assert_eq!((again.named().next(), again.named().iter().count()), (KeyspaceId(10), 7));
         assert!(!again.named().is_live(KeyspaceId(9)) && again.named().was_created(KeyspaceId(9)));
+
+        for (name, unique) in [("number 3", true), ("number 4", false), ("default", false)] {
+            let more = apply(&dropped, &Edit { create: vec![named(10, name)], ..Edit::default() }).unwrap();
+            assert_eq!(more.named().check_names().is_ok(), unique, "{name}");
+        }
 
         // What was planned before is noticed.
         let compaction = Edit { remove: vec![FileNumber(4)], moves: vec![(FileNumber(5), 3)], ..Edit::default() };

@@ -5,6 +5,7 @@ mod crash;
 mod export;
 mod import;
 mod inspect;
+mod keyspaces;
 mod shell;
 
 use std::ffi::OsStr;

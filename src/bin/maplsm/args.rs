@@ -38,6 +38,9 @@ pub(crate) struct Target {
     /// Flush the memtable to a table after N entries [default: by its size in bytes alone]
     #[arg(short, long, value_name = "N", global = true)]
     pub(crate) capacity: Option<NonZeroUsize>,
+    /// Keyspace that the command or shell works on; `set` and `import` make it if it is missing [default: the default one]
+    #[arg(short, long, value_name = "NAME", global = true)]
+    pub(crate) keyspace: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufWriter, Write as _};
 
+use maplsm::{Db, Keyspace};
+
 use crate::args::{Command, RangeArgs, ScanArgs, Target, Typed};
 use crate::escape::Escaped;
 use crate::failure::{Failure, Status, say};
@@ -15,12 +17,12 @@ pub(crate) fn run(target: &Target, command: Command) -> Result<Status, Failure> 
         Command::Get { key } => get(target, &key),
         Command::Set { key: Typed(key), value: Typed(value) } => {
             let db = open::to_write(target)?;
-            db.insert(key, value)?;
+            open::keyspace(&db, target)?.insert(key, value)?;
             close(&db)
         }
         Command::Del { key: Typed(key) } => {
             let db = open::to_change(target)?;
-            db.remove(key)?;
+            existing(&db, target)?.remove(key)?;
             close(&db)
         }
         Command::Scan(args) => scan(target, args),
@@ -33,28 +35,31 @@ pub(crate) fn run(target: &Target, command: Command) -> Result<Status, Failure> 
         }
         Command::Compact => {
             let db = open::to_change(target)?;
-            db.compact()?;
+            existing(&db, target)?.compact()?;
             close(&db)
         }
         Command::Import(args) => {
             let db = open::to_write(target)?;
-            import::run(&db, &args)?;
+            import::run(&db, &open::keyspace(&db, target)?, &args)?;
             close(&db)
         }
-        Command::Export(args) => export::run(&open::to_read(target)?, args),
+        Command::Export(args) => export::run(&existing(&open::to_read(target)?, target)?, args),
         Command::Dump(args) => dump::run(&args),
         Command::Verify => verify(target),
     }
 }
 
-fn close(db: &maplsm::Db) -> Result<Status, Failure> {
+fn existing(db: &Db, target: &Target) -> Result<Keyspace, Failure> {
+    Ok(open::existing_keyspace(db, target.keyspace.as_deref())?)
+}
+
+fn close(db: &Db) -> Result<Status, Failure> {
     db.close()?;
     Ok(Status::Success)
 }
 
 fn get(target: &Target, Typed(key): &Typed) -> Result<Status, Failure> {
-    let db = open::to_read(target)?;
-    let Some(value) = db.get(key)? else {
+    let Some(value) = existing(&open::to_read(target)?, target)?.get(key)? else {
         say(format_args!("(nil)"));
         return Ok(Status::Failed);
     };
@@ -65,8 +70,8 @@ fn get(target: &Target, Typed(key): &Typed) -> Result<Status, Failure> {
 }
 
 fn scan(target: &Target, args: ScanArgs) -> Result<Status, Failure> {
-    let db = open::to_read(target)?;
-    let entries = Span::from(args.range).iter(&db);
+    let keyspace = existing(&open::to_read(target)?, target)?;
+    let entries = Span::from(args.range).iter(&keyspace);
     let entries: Box<dyn Iterator<Item = _>> = if args.reverse { Box::new(entries.rev()) } else { Box::new(entries) };
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
@@ -83,9 +88,9 @@ fn scan(target: &Target, args: ScanArgs) -> Result<Status, Failure> {
 }
 
 fn count(target: &Target, range: RangeArgs) -> Result<Status, Failure> {
-    let db = open::to_read(target)?;
+    let keyspace = existing(&open::to_read(target)?, target)?;
     let mut entries = 0_u64;
-    for entry in Span::from(range).iter(&db) {
+    for entry in Span::from(range).iter(&keyspace) {
         entry?;
         entries += 1;
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use maplsm::Db;
+use maplsm::Keyspace;
 
 use crate::args::ExportArgs;
 use crate::escape::Escaped;
@@ -13,16 +13,16 @@ use crate::progress;
 use crate::span::Span;
 use crate::tsv::{self, Form};
 
-pub(crate) fn run(db: &Db, args: ExportArgs) -> Result<Status, Failure> {
+pub(crate) fn run(keyspace: &Keyspace, args: ExportArgs) -> Result<Status, Failure> {
     let form = Form::new(args.raw);
     let span = Span::from(args.range);
     let entries = if args.file == Path::new("-") {
-        write(db, span, form, &mut io::stdout().lock(), &|error| error.into())?.1
+        write(keyspace, span, form, &mut io::stdout().lock(), &|error| error.into())?.1
     } else {
         let path = &args.file;
         let fail = |error: io::Error| Failure::file("write", path, &error);
         let file = File::create(path).map_err(fail)?;
-        let (file, entries) = write(db, span, form, file, &fail)
+        let (file, entries) = write(keyspace, span, form, file, &fail)
             .map_err(|failure| failure.with_note(format_args!("{} is not complete", path.display())))?;
         if file.metadata().map_err(fail)?.is_file() {
             file.sync_all().map_err(fail)?;
@@ -35,7 +35,7 @@ pub(crate) fn run(db: &Db, args: ExportArgs) -> Result<Status, Failure> {
 
 /// Writes all entries of the span to `out`, and gives it back with their number.
 fn write<W: Write>(
-    db: &Db,
+    keyspace: &Keyspace,
     span: Span,
     form: Form,
     out: W,
@@ -43,7 +43,7 @@ fn write<W: Write>(
 ) -> Result<(W, u64), Failure> {
     let mut out = BufWriter::with_capacity(1 << 16, out);
     let bar = progress::of_entries(true);
-    for entry in span.iter(db) {
+    for entry in span.iter(keyspace) {
         let entry = entry?;
         let (key, value) = (entry.key(), entry.value());
         if form == Form::Raw && !tsv::fits_raw(key, value) {

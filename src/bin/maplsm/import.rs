@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Write as _};
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use maplsm::{Db, Durability, WriteBatch};
+use maplsm::{Db, Durability, Keyspace, WriteBatch};
 
 use crate::args::ImportArgs;
 use crate::failure::{Failure, Status, say};
@@ -15,9 +15,9 @@ use crate::tsv::{self, Form};
 /// A batch ends before it grows past this.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-pub(crate) fn run(db: &Db, args: &ImportArgs) -> Result<Status, Failure> {
+pub(crate) fn run(db: &Db, keyspace: &Keyspace, args: &ImportArgs) -> Result<Status, Failure> {
     let (mut input, bar) = open(&args.file)?;
-    let mut import = Import::new(db, args);
+    let mut import = Import::new(db, keyspace, args);
     let outcome = import.read(&mut *input, args, &bar);
     bar.finish_and_clear();
     match outcome {
@@ -45,6 +45,7 @@ fn open(path: &Path) -> Result<(Box<dyn BufRead>, ProgressBar), Failure> {
 /// An import under way.
 struct Import<'a> {
     db: &'a Db,
+    keyspace: &'a Keyspace,
     /// Batches are left to one sync at the end.
     buffered: bool,
     batch: WriteBatch,
@@ -61,9 +62,10 @@ struct Import<'a> {
 }
 
 impl<'a> Import<'a> {
-    fn new(db: &'a Db, args: &ImportArgs) -> Self {
+    fn new(db: &'a Db, keyspace: &'a Keyspace, args: &ImportArgs) -> Self {
         Self {
             db,
+            keyspace,
             buffered: args.buffered,
             batch: WriteBatch::new(),
             batch_bytes: 0,
@@ -109,7 +111,7 @@ impl<'a> Import<'a> {
         if self.batch_bytes + bytes > BATCH_BYTES_MAX {
             self.write(self.lines - 1)?;
         }
-        self.batch.insert(key, value);
+        self.batch.insert_into(self.keyspace, key, value);
         self.batch_bytes += bytes;
         if self.batch.len() >= entries_max {
             self.write(self.lines)?;

@@ -2,10 +2,13 @@
 
 use std::num::NonZeroUsize;
 
-use maplsm::{Db, Durability, Options, Result};
+use maplsm::{Db, Durability, Error, Keyspace, Options, Result};
 
 use crate::args::Target;
 use crate::failure::say;
+
+/// The name of the keyspace that every database has.
+pub(crate) const DEFAULT: &str = "default";
 
 /// To read: changes nothing on disk, and the database has to be there.
 pub(crate) fn to_read(target: &Target) -> Result<Db> {
@@ -25,6 +28,21 @@ pub(crate) fn to_write(target: &Target) -> Result<Db> {
 /// To write many times and call `sync` before anyone is told.
 pub(crate) fn to_write_buffered(target: &Target) -> Result<Db> {
     open(target, Options::new().create_if_missing(true).durability(Durability::Buffered))
+}
+
+/// The keyspace that is to be written, made if it is missing.
+pub(crate) fn keyspace(db: &Db, target: &Target) -> Result<Keyspace> {
+    db.keyspace(target.keyspace.as_deref().unwrap_or(DEFAULT))
+}
+
+/// The keyspace that is to be read or changed, which has to be there.
+pub(crate) fn existing_keyspace(db: &Db, name: Option<&str>) -> Result<Keyspace> {
+    let name = name.unwrap_or(DEFAULT);
+    if name == DEFAULT || db.keyspaces().iter().any(|there| there == name) {
+        db.keyspace(name)
+    } else {
+        Err(Error::KeyspaceNotFound { name: name.into() })
+    }
 }
 
 fn open(target: &Target, options: &mut Options) -> Result<Db> {

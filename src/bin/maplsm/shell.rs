@@ -12,25 +12,27 @@ use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 
 use crate::args::Target;
+use crate::escape::Escaped;
 use crate::failure::{Failure, Status, say};
 use crate::open;
 use crate::shell::session::{Next, Session};
 
-const PROMPT: &str = "maplsm> ";
 const GOODBYE: &str = "Goodbye!";
 const HISTORY_LINES_MAX: usize = 1000;
 
 pub(crate) fn run(target: &Target) -> Result<Status, Failure> {
     let interactive = io::stdin().is_terminal();
     let db = if interactive { open::to_write(target)? } else { open::to_write_buffered(target)? };
-    let session = Session { db: &db, target, interactive };
-    let status = if session.interactive { converse(&session)? } else { follow(&session)? };
+    let keyspace = open::keyspace(&db, target)?;
+    let mut session = Session { db: &db, keyspace, target, interactive };
+    let status = if interactive { converse(&mut session)? } else { follow(&mut session)? };
+    drop(session);
     db.close()?;
     Ok(status)
 }
 
 /// Reads commands from a terminal until the user leaves.
-fn converse(session: &Session<'_>) -> Result<Status, Failure> {
+fn converse(session: &mut Session<'_>) -> Result<Status, Failure> {
     let config =
         Config::builder().max_history_size(HISTORY_LINES_MAX).map(|config| config.auto_add_history(true).build());
     let editor = config.and_then(rustyline::Editor::<(), FileHistory>::with_config);
@@ -49,7 +51,7 @@ fn converse(session: &Session<'_>) -> Result<Status, Failure> {
     )?;
     writeln!(out, "Type HELP for available commands.")?;
     loop {
-        match editor.readline(PROMPT) {
+        match editor.readline(&prompt(session)) {
             Ok(line) => {
                 let mut answer = BufWriter::new(&mut out);
                 let outcome = session.run_line(line.as_bytes(), &mut answer);
@@ -73,10 +75,18 @@ fn converse(session: &Session<'_>) -> Result<Status, Failure> {
     Ok(Status::Success)
 }
 
+/// Names the keyspace in use, unless it is the default one.
+fn prompt(session: &Session<'_>) -> String {
+    match session.keyspace.name() {
+        open::DEFAULT => "maplsm> ".to_owned(),
+        name => format!("maplsm {}> ", Escaped(name.as_bytes())),
+    }
+}
+
 /// Runs the commands that come from a pipe or file. A failed one does not keep the others from running, and neither
 /// does a reader of the answers that has gone: commands write, too. The worst outcome is the answer. Commands share syncs:
 /// there is one before answers leave, so that whoever reads `OK` can rely on it.
-fn follow(session: &Session<'_>) -> Result<Status, Failure> {
+fn follow(session: &mut Session<'_>) -> Result<Status, Failure> {
     let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());
     let mut out: Box<dyn Write + '_> =
         Box::new(BufWriter::with_capacity(1 << 16, Durable { db: session.db, out: io::stdout() }));

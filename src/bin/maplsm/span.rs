@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use maplsm::{Db, Iter};
+use maplsm::{Iter, Keyspace};
 
 use crate::args::{RangeArgs, Typed};
 
@@ -19,11 +19,11 @@ impl Span {
     }
 
     /// Nothing, if no key is in the range.
-    pub(crate) fn iter(self, db: &Db) -> impl DoubleEndedIterator<Item = maplsm::Result<maplsm::Entry>> + use<> {
+    pub(crate) fn iter(self, of: &Keyspace) -> impl DoubleEndedIterator<Item = maplsm::Result<maplsm::Entry>> + use<> {
         let entries: Option<Iter> = match self.end {
             Some(end) if end <= self.first => None,
-            Some(end) => Some(db.range((Bound::Included(self.first), Bound::Excluded(end)))),
-            None => Some(db.range((Bound::Included(self.first), Bound::Unbounded))),
+            Some(end) => Some(of.range((Bound::Included(self.first), Bound::Excluded(end)))),
+            None => Some(of.range((Bound::Included(self.first), Bound::Unbounded))),
         };
         entries.into_iter().flatten()
     }

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use maplsm::Stats;
 use serde_json::{Value, json};
 
+use crate::escape::Escaped;
+
 /// Lines of names and numbers, then a line for each level and each table.
 pub(crate) fn write_text(out: &mut (impl Write + ?Sized), stats: &Stats) -> io::Result<()> {
     let bytes = stats.tables.iter().map(|table| table.bytes.saturating_add(table.index_bytes));
@@ -17,6 +19,12 @@ pub(crate) fn write_text(out: &mut (impl Write + ?Sized), stats: &Stats) -> io::
     row(out, "last sequence", stats.last_sequence)?;
     row(out, "snapshots", stats.snapshots)?;
     row(out, "write pressure", format_args!("{:.2}", stats.write_pressure))?;
+    writeln!(out, "\n{:>12}  {:>12}  {:>7}  {:>10}  keyspace", "in memtables", "in tables", "tables", "size")?;
+    for keyspace in &stats.keyspaces {
+        let (size, name) = (Size(keyspace.bytes).to_string(), Escaped(keyspace.name.as_bytes()));
+        write!(out, "{:>12}  {:>12}  {:>7}", keyspace.memtable_entries, keyspace.entries, keyspace.tables)?;
+        writeln!(out, "  {size:>10}  {name}")?;
+    }
     if !stats.levels.is_empty() {
         writeln!(out, "\n{:>5}  {:>7}  {:>10}  {:>12}  {:>12}", "level", "tables", "size", "entries", "tombstones")?;
     }
@@ -62,12 +70,23 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
             "tombstones": table.tombstones,
         })
     });
+    let keyspaces = stats.keyspaces.iter().map(|keyspace| {
+        json!({
+            "name": keyspace.name,
+            "memtable_entries": keyspace.memtable_entries,
+            "entries": keyspace.entries,
+            "tombstones": keyspace.tombstones,
+            "bytes": keyspace.bytes,
+            "tables": keyspace.tables,
+        })
+    });
     json!({
         "memtable_entries": stats.memtable_entries,
         "memtable_bytes": stats.memtable_bytes,
         "frozen_memtables": stats.frozen_memtables,
         "levels": levels.collect::<Vec<_>>(),
         "tables": tables.collect::<Vec<_>>(),
+        "keyspaces": keyspaces.collect::<Vec<_>>(),
         "log_segments": stats.log_segments,
         "last_sequence": stats.last_sequence,
         "snapshots": stats.snapshots,

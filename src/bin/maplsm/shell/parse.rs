@@ -14,6 +14,10 @@ pub(crate) enum Command {
     Del { key: Vec<u8> },
     Scan { from: Option<Vec<u8>>, to: Option<Vec<u8>>, limit: Option<usize> },
     Keys,
+    Keyspaces,
+    Create { keyspace: String },
+    Use { keyspace: String },
+    Drop { keyspace: String },
     Flush,
     Compact,
     Stats,
@@ -28,6 +32,7 @@ pub(crate) enum Mistake {
     Usage(&'static str),
     Unknown(Vec<u8>),
     Escape(BadEscape),
+    Name,
 }
 
 impl fmt::Display for Mistake {
@@ -38,6 +43,7 @@ impl fmt::Display for Mistake {
                 write!(f, "Unknown command: {}. Type HELP for available commands.", Escaped(word))
             }
             Self::Escape(error) => error.fmt(f),
+            Self::Name => f.write_str("the name of a keyspace is UTF-8"),
         }
     }
 }
@@ -68,6 +74,10 @@ pub(crate) fn parse(line: &[u8]) -> Result<Option<Command>, Mistake> {
         b"DEL" => Command::Del { key: only_word(rest, "DEL <key>")? },
         b"SCAN" => scan(rest)?,
         b"KEYS" => alone(Command::Keys, rest, "KEYS")?,
+        b"KEYSPACES" => alone(Command::Keyspaces, rest, "KEYSPACES")?,
+        b"CREATE" => Command::Create { keyspace: name_of(rest, "CREATE <keyspace>")? },
+        b"USE" => Command::Use { keyspace: name_of(rest, "USE <keyspace>")? },
+        b"DROP" => Command::Drop { keyspace: name_of(rest, "DROP <keyspace>")? },
         b"FLUSH" => alone(Command::Flush, rest, "FLUSH")?,
         b"COMPACT" => alone(Command::Compact, rest, "COMPACT")?,
         b"STATS" => alone(Command::Stats, rest, "STATS")?,
@@ -105,6 +115,10 @@ fn only_word(rest: &[u8], usage: &'static str) -> Result<Vec<u8>, Mistake> {
         (word, []) if !word.is_empty() => bytes(word),
         _ => Err(Mistake::Usage(usage)),
     }
+}
+
+fn name_of(rest: &[u8], usage: &'static str) -> Result<String, Mistake> {
+    String::from_utf8(only_word(rest, usage)?).map_err(|_| Mistake::Name)
 }
 
 fn alone(command: Command, rest: &[u8], usage: &'static str) -> Result<Command, Mistake> {
@@ -169,6 +183,18 @@ mod tests {
         }
         assert_eq!(parse(b" \t \r\n"), Ok(None));
         assert_eq!(parse(b""), Ok(None));
+    }
+
+    #[test]
+    fn a_keyspace_is_one_word() {
+        let name = || r"a b".to_owned();
+        assert_eq!(parse(br"use a\x20b"), Ok(Some(Command::Use { keyspace: name() })));
+        assert_eq!(parse(br"CREATE a\x20b"), Ok(Some(Command::Create { keyspace: name() })));
+        assert_eq!(parse(br"Drop a\x20b "), Ok(Some(Command::Drop { keyspace: name() })));
+        assert_eq!(parse(b"keyspaces"), Ok(Some(Command::Keyspaces)));
+        assert_eq!(parse(b"USE a b"), Err(Mistake::Usage("USE <keyspace>")));
+        assert_eq!(parse(b"DROP"), Err(Mistake::Usage("DROP <keyspace>")));
+        assert_eq!(parse(b"USE \xff"), Err(Mistake::Name));
     }
 
     #[test]

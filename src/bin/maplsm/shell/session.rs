@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
-use maplsm::Db;
+use maplsm::{Db, Keyspace, KeyspaceOptions};
 
 use crate::args::Target;
 use crate::escape::Escaped;
 use crate::failure::Failure;
+use crate::open;
 use crate::shell::parse::{self, Command};
 use crate::span::Span;
 use crate::stats;
@@ -18,8 +19,12 @@ const HELP: &str = r"Commands, in any case:
   DEL <key>                   Remove a key
   SCAN [from [to]] [LIMIT n]  Show entries in key order, up to but not including `to`
   KEYS                        List the keys in the memtable
+  KEYSPACES                   List the keyspaces; * is the one in use
+  CREATE <keyspace>           Make a keyspace
+  USE <keyspace>              Go to a keyspace
+  DROP <keyspace>             Drop a keyspace with all that is in it
   FLUSH                       Write the memtable to an SSTable
-  COMPACT                     Merge all SSTables and drop what is no longer visible
+  COMPACT                     Merge all SSTables of the keyspace and drop what is no longer visible
   STATS                       Show what the store consists of
   HELP                        Show this text
   CLEAR                       Clear the screen
@@ -33,6 +38,8 @@ const CLEAR_SCREEN: &[u8] = b"\x1b[2J\x1b[H";
 /// A database and somebody who talks to it.
 pub(crate) struct Session<'a> {
     pub(crate) db: &'a Db,
+    /// The one in use.
+    pub(crate) keyspace: Keyspace,
     pub(crate) target: &'a Target,
     /// Whether a person at a terminal gives the commands.
     pub(crate) interactive: bool,
@@ -47,7 +54,7 @@ pub(crate) enum Next {
 
 impl Session<'_> {
     /// Does what the line says, and writes the answer.
-    pub(crate) fn run_line(&self, line: &[u8], out: &mut dyn Write) -> Result<Next, Failure> {
+    pub(crate) fn run_line(&mut self, line: &[u8], out: &mut dyn Write) -> Result<Next, Failure> {
         match parse::parse(line).map_err(Failure::new)? {
             None => {}
             Some(Command::Exit) => return Ok(Next::Leave),
@@ -56,30 +63,46 @@ impl Session<'_> {
         Ok(Next::Line)
     }
 
-    fn run(&self, command: Command, out: &mut dyn Write) -> Result<(), Failure> {
+    fn run(&mut self, command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         match command {
             Command::Set { key, value } => {
-                self.db.insert(key, value)?;
+                self.keyspace.insert(key, value)?;
                 writeln!(out, "OK")?;
             }
-            Command::Get { key } => match self.db.get(key)? {
+            Command::Get { key } => match self.keyspace.get(key)? {
                 Some(value) => writeln!(out, "{}", Escaped(&value))?,
                 None => writeln!(out, "(nil)")?,
             },
             Command::Del { key } => {
-                self.db.remove(key)?;
+                self.keyspace.remove(key)?;
                 writeln!(out, "OK")?;
             }
             Command::Scan { from, to, limit } => {
                 self.scan(Span::new(from, to), limit.unwrap_or(usize::MAX), out)?;
             }
             Command::Keys => self.keys(out)?,
+            Command::Keyspaces => self.keyspaces(out)?,
+            Command::Create { keyspace } => {
+                self.db.create_keyspace(keyspace, &KeyspaceOptions::new())?;
+                writeln!(out, "OK")?;
+            }
+            Command::Use { keyspace } => {
+                self.keyspace = open::existing_keyspace(self.db, Some(&keyspace))?;
+                writeln!(out, "OK")?;
+            }
+            Command::Drop { keyspace } => {
+                self.db.drop_keyspace(&keyspace)?;
+                if self.keyspace.name() == keyspace {
+                    self.keyspace = self.db.keyspace(open::DEFAULT)?;
+                }
+                writeln!(out, "OK")?;
+            }
             Command::Flush => {
                 self.db.flush()?;
                 writeln!(out, "Memtable flushed to SSTable")?;
             }
             Command::Compact => {
-                self.db.compact()?;
+                self.keyspace.compact()?;
                 writeln!(out, "SSTables compacted")?;
             }
             Command::Stats => self.stats(out)?,
@@ -91,7 +114,7 @@ impl Session<'_> {
     }
 
     fn scan(&self, span: Span, limit: usize, out: &mut dyn Write) -> Result<(), Failure> {
-        let mut entries = span.iter(self.db).take(limit).peekable();
+        let mut entries = span.iter(&self.keyspace).take(limit).peekable();
         if entries.peek().is_none() {
             writeln!(out, "(no entries)")?;
         }
@@ -105,7 +128,7 @@ impl Session<'_> {
     fn keys(&self, out: &mut dyn Write) -> Result<(), Failure> {
         // A memtable that has reached its capacity is about to be a table; whether it is one yet would be chance.
         self.db.wait_for_background()?;
-        let keys = self.db.memtable_keys()?;
+        let keys = self.keyspace.memtable_keys()?;
         if keys.is_empty() {
             writeln!(out, "(empty memtable)")?;
             return Ok(());
@@ -113,6 +136,14 @@ impl Session<'_> {
         writeln!(out, "Keys in memtable ({}):", keys.len())?;
         for key in keys {
             writeln!(out, "  • {}", Escaped(&key))?;
+        }
+        Ok(())
+    }
+
+    fn keyspaces(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        for name in [open::DEFAULT.to_owned()].into_iter().chain(self.db.keyspaces()) {
+            let mark = if name == self.keyspace.name() { '*' } else { ' ' };
+            writeln!(out, "{mark} {}", Escaped(name.as_bytes()))?;
         }
         Ok(())
     }
