@@ -330,20 +330,26 @@ impl Memtable {
     /// Sorted runs that together hold every published entry of the keyspace that someone in `rule` sees, oldest run first.
     /// Sorts what has been written since the last call, O(n log n) for n new entries.
     pub(crate) fn runs(&self, keyspace: KeyspaceId, rule: &mut Visibility) -> Vec<Run> {
-        let entries = Entries { bytes: self.bytes(), base: self.base };
-        self.distribute(entries);
-        self.space(keyspace).map(|space| space.sorted.runs(entries, rule)).unwrap_or_default()
+        self.distribute();
+        self.space(keyspace).map(|space| space.sorted.runs(|| self.published(), rule)).unwrap_or_default()
+    }
+
+    /// Access to the entries that are published now.
+    fn published(&self) -> Entries<'_> {
+        Entries { bytes: self.bytes(), base: self.base }
     }
 
     /// Hands the entries that have been written since the last call to the sorted views of their spaces: one walk for all
     /// keyspaces, so that a flush of many is linear.
-    fn distribute(&self, entries: Entries<'_>) {
+    fn distribute(&self) {
         // Not the end of what has been written: the space of a new keyspace might not be there yet.
         let upto = self.indexed.load(Ordering::Acquire);
         let mut distributed = self.distributed.lock();
         if *distributed >= upto {
             return;
         }
+        // Only now: bytes taken before `upto` may end in front of it.
+        let entries = self.published();
         let mut current: Option<(KeyspaceId, Pending<'_>)> = None;
         // The groups were verified by the scan or written by this process.
         let _ = log::visit_entries(

@@ -85,9 +85,11 @@ impl Sorted {
         Pending(self.state.lock())
     }
 
-    /// Runs that together hold every entry added so far that someone in `rule` sees.
-    pub(super) fn runs(&self, entries: Entries<'_>, rule: &mut Visibility) -> Vec<Run> {
+    /// Runs that together hold every entry added so far that someone in `rule` sees. `entries` is called once no more can be
+    /// added: bytes taken before that may end in front of an entry that another thread has added since.
+    pub(super) fn runs<'e>(&self, entries: impl FnOnce() -> Entries<'e>, rule: &mut Visibility) -> Vec<Run> {
         let mut state = self.state.lock();
+        let entries = entries();
         if !state.pending.is_empty() {
             let mut items = std::mem::take(&mut state.pending);
             items.sort_unstable_by(|a, b| entries.compare(*a, *b));
