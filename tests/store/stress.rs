@@ -1,5 +1,6 @@
 //! Everything at once, for as long as `STRESS_SECONDS` says: writers, readers, scanners in both directions, short and long
-//! snapshots, flushes, compactions, power cuts and reopenings, on a real disk and on the one in memory.
+//! snapshots, flushes, compactions, keyspaces that come and go, power cuts and reopenings, on a real disk and on the one in
+//! memory.
 //!
 //! Each writer owns a stripe of keys and writes values that say who wrote them, for which key and as its how-manieth commit.
 //! It tells the others what it is about to write and what has been acknowledged, so whoever reads knows from two looks, one
@@ -11,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use maplsm::{Db, Durability, FileSystem, IoMode, Options, PointIndex, SimFs, Snapshot, WriteBatch};
+use maplsm::{Db, Durability, Error, FileSystem, IoMode, Options, PointIndex, SimFs, Snapshot, WriteBatch};
 
 use crate::support::model::{Map, Source, read_all};
 
@@ -211,6 +212,76 @@ impl Writer {
     }
 }
 
+/// The one who makes, fills and drops keyspaces; what is in them lasts from round to round.
+struct Tenants {
+    made: usize,
+    contents: BTreeMap<String, Map>,
+    source: Source<'static>,
+}
+
+impl Tenants {
+    fn run(&mut self, db: &Db, shared: &Shared) {
+        while !shared.stop.load(Ordering::Relaxed) {
+            self.change(db);
+        }
+    }
+
+    fn change(&mut self, db: &Db) {
+        let source = &mut self.source;
+        let chosen = self.contents.keys().nth(source.below(self.contents.len().max(1))).cloned();
+        let Some(name) = chosen.filter(|_| self.contents.len() >= 6 || source.below(60) > 0) else {
+            self.made += 1;
+            let name = format!("tenant {}", self.made);
+            assert!(db.keyspace(&name).unwrap().iter().next().is_none(), "a new keyspace is empty");
+            self.contents.insert(name, Map::new());
+            return;
+        };
+        let keyspace = db.keyspace(&name).unwrap();
+        let content = self.contents.get_mut(&name).unwrap();
+        match source.below(80) {
+            0 => {
+                let opened_before = keyspace.iter();
+                db.drop_keyspace(&name).unwrap();
+                let refused = keyspace.insert("late", "");
+                assert!(matches!(refused, Err(Error::KeyspaceDropped { .. })), "{refused:?}");
+                assert!(!db.keyspaces().contains(&name));
+                assert!(read_all(opened_before).unwrap() == *content, "an iterator over {name} has changed");
+                self.contents.remove(&name);
+            }
+            1 | 2 => assert!(read_all(keyspace.iter()).unwrap() == *content, "{name} has changed"),
+            3 => {
+                let from = source.below(40);
+                let range = self::name(from)..self::name(from + source.below(20));
+                keyspace.remove_range(range.clone()).unwrap();
+                content.retain(|key, _| !range.contains(key));
+            }
+            4..=9 => {
+                let key = self::name(source.below(60));
+                keyspace.remove(&key).unwrap();
+                content.remove(&key);
+            }
+            _ => {
+                let mut batch = WriteBatch::new();
+                for _ in 0..=source.below(6) {
+                    let key = source.below(60);
+                    let value = value(key, self.made as u64, source.below(100));
+                    batch.insert_into(&keyspace, self::name(key), &value);
+                    content.insert(self::name(key), value);
+                }
+                db.write_with(&batch, Durability::Buffered).unwrap();
+            }
+        }
+    }
+
+    fn check(&self, db: &Db) {
+        let names: Vec<String> = db.keyspaces().into_iter().filter(|name| name.starts_with("tenant")).collect();
+        assert!(names.iter().eq(self.contents.keys()), "{names:?}");
+        for (name, content) in &self.contents {
+            assert!(read_all(db.keyspace(name).unwrap().iter()).unwrap() == *content, "{name} has changed");
+        }
+    }
+}
+
 /// Looks up keys: what was acknowledged is there, and nothing goes back.
 fn read(db: &Db, shared: &Shared, mut source: Source<'_>) {
     let mut seen = vec![0; WRITERS * KEYS];
@@ -345,6 +416,7 @@ fn run(seed: u64, path: &Path, disk: Option<&SimFs>, time: Duration) {
     let source = |of: u64| Source::Random(seed.wrapping_add(of << 32));
     let mut writers: Vec<Writer> =
         (0..WRITERS).map(|stripe| Writer { stripe, commits: 0, source: source(stripe as u64) }).collect();
+    let mut tenants = Tenants { made: 0, contents: BTreeMap::new(), source: source(WRITERS as u64) };
     let start = Instant::now();
     let mut rounds = 0;
     while rounds == 0 || start.elapsed() < time {
@@ -353,6 +425,7 @@ fn run(seed: u64, path: &Path, disk: Option<&SimFs>, time: Duration) {
         options.file_system(disk.map_or_else(FileSystem::disk, |disk| disk.clone().into()));
         let db = options.open(path).unwrap();
         check_all(&read_all(db.iter()).unwrap(), &shared.acknowledged.all(), &shared.begun.all());
+        tenants.check(&db);
         shared.stop.store(false, Ordering::Relaxed);
         std::thread::scope(|scope| {
             let (db, shared, options) = (&db, &shared, &options);
@@ -363,6 +436,8 @@ fn run(seed: u64, path: &Path, disk: Option<&SimFs>, time: Duration) {
             for writer in &mut writers {
                 scope.spawn(beside(shared, move || writer.run(db, shared)));
             }
+            let tenants = &mut tenants;
+            scope.spawn(beside(shared, move || tenants.run(db, shared)));
             for reader in readers {
                 scope.spawn(reader);
             }
@@ -381,6 +456,7 @@ fn run(seed: u64, path: &Path, disk: Option<&SimFs>, time: Duration) {
             shared.stop.store(true, Ordering::Relaxed);
         });
         check_all(&read_all(db.iter()).unwrap(), &shared.acknowledged.all(), &shared.begun.all());
+        tenants.check(&db);
         let report = db.verify();
         assert!(report.is_ok(), "{report:?}");
         if rounds % 2 == 0 {

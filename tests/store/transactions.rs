@@ -442,3 +442,49 @@ fn random_histories_are_serializable() {
     }
     assert!(committed > 1000 && conflicts > 10, "{committed} committed, {conflicts} conflicts");
 }
+
+#[test]
+fn a_transaction_over_keyspaces_is_one() {
+    let db = open();
+    let (from, to) = (db.keyspace("from").unwrap(), db.keyspace("to").unwrap());
+    from.insert("a", "1").unwrap();
+    let take = || {
+        let mut tx = db.transaction();
+        let value = tx.get_from(&from, "a").unwrap().unwrap();
+        tx.remove_from(&from, "a").unwrap();
+        tx.insert_into(&to, "a", &value).unwrap();
+        assert!(tx.get_from(&from, "a").unwrap().is_none() && tx.get("a").unwrap().is_none());
+        assert_eq!(tx.range_of::<&str>(&to, ..).count(), 1);
+        tx
+    };
+    let (first, second) = (take(), take());
+    assert!(from.get("a").unwrap().is_some() && to.get("a").unwrap().is_none());
+    first.commit().unwrap();
+    assert!(is_conflict(second.commit()));
+    assert!(from.get("a").unwrap().is_none());
+    assert_eq!(to.get("a").unwrap().unwrap(), "1");
+
+    // The same key in another keyspace is another key.
+    let mut tx = db.transaction();
+    assert!(tx.get_from(&from, "b").unwrap().is_none());
+    to.insert("b", "2").unwrap();
+    db.insert("b", "2").unwrap();
+    tx.insert_into(&from, "b", "3").unwrap();
+    tx.commit().unwrap();
+}
+
+#[test]
+fn no_transaction_outlives_its_keyspace() {
+    let db = open();
+    let gone = db.keyspace("gone").unwrap();
+    gone.insert("a", "1").unwrap();
+    let (mut reader, mut writer) = (db.transaction(), db.transaction());
+    assert!(reader.get_from(&gone, "a").unwrap().is_some());
+    reader.insert("read", "it").unwrap();
+    writer.insert_into(&gone, "b", "2").unwrap();
+    db.drop_keyspace("gone").unwrap();
+    assert!(is_conflict(reader.commit()), "what it has read is gone");
+    let refused = writer.commit();
+    assert!(matches!(refused, Err(Error::KeyspaceDropped { .. })), "{refused:?}");
+    assert_eq!(db.iter().count(), 0);
+}
