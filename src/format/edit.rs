@@ -381,6 +381,7 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
 mod tests {
     use super::*;
     use crate::format::range::Edge;
+    use crate::format::table::Codec;
 
     pub(crate) fn section(keyspace: u32, min: &[u8], max: &[u8]) -> Section {
         Section {
@@ -397,6 +398,12 @@ mod tests {
             interval: 16,
             lower: Edge::Before(min.to_vec()),
             upper: Edge::After(max.to_vec()),
+            codec: Codec::None,
+            blocks: 0,
+            blocks_offset: 0,
+            alignment_log2: 0,
+            takes_global_sequence: false,
+            value_files: Vec::new(),
         }
     }
 

@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::checksum::{Id, Seed};
 use super::prefix::{Magic, Prefix};
 use super::range::{Edge, Fragment, bounds, bounds_byte, decode_fragments};
-use super::{FILE_BYTES_MAX, KeyspaceId, NUMBER_MAX, Sequence, UNIT, align_up, bytes};
+use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Sequence, UNIT, align_up, bytes};
 use crate::error::{Damage, Fault, Feature};
 
 /// Smallest and largest checksum chunk as powers of two: 4 KiB, one page, to 1 MiB.
@@ -322,9 +322,60 @@ struct SectionRecord {
     bounds: u8,
     lower_key_bytes: U16,
     upper_key_bytes: U16,
+    blocks_offset: U64,
+    blocks: U32,
+    flags: U16,
+    value_files: U16,
+    reserved: [u8; 8],
 }
 
-const _: () = assert!(size_of::<SectionRecord>() == 104 && align_of::<SectionRecord>() == 1);
+const _: () = assert!(size_of::<SectionRecord>() == 128 && align_of::<SectionRecord>() == 1);
+
+/// All entries have the sequence number that the manifest gives the table.
+const TAKES_GLOBAL_SEQUENCE: u16 = 1;
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct ValueFileRecord {
+    number: U64,
+    values: U64,
+    bytes: U64,
+}
+
+const VALUE_FILE_RECORD_BYTES: u64 = 24;
+const _: () = assert!(size_of::<ValueFileRecord>() == 24 && align_of::<ValueFileRecord>() == 1);
+
+/// How the blocks of a section are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub(crate) enum Codec {
+    /// There are no blocks: entries stand in the file as they are.
+    #[default]
+    None = 0,
+    Lz4 = 1,
+    Zstd = 2,
+}
+
+impl Codec {
+    pub(crate) fn decode(byte: u8) -> Result<Self, Fault> {
+        match byte {
+            0 => Ok(Self::None),
+            1 => Ok(Self::Lz4),
+            2 => Ok(Self::Zstd),
+            other => Err(Feature::Algorithm(other).into()),
+        }
+    }
+}
+
+/// What a section has in one value file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ValueFileShare {
+    pub(crate) file: FileNumber,
+    /// Entries that point into it.
+    pub(crate) values: u64,
+    /// Bytes that these values take there.
+    pub(crate) bytes: u64,
+}
 
 /// A checked section: which entries are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -348,17 +399,30 @@ pub(crate) struct Section {
     /// All keys and all range tombstones lie between these.
     pub(crate) lower: Edge,
     pub(crate) upper: Edge,
+    pub(crate) codec: Codec,
+    /// How many blocks there are, and where the directory of them is; both 0 without a codec.
+    pub(crate) blocks: u32,
+    pub(crate) blocks_offset: u64,
+    /// Values start at multiples of this power of two; 0 if anywhere.
+    pub(crate) alignment_log2: u8,
+    /// Whether the manifest says which sequence number all of it has.
+    pub(crate) takes_global_sequence: bool,
+    /// In order of the files' numbers.
+    pub(crate) value_files: Vec<ValueFileShare>,
 }
 
 impl Section {
     /// Appends the directory record.
-    #[expect(clippy::cast_possible_truncation, reason = "keys have at most KEY_BYTES_MAX bytes")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "keys have at most KEY_BYTES_MAX bytes, and one flush makes few value files"
+    )]
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let record = SectionRecord {
             keyspace: U32::new(self.keyspace.0),
             key_order: 0,
             hash: 0,
-            compression: 0,
+            compression: self.codec as u8,
             encryption: 0,
             hash_seed: U64::new(u64::from(self.keyspace.0)),
             start: U64::new(self.start),
@@ -372,27 +436,43 @@ impl Section {
             min_sequence: U64::new(self.min_sequence.0),
             max_sequence: U64::new(self.max_sequence.0),
             interval: U16::new(self.interval),
-            alignment_log2: 0,
+            alignment_log2: self.alignment_log2,
             bounds: bounds_byte(&self.lower, &self.upper),
             lower_key_bytes: U16::new(self.lower.key().len() as u16),
             upper_key_bytes: U16::new(self.upper.key().len() as u16),
+            blocks_offset: U64::new(self.blocks_offset),
+            blocks: U32::new(self.blocks),
+            flags: U16::new(if self.takes_global_sequence { TAKES_GLOBAL_SEQUENCE } else { 0 }),
+            value_files: U16::new(self.value_files.len() as u16),
+            reserved: [0; 8],
         };
         out.extend_from_slice(record.as_bytes());
         out.extend_from_slice(self.lower.key());
         out.extend_from_slice(self.upper.key());
         super::entry::pad(out);
+        for share in &self.value_files {
+            let (number, values, bytes) = (U64::new(share.file.0), U64::new(share.values), U64::new(share.bytes));
+            out.extend_from_slice(ValueFileRecord { number, values, bytes }.as_bytes());
+        }
     }
 
     /// Decodes the record at the front of `rest`, answers it and what follows.
     pub(crate) fn decode(rest: &[u8]) -> Result<(Self, &[u8]), Fault> {
         let (record, rest) = SectionRecord::read_from_prefix(rest).map_err(|_| Damage::OutOfBounds)?;
-        for algorithm in [record.key_order, record.hash, record.compression, record.encryption] {
+        for algorithm in [record.key_order, record.hash, record.encryption] {
             if algorithm != 0 {
                 return Err(Feature::Algorithm(algorithm).into());
             }
         }
-        if record.alignment_log2 != 0 {
+        let codec = Codec::decode(record.compression)?;
+        if !matches!(record.alignment_log2, 0 | 3 | 4) {
             return Err(Feature::Algorithm(record.alignment_log2).into());
+        }
+        if record.flags.get() & !TAKES_GLOBAL_SEQUENCE != 0 {
+            return Err(Feature::RequiredBits(record.flags.get().into()).into());
+        }
+        if record.reserved != [0; 8] {
+            return Err(Damage::BadField.into());
         }
         let keyspace = KeyspaceId(record.keyspace.get());
         let has_ranges = record.range_tombstones.get() != 0;
@@ -412,6 +492,8 @@ impl Section {
         if !bytes::all_zero(bytes::slice(rest, keys_end, padded.saturating_sub(keys_end))?) {
             return Err(Damage::BadField.into());
         }
+        let rest = usize::try_from(padded).ok().and_then(|padded| rest.get(padded..)).ok_or(Damage::OutOfBounds)?;
+        let (value_files, rest) = decode_value_files(rest, record.value_files.get())?;
         let section = Self {
             keyspace,
             start: record.start.get(),
@@ -426,9 +508,15 @@ impl Section {
             interval: record.interval.get(),
             lower,
             upper,
+            codec,
+            blocks: record.blocks.get(),
+            blocks_offset: record.blocks_offset.get(),
+            alignment_log2: record.alignment_log2,
+            takes_global_sequence: record.flags.get() & TAKES_GLOBAL_SEQUENCE != 0,
+            value_files,
         };
         section.check()?;
-        let rest = usize::try_from(padded).ok().and_then(|padded| rest.get(padded..)).ok_or(Damage::OutOfBounds)?;
+        section.check_supported()?;
         Ok((section, rest))
     }
 
@@ -450,6 +538,20 @@ impl Section {
             return Err(Damage::BadField);
         }
         Ok(())
+    }
+
+    /// Refuses what the format has a place for and no reader of this version understands.
+    fn check_supported(&self) -> Result<(), Fault> {
+        if self.codec != Codec::None || self.blocks != 0 || self.blocks_offset != 0 {
+            return Err(Feature::Algorithm(self.codec as u8).into());
+        }
+        if self.alignment_log2 != 0 {
+            return Err(Feature::Algorithm(self.alignment_log2).into());
+        }
+        if self.takes_global_sequence {
+            return Err(Feature::RequiredBits(TAKES_GLOBAL_SEQUENCE.into()).into());
+        }
+        if self.value_files.is_empty() { Ok(()) } else { Err(Feature::EntryKind(4).into()) }
     }
 
     /// Where the section ends, range tombstones included.
@@ -484,6 +586,27 @@ impl Section {
         }
         Ok(sections)
     }
+}
+
+/// Decodes `count` shares of value files, in order of number, and answers what follows.
+fn decode_value_files(rest: &[u8], count: u16) -> Result<(Vec<ValueFileShare>, &[u8]), Damage> {
+    let bytes = u64::from(count).saturating_mul(VALUE_FILE_RECORD_BYTES);
+    let records: &[ValueFileRecord] = bytes::array(rest, 0, u64::from(count))?;
+    let share = |record: &ValueFileRecord| ValueFileShare {
+        file: FileNumber(record.number.get()),
+        values: record.values.get(),
+        bytes: record.bytes.get(),
+    };
+    let shares: Vec<ValueFileShare> = records.iter().map(share).collect();
+    let ordered = shares.is_sorted_by(|a, b| a.file < b.file);
+    let plausible = |share: &ValueFileShare| {
+        (1..NUMBER_MAX).contains(&share.file.0) && share.values > 0 && share.bytes <= FILE_BYTES_MAX
+    };
+    if !ordered || !shares.iter().all(plausible) {
+        return Err(Damage::BadField);
+    }
+    let rest = usize::try_from(bytes).ok().and_then(|bytes| rest.get(bytes..)).ok_or(Damage::OutOfBounds)?;
+    Ok((shares, rest))
 }
 
 #[cfg(test)]

@@ -402,6 +402,7 @@ impl Sparse<'_> {
 mod tests {
     use super::*;
     use crate::format::range::Edge;
+    use crate::format::table::Codec;
     use crate::format::{Sequence, key_hash};
 
     fn key(i: u64) -> Vec<u8> {
@@ -423,6 +424,12 @@ mod tests {
             range_tombstones_bytes: 0,
             lower: Edge::Before(key(0)),
             upper: Edge::After(key(keys - 1)),
+            codec: Codec::None,
+            blocks: 0,
+            blocks_offset: 0,
+            alignment_log2: 0,
+            takes_global_sequence: false,
+            value_files: Vec::new(),
         }
     }
 

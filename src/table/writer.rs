@@ -16,7 +16,7 @@ use crate::format::entry::{Entry, Kind, header_at};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::range::Edge;
-use crate::format::table::{Frame, Section, TableHeader, Totals, encode_tail};
+use crate::format::table::{Codec, Frame, Section, TableHeader, Totals, encode_tail};
 use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, SEQUENCE_SPAN, Sequence, key_hash};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
 use crate::sys::{AppendFile, Dir};
@@ -339,6 +339,12 @@ fn new_section(keyspace: KeyspaceId, start: u64, key: &[u8], interval: u16) -> S
         interval,
         lower: Edge::Before(key.to_vec()),
         upper: Edge::End,
+        codec: Codec::None,
+        blocks: 0,
+        blocks_offset: 0,
+        alignment_log2: 0,
+        takes_global_sequence: false,
+        value_files: Vec::new(),
     }
 }
 

@@ -309,6 +309,7 @@ fn age(table: &Table) -> (Option<Sequence>, FileNumber) {
 pub(crate) mod tests {
     use super::*;
     use crate::format::range::Edge;
+    use crate::format::table::Codec;
     use crate::options::TableOptions;
     use crate::sys::{Access, FileSystem, sim::SimFs};
 
@@ -327,6 +328,12 @@ pub(crate) mod tests {
             interval: 16,
             lower: Edge::Before(min.as_bytes().to_vec()),
             upper: Edge::After(max.as_bytes().to_vec()),
+            codec: Codec::None,
+            blocks: 0,
+            blocks_offset: 0,
+            alignment_log2: 0,
+            takes_global_sequence: false,
+            value_files: Vec::new(),
         };
         TableMeta {
             number: FileNumber(number),
