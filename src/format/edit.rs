@@ -4,7 +4,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::checksum::Id;
-use super::table::Section;
+use super::section::Section;
 use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Sequence, bytes};
 use crate::error::{Damage, Fault, Feature};
 
@@ -381,7 +381,7 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
 mod tests {
     use super::*;
     use crate::format::range::Edge;
-    use crate::format::table::Codec;
+    use crate::format::section::Codec;
 
     pub(crate) fn section(keyspace: u32, min: &[u8], max: &[u8]) -> Section {
         Section {

@@ -19,6 +19,7 @@ pub(crate) mod index;
 pub(crate) mod names;
 pub(crate) mod prefix;
 pub(crate) mod range;
+pub(crate) mod section;
 pub(crate) mod segment;
 pub(crate) mod table;
 

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::format::entry::{ENTRY_HEADER_BYTES, Entry, Kind};
 use crate::format::prefix::Magic;
 use crate::format::range::{Edge, FRAGMENT_HEADER_BYTES, range_of};
-use crate::format::table::Section;
+use crate::format::section::Section;
 
 pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
     let mut table = Framed::open(sink, file, Magic::TABLE, "table")?;

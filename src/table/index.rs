@@ -15,7 +15,8 @@ use crate::format::index::{
     BLOCK_BYTES, BUCKET_BYTES, BUCKET_SLOTS, Block, Bucket, IndexSection, PointKind, bucket_of, fingerprint,
 };
 use crate::format::prefix::Magic;
-use crate::format::table::{Section, TableHeader, Totals, encode_tail};
+use crate::format::section::Section;
+use crate::format::table::{TableHeader, Totals, encode_tail};
 use crate::format::{KeyspaceId, bytes, key_head};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
 use crate::sys::Mapping;
@@ -402,7 +403,7 @@ impl Sparse<'_> {
 mod tests {
     use super::*;
     use crate::format::range::Edge;
-    use crate::format::table::Codec;
+    use crate::format::section::Codec;
     use crate::format::{Sequence, key_hash};
 
     fn key(i: u64) -> Vec<u8> {

@@ -18,7 +18,7 @@ pub(crate) use writer::{TableWriter, write_index};
 use crate::error::{Damage, Error, Result};
 use crate::format::edit::TableMeta;
 use crate::format::names::FileKind;
-use crate::format::table::Section;
+use crate::format::section::Section;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::options::{PointIndex, TableOptions};
 use crate::sys::OnceLock;

@@ -11,7 +11,7 @@ use crate::format::edit::TableMeta;
 use crate::format::entry::Entry;
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
-use crate::format::table::Section;
+use crate::format::section::Section;
 use crate::format::{KeyspaceId, Sequence, key_hash};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
 use crate::sys::OnceLock;

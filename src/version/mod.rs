@@ -19,7 +19,7 @@ pub(crate) use pick::{Limits, Plan, Running, Share, Strategy, plan_range};
 
 use crate::error::Damage;
 use crate::format::edit::{Edit, KeyspaceMeta, LEVELS, TableMeta};
-use crate::format::table::Section;
+use crate::format::section::Section;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::table::Table;
 
@@ -309,7 +309,7 @@ fn age(table: &Table) -> (Option<Sequence>, FileNumber) {
 pub(crate) mod tests {
     use super::*;
     use crate::format::range::Edge;
-    use crate::format::table::Codec;
+    use crate::format::section::Codec;
     use crate::options::TableOptions;
     use crate::sys::{Access, FileSystem, sim::SimFs};
 

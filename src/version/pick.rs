@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Version;
 use crate::format::edit::LEVELS;
 use crate::format::range::{Edge, Range};
-use crate::format::table::Section;
+use crate::format::section::Section;
 use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::table::Table;
 

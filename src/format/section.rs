@@ -1,0 +1,322 @@
+//! The directory of an `.sst`: what it holds of each keyspace.
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::range::{Edge, Fragment, bounds, bounds_byte, decode_fragments};
+use super::table::{Frame, TABLE_HEADER_BYTES};
+use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Sequence, UNIT, align_up, bytes};
+use crate::error::{Damage, Fault, Feature};
+
+/// One keyspace's part of an `.sst`.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct SectionRecord {
+    keyspace: U32,
+    key_order: u8,
+    hash: u8,
+    compression: u8,
+    encryption: u8,
+    hash_seed: U64,
+    start: U64,
+    end: U64,
+    entries: U64,
+    keys: U64,
+    tombstones: U64,
+    range_tombstones_offset: U64,
+    range_tombstones_bytes: U64,
+    range_tombstones: U64,
+    min_sequence: U64,
+    max_sequence: U64,
+    interval: U16,
+    alignment_log2: u8,
+    /// The sides of the two keys on which the bounds lie.
+    bounds: u8,
+    lower_key_bytes: U16,
+    upper_key_bytes: U16,
+    blocks_offset: U64,
+    blocks: U32,
+    flags: U16,
+    value_files: U16,
+    reserved: [u8; 8],
+}
+
+const _: () = assert!(size_of::<SectionRecord>() == 128 && align_of::<SectionRecord>() == 1);
+
+/// All entries have the sequence number that the manifest gives the table.
+const TAKES_GLOBAL_SEQUENCE: u16 = 1;
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct ValueFileRecord {
+    number: U64,
+    values: U64,
+    bytes: U64,
+}
+
+const VALUE_FILE_RECORD_BYTES: u64 = 24;
+const _: () = assert!(size_of::<ValueFileRecord>() == 24 && align_of::<ValueFileRecord>() == 1);
+
+/// How the blocks of a section are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub(crate) enum Codec {
+    /// There are no blocks: entries stand in the file as they are.
+    #[default]
+    None = 0,
+    Lz4 = 1,
+    Zstd = 2,
+}
+
+impl Codec {
+    pub(crate) fn decode(byte: u8) -> Result<Self, Fault> {
+        match byte {
+            0 => Ok(Self::None),
+            1 => Ok(Self::Lz4),
+            2 => Ok(Self::Zstd),
+            other => Err(Feature::Algorithm(other).into()),
+        }
+    }
+}
+
+/// What a section has in one value file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ValueFileShare {
+    pub(crate) file: FileNumber,
+    /// Entries that point into it.
+    pub(crate) values: u64,
+    /// Bytes that these values take there.
+    pub(crate) bytes: u64,
+}
+
+/// A checked section: which entries are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Section {
+    pub(crate) keyspace: KeyspaceId,
+    /// Range of its entries in the file.
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) entries: u64,
+    /// Different keys among the entries.
+    pub(crate) keys: u64,
+    pub(crate) tombstones: u64,
+    /// Fragments of range tombstones; they stand right behind the entries.
+    pub(crate) range_tombstones: u64,
+    pub(crate) range_tombstones_bytes: u64,
+    /// Smallest sequence number of an entry without the `oldest` mark; the base of all of them.
+    pub(crate) min_sequence: Sequence,
+    /// Largest sequence number of such an entry or of a range tombstone.
+    pub(crate) max_sequence: Sequence,
+    pub(crate) interval: u16,
+    /// All keys and all range tombstones lie between these.
+    pub(crate) lower: Edge,
+    pub(crate) upper: Edge,
+    pub(crate) codec: Codec,
+    /// How many blocks there are, and where the directory of them is; both 0 without a codec.
+    pub(crate) blocks: u32,
+    pub(crate) blocks_offset: u64,
+    /// Values start at multiples of this power of two; 0 if anywhere.
+    pub(crate) alignment_log2: u8,
+    /// Whether the manifest says which sequence number all of it has.
+    pub(crate) takes_global_sequence: bool,
+    /// In order of the files' numbers.
+    pub(crate) value_files: Vec<ValueFileShare>,
+}
+
+impl Section {
+    /// Appends the directory record.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "keys have at most KEY_BYTES_MAX bytes, and one flush makes few value files"
+    )]
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let record = SectionRecord {
+            keyspace: U32::new(self.keyspace.0),
+            key_order: 0,
+            hash: 0,
+            compression: self.codec as u8,
+            encryption: 0,
+            hash_seed: U64::new(u64::from(self.keyspace.0)),
+            start: U64::new(self.start),
+            end: U64::new(self.end),
+            entries: U64::new(self.entries),
+            keys: U64::new(self.keys),
+            tombstones: U64::new(self.tombstones),
+            range_tombstones_offset: U64::new(if self.range_tombstones == 0 { 0 } else { self.end }),
+            range_tombstones_bytes: U64::new(self.range_tombstones_bytes),
+            range_tombstones: U64::new(self.range_tombstones),
+            min_sequence: U64::new(self.min_sequence.0),
+            max_sequence: U64::new(self.max_sequence.0),
+            interval: U16::new(self.interval),
+            alignment_log2: self.alignment_log2,
+            bounds: bounds_byte(&self.lower, &self.upper),
+            lower_key_bytes: U16::new(self.lower.key().len() as u16),
+            upper_key_bytes: U16::new(self.upper.key().len() as u16),
+            blocks_offset: U64::new(self.blocks_offset),
+            blocks: U32::new(self.blocks),
+            flags: U16::new(if self.takes_global_sequence { TAKES_GLOBAL_SEQUENCE } else { 0 }),
+            value_files: U16::new(self.value_files.len() as u16),
+            reserved: [0; 8],
+        };
+        out.extend_from_slice(record.as_bytes());
+        out.extend_from_slice(self.lower.key());
+        out.extend_from_slice(self.upper.key());
+        super::entry::pad(out);
+        for share in &self.value_files {
+            let (number, values, bytes) = (U64::new(share.file.0), U64::new(share.values), U64::new(share.bytes));
+            out.extend_from_slice(ValueFileRecord { number, values, bytes }.as_bytes());
+        }
+    }
+
+    /// Decodes the record at the front of `rest`, answers it and what follows.
+    pub(crate) fn decode(rest: &[u8]) -> Result<(Self, &[u8]), Fault> {
+        let (record, rest) = SectionRecord::read_from_prefix(rest).map_err(|_| Damage::OutOfBounds)?;
+        for algorithm in [record.key_order, record.hash, record.encryption] {
+            if algorithm != 0 {
+                return Err(Feature::Algorithm(algorithm).into());
+            }
+        }
+        let codec = Codec::decode(record.compression)?;
+        if !matches!(record.alignment_log2, 0 | 3 | 4) {
+            return Err(Feature::Algorithm(record.alignment_log2).into());
+        }
+        if record.flags.get() & !TAKES_GLOBAL_SEQUENCE != 0 {
+            return Err(Feature::RequiredBits(record.flags.get().into()).into());
+        }
+        if record.reserved != [0; 8] {
+            return Err(Damage::BadField.into());
+        }
+        let keyspace = KeyspaceId(record.keyspace.get());
+        let has_ranges = record.range_tombstones.get() != 0;
+        let ranges_offset = if has_ranges { record.end.get() } else { 0 };
+        let ranges_placed = record.range_tombstones_offset.get() == ranges_offset
+            && has_ranges == (record.range_tombstones_bytes.get() != 0);
+        if !ranges_placed || record.hash_seed.get() != u64::from(keyspace.0) {
+            return Err(Damage::BadField.into());
+        }
+        let lower_bytes = u64::from(record.lower_key_bytes.get());
+        let upper_bytes = u64::from(record.upper_key_bytes.get());
+        let (lower_key, upper_key) =
+            (bytes::slice(rest, 0, lower_bytes)?, bytes::slice(rest, lower_bytes, upper_bytes)?);
+        let (lower, upper) = bounds(record.bounds, lower_key, upper_key)?;
+        let keys_end = lower_bytes.saturating_add(upper_bytes);
+        let padded = align_up(keys_end);
+        if !bytes::all_zero(bytes::slice(rest, keys_end, padded.saturating_sub(keys_end))?) {
+            return Err(Damage::BadField.into());
+        }
+        let rest = usize::try_from(padded).ok().and_then(|padded| rest.get(padded..)).ok_or(Damage::OutOfBounds)?;
+        let (value_files, rest) = decode_value_files(rest, record.value_files.get())?;
+        let section = Self {
+            keyspace,
+            start: record.start.get(),
+            end: record.end.get(),
+            entries: record.entries.get(),
+            keys: record.keys.get(),
+            tombstones: record.tombstones.get(),
+            range_tombstones: record.range_tombstones.get(),
+            range_tombstones_bytes: record.range_tombstones_bytes.get(),
+            min_sequence: Sequence(record.min_sequence.get()),
+            max_sequence: Sequence(record.max_sequence.get()),
+            interval: record.interval.get(),
+            lower,
+            upper,
+            codec,
+            blocks: record.blocks.get(),
+            blocks_offset: record.blocks_offset.get(),
+            alignment_log2: record.alignment_log2,
+            takes_global_sequence: record.flags.get() & TAKES_GLOBAL_SEQUENCE != 0,
+            value_files,
+        };
+        section.check()?;
+        section.check_supported()?;
+        Ok((section, rest))
+    }
+
+    fn check(&self) -> Result<(), Damage> {
+        if self.start > self.end {
+            return Err(Damage::OutOfOrder);
+        }
+        let empty = self.entries == 0 && self.start == self.end && self.range_tombstones > 0;
+        let filled = self.keys >= 1 && self.start < self.end;
+        let counts = self.keys <= self.entries && self.tombstones <= self.entries && (empty || filled);
+        let sequences = self.min_sequence <= self.max_sequence && self.max_sequence.0 < NUMBER_MAX;
+        let aligned =
+            [self.start, self.end, self.range_tombstones_bytes].iter().all(|place| place.is_multiple_of(UNIT));
+        if !counts || !sequences || !aligned || !(1..=256).contains(&self.interval) {
+            return Err(Damage::BadField);
+        }
+        // An entry takes at least 16 bytes, so a count cannot make a reader allocate more than the file's size.
+        if self.entries > self.end.saturating_sub(self.start) / 16 {
+            return Err(Damage::BadField);
+        }
+        Ok(())
+    }
+
+    /// Refuses what the format has a place for and no reader of this version understands.
+    fn check_supported(&self) -> Result<(), Fault> {
+        if self.codec != Codec::None || self.blocks != 0 || self.blocks_offset != 0 {
+            return Err(Feature::Algorithm(self.codec as u8).into());
+        }
+        if self.alignment_log2 != 0 {
+            return Err(Feature::Algorithm(self.alignment_log2).into());
+        }
+        if self.takes_global_sequence {
+            return Err(Feature::RequiredBits(TAKES_GLOBAL_SEQUENCE.into()).into());
+        }
+        if self.value_files.is_empty() { Ok(()) } else { Err(Feature::EntryKind(4).into()) }
+    }
+
+    /// Where the section ends, range tombstones included.
+    pub(crate) fn ranges_end(&self) -> u64 {
+        self.end.saturating_add(self.range_tombstones_bytes)
+    }
+
+    /// The range tombstones of the section, whose chunks have been verified.
+    pub(crate) fn fragments(&self, file: &[u8]) -> Result<Vec<Fragment>, Damage> {
+        let fragments = bytes::slice(file, self.end, self.range_tombstones_bytes)?;
+        decode_fragments(fragments, self.range_tombstones, (&self.lower, &self.upper), self.max_sequence)
+    }
+
+    /// Decodes a whole directory; sections are in order of keyspace and fill the body.
+    pub(crate) fn decode_directory(frame: &Frame, mut rest: &[u8]) -> Result<Vec<Self>, Fault> {
+        let mut sections: Vec<Self> = Vec::new();
+        let mut start = TABLE_HEADER_BYTES;
+        for _ in 0..frame.section_count {
+            let (section, tail) = Self::decode(rest)?;
+            if section.start != start || sections.last().is_some_and(|last| last.keyspace >= section.keyspace) {
+                return Err(Damage::OutOfOrder.into());
+            }
+            (start, rest) = (section.ranges_end(), tail);
+            sections.push(section);
+        }
+        if sections.is_empty() || start != frame.body_end || !rest.is_empty() {
+            return Err(Damage::OutOfBounds.into());
+        }
+        let entries = sections.iter().fold(0u64, |sum, section| sum.saturating_add(section.entries));
+        if entries != frame.totals.entries {
+            return Err(Damage::BadField.into());
+        }
+        Ok(sections)
+    }
+}
+
+/// Decodes `count` shares of value files, in order of number, and answers what follows.
+fn decode_value_files(rest: &[u8], count: u16) -> Result<(Vec<ValueFileShare>, &[u8]), Damage> {
+    let bytes = u64::from(count).saturating_mul(VALUE_FILE_RECORD_BYTES);
+    let records: &[ValueFileRecord] = bytes::array(rest, 0, u64::from(count))?;
+    let share = |record: &ValueFileRecord| ValueFileShare {
+        file: FileNumber(record.number.get()),
+        values: record.values.get(),
+        bytes: record.bytes.get(),
+    };
+    let shares: Vec<ValueFileShare> = records.iter().map(share).collect();
+    let ordered = shares.is_sorted_by(|a, b| a.file < b.file);
+    let plausible = |share: &ValueFileShare| {
+        (1..NUMBER_MAX).contains(&share.file.0) && share.values > 0 && share.bytes <= FILE_BYTES_MAX
+    };
+    if !ordered || !shares.iter().all(plausible) {
+        return Err(Damage::BadField);
+    }
+    let rest = usize::try_from(bytes).ok().and_then(|bytes| rest.get(bytes..)).ok_or(Damage::OutOfBounds)?;
+    Ok((shares, rest))
+}
