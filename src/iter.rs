@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::io;
 use std::ops::RangeBounds;
 
 use crate::engine::Registration;
@@ -10,7 +11,7 @@ use crate::format::Sequence;
 use crate::format::range::{Edge, edges};
 use crate::merge::{Place, Scan};
 use crate::slice::Slice;
-use crate::sys::{Mapping, Pinned};
+use crate::sys::{BlockBuffer, Pinned};
 use crate::visibility::Cover;
 
 /// A key and its value, read in place; keeps the file that they are in mapped, like [`Slice`].
@@ -21,10 +22,14 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry that is in no file yet.
-    pub(crate) fn new(key: &[u8], value: &[u8]) -> Self {
-        let bytes = Mapping::heap([key, value].concat());
-        Self { bytes: bytes.pin(0..key.len() + value.len()), key_bytes: key.len() }
+    /// An entry that is in no file yet. An error if there is no memory for it.
+    pub(crate) fn new(key: &[u8], value: &[u8]) -> io::Result<Self> {
+        let length = key.len() + value.len();
+        let mut bytes = BlockBuffer::new(length)?;
+        let (to_key, to_value) = bytes.bytes_mut().split_at_mut(key.len());
+        to_key.copy_from_slice(key);
+        to_value.copy_from_slice(value);
+        Ok(Self { bytes: bytes.into_block().pin(0..length), key_bytes: key.len() })
     }
 
     /// The value, kept alive on its own.

@@ -4,14 +4,14 @@ use std::fmt;
 use std::ops::{Deref, RangeBounds};
 use std::sync::Arc;
 
-use crate::engine::{Engine, Find, Registration, View};
+use crate::engine::{Engine, Find, Registration, ValueAt, View};
 use crate::error::Result;
 use crate::format::key_hash;
 use crate::iter::{Cursor, Entry, Iter, KeyRange};
 use crate::keyspace_state::KeyspaceState;
 use crate::merge::Scan;
 use crate::slice::Slice;
-use crate::sys::OnceLock;
+use crate::sys::{OnceLock, Pinned};
 
 /// The default keyspace as it was when [`Db::snapshot`](crate::Db::snapshot) was called, or another one as it was when
 /// [`Keyspace::snapshot`](crate::Keyspace::snapshot) was: later writes do not show. [`keyspace`](Self::keyspace) answers the
@@ -37,21 +37,40 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// A value that borrows from its snapshot.
-#[derive(Clone, Copy)]
-pub struct Ref<'s>(&'s [u8]);
+/// A value that borrows from its snapshot, or owns a share of the block that it was found in.
+#[derive(Clone)]
+pub struct Ref<'s>(Place<'s>);
+
+#[derive(Clone)]
+enum Place<'s> {
+    Mapped(&'s [u8]),
+    Block(Pinned),
+}
+
+impl<'s> Ref<'s> {
+    fn new(value: ValueAt<'s>) -> Self {
+        Self(match value {
+            ValueAt::Mapped(mapping, range) => Place::Mapped(mapping.bytes().get(range).unwrap_or_default()),
+            ValueAt::Block(block, range) => Place::Block(block.pin(range)),
+        })
+    }
+}
 
 impl Deref for Ref<'_> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        self.0
+        match &self.0 {
+            Place::Mapped(bytes) => bytes,
+            Place::Block(bytes) => bytes,
+        }
     }
 }
 
 impl AsRef<[u8]> for Ref<'_> {
     fn as_ref(&self) -> &[u8] {
-        self.0
+        self
     }
 }
 
@@ -93,7 +112,7 @@ impl Snapshot {
         self.checked(found.map(Slice))
     }
 
-    /// The value of a key, borrowed: without a reference count. From the first call on, the snapshot keeps the files of that
+    /// The value of a key, borrowed: without a reference count if its table is mapped and plain. From the first call on, the snapshot keeps the files of that
     /// moment, not only the versions it sees.
     pub fn get_ref(&self, key: impl AsRef<[u8]>) -> Result<Option<Ref<'_>>> {
         self.engine.check_open()?;
@@ -101,7 +120,7 @@ impl Snapshot {
         let view = self.view.get_or_init(|| self.engine.view());
         let id = self.keyspace.id;
         let found = match view.find(id, key_hash(id, key), key, self.at.at, true)? {
-            Find::Value(mapping, range) => mapping.bytes().get(range).map(Ref),
+            Find::Value(value) => Some(Ref::new(value)),
             Find::Absent | Find::Retry => None,
         };
         self.checked(found)

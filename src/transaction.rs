@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::batch::{WriteBatch, check_lengths};
 use crate::engine::{Engine, Footprint, Moment, Registration};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges};
@@ -341,7 +341,8 @@ impl Transaction {
 
     fn put(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8], value: &[u8]) -> Result<()> {
         check_lengths(key, value)?;
-        self.change(keyspace, key, Word::Value(Entry::new(key, value)))
+        let entry = Entry::new(key, value).map_err(|e| Error::io("keep an entry of", self.engine.path(), e))?;
+        self.change(keyspace, key, Word::Value(entry))
     }
 
     fn delete(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8]) -> Result<()> {

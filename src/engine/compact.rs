@@ -193,11 +193,11 @@ impl<'a> Merging<'a> {
     fn advance(&mut self) -> Result<()> {
         // A tombstone that is dropped may have been the first version of its key; nothing older follows it then.
         self.next = self.next_within()?;
-        while let Some((found, _)) = self.next {
+        while let Some((found, _)) = &self.next {
             if !self.is_last_word(found.entry.sequence) {
                 break;
             }
-            if found.entry.kind != Kind::Delete && !self.is_filtered(&found)? {
+            if found.entry.kind != Kind::Delete && !self.is_filtered(found)? {
                 break;
             }
             self.next = self.next_within()?;
@@ -208,10 +208,8 @@ impl<'a> Merging<'a> {
     /// The next version that someone sees, up to the end of the span.
     fn next_within(&mut self) -> Result<Option<(Located, bool)>> {
         let next = self.versions.next()?;
-        Ok(match (&self.span.end, next) {
-            (Some(end), Some((found, _))) if self.versions.merge().key(&found) >= end.as_slice() => None,
-            _ => next,
-        })
+        let Some(end) = &self.span.end else { return Ok(next) };
+        Ok(next.filter(|(found, _)| self.versions.merge().key(found) < end.as_slice()))
     }
 
     /// Whether the user's filter wants a version removed that is the last word on its key.
@@ -234,19 +232,19 @@ impl<'a> Merging<'a> {
     fn fill(&mut self, writer: &mut TableWriter, full: u64) -> Result<()> {
         let mut empty = true;
         writer.start_section(self.engine.section_options(self.share.keyspace));
-        while let Some((found, new_key)) = self.next {
+        while let Some((found, new_key)) = &self.next {
             let sequence = found.entry.sequence;
             let oldest = self.max_sequence.0 - sequence.0.min(self.max_sequence.0) >= SEQUENCE_SPAN / 2
                 && sequence != Sequence(0)
                 && self.is_last_word(sequence);
             let fits = oldest || sequence == Sequence(0) || writer.spans(sequence);
-            if !empty && new_key && (writer.bytes() >= full || !fits) {
+            if !empty && *new_key && (writer.bytes() >= full || !fits) {
                 break;
             }
             if !fits && !empty {
                 return Err(Error::NumbersExhausted);
             }
-            writer.add(self.share.keyspace, &found.entry, self.versions.merge().bytes(&found), oldest)?;
+            writer.add(self.share.keyspace, &found.entry, self.versions.merge().bytes(found), oldest)?;
             empty = false;
             self.advance()?;
             self.step()?;

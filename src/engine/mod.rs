@@ -44,7 +44,7 @@ pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::{Registration, Registry};
 pub(crate) use validate::{Footprint, Moment};
 pub use verify::Report;
-pub(crate) use view::{Find, View};
+pub(crate) use view::{Find, ValueAt, View};
 pub(crate) use write::Body;
 
 use crate::error::{Error, Result};

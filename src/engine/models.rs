@@ -256,7 +256,7 @@ fn look_at_an_old_sequence(engine: &Engine, key: &[u8]) -> Result<Option<u64>> {
     thread::yield_now();
     let view = engine.view();
     Ok(match view.find(KEYSPACE, key_hash(KEYSPACE, key), key, at, true)? {
-        Find::Value(mapping, range) => Some(number(&mapping.bytes()[range])),
+        Find::Value(value) => Some(number(&value.pin())),
         Find::Absent | Find::Retry => None,
     })
 }

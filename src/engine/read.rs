@@ -20,7 +20,7 @@ impl Engine {
         for _ in 0..ATTEMPTS {
             let Some((view, at)) = self.present.acquire(|| self.view.load()) else { continue };
             match view.find(keyspace, hash, key, at, false)? {
-                Find::Value(mapping, range) => return Ok(Some(mapping.pin(range))),
+                Find::Value(value) => return Ok(Some(value.pin())),
                 Find::Absent => return Ok(None),
                 Find::Retry => {}
             }
@@ -34,7 +34,7 @@ impl Engine {
         self.check_open()?;
         let view = self.view.load();
         match view.find(keyspace, key_hash(keyspace, key), key, at.at, true)? {
-            Find::Value(mapping, range) => Ok(Some(mapping.pin(range))),
+            Find::Value(value) => Ok(Some(value.pin())),
             Find::Absent | Find::Retry => Ok(None),
         }
     }

@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::format::entry::Kind;
+use crate::format::entry::{Entry, Kind};
 use crate::format::{KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
 use crate::merge::{LevelCursor, Source};
-use crate::sys::Mapping;
-use crate::table::{Answer, TableCursor, Verify};
+use crate::sys::{Block, Mapping, Pinned};
+use crate::table::{Answer, Reader, TableCursor, Verify};
 use crate::version::Version;
 use crate::visibility::{Cover, Visibility};
 
@@ -25,11 +25,29 @@ pub(crate) struct View {
 /// Where a lookup ended.
 #[derive(Debug)]
 pub(crate) enum Find<'v> {
-    /// The mapping with the value, and the value's range in it.
-    Value(&'v Mapping, Range<usize>),
+    Value(ValueAt<'v>),
     Absent,
     /// See [`Lookup::Retry`].
     Retry,
+}
+
+/// Where a value is.
+#[derive(Debug)]
+pub(crate) enum ValueAt<'v> {
+    /// In a mapping that the view keeps.
+    Mapped(&'v Mapping, Range<usize>),
+    Block(Block, Range<usize>),
+}
+
+impl ValueAt<'_> {
+    /// The value, kept alive on its own.
+    #[inline]
+    pub(crate) fn pin(self) -> Pinned {
+        match self {
+            Self::Mapped(mapping, range) => mapping.pin(range),
+            Self::Block(block, range) => block.pin(range),
+        }
+    }
 }
 
 impl View {
@@ -54,13 +72,15 @@ impl View {
                 Lookup::Removed => return Ok(Find::Absent),
                 Lookup::Retry => return Ok(Find::Retry),
                 Lookup::Entry(entry) if entry.kind == Kind::Delete => return Ok(Find::Absent),
-                Lookup::Entry(entry) => return Ok(Find::Value(memtable.mapping(), entry.value_start..entry.end)),
+                Lookup::Entry(entry) => {
+                    return Ok(Find::Value(ValueAt::Mapped(memtable.mapping(), entry.value_start..entry.end)));
+                }
             }
         }
         for table in self.version.level0(keyspace) {
             let reader = table.reader()?;
             match reader.get(keyspace, hash, key, at)? {
-                Answer::Entry(entry) => return Ok(found(reader.mapping(), &entry)),
+                Answer::Entry(entry, block) => return Ok(found(reader, &entry, block)),
                 Answer::Removed => return Ok(Find::Absent),
                 Answer::Missing => {}
             }
@@ -74,7 +94,7 @@ impl View {
             }
             let reader = table.reader()?;
             match reader.get(keyspace, hash, key, at)? {
-                Answer::Entry(entry) => return Ok(found(reader.mapping(), &entry)),
+                Answer::Entry(entry, block) => return Ok(found(reader, &entry, block)),
                 Answer::Removed => return Ok(Find::Absent),
                 Answer::Missing => {}
             }
@@ -108,9 +128,12 @@ impl View {
     }
 }
 
-fn found<'v>(mapping: &'v Mapping, entry: &crate::format::entry::Entry) -> Find<'v> {
-    match entry.kind {
-        Kind::Put => Find::Value(mapping, entry.value_start..entry.end),
-        Kind::Delete | Kind::RangeDelete => Find::Absent,
+#[inline]
+fn found<'v>(reader: &'v Reader, entry: &Entry, block: Option<Block>) -> Find<'v> {
+    let range = entry.value_start..entry.end;
+    match (entry.kind, block) {
+        (Kind::Put, None) => Find::Value(ValueAt::Mapped(reader.mapping(), range)),
+        (Kind::Put, Some(block)) => Find::Value(ValueAt::Block(block, range)),
+        (Kind::Delete | Kind::RangeDelete, _) => Find::Absent,
     }
 }

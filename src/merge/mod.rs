@@ -14,17 +14,19 @@ use crate::error::{Damage, Error, Result};
 use crate::format::entry::{Entry, Kind};
 use crate::format::range::Edge;
 use crate::format::{KEY_BYTES_MAX, Sequence, key_head};
-use crate::sys::Pinned;
+use crate::sys::{Block, Pinned};
 use crate::visibility::{Cover, Visibility};
 
 /// Removed entries in a row after which a scan jumps: a seek costs about as much as this many steps.
 const HIDDEN_MAX: u32 = 32;
 
 /// An entry and where its bytes are; valid as long as the merge, wherever its sources have gone since.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Located {
-    source: usize,
-    table: usize,
+    source: u32,
+    table: u32,
+    /// What the entry is in, unless that is the mapping of its table or memtable.
+    block: Option<Block>,
     pub(crate) entry: Entry,
 }
 
@@ -58,7 +60,7 @@ impl Merge {
     #[inline]
     fn note_head(&mut self, at: usize) {
         let source = &self.sources[at];
-        self.heads[at] = source.current().map_or(0, |entry| key_head(entry.key(source.bytes(source.table()))));
+        self.heads[at] = source.current().map_or(0, |entry| key_head(entry.key(source.bytes())));
     }
 
     fn build(&mut self) {
@@ -88,7 +90,7 @@ impl Merge {
         };
         let order = self.heads[a].cmp(&self.heads[b]).then_with(|| {
             let (of_a, of_b) = (&self.sources[a], &self.sources[b]);
-            x.key(of_a.bytes(of_a.table())).cmp(y.key(of_b.bytes(of_b.table())))
+            x.key(of_a.bytes()).cmp(y.key(of_b.bytes()))
         });
         let order = order.then_with(|| y.sequence.cmp(&x.sequence));
         if self.forward { order == Ordering::Less } else { order == Ordering::Greater }
@@ -99,7 +101,8 @@ impl Merge {
     pub(crate) fn top(&self) -> Option<Located> {
         let winner = self.tree[0];
         let source = self.sources.get(winner)?;
-        source.current().map(|entry| Located { source: winner, table: source.table(), entry: *entry })
+        let entry = *source.current()?;
+        Some(Located { source: number(winner), table: number(source.table()), block: source.block().cloned(), entry })
     }
 
     /// Goes on to the next entry in the direction of travel.
@@ -132,7 +135,7 @@ impl Merge {
         for at in from..self.sources.len() {
             let source = &mut self.sources[at];
             let Some(entry) = source.current() else { continue };
-            let order = entry.key(source.bytes(source.table())).cmp(key);
+            let order = entry.key(source.bytes()).cmp(key);
             if if self.forward { order.is_lt() } else { order.is_gt() } {
                 source.go(place)?;
                 self.note_head(at);
@@ -144,24 +147,30 @@ impl Merge {
 
     /// The bytes that an entry is in.
     #[inline]
-    pub(crate) fn bytes(&self, of: &Located) -> &[u8] {
-        self.sources.get(of.source).map_or(&[], |source| source.bytes(of.table))
+    pub(crate) fn bytes<'a>(&'a self, of: &'a Located) -> &'a [u8] {
+        match &of.block {
+            Some(block) => block.bytes(),
+            None => self.sources.get(of.source as usize).map_or(&[], |source| source.mapped(of.table as usize)),
+        }
     }
 
     #[inline]
-    pub(crate) fn key(&self, of: &Located) -> &[u8] {
+    pub(crate) fn key<'a>(&'a self, of: &'a Located) -> &'a [u8] {
         of.entry.key(self.bytes(of))
     }
 
     #[inline]
-    pub(crate) fn value(&self, of: &Located) -> &[u8] {
+    pub(crate) fn value<'a>(&'a self, of: &'a Located) -> &'a [u8] {
         of.entry.value(self.bytes(of))
     }
 
     /// The bytes of an entry, kept alive on their own.
     pub(crate) fn pin(&self, of: &Located) -> Option<Pinned> {
-        let mapping = self.sources.get(of.source)?.mapping(of.table)?;
-        Some(mapping.pin(of.entry.key_start..of.entry.end))
+        let range = of.entry.key_start..of.entry.end;
+        match &of.block {
+            Some(block) => Some(block.pin(range)),
+            None => Some(self.sources.get(of.source as usize)?.mapping(of.table as usize)?.pin(range)),
+        }
     }
 
     /// Whether the key of `later`, which comes after `earlier` in the direction of travel, is the same (`Equal`) or another
@@ -176,11 +185,17 @@ impl Merge {
     /// Memtables are in order, so a table is to blame: that of the later entry, unless that comes from a memtable.
     #[cold]
     fn disorder(&self, earlier: &Located, later: &Located) -> Error {
-        let of = |at: &Located| self.sources.get(at.source).and_then(|source| source.path(at.table));
+        let of = |at: &Located| self.sources.get(at.source as usize)?.path(at.table as usize);
         let (path, at) = of(later).map(|path| (path, later)).or_else(|| Some((of(earlier)?, earlier))).unzip();
         let offset = at.map_or(0, |at| at.entry.start as u64);
         Error::corrupt(path.unwrap_or(Path::new("")), offset, Damage::OutOfOrder)
     }
+}
+
+/// A number of a source or of a table; there are far fewer of them.
+#[inline]
+fn number(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 /// The versions in a merge, key by key, that a rule admits: what a rewrite keeps.
@@ -208,13 +223,13 @@ impl Versions {
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(Located, bool)>> {
         while let Some(top) = self.merge.top() {
-            let order = self.previous.map(|previous| self.merge.compare(&previous, &top)).transpose()?;
+            let order = self.previous.as_ref().map(|previous| self.merge.compare(previous, &top)).transpose()?;
             let new_key = order != Some(Ordering::Equal);
-            if let Some(previous) = self.previous
+            if let Some(previous) = &self.previous
                 && !new_key
                 && previous.entry.sequence < top.entry.sequence
             {
-                return Err(self.merge.disorder(&previous, &top));
+                return Err(self.merge.disorder(previous, &top));
             }
             if new_key {
                 self.rule.start_key();
@@ -222,7 +237,7 @@ impl Versions {
             if !self.cover.is_empty() {
                 self.show_removals(&top, new_key);
             }
-            self.previous = Some(top);
+            self.previous = Some(top.clone());
             self.merge.advance()?;
             if self.rule.admits(top.entry.sequence) {
                 return Ok(Some((top, new_key)));
@@ -233,7 +248,7 @@ impl Versions {
 
     /// Shows the rule the removals of the key that are newer than this version of it and not newer than the one before.
     fn show_removals(&mut self, top: &Located, new_key: bool) {
-        let shown = if new_key { None } else { self.previous.map(|previous| previous.entry.sequence) };
+        let shown = if new_key { None } else { self.previous.as_ref().map(|previous| previous.entry.sequence) };
         let removals = self.cover.removals(self.merge.key(top)).iter().map(|(sequence, _)| *sequence);
         for removal in removals.filter(|removal| shown.is_none_or(|shown| *removal < shown)) {
             if removal < top.entry.sequence {
@@ -293,7 +308,7 @@ impl Scan {
     /// The next visible entry; from no entry, there is none.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<bool> {
-        let Some(done) = self.current else { return Ok(false) };
+        let Some(done) = self.current.clone() else { return Ok(false) };
         if !self.merge.forward {
             let key = self.merge.key(&done).to_vec();
             self.merge.go(Place::AtOrBehind(&key))?;
@@ -303,7 +318,7 @@ impl Scan {
 
     /// The visible entry in front; from no entry, there is none.
     pub(crate) fn prev(&mut self) -> Result<bool> {
-        let Some(done) = self.current else { return Ok(false) };
+        let Some(done) = self.current.clone() else { return Ok(false) };
         if self.merge.forward {
             let key = self.merge.key(&done).to_vec();
             self.merge.go(Place::AtOrInFront(&key))?;
@@ -321,15 +336,16 @@ impl Scan {
     #[inline]
     fn forward(&mut self, mut done: Option<Located>) -> Result<bool> {
         while let Some(top) = self.merge.top() {
-            let order = done.map(|done| self.merge.compare(&done, &top)).transpose()?;
+            let order = done.as_ref().map(|done| self.merge.compare(done, &top)).transpose()?;
             if order != Some(Ordering::Equal) && top.entry.sequence <= self.at {
                 let removed = !self.cover.is_empty() && self.is_removed(&top);
                 if top.entry.kind == Kind::Put && !removed {
                     self.current = Some(top);
                     return Ok(true);
                 }
+                let stepped = removed && self.step_over(&top)?;
                 done = Some(top);
-                if removed && self.step_over(&top)? {
+                if stepped {
                     continue;
                 }
             }
@@ -355,7 +371,7 @@ impl Scan {
         let key = self.merge.key(entry).to_vec();
         let Some((_, layer)) = self.cover.removed(&key, self.at) else { return Ok(false) };
         let Some((hole, older)) = self.cover.hole(layer, &key) else { return Ok(false) };
-        if older > entry.source {
+        if older > entry.source as usize {
             return Ok(false);
         }
         match (self.merge.forward, &hole.end) {

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::format::KeyspaceId;
 use crate::format::entry::Entry;
 use crate::memtable::RunCursor;
-use crate::sys::Mapping;
+use crate::sys::{Block, Mapping};
 use crate::table::{Reader, Table, TableCursor, Verify};
 
 /// The tables of one level, which do not overlap, as one source.
@@ -30,11 +30,11 @@ impl LevelCursor {
         self.tables.get(table)?.reader().ok()
     }
 
-    /// The bytes of a table, most often of the one that the cursor is in.
+    /// The mapped bytes of a table, most often of the one that the cursor is in.
     #[inline]
-    fn bytes(&self, table: usize) -> &[u8] {
+    fn mapped(&self, table: usize) -> &[u8] {
         match &self.cursor {
-            Some(cursor) if self.at == table => cursor.bytes(),
+            Some(cursor) if self.at == table => cursor.mapped(),
             _ => self.reader(table).map_or(&[], |reader| reader.bytes()),
         }
     }
@@ -175,13 +175,33 @@ impl Source {
         Ok(())
     }
 
-    /// The bytes that entries of table `table` of this source are in.
+    /// The bytes that the current entry is in.
     #[inline]
-    pub(super) fn bytes(&self, table: usize) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Run(cursor) => cursor.bytes(),
             Self::Table(cursor) => cursor.bytes(),
-            Self::Level(cursor) => cursor.bytes(table),
+            Self::Level(cursor) => cursor.cursor.as_ref().map_or(&[], |cursor| cursor.bytes()),
+        }
+    }
+
+    /// The block that the current entry is in, unless it is in the mapping.
+    #[inline]
+    pub(super) fn block(&self) -> Option<&Block> {
+        match self {
+            Self::Run(_) => None,
+            Self::Table(cursor) => cursor.block(),
+            Self::Level(cursor) => cursor.cursor.as_ref()?.block(),
+        }
+    }
+
+    /// The bytes that entries of table `table` of this source are in if they are in no block.
+    #[inline]
+    pub(super) fn mapped(&self, table: usize) -> &[u8] {
+        match self {
+            Self::Run(cursor) => cursor.bytes(),
+            Self::Table(cursor) => cursor.mapped(),
+            Self::Level(cursor) => cursor.mapped(table),
         }
     }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use region::ZeroedArray;
-pub(crate) use region::{Mapping, Pinned, prefetch};
+pub(crate) use region::{Block, BlockBuffer, Mapping, Pinned, prefetch};
 #[cfg(any(loom, shuttle))]
 pub(crate) use sync::ZeroedArray;
 pub(crate) use sync::{Condvar, Mutex, MutexGuard, OnceLock, atomic, in_total_order};

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 use memmap2::{Mmap, MmapMut, MmapOptions, MmapRaw};
-use zerocopy::FromZeros;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::atomic::{AtomicUsize, Ordering};
 
@@ -65,9 +65,22 @@ impl Region {
 /// Reference counts of one region, one per stripe: threads that read the same file do not share a cache line.
 const STRIPES: usize = 8;
 
-/// Keeps a region alive: a clone of one stripe.
+/// What a pin keeps alive.
+enum Held {
+    /// One stripe of a region.
+    Region(#[expect(dead_code, reason = "held for its drop")] Arc<Region>),
+    Block(BlockBuffer),
+}
+
+/// Keeps a region or a block alive: a clone of one stripe, or of the block.
 #[derive(Clone)]
-struct Pin(#[expect(dead_code, reason = "held for its drop")] Arc<CachePadded<Arc<Region>>>);
+struct Pin(Arc<CachePadded<Held>>);
+
+impl Pin {
+    fn new(held: Held) -> Self {
+        Self(Arc::new(CachePadded::new(held)))
+    }
+}
 
 /// The contents of a file in memory. A clone is another handle on the same bytes.
 #[derive(Clone)]
@@ -103,7 +116,7 @@ impl Mapping {
         let grows = matches!(memory, Memory::Arena(_));
         let region = Arc::new(Region::new(memory));
         let fixed = (!grows).then(|| region.bytes().len());
-        let stripes = std::array::from_fn(|_| Pin(Arc::new(CachePadded::new(Arc::clone(&region)))));
+        let stripes = std::array::from_fn(|_| Pin::new(Held::Region(Arc::clone(&region))));
         Self { base: region.base, fixed, region, stripes }
     }
 
@@ -231,6 +244,64 @@ impl ArenaWriter {
     }
 }
 
+/// The unit of [`BlockBuffer`]s, for its alignment.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(16))]
+struct Line([u8; 16]);
+
+/// Memory for a [`Block`] that is being filled, all zero at first.
+pub(crate) struct BlockBuffer {
+    lines: Box<[Line]>,
+    length: usize,
+}
+
+impl BlockBuffer {
+    /// An error if there is no memory for it.
+    pub(crate) fn new(length: usize) -> io::Result<Self> {
+        let lines = <[Line]>::new_box_zeroed_with_elems(length.div_ceil(size_of::<Line>()));
+        Ok(Self { lines: lines.map_err(|_| io::ErrorKind::OutOfMemory)?, length })
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.lines.as_bytes().get(..self.length).unwrap_or_default()
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.lines.as_mut_bytes().get_mut(..self.length).unwrap_or_default()
+    }
+
+    pub(crate) fn into_block(self) -> Block {
+        Block(Pin::new(Held::Block(self)))
+    }
+}
+
+/// Bytes that are in no mapping: owned, immutable, and at an address that is a multiple of 16. A clone is a reference count.
+#[derive(Clone)]
+pub(crate) struct Block(Pin);
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Block({} bytes)", self.bytes().len())
+    }
+}
+
+impl Block {
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match &**self.0.0 {
+            Held::Block(buffer) => buffer.bytes(),
+            Held::Region(_) => &[],
+        }
+    }
+
+    /// A range of [`bytes`](Self::bytes) that stays valid on its own. A range outside is empty.
+    pub(crate) fn pin(&self, range: Range<usize>) -> Pinned {
+        let bytes = self.bytes().get(range).unwrap_or_default();
+        Pinned { start: NonNull::from(bytes).cast(), length: bytes.len(), pin: self.0.clone() }
+    }
+}
+
 /// Asks the processor to bring the cache line of a value closer; a hint. Unlike a load, it does not hold up what follows.
 #[inline]
 pub(crate) fn prefetch<T>(value: &T) {
@@ -244,7 +315,7 @@ pub(crate) fn prefetch<T>(value: &T) {
     let _ = value;
 }
 
-/// Bytes of a file that stay valid and unchanged for as long as this value lives, whatever happens to the file.
+/// Bytes of a file or a block that stay valid and unchanged for as long as this value lives, whatever happens to the file.
 #[derive(Clone)]
 pub(crate) struct Pinned {
     start: NonNull<u8>,
@@ -270,8 +341,8 @@ impl Deref for Pinned {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: `start` and `length` come from a slice of the region's readable bytes (or from an empty slice), which stay
-        // as they are while the pin holds the region.
+        // SAFETY: `start` and `length` come from a slice of the region's readable bytes or of the block's (or from an empty
+        // slice), which stay as they are, and where they are, while the pin holds the region or the block.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
     }
 }
@@ -360,6 +431,24 @@ mod tests {
         assert_eq!(writer.mapping().bytes().len(), 64);
         drop(writer);
         assert_eq!(&*pinned, b"ell");
+    }
+
+    #[test]
+    fn blocks_are_aligned_and_their_pins_outlive_them() {
+        for length in [0, 1, 15, 16, 17, 4096] {
+            let mut buffer = BlockBuffer::new(length).unwrap();
+            assert_eq!(buffer.bytes_mut(), vec![0; length]);
+            buffer.bytes_mut().fill(7);
+            let block = buffer.into_block();
+            assert_eq!(block.bytes(), vec![7; length]);
+            assert!(block.bytes().as_ptr().addr().is_multiple_of(16));
+            let pins = [block.pin(0..length), block.pin(length..length), block.pin(0..length + 1)];
+            let other = block.clone();
+            drop(block);
+            assert_eq!(other.bytes().len(), length);
+            drop(other);
+            assert_eq!(pins.map(|pin| pin.to_vec()), [vec![7; length], Vec::new(), Vec::new()]);
+        }
     }
 
     #[test]

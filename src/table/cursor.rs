@@ -7,6 +7,7 @@ use super::reader::Reader;
 use crate::error::{Damage, Result};
 use crate::format::entry::Entry;
 use crate::format::{KeyspaceId, Sequence};
+use crate::sys::Block;
 
 /// Whether a cursor relies on chunks verified earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub(crate) struct TableCursor {
     base: Sequence,
     verify: Verify,
     current: Option<Entry>,
+    /// What the current entry is in, unless that is the mapping.
+    block: Option<Block>,
     /// Bytes that this cursor knows to be verified.
     checked: Range<usize>,
     /// Offsets of the entries in front of the current one, back to the beginning of their interval.
@@ -46,14 +49,26 @@ impl TableCursor {
             reader: Arc::clone(reader),
             verify,
             current: None,
+            block: None,
             checked: 0..0,
             behind: Vec::new(),
         })
     }
 
+    /// The bytes that the current entry is in.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
+        self.block.as_ref().map_or_else(|| self.mapped(), Block::bytes)
+    }
+
+    #[inline]
+    pub(crate) fn mapped(&self) -> &[u8] {
         self.reader.bytes()
+    }
+
+    #[inline]
+    pub(crate) fn block(&self) -> Option<&Block> {
+        self.block.as_ref()
     }
 
     pub(crate) fn reader(&self) -> &Arc<Reader> {

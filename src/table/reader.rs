@@ -15,7 +15,7 @@ use crate::format::section::Section;
 use crate::format::{KeyspaceId, Sequence, key_hash};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
 use crate::sys::OnceLock;
-use crate::sys::{Dir, Mapping};
+use crate::sys::{Block, Dir, Mapping};
 use crate::visibility::Fragments;
 
 /// An open table.
@@ -198,7 +198,7 @@ impl Reader {
         let removed = if section.range_tombstones == 0 { None } else { self.removed(number, key, at) };
         Ok(match (found, removed) {
             (Some(entry), Some(removed)) if entry.sequence < removed => Answer::Removed,
-            (Some(entry), _) => Answer::Entry(entry),
+            (Some(entry), _) => Answer::Entry(entry, None),
             (None, Some(_)) => Answer::Removed,
             (None, None) => Answer::Missing,
         })
@@ -376,10 +376,11 @@ impl Reader {
 }
 
 /// What a table says about a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Answer {
-    /// The newest version at or below the sequence asked for; it may be a tombstone.
-    Entry(Entry),
+    /// The newest version at or below the sequence asked for; it may be a tombstone. It is in the block, if there is one, or
+    /// else in the mapping.
+    Entry(Entry, Option<Block>),
     /// A range tombstone covers the key, and no version is newer.
     Removed,
     Missing,

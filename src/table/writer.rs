@@ -414,7 +414,7 @@ mod tests {
     impl Answer {
         fn entry(self) -> Option<Entry> {
             match self {
-                Self::Entry(entry) => Some(entry),
+                Self::Entry(entry, _) => Some(entry),
                 Self::Removed | Self::Missing => None,
             }
         }
