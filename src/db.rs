@@ -135,7 +135,8 @@ impl Db {
         self.write_with(batch, self.engine().options.durability)
     }
 
-    /// Commits a batch, whole or not at all, with this durability.
+    /// Commits a batch, whole or not at all, with this durability. An empty batch with [`Durability::Sync`] does what
+    /// [`sync`](Self::sync) does.
     pub fn write_with(&self, batch: impl Borrow<WriteBatch>, durability: Durability) -> Result<()> {
         self.engine().commit(Body::Batch(batch.borrow()), durability)
     }

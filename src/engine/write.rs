@@ -167,7 +167,7 @@ impl Engine {
     ) -> Result<()> {
         let (start, end) = edges(range);
         if start >= end {
-            return self.check_writable();
+            return self.commit_nothing(self.options.durability);
         }
         self.commit_one(keyspace, Kind::RangeDelete, start.key(), &range_value(&start, &end))
     }
@@ -205,7 +205,7 @@ impl Engine {
         self.check_writable()?;
         body.check(&self.keyspaces.owner, self.options.max_batch_bytes)?;
         if body.count() == 0 {
-            return Ok(true);
+            return self.commit_nothing(durability).map(|()| true);
         }
         room(body.bytes())?;
         let end = {
@@ -223,6 +223,15 @@ impl Engine {
             Durability::Buffered => {}
         }
         Ok(true)
+    }
+
+    /// A commit without a change. Like any other, if it is acknowledged as durable, so is everything in front of it.
+    #[cold]
+    fn commit_nothing(&self, durability: Durability) -> Result<()> {
+        match durability {
+            Durability::Sync => self.sync(),
+            Durability::Buffered => self.check_writable(),
+        }
     }
 
     /// Appends a group, indexes its entries, and makes them visible; answers the end of the log.

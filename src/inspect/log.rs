@@ -29,6 +29,8 @@ pub(super) fn show(sink: &mut Sink<'_>, file: &[u8], magic: Magic) -> Result<()>
     let input = log::Input { number: header.number(), bytes: file, end: None };
     let scan = log::scan(magic, &header.database(), FileNumber(NUMBER_MAX), &[input]);
     let end = match &scan {
+        // The mark of a clean close stands behind the end.
+        Ok(scan) if scan.clean => scan.ends.first().map_or(0, |(_, end)| *end + GROUP_HEADER_BYTES),
         Ok(scan) => scan.ends.first().map_or(SEGMENT_HEADER_BYTES, |(_, end)| *end),
         Err(damage) => damage.offset,
     };

@@ -30,7 +30,7 @@ pub(crate) struct Tail {
 /// The outcome of a scan.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Scan {
-    /// The segments that are part of the log, and where each ends.
+    /// The segments that are part of the log, and where each ends; a close mark that ends it is not part of it.
     pub(crate) ends: Vec<(FileNumber, u64)>,
     /// Whether the log ends with a close mark or at a recorded end.
     pub(crate) clean: bool,
@@ -125,15 +125,17 @@ impl Scanner<'_> {
             (header.predecessor().segment == segment.number).then(|| header.predecessor().offset)
         };
         let end = segment.end.or_else(link_end);
-        while !self.closed && end.is_none_or(|end| offset < end) {
+        while end.is_none_or(|end| offset < end) {
             let parsed = GroupHeader::parse(segment.bytes, self.seed(segment.number), segment.number, offset);
             let (group, _) = parsed.map_err(|fault| (offset, fault))?;
             self.follow(&group).map_err(|fault| (offset, fault))?;
-            offset = offset.saturating_add(group.span());
             if group.kind == GroupKind::Close && end.is_none() {
+                // What is in front of the mark was synced before it was written; whether the mark was, it does not say.
                 self.durable(Position { segment: segment.number, offset });
                 self.closed = true;
+                break;
             }
+            offset = offset.saturating_add(group.span());
         }
         if end.is_some_and(|end| offset != end) {
             return Err((offset, Damage::WrongLength.into()));
@@ -365,7 +367,7 @@ mod tests {
         let found = run(&[(1, &file)]).unwrap();
         assert!(found.clean && found.dropped.is_none());
         assert_eq!((found.groups, found.next_sequence), (2, Some(Sequence(4))));
-        assert_eq!(found.durable, Some(at(1, closed)));
+        assert_eq!((found.durable, &found.ends[..]), (Some(at(1, end)), &[(FileNumber(1), end as u64)][..]));
         for bit in 0..closed * 8 {
             let mut bad = file.clone();
             bad[bit / 8] ^= 1 << (bit % 8);

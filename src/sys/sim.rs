@@ -69,6 +69,13 @@ pub enum Fault {
         /// Which write, counting appends and log commits only.
         after: u64,
     },
+    /// One look at the disk fails: opening a file, asking for its length, or listing a directory.
+    Look {
+        /// Which one, of those that [`SimFs::looks`] counts.
+        after: u64,
+        /// The kind of error it fails with.
+        kind: io::ErrorKind,
+    },
 }
 
 impl SimFs {
@@ -105,6 +112,21 @@ impl SimFs {
         self.disk.lock().operations
     }
 
+    /// How many times a file has been opened or asked for its length, or a directory listed.
+    pub fn looks(&self) -> u64 {
+        self.disk.lock().looks
+    }
+
+    /// Shows every crash point: from now on, `watch` gets the disk as [`kill`](Self::kill) gives it before each of the
+    /// [`operations`](Self::operations) is done. So one run of a program serves all its crash points, each with as many power
+    /// cuts as one likes. This takes the place of an earlier watch.
+    ///
+    /// `watch` is called in the middle of the operation and must not use this disk, only the copy.
+    pub fn watch(&self, watch: impl FnMut(Self) + Send + 'static) {
+        let mut watch = watch;
+        self.disk.lock().watch = Some(Box::new(move |disk| watch(Self::from(disk))));
+    }
+
     /// How many bytes have been appended and committed.
     pub fn bytes_written(&self) -> u64 {
         self.disk.lock().bytes_written
@@ -117,6 +139,7 @@ impl SimFs {
             Fault::Error { after, kind } => disk.fail(after, kind),
             Fault::Halt { after } => disk.halt(after),
             Fault::Short { after } => disk.cut_short(after),
+            Fault::Look { after, kind } => disk.fail_look(after, kind),
         }
     }
 
@@ -203,7 +226,9 @@ impl Dir for SimDir {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        self.fs.disk.lock().list(&self.path)
+        let mut disk = self.fs.disk.lock();
+        disk.look()?;
+        disk.list(&self.path)
     }
 
     fn lock(&self, name: &str, mode: LockMode) -> io::Result<Lock> {
@@ -230,11 +255,15 @@ impl Dir for SimDir {
     }
 
     fn open(&self, name: &str) -> io::Result<Mapping> {
-        Ok(Mapping::heap(self.fs.disk.lock().image(&self.path, name)?.contents()))
+        let mut disk = self.fs.disk.lock();
+        disk.look()?;
+        Ok(Mapping::heap(disk.image(&self.path, name)?.contents()))
     }
 
     fn length(&self, name: &str) -> io::Result<u64> {
-        Ok(self.fs.disk.lock().image(&self.path, name)?.length() as u64)
+        let mut disk = self.fs.disk.lock();
+        disk.look()?;
+        Ok(disk.image(&self.path, name)?.length() as u64)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -122,14 +122,20 @@ fn play(script: &Script, fault: Option<Fault>, stop_at_error: bool) -> (SimFs, H
             Ok(()) => {}
             Err(e) => {
                 failed = true;
-                let kinds = [ErrorKind::Io, ErrorKind::State];
-                assert!(kinds.contains(&e.kind()), "{}, {fault:?}, {op:?}: {e}", script.name);
+                // Reading a table back takes an index that it cannot open for a lost one.
+                let lost_index = matches!(fault, Some(Fault::Look { .. })) && e.to_string().contains(".idx");
+                let fits = lost_index || [ErrorKind::Io, ErrorKind::State].contains(&e.kind());
+                assert!(fits, "{}, {fault:?}, {op:?}: {e}", script.name);
             }
         }
         if failed && stop_at_error {
             break;
         }
-        let found = contents(driver.db());
+        let found = model::read_all(driver.db().iter()).unwrap_or_else(|e| {
+            // The look that fails is one of the reader's own; the next reader has no trouble.
+            assert!(matches!(fault, Some(Fault::Look { .. })) && e.kind() == ErrorKind::Io, "{}: {e}", script.name);
+            contents(driver.db())
+        });
         assert!(
             driver.history.is_complete(&found),
             "{}, {fault:?}, after {op:?}: {}",
@@ -220,7 +226,7 @@ fn an_error_of_any_operation_loses_nothing_that_was_acknowledged() {
     for script in scripts() {
         let (fs, ..) = play(&script, None, false);
         for after in 1..=fs.operations() {
-            for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull] {
+            for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull, io::ErrorKind::Interrupted] {
                 let (left, history, _) = play(&script, Some(Fault::Error { after, kind }), false);
                 let what = || format!("{}, {kind:?} at {after}", script.name);
                 let found = contents(&open(&left.kill(), &script.setup).unwrap_or_else(|e| panic!("{}: {e}", what())));
@@ -228,6 +234,23 @@ fn an_error_of_any_operation_loses_nothing_that_was_acknowledged() {
                 for seed in 0..2 {
                     expect_prefix(&left.power_cut(seed), &script.setup, &history, &what);
                 }
+            }
+        }
+    }
+}
+
+/// The same for everything that only looks at the disk: opening a file, its length, the list of names.
+#[test]
+fn an_error_of_any_look_at_the_disk_loses_nothing() {
+    for script in scripts() {
+        let (fs, ..) = play(&script, None, false);
+        for after in 1..=fs.looks() {
+            for kind in [io::ErrorKind::Other, io::ErrorKind::OutOfMemory] {
+                let (left, history, _) = play(&script, Some(Fault::Look { after, kind }), false);
+                let what = || format!("{}, {kind:?} at look {after}", script.name);
+                let found = contents(&open(&left.kill(), &script.setup).unwrap_or_else(|e| panic!("{}: {e}", what())));
+                assert!(history.is_complete(&found), "{}: {}", what(), difference(&found, history.now()));
+                expect_prefix(&left.power_cut(after), &script.setup, &history, &what);
             }
         }
     }

@@ -4,6 +4,7 @@ mod background;
 mod basic;
 mod crash;
 mod damage;
+mod explore;
 mod extremes;
 mod format_example;
 mod inspect;

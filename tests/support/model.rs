@@ -225,7 +225,7 @@ impl Setup {
         }
     }
 
-    fn draw(source: &mut Source<'_>, format: Format, threads: usize) -> Self {
+    pub(crate) fn draw(source: &mut Source<'_>, format: Format, threads: usize) -> Self {
         Self {
             format,
             memtable_bytes: source.pick(&[4 << 10, 4 << 10, 16 << 10, 64 << 10]),
@@ -413,6 +413,17 @@ impl History {
     /// The database was opened again and holds this.
     pub(crate) fn reopened(&mut self, found: Map) {
         *self = Self { now: found.clone(), durable: found, pending: Vec::new(), doubtful: None };
+    }
+
+    /// Every state that a crash at this moment may leave, from the last durable one to the newest.
+    pub(crate) fn states(&self) -> Vec<Map> {
+        let mut states = vec![self.durable.clone()];
+        for commit in self.pending.iter().chain(&self.doubtful) {
+            let mut next = states.last().cloned().unwrap_or_default();
+            apply(&mut next, commit);
+            states.push(next);
+        }
+        states
     }
 
     /// Whether a database that has lost nothing can hold this.
@@ -756,7 +767,7 @@ impl Driver {
 
     // ---- Doing it.
 
-    fn apply(&mut self, op: Op) {
+    pub(crate) fn apply(&mut self, op: Op) {
         match op {
             Op::Write(..) | Op::Flush | Op::Maintain | Op::Wait | Op::Compact | Op::CompactRange(_) | Op::Sync => {
                 self.attempt(&op).unwrap_or_else(|e| panic!("{op:?} fails: {e}"));
@@ -860,13 +871,16 @@ impl Driver {
                 }
             }
         };
-        if commit.is_empty() {
-            return written;
-        }
         let durable = match how {
             How::With(durability) => durability == Durability::Sync,
             How::Single | How::Batch => self.setup.durability == Durability::Sync,
         };
+        if commit.is_empty() {
+            if durable && written.is_ok() {
+                self.history.synced();
+            }
+            return written;
+        }
         match written {
             Ok(()) => self.history.committed(commit.clone(), durable),
             Err(_) => self.history.failed(commit.clone()),
@@ -1070,7 +1084,7 @@ impl Driver {
     }
 
     /// The end of a run: what is still alive is compared, then the database once more, and once more after a close.
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         for walk in self.walks.drain(..) {
             walk.run(&[]);
         }

@@ -97,6 +97,7 @@ impl Folder {
 struct Faults {
     errors: BTreeMap<u64, io::ErrorKind>,
     shorts: BTreeSet<u64>,
+    looks: BTreeMap<u64, io::ErrorKind>,
     halt: Option<u64>,
 }
 
@@ -115,7 +116,10 @@ pub(super) struct Disk {
     // What follows belongs to the running process or to the test, and is not copied.
     locks: BTreeMap<FileId, Holders>,
     faults: Faults,
+    /// Gets a copy of the disk before each operation.
+    pub(super) watch: Option<Box<dyn FnMut(Disk) + Send>>,
     pub(super) operations: u64,
+    pub(super) looks: u64,
     writes: u64,
     pub(super) bytes_written: u64,
 }
@@ -130,7 +134,9 @@ impl Disk {
             next_file: 0,
             locks: BTreeMap::new(),
             faults: Faults::default(),
+            watch: None,
             operations: 0,
+            looks: 0,
             writes: 0,
             bytes_written: 0,
         }
@@ -162,6 +168,10 @@ impl Disk {
         self.faults.errors.insert(self.operations + after.max(1), kind);
     }
 
+    pub(super) fn fail_look(&mut self, after: u64, kind: io::ErrorKind) {
+        self.faults.looks.insert(self.looks + after.max(1), kind);
+    }
+
     pub(super) fn halt(&mut self, after: u64) {
         let at = self.operations + after.max(1);
         self.faults.halt = Some(self.faults.halt.map_or(at, |other| other.min(at)));
@@ -177,6 +187,10 @@ impl Disk {
 
     /// Counts an operation that is about to be done, and refuses it if it is to fail.
     fn step(&mut self) -> io::Result<()> {
+        if let Some(mut watch) = self.watch.take() {
+            watch(self.after_kill());
+            self.watch = Some(watch);
+        }
         self.operations += 1;
         if self.halted() {
             return Err(io::Error::other("the simulated disk is halted"));
@@ -185,6 +199,12 @@ impl Disk {
             Some(kind) => Err(io::Error::from(kind)),
             None => Ok(()),
         }
+    }
+
+    /// Counts a look that is about to be had, and refuses it if it is to fail.
+    pub(super) fn look(&mut self) -> io::Result<()> {
+        self.looks += 1;
+        self.faults.looks.remove(&self.looks).map_or(Ok(()), |kind| Err(io::Error::from(kind)))
     }
 
     fn folder(&self, dir: &Path) -> io::Result<&Folder> {
