@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::batch::WriteBatch;
-use crate::engine::{Body, Engine, RecoveryReport, Report};
+use crate::engine::{Body, Engine, Ingested, RecoveryReport, Report};
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
@@ -146,6 +146,67 @@ impl Db {
     /// [`Durability::Sync`] is not a delay of this kind.
     pub fn try_write(&self, batch: impl Borrow<WriteBatch>) -> Result<()> {
         self.engine().try_commit(Body::Batch(batch.borrow()), self.engine().options.durability)
+    }
+
+    /// Loads entries whose keys ascend, without duplicates, straight into tables: whole or not at all, and durable when this
+    /// returns. Takes neither log nor memtable, so it runs as fast as tables can be written.
+    ///
+    /// The load takes its place in the history when all of it is written: it replaces what was committed before, and what is
+    /// committed after replaces it. Snapshots from before see nothing of it. Everything committed before, in all keyspaces, is
+    /// made durable as well. Writers are held up for the few syncs of the installation. If memtables have keys between the
+    /// first and the last one of a table of the load, they are flushed first.
+    ///
+    /// Tables are cut at [`Options::table_bytes`]. A load into a stretch of keys that has nothing yet goes to the deepest
+    /// level that is in use and is rewritten by nothing; one over older data may have to go to level 0, from where compaction
+    /// merges it.
+    ///
+    /// A key that does not ascend is refused with [`Error::NotAscending`]. After that and every other error, nothing of the
+    /// load is left.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// let loaded = db.ingest((0..1000u32).map(|i| (i.to_be_bytes(), format!("value {i}"))))?;
+    /// assert_eq!(loaded.entries, 1000);
+    /// assert_eq!(db.get(7u32.to_be_bytes())?.as_deref(), Some(&b"value 7"[..]));
+    ///
+    /// let unsorted = db.ingest([("b", ""), ("c", ""), ("a", "")]);
+    /// assert!(matches!(unsorted, Err(maplsm::Error::NotAscending { position: 2, duplicate: false })));
+    /// assert!(db.get("b")?.is_none());
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn ingest<K, V>(&self, entries: impl IntoIterator<Item = (K, V)>) -> Result<Ingested>
+    where
+        K: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+    {
+        self.try_ingest(entries.into_iter().map(Ok::<_, Error>))
+    }
+
+    /// Loads entries from a source that can fail, whose first error ends the load: see [`ingest`](Self::ingest).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// # db.insert("key", "value")?;
+    /// let other = maplsm::Db::open(dir.path().join("other"))?;
+    /// let entries = db.iter().map(|entry| entry.map(|entry| (entry.key().to_vec(), entry.value().to_vec())));
+    /// assert_eq!(other.try_ingest(entries)?.entries, 1);
+    /// # other.close()?;
+    /// # db.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_ingest<K, V, E>(&self, entries: impl IntoIterator<Item = Result<(K, V), E>>) -> Result<Ingested, E>
+    where
+        K: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+        E: From<Error>,
+    {
+        self.engine().ingest(self.engine().default_keyspace(), entries)
     }
 
     /// Makes everything committed before the call durable.

@@ -58,6 +58,13 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// The keys of a load ([`Db::ingest`](crate::Db::ingest)) do not ascend. Nothing of it was stored.
+    NotAscending {
+        /// Which entry is refused, counted from 0.
+        position: u64,
+        /// Whether it has the same key as the one in front of it; else its key is smaller.
+        duplicate: bool,
+    },
     /// There is no keyspace of this name, and it was not to be created.
     KeyspaceNotFound {
         /// The name.
@@ -224,6 +231,7 @@ impl Error {
             Self::KeyTooLong { .. }
             | Self::ValueTooLong { .. }
             | Self::BatchTooLarge { .. }
+            | Self::NotAscending { .. }
             | Self::KeyspaceExists { .. }
             | Self::ForeignKeyspace { .. }
             | Self::InvalidKeyspaceName { .. }
@@ -267,6 +275,12 @@ impl fmt::Display for Error {
             Self::ValueTooLong { bytes } => write!(f, "a value of {bytes} bytes is longer than 4294967295"),
             Self::BatchTooLarge { bytes, limit } => {
                 write!(f, "a batch of {bytes} bytes is larger than max_batch_bytes = {limit}")
+            }
+            Self::NotAscending { position, duplicate: true } => {
+                write!(f, "entry {position} of the load has the same key as the one in front of it")
+            }
+            Self::NotAscending { position, duplicate: false } => {
+                write!(f, "entry {position} of the load has a smaller key than the one in front of it")
             }
             Self::KeyspaceNotFound { name } => write!(f, "there is no keyspace `{name}`"),
             Self::KeyspaceExists { name } => write!(f, "there is a keyspace `{name}` already"),

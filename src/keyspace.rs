@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::batch::WriteBatch;
 use crate::db::Db;
-use crate::error::Result;
+use crate::engine::Ingested;
+use crate::error::{Error, Result};
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges};
 use crate::iter::{Cursor, Entry, Iter};
@@ -94,6 +95,25 @@ impl Keyspace {
     /// See [`Db::remove_range`].
     pub fn remove_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         self.db.engine().remove_range(&self.state, &range)
+    }
+
+    /// See [`Db::ingest`].
+    pub fn ingest<K, V>(&self, entries: impl IntoIterator<Item = (K, V)>) -> Result<Ingested>
+    where
+        K: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+    {
+        self.try_ingest(entries.into_iter().map(Ok::<_, Error>))
+    }
+
+    /// See [`Db::try_ingest`].
+    pub fn try_ingest<K, V, E>(&self, entries: impl IntoIterator<Item = Result<(K, V), E>>) -> Result<Ingested, E>
+    where
+        K: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+        E: From<Error>,
+    {
+        self.db.engine().ingest(&self.state, entries)
     }
 
     /// See [`Db::iter`].

@@ -55,7 +55,7 @@ impl KeyspaceState {
     }
 
     #[cold]
-    fn gone(&self) -> Error {
+    pub(crate) fn gone(&self) -> Error {
         Error::KeyspaceDropped { name: Arc::clone(&self.name) }
     }
 

@@ -97,7 +97,7 @@ mod visibility;
 
 pub use batch::WriteBatch;
 pub use db::Db;
-pub use engine::{DroppedTail, RecoveryReport, Report};
+pub use engine::{DroppedTail, Ingested, RecoveryReport, Report};
 pub use error::{Corruption, Damage, Error, ErrorKind, Feature, IoError, Result, Unsupported};
 pub use iter::{Cursor, Entry, Iter};
 pub use keyspace::Keyspace;

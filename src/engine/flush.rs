@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::write::Writer;
 use super::{Engine, View};
 use crate::error::{Error, Result};
 use crate::format::checksum::{Id, Seed};
@@ -25,9 +26,14 @@ impl Engine {
     pub(crate) fn flush(&self) -> Result<()> {
         self.check_writable()?;
         self.freeze(&mut self.writer.lock());
-        let last = self.view().frozen().first().map(|memtable| memtable.number());
+        let newest = self.view().frozen().first().map(|memtable| memtable.number());
+        newest.map_or(Ok(()), |newest| self.flush_through(newest))
+    }
+
+    /// Flushes the frozen memtables up to number `last`.
+    pub(super) fn flush_through(&self, last: FileNumber) -> Result<()> {
         while let Some(oldest) = self.view().frozen().last().map(|memtable| memtable.number()) {
-            if Some(oldest) > last || !self.flush_oldest()? {
+            if oldest > last || !self.flush_oldest()? {
                 break;
             }
         }
@@ -63,10 +69,27 @@ impl Engine {
         self.flush_one(&self.flushing.lock())
     }
 
-    fn flush_one(&self, _alone: &MutexGuard<'_, ()>) -> Result<bool> {
+    fn flush_one(&self, alone: &MutexGuard<'_, ()>) -> Result<bool> {
+        let Some(flushed) = self.flush_memtable(alone)? else { return Ok(false) };
+        self.writer.lock().forget(flushed);
+        self.background.wake();
+        Ok(true)
+    }
+
+    /// Flushes the memtables up to number `last` while nobody can commit.
+    pub(super) fn flush_held(&self, alone: &MutexGuard<'_, ()>, writer: &mut Writer, last: FileNumber) -> Result<()> {
+        while self.view().frozen().last().is_some_and(|memtable| memtable.number() <= last) {
+            let Some(flushed) = self.flush_memtable(alone)? else { break };
+            writer.forget(flushed);
+        }
+        Ok(())
+    }
+
+    /// Flushes the oldest frozen memtable; answers its number.
+    fn flush_memtable(&self, _alone: &MutexGuard<'_, ()>) -> Result<Option<FileNumber>> {
         self.check_writable()?;
         let view = self.view();
-        let Some(memtable) = view.frozen().last() else { return Ok(false) };
+        let Some(memtable) = view.frozen().last() else { return Ok(None) };
         let next = view.memtables.len().checked_sub(2).and_then(|at| view.memtables.get(at));
         let first_segment = next.map_or(FileNumber(memtable.number().0 + 1), |next| next.number());
         let mut edit = Edit {
@@ -78,10 +101,7 @@ impl Engine {
         edit.add.extend(table.iter().map(|table| (0, table.meta.clone())));
         self.install_new(edit, table.as_slice(), &[memtable.number()])?;
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-        // What is in a durable table needs no sync of the log any more.
-        self.writer.lock().unsynced.retain(|(position, _)| position.segment > memtable.number());
-        self.background.wake();
-        Ok(true)
+        Ok(Some(memtable.number()))
     }
 
     /// Writes what a memtable holds of keyspaces that have not been dropped into a table, if there is anything.

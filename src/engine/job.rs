@@ -11,7 +11,7 @@ use crate::format::KeyspaceId;
 use crate::format::edit::Edit;
 use crate::format::range::Range;
 use crate::sys::atomic::Ordering;
-use crate::sys::{Condvar, Mutex};
+use crate::sys::{Condvar, Mutex, MutexGuard};
 use crate::table::Table;
 use crate::version::{Leveled, Plan, Running, Strategy, plan_range};
 
@@ -34,13 +34,32 @@ struct Compactions {
     jobs: Vec<Arc<Job>>,
     /// Callers with a plan that has to wait for others; nothing new begins before theirs.
     waiting: usize,
-    /// Compactions whose inputs are being removed.
-    ending: usize,
+    /// Others at work in the directory: compactions whose inputs are being removed, loads.
+    others: usize,
 }
 
 impl Compactions {
     fn are_done(&self) -> bool {
-        self.running.is_empty() && self.ending == 0
+        self.running.is_empty() && self.others == 0
+    }
+}
+
+/// Makes whoever wants to give the directory up wait.
+pub(super) struct AtWork<'e>(&'e Engine);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.scheduler.compactions.lock().others -= 1;
+        self.0.scheduler.ended.notify_all();
+    }
+}
+
+/// No compaction begins or is installed meanwhile.
+pub(super) struct Standstill<'e>(MutexGuard<'e, Compactions>);
+
+impl Standstill<'_> {
+    pub(super) fn running(&self) -> &Running {
+        &self.0.running
     }
 }
 
@@ -272,12 +291,27 @@ impl Engine {
             let mut compactions = self.scheduler.compactions.lock();
             compactions.jobs.retain(|job| job.begun != begun);
             compactions.running.end(begun);
-            compactions.ending += 1;
+            compactions.others += 1;
         }
+        let at_work = AtWork(self);
         self.purge();
-        self.scheduler.compactions.lock().ending -= 1;
-        self.scheduler.ended.notify_all();
+        drop(at_work);
         self.background.wake();
+    }
+
+    /// Begins work on files of the directory, unless it is being given up.
+    pub(super) fn begin_work(&self) -> Result<AtWork<'_>> {
+        let mut compactions = self.scheduler.compactions.lock();
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        compactions.others += 1;
+        Ok(AtWork(self))
+    }
+
+    /// Keeps compactions from beginning.
+    pub(super) fn stand_still(&self) -> Standstill<'_> {
+        Standstill(self.scheduler.compactions.lock())
     }
 
     /// Waits until no compaction is under way; for those who have cancelled them and keep new ones from beginning.

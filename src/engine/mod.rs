@@ -3,7 +3,8 @@
 //! # Locks, in the order they are taken
 //! 0. `naming`: who creates or drops a keyspace; held until that is durable.
 //! 1. `syncing`: who syncs the log; held across `fdatasync`, so that those who wait share the next one.
-//! 2. `writer`: the end of the log, the growing memtable, the next sequence number. Never held across a sync.
+//! 2. `writer`: the end of the log, the growing memtable, the next sequence number. Held across a sync only by a load that is
+//!    being installed.
 //! 3. `manifest`: who changes the durable state; held across its append and sync.
 //! 4. `publishing`: replaces the view. Held for a moment.
 //!
@@ -15,6 +16,7 @@
 mod background;
 mod compact;
 mod flush;
+mod ingest;
 mod job;
 mod keyspaces;
 mod obsolete;
@@ -38,6 +40,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub(crate) use background::Background;
+pub use ingest::Ingested;
 use present::Present;
 pub(crate) use pressure::Pressure;
 pub use recover::{DroppedTail, RecoveryReport};
@@ -86,7 +89,8 @@ pub(crate) struct Engine {
     pressure: Pressure,
     obsolete: Mutex<Vec<Arc<Table>>>,
     segments_removed_below: AtomicU64,
-    /// One flush at a time: tables of level 0 come in the order of the log. Outside of the numbered locks.
+    /// One flush at a time: tables of level 0 come in the order of the log. Outside of the numbered locks and of the
+    /// scheduler's.
     flushing: Mutex<()>,
     /// Which compactions are under way.
     scheduler: job::Scheduler,

@@ -12,6 +12,33 @@ use crate::format::names::FileKind;
 use crate::sys::SyncFile;
 use crate::sys::atomic::Ordering;
 
+/// What a sync of the log has to do at one moment.
+struct Unsynced {
+    end: Position,
+    /// Oldest first, with the place up to which each is to be synced.
+    files: Vec<(Position, Arc<dyn SyncFile>)>,
+    directory: bool,
+}
+
+impl Writer {
+    fn unsynced(&self) -> Unsynced {
+        let end = self.end();
+        let mut files = self.unsynced.clone();
+        if self.durable < Some(end) {
+            files.extend(self.active.as_ref().map(|(log, _)| (end, log.syncer())));
+        }
+        Unsynced { end, files, directory: self.directory_dirty }
+    }
+
+    fn note_synced(&mut self, synced: &Unsynced) {
+        self.unsynced.retain(|(position, _)| *position > synced.end);
+        if self.end().segment == synced.end.segment {
+            self.directory_dirty = false;
+        }
+        self.durable = self.durable.max(Some(synced.end));
+    }
+}
+
 impl Engine {
     /// Makes everything committed so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
@@ -33,28 +60,28 @@ impl Engine {
     /// Syncs everything up to the end that the log has now, oldest segment first, and moves the durable position there:
     /// never over groups committed after this call has read the end. Needs lock 1.
     pub(super) fn sync_log(&self) -> Result<Position> {
-        let (end, files, directory_dirty) = {
-            let writer = self.writer.lock();
-            let end = writer.end();
-            let mut files = writer.unsynced.clone();
-            if writer.durable < Some(end) {
-                files.extend(writer.active.as_ref().map(|(log, _)| (end, log.syncer())));
-            }
-            (end, files, writer.directory_dirty)
-        };
-        for (position, file) in &files {
+        let unsynced = self.writer.lock().unsynced();
+        self.sync_files(&unsynced)?;
+        self.writer.lock().note_synced(&unsynced);
+        Ok(unsynced.end)
+    }
+
+    /// Syncs everything while nobody can commit: for those who have synced nearly all of it before. Needs locks 1 and 2.
+    pub(super) fn sync_held(&self, writer: &mut Writer) -> Result<()> {
+        let unsynced = writer.unsynced();
+        self.sync_files(&unsynced)?;
+        writer.note_synced(&unsynced);
+        Ok(())
+    }
+
+    fn sync_files(&self, unsynced: &Unsynced) -> Result<()> {
+        for (position, file) in &unsynced.files {
             self.sync_file(*position, file)?;
         }
-        if directory_dirty {
+        if unsynced.directory {
             self.dir.sync().map_err(|e| self.poison(Error::io("sync", self.dir.path(), e)))?;
         }
-        let mut writer = self.writer.lock();
-        writer.unsynced.retain(|(position, _)| *position > end);
-        if writer.end().segment == end.segment {
-            writer.directory_dirty = false;
-        }
-        writer.durable = writer.durable.max(Some(end));
-        Ok(end)
+        Ok(())
     }
 
     /// A failed sync is never tried again: the kernel may have dropped the pages and answer success.

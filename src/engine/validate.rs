@@ -2,8 +2,8 @@
 //!
 //! Backward validation (Kung and Robinson, "On Optimistic Methods for Concurrency Control", 1981): the commits since the
 //! transaction began are the tail of the log, so their keys are looked up in what it has read. That happens beside other
-//! commits; only what they add meanwhile is looked at under the writer's lock. If the tail has been flushed already, the
-//! newest versions of what was read are looked up instead.
+//! commits; only what they add meanwhile is looked at under the writer's lock. If the tail has been flushed already, or has a
+//! hole where tables were loaded, the newest versions of what was read are looked up instead.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(crate) struct Moment {
 enum Tail {
     Untouched(Moment),
     Touched,
-    /// A part of it has been flushed.
+    /// A part of it has been flushed, or loaded into tables without it.
     Gone,
 }
 
@@ -126,30 +126,35 @@ impl Engine {
                 return Ok(Tail::Gone);
             }
             match self.look_at(memtable, footprint, moment)? {
-                Some(seen) => moment = seen,
-                None => return Ok(Tail::Touched),
+                Tail::Untouched(seen) => moment = seen,
+                other => return Ok(other),
             }
         }
         Ok(if moment.upto >= upto { Tail::Untouched(moment) } else { Tail::Gone })
     }
 
-    /// Looks at the entries of one segment behind `from`; none if one of them is in the footprint.
-    fn look_at(&self, memtable: &Memtable, footprint: &Footprint, from: Moment) -> Result<Option<Moment>> {
+    /// Looks at the entries of one segment behind `from`.
+    fn look_at(&self, memtable: &Memtable, footprint: &Footprint, from: Moment) -> Result<Tail> {
         let bytes = memtable.bytes();
         let start = from.hint.filter(|hint| hint.segment == memtable.number()).map_or(0, |hint| hint.offset);
-        let mut touched = false;
+        let (mut touched, mut skipped) = (false, false);
         let mut upto = from.upto;
         let visit = |keyspace, entry: &Entry| {
-            upto = upto.max(entry.sequence);
-            if entry.sequence > from.upto && !touched {
-                touched = footprint.get(&keyspace).is_some_and(|ranges| touches(bytes, entry, ranges));
+            if entry.sequence > from.upto {
+                skipped |= entry.sequence.0 > upto.0 + 1;
+                upto = entry.sequence;
+                touched = touched || footprint.get(&keyspace).is_some_and(|ranges| touches(bytes, entry, ranges));
             }
         };
         memtable
             .visit(start, bytes, visit)
             .map_err(|(offset, fault)| fault.at(&self.file_path(&FileKind::Segment.name(memtable.number())), offset))?;
         let hint = Position { segment: memtable.number(), offset: bytes.len() as u64 };
-        Ok((!touched).then_some(Moment { upto, hint: Some(hint) }))
+        Ok(match (touched, skipped) {
+            (true, _) => Tail::Touched,
+            (false, true) => Tail::Gone,
+            (false, false) => Tail::Untouched(Moment { upto, hint: Some(hint) }),
+        })
     }
 
     /// Whether anything in the footprint has a version newer than `since`, at which a reader is registered. Looks it up:

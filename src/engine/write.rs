@@ -17,7 +17,7 @@ use crate::format::entry::{Entry, Kind, entry_bytes, stamp, write_entry};
 use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
 use crate::format::names::FileKind;
 use crate::format::range::{edges, range_value};
-use crate::format::{KeyspaceId, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
+use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
 use crate::keyspace_state::{KeyspaceState, Owner};
 use crate::log::{self, SegmentWriter};
 use crate::memtable::Memtable;
@@ -143,6 +143,11 @@ impl Writer {
         Sequence(self.next_sequence.0 - 1)
     }
 
+    /// What is in a durable table needs no sync of the log any more.
+    pub(super) fn forget(&mut self, flushed: FileNumber) {
+        self.unsynced.retain(|(position, _)| position.segment > flushed);
+    }
+
     /// The end of the log.
     pub(super) fn end(&self) -> Position {
         match &self.active {
@@ -258,6 +263,22 @@ impl Engine {
         self.present.show(Sequence(first.0 + count - 1));
         memtable.note_shown(end.offset);
         Ok(end)
+    }
+
+    /// Takes a sequence number for entries that are not in the log. Needs lock 2.
+    pub(super) fn take_sequence(&self, writer: &mut Writer) -> Result<Sequence> {
+        let taken = writer.next_sequence;
+        if taken.0 + 1 >= NUMBER_MAX {
+            return Err(Error::NumbersExhausted);
+        }
+        if !self.has_room(writer, 0, 1) {
+            self.rotate(writer, 0)?;
+        }
+        let durable = writer.durable;
+        let Some((log, _)) = &mut writer.active else { return Err(Error::Closed) };
+        log.skip(1, durable).map_err(|e| self.log_error(log, e))?;
+        writer.next_sequence = Sequence(taken.0 + 1);
+        Ok(taken)
     }
 
     /// Indexes the entries of the group whose body starts at `body_start`, the last one of the segment.

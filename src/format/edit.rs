@@ -55,6 +55,14 @@ pub(crate) struct TableMeta {
     pub(crate) sections: Vec<Section>,
 }
 
+impl TableMeta {
+    /// The sequence number of all entries of a table that was loaded; 0 for others.
+    pub(crate) fn global_sequence(&self) -> Sequence {
+        let section = self.sections.iter().find(|section| section.takes_global_sequence);
+        section.map_or(Sequence(0), |section| section.max_sequence)
+    }
+}
+
 /// A durable change of the state of the database.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Edit {
@@ -279,7 +287,7 @@ fn encode_table(level: u8, table: &TableMeta) -> Vec<u8> {
         number: U64::new(table.number.0),
         id: table.id,
         file_bytes: U64::new(table.file_bytes),
-        global_sequence: U64::ZERO,
+        global_sequence: U64::new(table.global_sequence().0),
         footer_checksum: U32::new(table.footer_checksum),
         level,
         reserved: [0; 3],
@@ -296,9 +304,7 @@ fn encode_table(level: u8, table: &TableMeta) -> Vec<u8> {
 fn decode_table(payload: &[u8]) -> Result<(u8, TableMeta), Fault> {
     let (record, mut rest) = TableRecord::read_from_prefix(payload).map_err(|_| Damage::OutOfBounds)?;
     let level = check_level(u64::from(record.level))?;
-    if record.global_sequence.get() != 0 {
-        return Err(Feature::RequiredBits(1).into());
-    }
+    let global = record.global_sequence.get();
     let reserved = record.reserved == [0; 3] && record.reserved_tail == [0; 4];
     let lengths = record.file_bytes.get() <= FILE_BYTES_MAX && record.number.get() < NUMBER_MAX;
     if !reserved || !lengths || (level > 0 && record.section_count.get() != 1) {
@@ -309,6 +315,11 @@ fn decode_table(payload: &[u8]) -> Result<(u8, TableMeta), Fault> {
         let (section, tail) = Section::decode(rest)?;
         if sections.last().is_some_and(|last| last.keyspace >= section.keyspace) {
             return Err(Damage::OutOfOrder.into());
+        }
+        let numbered =
+            section.takes_global_sequence == (global != 0) && (global == 0 || section.max_sequence.0 == global);
+        if !numbered {
+            return Err(Damage::BadSequence.into());
         }
         sections.push(section);
         rest = tail;

@@ -28,6 +28,22 @@ pub(crate) enum Kind {
     RangeDelete = 2,
 }
 
+/// What completes the numbers in the headers of entries to sequence numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Base {
+    /// The smallest one.
+    pub(crate) min: Sequence,
+    /// That of entries marked as oldest: 0, unless the manifest gives their table one.
+    pub(crate) oldest: Sequence,
+}
+
+impl From<Sequence> for Base {
+    #[inline]
+    fn from(min: Sequence) -> Self {
+        Self { min, oldest: Sequence(0) }
+    }
+}
+
 const OLDEST: u8 = 0x80;
 const SEQUENCE_MASK: u64 = SEQUENCE_SPAN - 1;
 
@@ -81,19 +97,30 @@ impl EntryHeader {
         self.flags |= OLDEST;
     }
 
-    /// The absolute sequence number, given the smallest one of the segment or section.
+    #[inline]
+    pub(crate) fn is_marked_oldest(&self) -> bool {
+        self.flags & OLDEST != 0
+    }
+
+    /// The same header with this number in place of the mark.
+    pub(crate) fn unmark_oldest(&mut self, sequence: Sequence) {
+        self.flags &= !OLDEST;
+        self.set_sequence(sequence);
+    }
+
+    /// The absolute sequence number.
     #[inline]
     #[expect(clippy::arithmetic_side_effects, reason = "base is below 2^63 and the distance below 2^40")]
-    fn sequence(&self, base: Sequence) -> Sequence {
-        if self.flags & OLDEST != 0 {
-            return Sequence(0);
+    fn sequence(&self, base: Base) -> Sequence {
+        if self.is_marked_oldest() {
+            return base.oldest;
         }
         let mut low = [0; 8];
         if let Some(bytes) = low.first_chunk_mut::<5>() {
             *bytes = self.sequence;
         }
         let low = u64::from_le_bytes(low);
-        Sequence(base.0 + (low.wrapping_sub(base.0) & SEQUENCE_MASK))
+        Sequence(base.min.0 + (low.wrapping_sub(base.min.0) & SEQUENCE_MASK))
     }
 }
 
@@ -119,7 +146,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// Decodes the entry at `start`, which must end, padding included, at or before `limit`.
     #[inline]
-    pub(crate) fn parse(file: &[u8], start: usize, limit: usize, base: Sequence) -> Result<Self, Fault> {
+    pub(crate) fn parse(file: &[u8], start: usize, limit: usize, base: impl Into<Base>) -> Result<Self, Fault> {
         let region = file.get(start..limit).ok_or(Damage::OutOfBounds)?;
         let (header, _) = EntryHeader::read_from_prefix(region).map_err(|_| Damage::OutOfBounds)?;
         let kind = match header.flags & !OLDEST {
@@ -141,14 +168,14 @@ impl Entry {
             key_start,
             value_start,
             end: value_start.wrapping_add(value_bytes),
-            sequence: header.sequence(base),
+            sequence: header.sequence(base.into()),
             kind,
         })
     }
 
     /// Like [`parse`](Self::parse); in tables, range tombstones stand apart and not among the entries.
     #[inline]
-    pub(crate) fn parse_in_table(file: &[u8], start: usize, limit: usize, base: Sequence) -> Result<Self, Fault> {
+    pub(crate) fn parse_in_table(file: &[u8], start: usize, limit: usize, base: Base) -> Result<Self, Fault> {
         let entry = Self::parse(file, start, limit, base)?;
         if entry.kind == Kind::RangeDelete { Err(Damage::BadField.into()) } else { Ok(entry) }
     }

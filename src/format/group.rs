@@ -20,6 +20,8 @@ pub(crate) enum GroupKind {
     Close = 3,
     /// Entries of the default keyspace without a run header: what a commit of one entry writes.
     Plain = 4,
+    /// Sequence numbers that no entry of the log has: those of tables that were loaded beside it.
+    Skip = 5,
 }
 
 impl GroupKind {
@@ -82,7 +84,7 @@ pub(crate) struct Group {
     pub(crate) kind: GroupKind,
     /// Length of the body in bytes, a multiple of [`UNIT`].
     pub(crate) body_bytes: u64,
-    /// Entries (edit records in a manifest) in the body.
+    /// Entries (edit records in a manifest) in the body; or the sequence numbers that are skipped.
     pub(crate) count: u32,
     /// Everything before this place was durable when the header was written.
     pub(crate) durable: Option<Position>,
@@ -130,9 +132,11 @@ impl GroupHeader {
             2 => GroupKind::Idle,
             3 => GroupKind::Close,
             4 => GroupKind::Plain,
+            5 => GroupKind::Skip,
             other => return Err(Feature::RecordKind(u16::from(other)).into()),
         };
-        if !kind.is_data() && (header.body_units.get() != 0 || header.count.get() != 0) {
+        let counts = kind.is_data() || (kind == GroupKind::Skip) == (header.count.get() != 0);
+        if !counts || (!kind.is_data() && header.body_units.get() != 0) {
             return Err(Damage::BadField.into());
         }
         let segment = number.0.checked_sub(u64::from(header.durable_back.get())).ok_or(Damage::BadField)?;

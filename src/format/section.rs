@@ -3,6 +3,7 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::entry::Base;
 use super::range::{Edge, Fragment, bounds, bounds_byte, decode_fragments};
 use super::table::{Frame, TABLE_HEADER_BYTES};
 use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Sequence, UNIT, align_up, bytes};
@@ -105,7 +106,8 @@ pub(crate) struct Section {
     pub(crate) range_tombstones_bytes: u64,
     /// Smallest sequence number of an entry without the `oldest` mark; the base of all of them.
     pub(crate) min_sequence: Sequence,
-    /// Largest sequence number of such an entry or of a range tombstone.
+    /// Largest sequence number of such an entry or of a range tombstone. If the section takes a global one, both are that
+    /// (see [`set_global_sequence`](Self::set_global_sequence)); in the file, they are the last one in front of the load.
     pub(crate) max_sequence: Sequence,
     pub(crate) interval: u16,
     /// All keys and all range tombstones lie between these.
@@ -242,7 +244,9 @@ impl Section {
         let sequences = self.min_sequence <= self.max_sequence && self.max_sequence.0 < NUMBER_MAX;
         let aligned =
             [self.start, self.end, self.range_tombstones_bytes].iter().all(|place| place.is_multiple_of(UNIT));
-        if !counts || !sequences || !aligned || !(1..=256).contains(&self.interval) {
+        let global = !self.takes_global_sequence
+            || (self.min_sequence == self.max_sequence && self.tombstones == 0 && self.range_tombstones == 0);
+        if !counts || !sequences || !aligned || !global || !(1..=256).contains(&self.interval) {
             return Err(Damage::BadField);
         }
         // An entry takes at least 16 bytes, so a count cannot make a reader allocate more than the file's size.
@@ -260,10 +264,28 @@ impl Section {
         if self.alignment_log2 != 0 {
             return Err(Feature::Algorithm(self.alignment_log2).into());
         }
-        if self.takes_global_sequence {
-            return Err(Feature::RequiredBits(TAKES_GLOBAL_SEQUENCE.into()).into());
-        }
         if self.value_files.is_empty() { Ok(()) } else { Err(Feature::EntryKind(4).into()) }
+    }
+
+    /// What the sequence numbers of its entries are completed with.
+    #[inline]
+    pub(crate) fn base(&self) -> Base {
+        let oldest = if self.takes_global_sequence { self.max_sequence } else { Sequence(0) };
+        Base { min: self.min_sequence, oldest }
+    }
+
+    /// Gives all entries the sequence number that the manifest has for the table, which is above those of the file.
+    pub(crate) fn set_global_sequence(&mut self, sequence: Sequence) -> Result<(), Damage> {
+        if self.takes_global_sequence != (sequence != Sequence(0)) {
+            return Err(Damage::ManifestMismatch);
+        }
+        if self.takes_global_sequence {
+            if sequence <= self.max_sequence {
+                return Err(Damage::BadSequence);
+            }
+            (self.min_sequence, self.max_sequence) = (sequence, sequence);
+        }
+        Ok(())
     }
 
     /// Where the section ends, range tombstones included.

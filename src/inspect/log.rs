@@ -46,9 +46,10 @@ pub(super) fn show(sink: &mut Sink<'_>, file: &[u8], magic: Magic) -> Result<()>
         };
         sink.item(offset, "group", group_fields(&group))?;
         match group.kind {
-            GroupKind::Plain if is_manifest => return Err(sink.damaged(offset, Damage::BadField)),
+            GroupKind::Plain | GroupKind::Skip if is_manifest => return Err(sink.damaged(offset, Damage::BadField)),
             GroupKind::Data if is_manifest => show_records(sink, offset + GROUP_HEADER_BYTES, body, &group)?,
             _ if is_manifest => {}
+            GroupKind::Skip => sequence.0 += u64::from(group.count),
             _ => show_runs(sink, file, offset, body, &group, header.base(), &mut sequence)?,
         }
         offset += group.span();
@@ -63,6 +64,7 @@ fn group_fields(group: &Group) -> Vec<(&'static str, Value<'static>)> {
         GroupKind::Idle => "idle",
         GroupKind::Close => "close",
         GroupKind::Plain => "plain",
+        GroupKind::Skip => "skip",
     };
     let mut fields = vec![
         ("kind", Value::Text(kind)),
@@ -138,7 +140,7 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
         sink.item(offset, "segment-end", vec![number("segment", *segment), ("end", Value::Number(*end))])?;
     }
     for (level, table) in &edit.add {
-        let fields = vec![
+        let mut fields = vec![
             number("table", table.number),
             ("level", Value::Number((*level).into())),
             ("id", Value::Id(table.id)),
@@ -146,6 +148,8 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
             ("footer_checksum", Value::Number(table.footer_checksum.into())),
             ("sections", Value::Number(table.sections.len() as u64)),
         ];
+        let global = table.global_sequence();
+        fields.extend((global != Sequence(0)).then_some(("global_sequence", Value::Number(global.0))));
         sink.item(offset, "add-table", fields)?;
         for section in &table.sections {
             sink.item(offset, "section", section_fields(section))?;

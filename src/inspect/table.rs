@@ -27,7 +27,7 @@ fn show_entries(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) 
     let (mut at, end) = (position(section.start), position(section.end));
     while at < end {
         table.verify_to(sink, section.end.min(at as u64 + ENTRY_HEADER_BYTES))?;
-        let entry = Entry::parse_in_table(table.file, at, end, section.min_sequence)
+        let entry = Entry::parse_in_table(table.file, at, end, section.min_sequence.into())
             .map_err(|fault| sink.damaged(at as u64, fault))?;
         table.verify_to(sink, entry.next() as u64)?;
         sink.item(at as u64, "entry", entry_fields(&entry, table.file))?;
@@ -88,7 +88,7 @@ pub(super) fn entry_fields<'a>(entry: &Entry, file: &'a [u8]) -> Vec<(&'static s
 }
 
 pub(super) fn section_fields(section: &Section) -> Vec<(&'static str, Value<'_>)> {
-    vec![
+    let mut fields = vec![
         ("keyspace", Value::Number(section.keyspace.0.into())),
         ("start", Value::Number(section.start)),
         ("end", Value::Number(section.end)),
@@ -104,5 +104,7 @@ pub(super) fn section_fields(section: &Section) -> Vec<(&'static str, Value<'_>)
         ("lower_key", Value::Bytes(section.lower.key())),
         ("upper_side", side(&section.upper)),
         ("upper_key", Value::Bytes(section.upper.key())),
-    ]
+    ];
+    fields.extend(section.takes_global_sequence.then_some(("global_sequence", Value::Number(1))));
+    fields
 }

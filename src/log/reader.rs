@@ -273,6 +273,11 @@ pub(crate) fn visit_entries(
     while offset < range.end {
         let at = |fault: Fault| (offset, fault);
         let (_, group) = GroupHeader::probe(file, seed, number, offset).map_err(at)?;
+        if group.kind == GroupKind::Skip {
+            sequence = sequence.map(|next| Sequence(next.0.saturating_add(u64::from(group.count))));
+            offset = offset.saturating_add(group.span());
+            continue;
+        }
         let body_start = offset.saturating_add(GROUP_HEADER_BYTES);
         let body = bytes::slice(file, body_start, group.body_bytes).map_err(|damage| at(damage.into()))?;
         let mut count = 0;

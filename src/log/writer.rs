@@ -98,6 +98,11 @@ impl SegmentWriter {
         Ok(offset.saturating_add(GROUP_HEADER_BYTES)..offset.saturating_add(group.span()))
     }
 
+    /// Appends a group that gives `count` sequence numbers away to entries that are not in the log.
+    pub(crate) fn skip(&mut self, count: u32, durable: Option<Position>) -> Result<(), AppendError> {
+        self.append(Group { kind: GroupKind::Skip, body_bytes: 0, count, durable }, |_| {}).map(|_| ())
+    }
+
     /// Appends a mark: a group without a body.
     pub(crate) fn mark(&mut self, kind: GroupKind, durable: Position) -> Result<(), AppendError> {
         let mark = Group { kind, body_bytes: 0, count: 0, durable: Some(durable) };

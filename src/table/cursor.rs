@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::reader::Reader;
 use crate::error::{Damage, Result};
-use crate::format::entry::Entry;
-use crate::format::{KeyspaceId, Sequence};
+use crate::format::KeyspaceId;
+use crate::format::entry::{Base, Entry};
 use crate::sys::Block;
 
 /// Whether a cursor relies on chunks verified earlier.
@@ -25,7 +25,7 @@ pub(crate) struct TableCursor {
     section: usize,
     start: usize,
     end: usize,
-    base: Sequence,
+    base: Base,
     verify: Verify,
     current: Option<Entry>,
     /// What the current entry is in, unless that is the mapping.
@@ -45,7 +45,7 @@ impl TableCursor {
             section: number,
             start: usize::try_from(section.start).ok()?,
             end: usize::try_from(section.end).ok()?,
-            base: section.min_sequence,
+            base: section.base(),
             reader: Arc::clone(reader),
             verify,
             current: None,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub(crate) use cursor::{TableCursor, Verify};
 pub(crate) use reader::{Answer, Reader};
-pub(crate) use writer::{TableWriter, write_index};
+pub(crate) use writer::{TableWriter, WrittenTable, write_index};
 
 use crate::error::{Damage, Error, Result};
 use crate::format::edit::TableMeta;

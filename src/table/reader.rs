@@ -8,7 +8,7 @@ use super::file::ChunkedFile;
 use super::index::{Index, IndexBuilder, Point};
 use crate::error::{Damage, Error, Result};
 use crate::format::edit::TableMeta;
-use crate::format::entry::Entry;
+use crate::format::entry::{Entry, header_at};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::section::Section;
@@ -54,7 +54,11 @@ impl Reader {
         if file.bytes().len() as u64 != meta.file_bytes || frame.id != meta.id {
             return Err(file.corrupt(0, Damage::WrongFile));
         }
-        let sections = decode_sections(&file)?;
+        let mut sections = decode_sections(&file)?;
+        for section in &mut sections {
+            let numbered = section.set_global_sequence(meta.global_sequence());
+            numbered.map_err(|damage| file.corrupt(frame.directory_offset, damage))?;
+        }
         if frame.footer_checksum != meta.footer_checksum || sections != meta.sections {
             return Err(file.corrupt(frame.directory_offset, Damage::ManifestMismatch));
         }
@@ -105,6 +109,11 @@ impl Reader {
             return Err(self.file.corrupt(self.file.frame().directory_offset, Damage::ManifestMismatch));
         }
         Ok(())
+    }
+
+    /// For the sections of a table that the manifest gives a sequence number: see [`Section::set_global_sequence`].
+    pub(super) fn set_sections(&mut self, sections: Vec<Section>) {
+        self.sections = sections;
     }
 
     pub(crate) fn file(&self) -> &ChunkedFile {
@@ -348,7 +357,8 @@ impl Reader {
                 if !in_order {
                     return damaged(Damage::OutOfOrder);
                 }
-                let numbered = entry.sequence == Sequence(0) || entry.sequence >= section.min_sequence;
+                let marked = header_at(bytes, entry.start).is_ok_and(|header| header.is_marked_oldest());
+                let numbered = marked || (entry.sequence >= section.min_sequence && !section.takes_global_sequence);
                 if !numbered || entry.sequence > section.max_sequence {
                     return damaged(Damage::BadSequence);
                 }
@@ -412,7 +422,7 @@ fn read_ranges(file: &ChunkedFile, section: &Section) -> Result<Arc<Fragments>> 
 fn read_entry(file: &ChunkedFile, section: &Section, start: usize) -> Result<Entry> {
     let limit = usize::try_from(section.end).unwrap_or(usize::MAX);
     file.check(start, limit.min(start.saturating_add(12)))?;
-    let entry = Entry::parse_in_table(file.bytes(), start, limit, section.min_sequence)
+    let entry = Entry::parse_in_table(file.bytes(), start, limit, section.base())
         .map_err(|fault| fault.at(file.path(), start as u64))?;
     if entry.end > file.chunk_end(start) {
         file.check(start, entry.end)?;

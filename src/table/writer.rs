@@ -124,6 +124,15 @@ impl WrittenTable {
     pub(crate) fn into_table(self, dir: Arc<dyn Dir>, options: TableOptions) -> Table {
         Table::new(self.meta, dir, options, self.points).with_reader(self.reader)
     }
+
+    /// Gives a table that takes a global sequence number this one, which is above those that were given before it was begun.
+    pub(crate) fn with_global_sequence(mut self, sequence: Sequence) -> Self {
+        for section in self.meta.sections.iter_mut().filter(|section| section.takes_global_sequence) {
+            (section.min_sequence, section.max_sequence) = (sequence, sequence);
+        }
+        self.reader.set_sections(self.meta.sections.clone());
+        self
+    }
 }
 
 /// Writes one table. Entries come in order of (keyspace, key ascending, sequence descending).
@@ -142,6 +151,8 @@ pub(crate) struct TableWriter {
     totals: Totals,
     current: Option<Section>,
     last_key: Vec<u8>,
+    /// See [`take_global_sequence`](Self::take_global_sequence).
+    loaded_behind: Option<Sequence>,
 }
 
 impl TableWriter {
@@ -171,6 +182,7 @@ impl TableWriter {
             totals: Totals { min_sequence: Sequence(u64::MAX), ..Totals::default() },
             current: None,
             last_key: Vec::new(),
+            loaded_behind: None,
         })
     }
 
@@ -193,6 +205,12 @@ impl TableWriter {
         max.0 - min.0 < SEQUENCE_SPAN
     }
 
+    /// Says that the manifest will give all entries their sequence number, one above `last`: sections that begin from now on
+    /// say so. Entries are added as oldest ones.
+    pub(crate) fn take_global_sequence(&mut self, last: Sequence) {
+        self.loaded_behind = Some(last);
+    }
+
     /// Begins the section of the next keyspace. The default one needs no call.
     pub(crate) fn start_section(&mut self, options: SectionOptions) {
         self.finish_section();
@@ -206,7 +224,12 @@ impl TableWriter {
         let key = entry.key(bytes);
         if self.current.as_ref().is_none_or(|section| section.keyspace != keyspace) {
             self.finish_section();
-            self.current = Some(new_section(keyspace, self.out.end(), key, self.options.section.interval));
+            let mut section = new_section(keyspace, self.out.end(), key, self.options.section.interval);
+            if let Some(last) = self.loaded_behind {
+                section.takes_global_sequence = true;
+                (section.min_sequence, section.max_sequence) = (last, last);
+            }
+            self.current = Some(section);
         }
         let Some(section) = &mut self.current else { return Ok(()) };
         let start = self.out.end();
@@ -225,13 +248,21 @@ impl TableWriter {
             section.max_sequence = section.max_sequence.max(entry.sequence);
         }
         let raw = entry.raw(bytes);
-        let pushed = if oldest { self.push_marked(entry, raw, bytes) } else { self.out.push(raw) };
+        // The number of an entry that was loaded is not in its header.
+        let unnumbered =
+            entry.sequence != Sequence(0) && header_at(bytes, entry.start).is_ok_and(|h| h.is_marked_oldest());
+        let pushed =
+            if oldest || unnumbered { self.push_changed(entry, raw, bytes, oldest) } else { self.out.push(raw) };
         pushed.map_err(|e| self.error("write", e))
     }
 
-    fn push_marked(&mut self, entry: &Entry, raw: &[u8], bytes: &[u8]) -> io::Result<()> {
+    fn push_changed(&mut self, entry: &Entry, raw: &[u8], bytes: &[u8], oldest: bool) -> io::Result<()> {
         let mut header = header_at(bytes, entry.start).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        header.mark_oldest();
+        if oldest {
+            header.mark_oldest();
+        } else {
+            header.unmark_oldest(entry.sequence);
+        }
         self.out.push(header.as_bytes())?;
         self.out.push(raw.get(header.as_bytes().len()..).unwrap_or_default())
     }
@@ -287,6 +318,11 @@ impl TableWriter {
         self.totals.entries += section.entries;
         self.totals.min_sequence = self.totals.min_sequence.min(section.min_sequence);
         self.totals.max_sequence = self.totals.max_sequence.max(section.max_sequence);
+        if let Some(last) = self.loaded_behind {
+            // Reads back with the first number that it can get.
+            let first = Sequence(last.0 + 1);
+            (section.min_sequence, section.max_sequence) = (first, first);
+        }
         self.sections.push(section);
         self.points.push(self.options.section.point_index);
     }

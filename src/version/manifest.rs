@@ -92,7 +92,7 @@ pub(crate) fn read_manifest(
     while offset < torn_at {
         let at = |fault: crate::error::Fault| fault.at(&path, offset);
         let (group, body) = GroupHeader::parse(bytes, seed, number, offset).map_err(at)?;
-        if group.kind == GroupKind::Plain {
+        if matches!(group.kind, GroupKind::Plain | GroupKind::Skip) {
             return Err(at(Damage::BadField.into()));
         }
         if group.kind == GroupKind::Data {

@@ -8,6 +8,7 @@ mod keyspaces;
 mod leveled;
 mod manifest;
 mod pick;
+mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub(crate) use keyspaces::Keyspaces;
 pub(crate) use leveled::Leveled;
 pub(crate) use manifest::{Appended, Manifest, State, read_current, read_manifest};
 pub(crate) use pick::{Limits, Plan, Running, Share, Strategy, plan_range};
+pub(crate) use place::level_for;
 
 use crate::error::Damage;
 use crate::format::edit::{Edit, KeyspaceMeta, LEVELS, TableMeta};

@@ -42,7 +42,7 @@ pub(crate) struct Share {
     /// Whether no deeper level has data in the range, so that nothing older than the inputs remains.
     pub(crate) bottom: bool,
     /// Everything in the inputs lies between these.
-    range: (Edge, Edge),
+    pub(super) range: (Edge, Edge),
 }
 
 impl Share {

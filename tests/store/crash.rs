@@ -28,6 +28,11 @@ fn remove_range(first: u32, last: u32) -> Change {
     Change::RemoveRange((bound(first), bound(last)))
 }
 
+fn load(keys: std::ops::Range<u32>, round: u8) -> Op {
+    let entry = |key: u32| (format!("key{key:04}").into_bytes(), vec![round; 1 + key as usize % 200]);
+    Op::Ingest(keys.map(entry).collect())
+}
+
 fn remove(keys: std::ops::Range<u32>) -> Commit {
     keys.map(|key| Change::Remove(format!("key{key:04}").into_bytes())).collect()
 }
@@ -95,6 +100,22 @@ fn scripts() -> Vec<Script> {
             few,
             &[Op::Write(put(0..10, 1), How::Batch), Op::Flush],
             (0..14).map(|i| Op::Write(put(i..i + 2, 2), How::Batch)).chain([Op::Sync, Op::Maintain]).collect(),
+        ),
+        prepare(
+            "loads over a log, over tables and beside both",
+            setup(5),
+            &[Op::Write(put(0..40, 1), How::Batch), Op::Compact, load(100..160, 2)],
+            vec![
+                Op::Write(put(10..30, 3), How::Batch),
+                load(200..260, 4),
+                load(20..60, 5),
+                Op::Write(put(25..28, 6), How::Batch),
+                Op::Write(vec![remove_range(40, 120)], How::Single),
+                load(110..112, 7),
+                Op::Maintain,
+                Op::Write(remove(200..220), How::Batch),
+                load(219..222, 8),
+            ],
         ),
         prepare("mixed", setup(40), &mixed_before, mixed_work),
     ]

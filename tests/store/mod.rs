@@ -7,6 +7,7 @@ mod damage;
 mod explore;
 mod extremes;
 mod format_example;
+mod ingest;
 mod inspect;
 mod keyspaces;
 mod locks;

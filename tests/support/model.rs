@@ -285,6 +285,7 @@ pub(crate) enum Move {
 #[derive(Clone)]
 pub(crate) enum Op {
     Write(Commit, How),
+    Ingest(Map),
     Get(Vec<u8>),
     /// Keeps the value to look at it again later.
     Hold(Vec<u8>),
@@ -341,6 +342,10 @@ impl fmt::Debug for Op {
                     })
                     .collect();
                 write!(f, "Write({how:?}, {} changes: {first:?})", commit.len())
+            }
+            Self::Ingest(entries) => {
+                let keys: Vec<_> = entries.keys().take(3).map(short).collect();
+                write!(f, "Ingest({} entries: {keys:?})", entries.len())
             }
             Self::Get(key) => write!(f, "Get({:?})", short(key)),
             Self::Hold(key) => write!(f, "Hold({:?})", short(key)),
@@ -676,7 +681,8 @@ impl Driver {
 
     fn draw(&mut self, source: &mut Source<'_>) -> Op {
         match source.below(100) {
-            0..=41 | 85..=88 => self.draw_write(source),
+            0..=39 | 85..=88 => self.draw_write(source),
+            40..=41 => self.draw_ingest(source),
             42..=49 => Op::Get(key(source)),
             50 => Op::Hold(key(source)),
             51..=53 => Op::Scan(range(source), moves(source)),
@@ -712,9 +718,28 @@ impl Driver {
         Setup::draw(source, other.unwrap_or(self.setup.format), self.setup.threads)
     }
 
-    /// A commit or some work.
+    /// A commit, a load or some work.
     pub(crate) fn draw_change(&mut self, source: &mut Source<'_>) -> Op {
-        if source.below(4) == 0 { Self::draw_work(source) } else { self.draw_write(source) }
+        match source.below(12) {
+            0..=2 => Self::draw_work(source),
+            3 => self.draw_ingest(source),
+            _ => self.draw_write(source),
+        }
+    }
+
+    /// Keys from everywhere, or neighbours, which nothing may be in between of.
+    fn draw_ingest(&mut self, source: &mut Source<'_>) -> Op {
+        let narrow = source.one_in(2).then(|| (source.below(150), source.below(4)));
+        let count = source.pick(&[1, 3, 30, 0]) + source.below(12);
+        let entries = (0..count).map(|i| {
+            self.stamp += 1;
+            let key = match narrow {
+                Some((first, ending)) => format!("k{:03}{}", first + i, &"xyz"[..ending]).into_bytes(),
+                None => key(source),
+            };
+            (key, value(source, self.stamp))
+        });
+        Op::Ingest(entries.collect())
     }
 
     fn draw_write(&mut self, source: &mut Source<'_>) -> Op {
@@ -754,8 +779,11 @@ impl Driver {
             _ => Fault::Short { after: 1 + after % 16 },
         };
         let count = 1 + source.below(12);
-        let work =
-            (0..count).map(|_| if source.below(3) == 0 { Self::draw_work(source) } else { self.draw_write(source) });
+        let work = (0..count).map(|_| match source.below(9) {
+            0..=2 => Self::draw_work(source),
+            3 => self.draw_ingest(source),
+            _ => self.draw_write(source),
+        });
         Op::Crash(Crash {
             fault,
             work: work.collect(),
@@ -769,7 +797,14 @@ impl Driver {
 
     pub(crate) fn apply(&mut self, op: Op) {
         match op {
-            Op::Write(..) | Op::Flush | Op::Maintain | Op::Wait | Op::Compact | Op::CompactRange(_) | Op::Sync => {
+            Op::Write(..)
+            | Op::Ingest(_)
+            | Op::Flush
+            | Op::Maintain
+            | Op::Wait
+            | Op::Compact
+            | Op::CompactRange(_)
+            | Op::Sync => {
                 self.attempt(&op).unwrap_or_else(|e| panic!("{op:?} fails: {e}"));
             }
             Op::Get(key) => self.get(&key),
@@ -837,6 +872,7 @@ impl Driver {
     pub(crate) fn attempt(&mut self, op: &Op) -> maplsm::Result<()> {
         match op {
             Op::Write(commit, how) => return self.write(commit, *how),
+            Op::Ingest(entries) => return self.ingest(entries),
             Op::Flush => self.db().flush()?,
             Op::Maintain if self.setup.threads == 0 => self.db().maintain()?,
             Op::Maintain | Op::Wait => return self.db().wait_for_background(),
@@ -886,6 +922,24 @@ impl Driver {
             Err(_) => self.history.failed(commit.clone()),
         }
         written
+    }
+
+    fn ingest(&mut self, entries: &Map) -> maplsm::Result<()> {
+        let loaded = self.db().ingest(entries);
+        let commit = entries.iter().map(|(key, value)| Change::Insert(key.clone(), value.clone())).collect();
+        match loaded {
+            Ok(loaded) => {
+                assert_eq!(loaded.entries, entries.len() as u64);
+                if !entries.is_empty() {
+                    self.history.committed(commit, true);
+                }
+                Ok(())
+            }
+            Err(e) => {
+                self.history.failed(commit);
+                Err(e)
+            }
+        }
     }
 
     fn get(&self, key: &[u8]) {
@@ -1054,7 +1108,8 @@ impl Driver {
                     assert!(kinds.contains(&e.kind()), "{op:?} fails: {e}");
                 }
             }
-            if failed && halts && matches!(op, Op::Write(commit, _) if !commit.is_empty()) {
+            let changes = matches!(op, Op::Ingest(_)) || matches!(op, Op::Write(commit, _) if !commit.is_empty());
+            if failed && halts && changes {
                 break;
             }
         }

@@ -1,0 +1,268 @@
+//! Loading sorted entries straight into tables, beside log and memtable.
+//!
+//! The tables are written without a sequence number. All of them get the same one when they are installed, in one edit and
+//! while nobody can commit: what was committed before is hidden by them, what is committed after hides them, and a snapshot
+//! sees all of a load or nothing. Two rules make that so:
+//!
+//! 1. Whatever was committed before is durable before the edit is, so that a crash cannot keep the load and lose what it
+//!    came after.
+//! 2. Readers look into memtables first. So a memtable that has keys in the range of the load is flushed before.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::write::Writer;
+use crate::batch::check_lengths;
+use crate::error::{Error, Result};
+use crate::format::edit::Edit;
+use crate::format::entry::{Entry, Kind, push_entry};
+use crate::format::names::FileKind;
+use crate::format::range::Range;
+use crate::format::{FileNumber, Sequence};
+use crate::keyspace_state::KeyspaceState;
+use crate::memtable::{Memtable, RunCursor};
+use crate::options::SectionOptions;
+use crate::table::{TableWriter, WrittenTable};
+use crate::version::level_for;
+use crate::visibility::{Fragments, Visibility};
+
+/// Flushes beside other commits, each of which has less to do than the one before, until the last one holds them up.
+const ROUNDS: usize = 4;
+
+/// What a load has added to the store; see [`Db::ingest`](crate::Db::ingest).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ingested {
+    /// Entries.
+    pub entries: u64,
+    /// Tables that hold them.
+    pub tables: usize,
+    /// Bytes of these tables, indexes not counted.
+    pub bytes: u64,
+    /// The level that they stand on: 0 if they overlap older data near the top, which a compaction will merge with them.
+    pub level: u8,
+}
+
+impl Engine {
+    /// Loads entries whose keys ascend. Nothing of them is left if it fails, unless the edit may be durable.
+    pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>, E: From<Error>>(
+        &self,
+        keyspace: &KeyspaceState,
+        entries: impl IntoIterator<Item = Result<(K, V), E>>,
+    ) -> Result<Ingested, E> {
+        let mut load = Load::new(self, keyspace)?;
+        for entry in entries {
+            let (key, value) = entry?;
+            load.add(key.as_ref(), value.as_ref())?;
+        }
+        Ok(load.install()?)
+    }
+
+    /// Gives the tables their sequence number and makes them part of the database.
+    fn install_load(&self, load: &mut Load<'_>) -> Result<Ingested> {
+        let mut round = 0;
+        loop {
+            round += 1;
+            if let Some(newest) = self.newest_below(load) {
+                self.freeze_through(newest, &mut self.writer.lock());
+                self.flush_through(newest)?;
+            }
+            // Nearly everything that must be durable; what comes in between is synced while nobody can commit.
+            self.sync()?;
+            let flushing = (round >= ROUNDS).then(|| self.flushing.lock());
+            let standstill = self.stand_still();
+            let _turn = self.syncing.lock();
+            let mut writer = self.writer.lock();
+            self.check_writable()?;
+            load.keyspace.check_open()?;
+            match (self.newest_below(load), &flushing) {
+                (None, _) => {}
+                (Some(_), None) => continue,
+                (Some(newest), Some(alone)) => {
+                    self.freeze_through(newest, &mut writer);
+                    self.flush_held(alone, &mut writer, newest)?;
+                }
+            }
+            let level = level_for(&self.view().version, load.keyspace.id, &load.ranges(), standstill.running());
+            return self.install_held(load, level, &mut writer);
+        }
+    }
+
+    /// Installs a load on a level while nobody can commit. Needs locks 1 and 2.
+    fn install_held(&self, load: &mut Load<'_>, level: u8, writer: &mut Writer) -> Result<Ingested> {
+        let sequence = self.take_sequence(writer)?;
+        self.sync_held(writer)?;
+        let mut ingested = Ingested { entries: load.entries, level, ..Ingested::default() };
+        let mut edit = Edit { last_sequence: Some(sequence), ..Edit::default() };
+        let mut tables = Vec::new();
+        // From here on, `install_new` sees to the files.
+        for written in load.written.drain(..) {
+            let table = written.with_global_sequence(sequence).into_table(Arc::clone(&self.dir), self.options.table);
+            ingested.tables += 1;
+            ingested.bytes += table.meta.file_bytes;
+            edit.add.push((level, table.meta.clone()));
+            tables.push(Arc::new(table));
+        }
+        if !self.install_new(edit, &tables, &[])? {
+            return Err(load.keyspace.gone());
+        }
+        self.present.show(sequence);
+        self.background.wake();
+        Ok(ingested)
+    }
+
+    /// The newest memtable that has anything where the load has keys.
+    fn newest_below(&self, load: &Load<'_>) -> Option<FileNumber> {
+        let ranges = load.ranges();
+        let mut rule = self.registry.retain(self.visible());
+        let view = self.view();
+        let below = view.memtables.iter().find(|memtable| has_keys_in(memtable, load.keyspace, &ranges, &mut rule));
+        below.map(|memtable| memtable.number())
+    }
+
+    /// Freezes the growing memtable if it is number `last`.
+    fn freeze_through(&self, last: FileNumber, writer: &mut Writer) {
+        if writer.active.as_ref().is_some_and(|(log, _)| log.number() == last) {
+            self.freeze(writer);
+        }
+    }
+}
+
+/// Whether a memtable has keys or range tombstones of a keyspace in one of these ranges, which are in order.
+fn has_keys_in(
+    memtable: &Arc<Memtable>,
+    keyspace: &KeyspaceState,
+    ranges: &[Range<'_>],
+    rule: &mut Visibility,
+) -> bool {
+    if memtable.entries_of(keyspace.id) == 0 {
+        return false;
+    }
+    let removals = memtable.ranges(keyspace.id);
+    let mut removals = removals.iter().flat_map(|fragments| Fragments::list(fragments));
+    let removed = removals.any(|removal| {
+        let behind = ranges.partition_point(|(_, upper)| *upper <= removal.start.as_ref());
+        ranges.get(behind).is_some_and(|(lower, _)| *lower < removal.end.as_ref())
+    });
+    removed
+        || memtable.runs(keyspace.id, rule).into_iter().any(|run| {
+            let mut cursor = RunCursor::new(Arc::clone(memtable), run);
+            let mut next = ranges;
+            while let Some((lower, _)) = next.first() {
+                cursor.seek(lower.key());
+                let Some(entry) = cursor.current() else { break };
+                let key = entry.key(cursor.bytes());
+                let passed = next.partition_point(|(_, upper)| upper.is_in_front_of(key));
+                next = next.get(passed..).unwrap_or_default();
+                if next.first().is_some_and(|(lower, _)| lower.is_in_front_of(key)) {
+                    return true;
+                }
+            }
+            false
+        })
+}
+
+/// Tables of a load that are not installed; their files are removed if it goes no further.
+struct Load<'e> {
+    engine: &'e Engine,
+    keyspace: &'e KeyspaceState,
+    section: SectionOptions,
+    written: Vec<WrittenTable>,
+    growing: Option<(FileNumber, TableWriter)>,
+    entries: u64,
+    last_key: Vec<u8>,
+    /// An entry on its way into a table.
+    entry: Vec<u8>,
+}
+
+impl<'e> Load<'e> {
+    fn new(engine: &'e Engine, keyspace: &'e KeyspaceState) -> Result<Self> {
+        engine.check_writable()?;
+        keyspace.checked(())?;
+        Ok(Self {
+            engine,
+            keyspace,
+            section: engine.section_options(keyspace.id),
+            written: Vec::new(),
+            growing: None,
+            entries: 0,
+            last_key: Vec::new(),
+            entry: Vec::new(),
+        })
+    }
+
+    fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        check_lengths(key, value)?;
+        if self.entries > 0 && key <= self.last_key.as_slice() {
+            return Err(Error::NotAscending { position: self.entries, duplicate: key == self.last_key });
+        }
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
+        self.entry.clear();
+        push_entry(&mut self.entry, Kind::Put, Sequence(0), key, value);
+        let full = |(_, writer): &(FileNumber, TableWriter)| writer.bytes() >= self.engine.options.table_bytes;
+        if self.growing.as_ref().is_none_or(full) {
+            self.start_table()?;
+        }
+        let Some((number, writer)) = &mut self.growing else { return Err(Error::Closed) };
+        let entry = Entry::parse(&self.entry, 0, self.entry.len(), Sequence(0));
+        let path = || self.engine.file_path(&FileKind::Table.name(*number));
+        let entry = entry.map_err(|fault| fault.at(&path(), 0))?;
+        writer.add(self.keyspace.id, &entry, &self.entry, true)?;
+        self.entries += 1;
+        Ok(())
+    }
+
+    #[cold]
+    fn start_table(&mut self) -> Result<()> {
+        self.finish_table()?;
+        let _at_work = self.engine.begin_work()?;
+        self.engine.check_writable()?;
+        let (number, id) = (self.engine.new_number()?, self.engine.new_id()?);
+        let options = self.engine.options.table;
+        let writer = TableWriter::create(&self.engine.dir, number, id, options, &self.engine.cancelled);
+        let mut writer = writer.inspect_err(|_| self.engine.remove_table_files(number))?;
+        writer.start_section(self.section);
+        writer.take_global_sequence(self.engine.visible());
+        self.growing = Some((number, writer));
+        Ok(())
+    }
+
+    fn finish_table(&mut self) -> Result<()> {
+        let Some((number, writer)) = self.growing.take() else { return Ok(()) };
+        let _at_work = self.engine.begin_work()?;
+        self.written.push(writer.finish().inspect_err(|_| self.engine.remove_table_files(number))?);
+        Ok(())
+    }
+
+    /// The keys of each table.
+    fn ranges(&self) -> Vec<Range<'_>> {
+        let sections = self.written.iter().flat_map(|table| &table.meta.sections);
+        sections.map(|section| (section.lower.as_ref(), section.upper.as_ref())).collect()
+    }
+
+    fn install(mut self) -> Result<Ingested> {
+        self.finish_table()?;
+        if self.written.is_empty() {
+            return Ok(Ingested::default());
+        }
+        let engine = self.engine;
+        let _at_work = engine.begin_work()?;
+        engine.install_load(&mut self)
+    }
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        let growing = self.growing.iter().map(|(number, _)| *number);
+        let numbers: Vec<FileNumber> = growing.chain(self.written.iter().map(|table| table.meta.number)).collect();
+        // Once the directory is given up, the next open removes them.
+        if !numbers.is_empty()
+            && let Ok(_at_work) = self.engine.begin_work()
+        {
+            for number in numbers {
+                self.engine.remove_table_files(number);
+            }
+        }
+    }
+}
