@@ -1,11 +1,12 @@
 //! The k-way merge: many sorted sources as one, and the versions in it that someone sees.
 //!
 //! A loser tree (Knuth, The Art of Computer Programming, vol. 3, 5.4.1): advancing the winner costs one comparison on each
-//! of log2(k) levels, most of them decided by the cached eight-byte heads of the keys.
+//! of log2(k) levels, most of them decided, without a branch, by the cached eight-byte heads of the keys.
 
 mod source;
 
 use std::cmp::Ordering;
+use std::hint::select_unpredictable;
 use std::path::Path;
 
 pub(crate) use source::{LevelCursor, Place, Source};
@@ -33,17 +34,21 @@ pub(crate) struct Located {
 #[derive(Debug, Clone)]
 pub(crate) struct Merge {
     sources: Vec<Source>,
-    /// The head of each source's current key.
-    heads: Vec<u64>,
+    /// What decides most comparisons: the head of each source's current key, counted from the end of the direction of travel
+    /// if that is backwards, or [`EXHAUSTED`].
+    ranks: Vec<u128>,
     /// `tree[0]` is the winner, `tree[i]` the loser of the match at inner node `i`.
     tree: Vec<usize>,
     forward: bool,
 }
 
+/// The rank of a source without a current entry: behind all others.
+const EXHAUSTED: u128 = u128::MAX;
+
 impl Merge {
     pub(crate) fn new(sources: Vec<Source>) -> Self {
         let count = sources.len();
-        Self { heads: vec![0; count], tree: vec![0; count.max(1)], sources, forward: true }
+        Self { ranks: vec![EXHAUSTED; count], tree: vec![0; count.max(1)], sources, forward: true }
     }
 
     /// Positions every source and orders them for going on forwards (from the first, or at or behind a key) or backwards.
@@ -51,16 +56,19 @@ impl Merge {
         self.forward = matches!(place, Place::First | Place::AtOrBehind(_));
         for at in 0..self.sources.len() {
             self.sources[at].go(place)?;
-            self.note_head(at);
+            self.note_rank(at);
         }
         self.build();
         Ok(())
     }
 
     #[inline]
-    fn note_head(&mut self, at: usize) {
+    fn note_rank(&mut self, at: usize) {
         let source = &self.sources[at];
-        self.heads[at] = source.current().map_or(0, |entry| key_head(entry.key(source.bytes())));
+        self.ranks[at] = source.current().map_or(EXHAUSTED, |entry| {
+            let head = key_head(entry.key(source.bytes()));
+            u128::from(if self.forward { head } else { !head })
+        });
     }
 
     fn build(&mut self) {
@@ -85,13 +93,15 @@ impl Merge {
     /// Whether source `a` comes before source `b` in the direction of travel; exhausted ones come last.
     #[inline]
     fn before(&self, a: usize, b: usize) -> bool {
-        let (Some(x), Some(y)) = (self.sources[a].current(), self.sources[b].current()) else {
-            return self.sources[a].current().is_some();
-        };
-        let order = self.heads[a].cmp(&self.heads[b]).then_with(|| {
-            let (of_a, of_b) = (&self.sources[a], &self.sources[b]);
-            x.key(of_a.bytes()).cmp(y.key(of_b.bytes()))
-        });
+        let (x, y) = (self.ranks[a], self.ranks[b]);
+        if x == y { self.before_tied(a, b) } else { x < y }
+    }
+
+    /// The same where the ranks do not decide.
+    fn before_tied(&self, a: usize, b: usize) -> bool {
+        let (of_a, of_b) = (&self.sources[a], &self.sources[b]);
+        let (Some(x), Some(y)) = (of_a.current(), of_b.current()) else { return of_a.current().is_some() };
+        let order = x.key(of_a.bytes()).cmp(y.key(of_b.bytes()));
         let order = order.then_with(|| y.sequence.cmp(&x.sequence));
         if self.forward { order == Ordering::Less } else { order == Ordering::Greater }
     }
@@ -105,27 +115,46 @@ impl Merge {
         Some(Located { source: number(winner), table: number(source.table()), block: source.block().cloned(), entry })
     }
 
+    /// Sequence and kind of the current entry.
+    #[inline]
+    fn top_version(&self) -> Option<(Sequence, Kind)> {
+        let entry = self.sources.get(self.tree[0])?.current()?;
+        Some((entry.sequence, entry.kind))
+    }
+
     /// Goes on to the next entry in the direction of travel.
     #[inline]
     pub(crate) fn advance(&mut self) -> Result<()> {
         let mut winner = self.tree[0];
         let Some(source) = self.sources.get_mut(winner) else { return Ok(()) };
         source.step(self.forward)?;
-        if self.sources.len() == 1 {
-            return Ok(());
-        }
-        self.note_head(winner);
+        self.note_rank(winner);
         let mut node = (winner + self.sources.len()) >> 1;
         while node > 0 {
+            // Who wins is a coin toss, so a branch would be mispredicted every other time.
             let loser = self.tree[node];
-            if self.before(loser, winner) {
-                self.tree[node] = winner;
-                winner = loser;
-            }
+            let swap = self.before(loser, winner);
+            self.tree[node] = select_unpredictable(swap, winner, loser);
+            winner = select_unpredictable(swap, loser, winner);
             node /= 2;
         }
         self.tree[0] = winner;
         Ok(())
+    }
+
+    /// Goes on like [`advance`](Self::advance); answers whether the next entry is a version of the same key.
+    #[inline]
+    fn advance_in_order(&mut self) -> Result<bool> {
+        let Some(&rank) = self.ranks.get(self.tree[0]) else { return Ok(false) };
+        let Some(earlier) = self.top() else { return Ok(false) };
+        self.advance()?;
+        if self.ranks[self.tree[0]] > rank { Ok(false) } else { self.is_same_key(&earlier) }
+    }
+
+    /// Whether the current entry is a version of the same key as the one before it.
+    fn is_same_key(&self, earlier: &Located) -> Result<bool> {
+        let order = self.top().map(|top| self.compare(earlier, &top)).transpose()?;
+        Ok(order == Some(Ordering::Equal))
     }
 
     /// Brings the sources from number `from` on to `key`, if that is ahead of them.
@@ -138,7 +167,7 @@ impl Merge {
             let order = entry.key(source.bytes()).cmp(key);
             if if self.forward { order.is_lt() } else { order.is_gt() } {
                 source.go(place)?;
-                self.note_head(at);
+                self.note_rank(at);
             }
         }
         self.build();
@@ -204,7 +233,8 @@ pub(crate) struct Versions {
     merge: Merge,
     cover: Cover,
     rule: Visibility,
-    previous: Option<Located>,
+    /// The sequence of the version in front of the current one, if that is one of the same key.
+    newer: Option<Sequence>,
 }
 
 impl Versions {
@@ -216,30 +246,29 @@ impl Versions {
     /// Starts at `place`, which must not be behind a version of a key whose others follow.
     pub(crate) fn starting_at(mut merge: Merge, cover: Cover, rule: Visibility, place: Place<'_>) -> Result<Self> {
         merge.go(place)?;
-        Ok(Self { merge, cover, rule, previous: None })
+        Ok(Self { merge, cover, rule, newer: None })
     }
 
     /// The next admitted version, tombstones included, and whether it is the first one of its key.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(Located, bool)>> {
         while let Some(top) = self.merge.top() {
-            let order = self.previous.as_ref().map(|previous| self.merge.compare(previous, &top)).transpose()?;
-            let new_key = order != Some(Ordering::Equal);
-            if let Some(previous) = &self.previous
-                && !new_key
-                && previous.entry.sequence < top.entry.sequence
-            {
-                return Err(self.merge.disorder(previous, &top));
-            }
+            let new_key = self.newer.is_none();
             if new_key {
                 self.rule.start_key();
             }
             if !self.cover.is_empty() {
-                self.show_removals(&top, new_key);
+                self.show_removals(&top);
             }
-            self.previous = Some(top.clone());
-            self.merge.advance()?;
-            if self.rule.admits(top.entry.sequence) {
+            let sequence = top.entry.sequence;
+            self.newer = self.merge.advance_in_order()?.then_some(sequence);
+            if self.newer.is_some()
+                && let Some(older) = self.merge.top()
+                && older.entry.sequence > sequence
+            {
+                return Err(self.merge.disorder(&top, &older));
+            }
+            if self.rule.admits(sequence) {
                 return Ok(Some((top, new_key)));
             }
         }
@@ -247,8 +276,8 @@ impl Versions {
     }
 
     /// Shows the rule the removals of the key that are newer than this version of it and not newer than the one before.
-    fn show_removals(&mut self, top: &Located, new_key: bool) {
-        let shown = if new_key { None } else { self.previous.as_ref().map(|previous| previous.entry.sequence) };
+    fn show_removals(&mut self, top: &Located) {
+        let shown = self.newer;
         let removals = self.cover.removals(self.merge.key(top)).iter().map(|(sequence, _)| *sequence);
         for removal in removals.filter(|removal| shown.is_none_or(|shown| *removal < shown)) {
             if removal < top.entry.sequence {
@@ -302,18 +331,18 @@ impl Scan {
     pub(crate) fn go(&mut self, place: Place<'_>) -> Result<bool> {
         self.current = None;
         self.merge.go(place)?;
-        if self.merge.forward { self.forward(None) } else { self.backward() }
+        if self.merge.forward { self.forward(false) } else { self.backward() }
     }
 
     /// The next visible entry; from no entry, there is none.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<bool> {
-        let Some(done) = self.current.clone() else { return Ok(false) };
+        let Some(current) = &self.current else { return Ok(false) };
         if !self.merge.forward {
-            let key = self.merge.key(&done).to_vec();
+            let key = self.merge.key(current).to_vec();
             self.merge.go(Place::AtOrBehind(&key))?;
         }
-        self.forward(Some(done))
+        self.forward(true)
     }
 
     /// The visible entry in front; from no entry, there is none.
@@ -332,27 +361,39 @@ impl Scan {
         self.backward()
     }
 
-    /// Going forwards, the merge stands at the current entry.
+    /// Going forwards, the merge stands at the current entry. With `done`, the versions of its key have had their turn.
     #[inline]
-    fn forward(&mut self, mut done: Option<Located>) -> Result<bool> {
-        while let Some(top) = self.merge.top() {
-            let order = done.as_ref().map(|done| self.merge.compare(done, &top)).transpose()?;
-            if order != Some(Ordering::Equal) && top.entry.sequence <= self.at {
-                let removed = !self.cover.is_empty() && self.is_removed(&top);
-                if top.entry.kind == Kind::Put && !removed {
-                    self.current = Some(top);
+    fn forward(&mut self, mut done: bool) -> Result<bool> {
+        if done {
+            done = self.merge.advance_in_order()?;
+        }
+        while let Some((sequence, kind)) = self.merge.top_version() {
+            if !done && sequence <= self.at {
+                let removed = !self.cover.is_empty() && self.is_top_removed();
+                if kind == Kind::Put && !removed {
+                    self.current = self.merge.top();
                     return Ok(true);
                 }
-                let stepped = removed && self.step_over(&top)?;
-                done = Some(top);
-                if stepped {
+                done = true;
+                if removed && let Some(left) = self.leave_hole()? {
+                    done = self.merge.is_same_key(&left)?;
                     continue;
                 }
             }
-            self.merge.advance()?;
+            done &= self.merge.advance_in_order()?;
         }
         self.current = None;
         Ok(false)
+    }
+
+    fn is_top_removed(&mut self) -> bool {
+        self.merge.top().is_some_and(|top| self.is_removed(&top))
+    }
+
+    /// See [`step_over`](Self::step_over); answers where the merge stood before, if it has moved.
+    fn leave_hole(&mut self) -> Result<Option<Located>> {
+        let Some(top) = self.merge.top() else { return Ok(None) };
+        Ok(self.step_over(&top)?.then_some(top))
     }
 
     fn is_removed(&mut self, entry: &Located) -> bool {
@@ -384,16 +425,15 @@ impl Scan {
 
     /// Going backwards, versions come from old to new, so the merge stands behind all versions of the current entry's key.
     fn backward(&mut self) -> Result<bool> {
-        while let Some(first) = self.merge.top() {
+        while self.merge.top_version().is_some() {
             let mut newest: Option<Located> = None;
-            while let Some(top) = self.merge.top() {
-                if self.merge.compare(&first, &top)? == Ordering::Less {
+            while let Some((sequence, _)) = self.merge.top_version() {
+                if sequence <= self.at {
+                    newest = self.merge.top();
+                }
+                if !self.merge.advance_in_order()? {
                     break;
                 }
-                if top.entry.sequence <= self.at {
-                    newest = Some(top);
-                }
-                self.merge.advance()?;
             }
             let Some(newest) = newest else { continue };
             let removed = !self.cover.is_empty() && self.is_removed(&newest);
