@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::{Engine, View};
 use crate::format::KeyspaceId;
 use crate::format::edit::LEVELS;
+use crate::format::section::Section;
 use crate::options::{PointIndex, SectionOptions};
 use crate::sys::atomic::Ordering;
 
@@ -30,6 +31,11 @@ pub struct Stats {
     pub last_sequence: u64,
     /// Snapshots, iterators and cursors alive.
     pub snapshots: usize,
+    /// The sequence number of the oldest of them; what it sees is kept.
+    pub oldest_snapshot: Option<u64>,
+    /// Bytes in tables of versions that a newer one hides, estimated from counts: those that snapshots keep, and those that no
+    /// compaction has come to yet.
+    pub hidden_bytes: u64,
     /// Bytes of obsolete tables that iterators still use.
     pub obsolete_bytes: u64,
     /// How hard writers are slowed down by the debt of flushes and compactions: 0 not at all, 1 to 4 MB of log a second,
@@ -134,6 +140,13 @@ impl KeyspaceStats {
     }
 }
 
+/// The share of a section that is older than the newest version of its key.
+fn hidden_bytes(section: &Section) -> u64 {
+    let hidden = u128::from(section.entries.saturating_sub(section.keys));
+    let bytes = u128::from(section.end.saturating_sub(section.start));
+    u64::try_from(bytes * hidden / u128::from(section.entries.max(1))).unwrap_or(u64::MAX)
+}
+
 impl Engine {
     pub(crate) fn stats(&self) -> Stats {
         let view = self.view();
@@ -170,6 +183,8 @@ impl Engine {
             log_segments: view.memtables.len(),
             last_sequence: self.visible().0,
             snapshots: self.registry().len(),
+            oldest_snapshot: self.registry().oldest().map(|sequence| sequence.0),
+            hidden_bytes: view.version.sections().map(hidden_bytes).sum(),
             obsolete_bytes: self.obsolete_bytes(),
             write_pressure: self.pressure().debt(),
             flushes: counters.flushes.load(Ordering::Relaxed),

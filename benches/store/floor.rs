@@ -8,15 +8,17 @@ use std::time::Instant;
 
 use crate::data::{Data, ENTRY_BYTES, key, value};
 use crate::report::{Case, Suite};
+use crate::threads::on_threads;
 
-/// A put in the log: header of the group, header of the run, and the entry with its own header.
-const LOG_RECORD: usize = 40 + 8 + ENTRY_BYTES;
+/// A put in the log: header of the group, and the entry with its own header.
+const LOG_RECORD: usize = GROUP_HEADER + ENTRY_BYTES;
 /// What of it the group's first checksum does not cover.
-const GROUP_HEADER: usize = 40;
+const GROUP_HEADER: usize = 24;
 
 pub(crate) const COPY_AND_SUM: &str = "copy and checksum";
 pub(crate) const SYNC: &str = "write and fdatasync";
 pub(crate) const MISS: &str = "one cache miss";
+pub(crate) const MISS_TWO: &str = "one cache miss, two threads";
 pub(crate) const MISS_CHAIN: &str = "one cache miss, chained";
 pub(crate) const READ: &str = "sequential read";
 pub(crate) const SUM: &str = "checksum of the bytes";
@@ -88,17 +90,16 @@ fn memory(suite: &mut Suite, data: &Data) {
         let start = number as usize * ENTRY_BYTES;
         memory[start..start + 4].first_chunk().map_or(0, |word| u32::from_le_bytes(*word))
     };
-    let mut order = data.shuffled();
-    suite.bench(Case::new("floor", MISS), |iterations| {
-        let memory = &**memory;
-        let start = Instant::now();
-        let mut sum = 0u64;
-        for _ in 0..iterations {
-            sum += u64::from(word(memory, order.next().unwrap_or(0)));
-        }
-        black_box(sum);
-        start.elapsed()
-    });
+    let misses = |memory: &[u8], count: u64| {
+        let order = data.shuffled().take(usize::try_from(count).unwrap_or(usize::MAX));
+        black_box(order.fold(0u64, |sum, number| sum + u64::from(word(memory, number))));
+    };
+    for (name, threads) in [(MISS, 1), (MISS_TWO, 2)] {
+        suite.bench(Case::new("floor", name), |iterations| {
+            let memory = &**memory;
+            on_threads(threads, |_| misses(memory, iterations.div_ceil(u64::from(threads))))
+        });
+    }
     let mut next = 0;
     suite.bench(Case::new("floor", MISS_CHAIN), |iterations| {
         let memory = &**memory;

@@ -67,6 +67,11 @@ impl Registry {
         Visibility::retain(self.sequences(), cut)
     }
 
+    /// The sequence of the oldest registered reader.
+    pub(crate) fn oldest(&self) -> Option<Sequence> {
+        self.live.lock().keys().next().copied()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.live.lock().values().sum()
     }

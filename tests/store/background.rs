@@ -178,3 +178,22 @@ fn a_filter_that_panics_is_an_error_until_it_stops() {
     fill(&db, number..number + 100);
     check(&db, number + 100);
 }
+
+/// What a snapshot keeps from being dropped can be seen, and goes with it.
+#[test]
+fn stats_show_what_snapshots_keep() {
+    let db = sim_options(SimFs::new()).durability(Durability::Buffered).open("/db").unwrap();
+    fill(&db, 0..1000);
+    let snapshot = db.snapshot();
+    let taken_at = db.stats().last_sequence;
+    fill(&db, 0..1000);
+    db.compact().unwrap();
+    let stats = db.stats();
+    assert_eq!((stats.snapshots, stats.oldest_snapshot), (1, Some(taken_at)));
+    let in_tables = stats.keyspaces[0].bytes;
+    assert!(stats.hidden_bytes.abs_diff(in_tables / 2) < in_tables / 10, "{} of {in_tables}", stats.hidden_bytes);
+    drop(snapshot);
+    db.compact().unwrap();
+    assert_eq!((db.stats().oldest_snapshot, db.stats().hidden_bytes), (None, 0));
+    check(&db, 1000);
+}

@@ -18,6 +18,7 @@ pub(crate) fn write_text(out: &mut (impl Write + ?Sized), stats: &Stats) -> io::
     row(out, "log segments", stats.log_segments)?;
     row(out, "last sequence", stats.last_sequence)?;
     row(out, "snapshots", stats.snapshots)?;
+    row(out, "hidden versions", Size(stats.hidden_bytes))?;
     row(out, "write pressure", format_args!("{:.2}", stats.write_pressure))?;
     writeln!(out, "\n{:>12}  {:>12}  {:>7}  {:>10}  keyspace", "in memtables", "in tables", "tables", "size")?;
     for keyspace in &stats.keyspaces {
@@ -90,6 +91,8 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
         "log_segments": stats.log_segments,
         "last_sequence": stats.last_sequence,
         "snapshots": stats.snapshots,
+        "oldest_snapshot": stats.oldest_snapshot,
+        "hidden_bytes": stats.hidden_bytes,
         "write_pressure": stats.write_pressure,
     })
 }
