@@ -182,7 +182,7 @@ fn a_filter_that_panics_is_an_error_until_it_stops() {
 /// What a snapshot keeps from being dropped can be seen, and goes with it.
 #[test]
 fn stats_show_what_snapshots_keep() {
-    let db = sim_options(SimFs::new()).durability(Durability::Buffered).open("/db").unwrap();
+    let db = sim_options(&SimFs::new()).durability(Durability::Buffered).open("/db").unwrap();
     fill(&db, 0..1000);
     let snapshot = db.snapshot();
     let taken_at = db.stats().last_sequence;
