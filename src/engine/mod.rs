@@ -2,7 +2,8 @@
 //!
 //! # Locks, in the order they are taken
 //! 0. `naming`: who creates or drops a keyspace; held until that is durable.
-//! 1. `syncing`: who syncs the log; held across `fdatasync`, so that those who wait share the next one.
+//! 1. `syncing`: who syncs the log; held across `fdatasync`. Commits that want no more than to be durable wait in `turns` in
+//!    front of it, and share the next one.
 //! 2. `writer`: the end of the log, the growing memtable, the next sequence number. Held across a sync only by a load that is
 //!    being installed.
 //! 3. `manifest`: who changes the durable state; held across its append and sync.
@@ -97,6 +98,9 @@ pub(crate) struct Engine {
     lock: Mutex<Option<Box<dyn Send + Sync>>>,
     counters: Counters,
     keyspaces: keyspaces::Keyspaces,
+
+    /// Around lock 1, never within it.
+    turns: sync::Turns,
 
     // Lock 0.
     naming: Mutex<()>,

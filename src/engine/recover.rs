@@ -152,6 +152,7 @@ impl Engine {
             lock: Mutex::new(Some(lock)),
             counters: Counters::default(),
             keyspaces,
+            turns: super::sync::Turns::default(),
             naming: Mutex::new(()),
             syncing: Mutex::new(()),
             writer: Mutex::new(Writer::new(next_sequence, last_end.unwrap_or_default())),

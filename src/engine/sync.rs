@@ -9,8 +9,49 @@ use crate::format::Position;
 use crate::format::edit::Edit;
 use crate::format::group::GroupKind;
 use crate::format::names::FileKind;
-use crate::sys::SyncFile;
 use crate::sys::atomic::Ordering;
+use crate::sys::{Condvar, Mutex, SyncFile};
+
+/// Who syncs, and how far the log is durable: where those wait who want no more than that. They must not queue for lock 1,
+/// behind somebody who syncs what he has committed since.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    state: Mutex<Turn>,
+    /// The state has changed.
+    over: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Turn {
+    taken: bool,
+    durable: Option<Position>,
+}
+
+impl Turns {
+    /// Waits until the log is durable up to `end`, or answers true: then it is the caller's turn to make it so, and to
+    /// [end it](Self::end).
+    fn take(&self, end: Position) -> bool {
+        let mut turn = self.state.lock();
+        loop {
+            if turn.durable >= Some(end) {
+                return false;
+            }
+            if !turn.taken {
+                turn.taken = true;
+                return true;
+            }
+            self.over.wait(&mut turn);
+        }
+    }
+
+    fn end(&self, durable: Option<Position>) {
+        let mut turn = self.state.lock();
+        turn.taken = false;
+        turn.durable = turn.durable.max(durable);
+        drop(turn);
+        self.over.notify_all();
+    }
+}
 
 /// What a sync of the log has to do at one moment.
 struct Unsynced {
@@ -47,14 +88,24 @@ impl Engine {
         self.sync_to(end)
     }
 
-    /// Waits until the log is durable up to `end`. Whoever gets the turn syncs for all who wait behind it.
+    /// Waits until the log is durable up to `end`. Whoever gets the turn syncs for all who have committed until then.
     pub(super) fn sync_to(&self, end: Position) -> Result<()> {
-        let _turn = self.syncing.lock();
-        if self.writer.lock().durable >= Some(end) {
+        if !self.turns.take(end) {
             return Ok(());
         }
+        let durable = self.sync_alone(end);
+        self.turns.end(durable.as_ref().ok().copied());
+        durable.map(|_| ())
+    }
+
+    /// Makes the log durable up to `end` at least; answers how far it is.
+    fn sync_alone(&self, end: Position) -> Result<Position> {
+        let _alone = self.syncing.lock();
+        if let Some(durable) = self.writer.lock().durable.filter(|durable| *durable >= end) {
+            return Ok(durable);
+        }
         self.check_writable()?;
-        self.sync_log().map(|_| ())
+        self.sync_log()
     }
 
     /// Syncs everything up to the end that the log has now, oldest segment first, and moves the durable position there:
