@@ -20,6 +20,9 @@ pub enum Error {
     Io(Arc<IoError>),
     /// A file does not hold what was written to it. Restore it from a copy; what it held is not guessed.
     Corruption(Arc<Corruption>),
+    /// A mapped file was truncated by another program, or the disk failed to read a part of it, after
+    /// [`guard_mappings`](crate::guard_mappings) was called. Restore the file, if need be, and open the database again.
+    MappingLost(Arc<PathBuf>),
     /// A file was written by a newer version or with a feature that this build does not have. Nothing was changed.
     UnsupportedFormat(Arc<Unsupported>),
     /// Another process, or another [`Db`](crate::Db) of this process, holds the directory.
@@ -219,7 +222,7 @@ impl Error {
     /// The group this error belongs to.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io(_) => ErrorKind::Io,
+            Self::Io(_) | Self::MappingLost(_) => ErrorKind::Io,
             Self::Corruption(_) => ErrorKind::Corruption,
             Self::UnsupportedFormat(_) => ErrorKind::UnsupportedFormat,
             Self::Locked(_) => ErrorKind::Locked,
@@ -261,6 +264,7 @@ impl fmt::Display for Error {
             Self::Io(e) => write!(f, "cannot {} {}: {}", e.operation, e.path.display(), e.source),
             Self::Corruption(c) => c.fmt(f),
             Self::UnsupportedFormat(u) => write!(f, "{}: {}", u.path.display(), u.what),
+            Self::MappingLost(path) => write!(f, "{} could not be read any more while it was mapped", path.display()),
             Self::Locked(path) => write!(f, "{} is in use by another process or handle", path.display()),
             Self::NotFound(path) => write!(f, "there is no database at {}", path.display()),
             Self::ReadOnly => f.write_str("the store was opened read-only"),

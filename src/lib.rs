@@ -64,8 +64,8 @@
 //! - `table`: writing, reading and indexing of tables.
 //! - `log`: appending groups, and finding out where a log ends.
 //! - `options`, `batch`, `slice`, `keyspace_state`: what callers hold and hand in.
-//! - `sys`: the file system seam, with its twin in memory ([`SimFs`]); mappings; the only `unsafe` code of the crate, in one
-//!   file.
+//! - `sys`: the file system seam, with its twin in memory ([`SimFs`]); mappings; the only `unsafe` code of the crate, in two
+//!   files: one for memory, and one for the signal that a lost mapping causes.
 //! - `visibility`: the one rule that says which versions of a key matter.
 //! - `format`: what bytes mean. No I/O; its files follow the sections of FORMAT.md.
 //!
@@ -107,6 +107,6 @@ pub use options::{
 pub use slice::Slice;
 pub use snapshot::{Ref, Snapshot};
 pub use stats::{KeyspaceStats, LevelStats, Stats, TableStats};
-pub use sys::FileSystem;
 pub use sys::sim::{Fault, SimFs};
+pub use sys::{FileSystem, guard_mappings};
 pub use transaction::{Savepoint, Transaction, TransactionIter};

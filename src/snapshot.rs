@@ -123,6 +123,7 @@ impl Snapshot {
             Find::Value(value) => Some(Ref::new(value)),
             Find::Absent | Find::Retry => None,
         };
+        self.engine.check_found(found.as_deref().unwrap_or_default())?;
         self.checked(found)
     }
 

@@ -6,3 +6,5 @@ mod architecture;
 mod cli;
 mod store;
 mod support;
+#[cfg(target_os = "linux")]
+mod system;

@@ -58,7 +58,7 @@ use crate::format::{FileNumber, NUMBER_MAX, Sequence};
 use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sys::{Dir, Fs, Mutex};
+use crate::sys::{Dir, Fs, Mappings, Mutex};
 use crate::table::Table;
 use crate::version::{Limits, Manifest};
 
@@ -71,6 +71,7 @@ pub(crate) struct Engine {
     pub(crate) options: Options,
     fs: Arc<dyn Fs>,
     dir: Arc<dyn Dir>,
+    mappings: Mappings,
     database: Id,
     recovery: RecoveryReport,
     /// Files of earlier runs have lower numbers.
@@ -198,6 +199,12 @@ impl Engine {
         error
     }
 
+    /// What was read of mappings must not be built upon if one of them was lost.
+    #[inline]
+    fn check_mapped(&self) -> Result<()> {
+        self.mappings.check(&[]).map_err(|e| self.poison(e))
+    }
+
     /// Makes an edit durable and then visible: the one place where the state of the database changes.
     ///
     /// Order: manifest append and sync, new version, publication, and only then may files become obsolete. `tables` are the
@@ -206,6 +213,7 @@ impl Engine {
     fn install(&self, mut edit: Edit, tables: &[Arc<Table>], flushed: &[FileNumber]) -> Result<bool> {
         let mut manifest = self.manifest.lock();
         self.check_writable()?;
+        self.check_mapped()?;
         edit.next_number = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
         let version = Arc::clone(&self.view.load().version);
         if version.has_dropped(&edit) {

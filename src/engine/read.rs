@@ -20,8 +20,8 @@ impl Engine {
         for _ in 0..ATTEMPTS {
             let Some((view, at)) = self.present.acquire(|| self.view.load()) else { continue };
             match view.find(keyspace, hash, key, at, false)? {
-                Find::Value(value) => return Ok(Some(value.pin())),
-                Find::Absent => return Ok(None),
+                Find::Value(value) => return self.mapped(Some(value.pin())),
+                Find::Absent => return self.mapped(None),
                 Find::Retry => {}
             }
         }
@@ -34,9 +34,22 @@ impl Engine {
         self.check_open()?;
         let view = self.view.load();
         match view.find(keyspace, key_hash(keyspace, key), key, at.at, true)? {
-            Find::Value(value) => Ok(Some(value.pin())),
-            Find::Absent | Find::Retry => Ok(None),
+            Find::Value(value) => self.mapped(Some(value.pin())),
+            Find::Absent | Find::Retry => self.mapped(None),
         }
+    }
+
+    /// What a lookup has found, if it can be believed.
+    #[inline]
+    fn mapped(&self, found: Option<Pinned>) -> Result<Option<Pinned>> {
+        self.check_found(found.as_deref().unwrap_or_default())?;
+        Ok(found)
+    }
+
+    /// To be called with what is about to be handed out.
+    #[inline]
+    pub(crate) fn check_found(&self, bytes: &[u8]) -> Result<()> {
+        self.mappings.check(bytes)
     }
 
     /// Registers a reader at the sequence that is visible now. A view loaded later has every entry that it sees.
@@ -50,7 +63,7 @@ impl Engine {
         let view = self.view();
         let mut rule = self.registry.retain(self.visible());
         let (sources, cover) = view.sources(keyspace, &mut rule)?;
-        Ok(Scan::new(sources, cover, at.at))
+        Ok(Scan::new(sources, cover, at.at).of(&self.mappings))
     }
 
     /// The live keys in the memtables, sorted: what has not been flushed.
@@ -61,7 +74,7 @@ impl Engine {
         let only_memtables = View { version: Arc::default(), ..View::clone(&view) };
         let mut rule = self.registry.retain(self.visible());
         let (sources, cover) = only_memtables.sources(keyspace, &mut rule)?;
-        let mut scan = Scan::new(sources, cover, registration.at);
+        let mut scan = Scan::new(sources, cover, registration.at).of(&self.mappings);
         let mut keys = Vec::new();
         let mut more = scan.go(crate::merge::Place::First)?;
         while more {

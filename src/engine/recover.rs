@@ -28,7 +28,7 @@ use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sys::{Dir, Lock, LockMode, Mapping, Mutex};
+use crate::sys::{Dir, Lock, LockMode, Mapping, Mappings, Mutex};
 use crate::table::Table;
 use crate::version::{self, Manifest, State, Version, read_current, read_manifest};
 
@@ -102,6 +102,7 @@ impl Engine {
         let replayed = replay(&*dir, &found, &names)?;
         let manifest_durable = found.manifest_durable;
         let engine = Arc::new(Self::assemble(options, dir, lock, found, &replayed));
+        engine.check_mapped()?;
         if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
             engine.rewrite_log()?;
         } else if !options.read_only && !manifest_durable {
@@ -132,6 +133,7 @@ impl Engine {
         let engine = Self {
             options: options.clone(),
             fs: Arc::clone(&options.file_system.0),
+            mappings: Mappings::of(&dir),
             dir,
             database: found.database,
             recovery: replayed.report.clone(),

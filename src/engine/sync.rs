@@ -129,6 +129,7 @@ impl Engine {
         for (position, file) in &unsynced.files {
             self.sync_file(*position, file)?;
         }
+        self.check_mapped()?;
         if unsynced.directory {
             self.dir.sync().map_err(|e| self.poison(Error::io("sync", self.dir.path(), e)))?;
         }

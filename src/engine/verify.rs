@@ -49,6 +49,7 @@ impl Engine {
                 Err(e) => report.problems.push(e),
             }
         }
+        report.problems.extend(self.mappings.check(&[]).err());
         report
     }
 }

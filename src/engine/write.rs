@@ -257,6 +257,7 @@ impl Engine {
         let count32 = u32::try_from(count).unwrap_or(u32::MAX);
         let group = Group { kind: body.kind(), body_bytes: bytes, count: count32, durable };
         let range = log.append(group, |out| body.write(out, first)).map_err(|e| self.log_error(log, e))?;
+        self.check_mapped()?;
         self.index(memtable, group.kind, range.start, first)?;
         let end = Position { segment: log.number(), offset: log.end() };
         writer.next_sequence = Sequence(first.0 + count);

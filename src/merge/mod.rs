@@ -15,7 +15,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::entry::{Entry, Kind};
 use crate::format::range::Edge;
 use crate::format::{KEY_BYTES_MAX, Sequence, key_head};
-use crate::sys::{Block, Pinned};
+use crate::sys::{Block, Mappings, Pinned};
 use crate::visibility::{Cover, Visibility};
 
 /// Removed entries in a row after which a scan jumps: a seek costs about as much as this many steps.
@@ -305,12 +305,32 @@ pub(crate) struct Scan {
     current: Option<Located>,
     /// Removed entries met in a row.
     hidden: u32,
+    /// What is read from, to be checked before anything is shown.
+    mappings: Option<Mappings>,
 }
 
 impl Scan {
     /// Sources come newest first; `cover` has the range tombstones of all of them.
     pub(crate) fn new(sources: Vec<Source>, cover: Cover, at: Sequence) -> Self {
-        Self { merge: Merge::new(sources), cover, at, current: None, hidden: 0 }
+        Self { merge: Merge::new(sources), cover, at, current: None, hidden: 0, mappings: None }
+    }
+
+    /// Sees to it that nothing is shown of a mapping that was lost.
+    pub(crate) fn of(mut self, mappings: &Mappings) -> Self {
+        self.mappings = Some(mappings.clone());
+        self
+    }
+
+    /// What a move has found, if it can be believed.
+    #[inline]
+    fn checked(&self, moved: Result<bool>) -> Result<bool> {
+        if Mappings::are_guarded() { self.check_mappings().and(moved) } else { moved }
+    }
+
+    #[cold]
+    fn check_mappings(&self) -> Result<()> {
+        let found = self.current().map_or(&[][..], |(_, value)| value);
+        self.mappings.as_ref().map_or(Ok(()), |mappings| mappings.check(found))
     }
 
     /// Key and value of the current entry.
@@ -331,7 +351,8 @@ impl Scan {
     pub(crate) fn go(&mut self, place: Place<'_>) -> Result<bool> {
         self.current = None;
         self.merge.go(place)?;
-        if self.merge.forward { self.forward(false) } else { self.backward() }
+        let moved = if self.merge.forward { self.forward(false) } else { self.backward() };
+        self.checked(moved)
     }
 
     /// The next visible entry; from no entry, there is none.
@@ -342,7 +363,8 @@ impl Scan {
             let key = self.merge.key(current).to_vec();
             self.merge.go(Place::AtOrBehind(&key))?;
         }
-        self.forward(true)
+        let moved = self.forward(true);
+        self.checked(moved)
     }
 
     /// The visible entry in front; from no entry, there is none.
@@ -358,7 +380,8 @@ impl Scan {
                 self.merge.advance()?;
             }
         }
-        self.backward()
+        let moved = self.backward();
+        self.checked(moved)
     }
 
     /// Going forwards, the merge stands at the current entry. With `done`, the versions of its key have had their turn.

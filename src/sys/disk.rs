@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::guard::Owner;
 use super::region::ArenaWriter;
 use super::{Access, AppendFile, Dir, Fs, Lock, LockMode, LogFile, Mapping, SyncFile};
 
@@ -25,7 +26,7 @@ impl Fs for DiskFs {
         if !fs::metadata(path)?.is_dir() {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
-        Ok(Arc::new(DiskDir { path: path.to_owned(), access }))
+        Ok(Arc::new(DiskDir { path: path.to_owned(), access, mappings: Owner::new() }))
     }
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
@@ -70,6 +71,7 @@ fn open_options() -> OpenOptions {
 struct DiskDir {
     path: PathBuf,
     access: Access,
+    mappings: Owner,
 }
 
 impl DiskDir {
@@ -127,7 +129,11 @@ impl Dir for DiskDir {
         let file = Arc::new(open_options().read(true).write(true).create_new(true).open(self.path.join(name))?);
         let capacity = capacity.next_multiple_of(POPULATE_BYTES);
         let mapped = self.access == Access::Map && may_be_mapped(&file) && grow(&file, 0, LOG_BYTES_MIN.min(capacity))?;
-        let arena = if mapped { Mapping::log_file(&file, capacity)? } else { Mapping::anonymous(capacity)? };
+        let arena = if mapped {
+            Mapping::log_file(&file, capacity, &self.mappings.file(name))?
+        } else {
+            Mapping::anonymous(capacity)?
+        };
         let allocated = if mapped { LOG_BYTES_MIN.min(capacity) } else { 0 };
         Ok(Box::new(DiskLog { file, arena, capacity, mapped, allocated, present: 0 }))
     }
@@ -136,7 +142,7 @@ impl Dir for DiskDir {
         let (mut file, length) = self.open_regular(name, open_options().read(true))?;
         let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         match self.access {
-            Access::Map => Mapping::file(&file, length),
+            Access::Map => Mapping::file(&file, length, &self.mappings.file(name)),
             Access::Read => {
                 let mut bytes = Vec::new();
                 bytes.try_reserve_exact(length)?;
@@ -161,6 +167,10 @@ impl Dir for DiskDir {
 
     fn sync(&self) -> io::Result<()> {
         sync_dir(&self.path)
+    }
+
+    fn lost(&self) -> Option<String> {
+        self.mappings.lost()
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Everything above works on [`Fs`], [`Dir`], [`LogFile`] and [`AppendFile`]; [`disk`] implements them on a real file system
 //! and [`sim`] in memory, with power cuts and injected errors. Nothing outside this room calls `std::fs`, makes a system
-//! call or asks for random bytes. `unsafe` is allowed in [`region`] alone.
+//! call or asks for random bytes. `unsafe` is allowed in [`region`] and [`guard`] alone.
 
 pub(crate) mod disk;
+mod guard;
 pub(crate) mod region;
 pub(crate) mod sim;
 mod sync;
@@ -15,6 +16,8 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+pub(crate) use guard::Mappings;
+pub use guard::guard_mappings;
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use region::ZeroedArray;
 pub(crate) use region::{Block, BlockBuffer, Mapping, Pinned, prefetch};
@@ -95,6 +98,11 @@ pub(crate) trait Dir: fmt::Debug + Send + Sync {
 
     /// Makes names created, renamed and removed so far durable.
     fn sync(&self) -> io::Result<()>;
+
+    /// The name of a file whose mapping the guard has had to replace, if there is one.
+    fn lost(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A file being written from front to back.

@@ -1,10 +1,11 @@
-//! Memory that files live in: mappings and log arenas. The only file of the crate with `unsafe`.
+//! Memory that files live in: mappings and log arenas. With `guard`, the only file of the crate with `unsafe`.
 //!
 //! # The contract that makes `&[u8]` over a file sound
 //! A database directory belongs to the process that holds its lock. Tables, indexes and manifests are created with `O_EXCL`,
 //! written once, mapped only after that, and never written, truncated or recycled again, only unlinked, which keeps the
 //! mapped pages alive. A log segment is written by one [`ArenaWriter`] behind the published end, and read in front of it.
-//! Another process that changes these files breaks the contract; `IoMode::Read` has no such condition.
+//! Another process that changes these files breaks the contract; `IoMode::Read` has no such condition. What the guard does
+//! about a file that is lost all the same keeps every byte readable and initialised, and nothing that was read is believed.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -20,6 +21,7 @@ use memmap2::{Mmap, MmapMut, MmapOptions, MmapRaw};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::atomic::{AtomicUsize, Ordering};
+use super::guard::{Place, Watched};
 
 /// What owns the bytes.
 enum Memory {
@@ -35,6 +37,8 @@ enum Memory {
 struct Region {
     base: NonNull<u8>,
     readable: AtomicUsize,
+    /// In front of `memory`, and so dropped before it.
+    _watched: Option<Watched>,
     memory: Memory,
 }
 
@@ -44,14 +48,20 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    fn new(memory: Memory) -> Self {
+    fn new(memory: Memory, place: Option<&Place<'_>>) -> Self {
         let (base, readable) = match &memory {
             Memory::File(map) => (map.as_ptr(), map.len()),
             Memory::Heap(bytes) => (bytes.as_ptr(), bytes.len()),
             Memory::Arena(map) => (map.as_ptr(), 0),
         };
         let base = NonNull::new(base.cast_mut()).unwrap_or(NonNull::dangling());
-        Self { base, readable: AtomicUsize::new(readable), memory }
+        let length = match &memory {
+            Memory::File(map) => map.len(),
+            Memory::Heap(_) => 0,
+            Memory::Arena(map) => map.len(),
+        };
+        let watched = place.and_then(|place| place.watch(base.as_ptr(), length));
+        Self { base, readable: AtomicUsize::new(readable), _watched: watched, memory }
     }
 
     #[inline]
@@ -112,42 +122,42 @@ thread_local! {
 }
 
 impl Mapping {
-    fn new(memory: Memory) -> Self {
+    fn new(memory: Memory, place: Option<&Place<'_>>) -> Self {
         let grows = matches!(memory, Memory::Arena(_));
-        let region = Arc::new(Region::new(memory));
+        let region = Arc::new(Region::new(memory, place));
         let fixed = (!grows).then(|| region.bytes().len());
         let stripes = std::array::from_fn(|_| Pin::new(Held::Region(Arc::clone(&region))));
         Self { base: region.base, fixed, region, stripes }
     }
 
     /// Maps a whole file for reading.
-    pub(crate) fn file(file: &File, length: usize) -> io::Result<Self> {
+    pub(super) fn file(file: &File, length: usize, place: &Place<'_>) -> io::Result<Self> {
         if length == 0 {
             return Ok(Self::heap(Vec::new()));
         }
         // SAFETY: the file is one of ours and complete; the module's contract says that it never changes again.
         let map = unsafe { MmapOptions::new().len(length).map(file) }?;
-        Ok(Self::new(Memory::File(map)))
+        Ok(Self::new(Memory::File(map), Some(place)))
     }
 
     /// Bytes that are in memory already.
     pub(crate) fn heap(bytes: Vec<u8>) -> Self {
-        Self::new(Memory::Heap(bytes))
+        Self::new(Memory::Heap(bytes), None)
     }
 
     /// A mapping of `capacity` bytes of a file that is to be written through it. Bytes beyond the file's end must not be
     /// reserved; the address range alone is taken here.
-    pub(crate) fn log_file(file: &File, capacity: usize) -> io::Result<ArenaWriter> {
+    pub(super) fn log_file(file: &File, capacity: usize, place: &Place<'_>) -> io::Result<ArenaWriter> {
         let map = MmapOptions::new().len(capacity).map_raw(file)?;
         // A forked child must not be able to write into the log.
         #[cfg(target_os = "linux")]
         map.advise(memmap2::Advice::DontFork)?;
-        Ok(ArenaWriter::new(map))
+        Ok(ArenaWriter::new(map, Some(place)))
     }
 
     /// An arena of anonymous memory.
     pub(crate) fn anonymous(capacity: usize) -> io::Result<ArenaWriter> {
-        Ok(ArenaWriter::new(MmapMut::map_anon(capacity)?.into()))
+        Ok(ArenaWriter::new(MmapMut::map_anon(capacity)?.into(), None))
     }
 
     /// The bytes of the file; of a log, the published ones.
@@ -174,6 +184,22 @@ impl Mapping {
         Pinned { start: NonNull::from(bytes).cast(), length: bytes.len(), pin: self.stripes[stripe].clone() }
     }
 
+    /// Brings a range of a mapped file into the page tables, so that a page that cannot be read is an error here and not a
+    /// signal at its first access.
+    pub(crate) fn touch(&self, range: Range<usize>) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if let Memory::File(map) = &self.region.memory {
+            let length = range.end.min(map.len()).saturating_sub(range.start);
+            return match map.advise_range(memmap2::Advice::PopulateRead, range.start, length) {
+                // Kernels before 5.14 do not know this.
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
+                other => other,
+            };
+        }
+        let _ = range;
+        Ok(())
+    }
+
     /// Asks the kernel to bring a range into the page tables now; a hint.
     pub(crate) fn populate(&self) {
         #[cfg(target_os = "linux")]
@@ -196,9 +222,9 @@ impl fmt::Debug for ArenaWriter {
 }
 
 impl ArenaWriter {
-    fn new(map: MmapRaw) -> Self {
+    fn new(map: MmapRaw, place: Option<&Place<'_>>) -> Self {
         let capacity = map.len();
-        Self { mapping: Mapping::new(Memory::Arena(map)), capacity }
+        Self { mapping: Mapping::new(Memory::Arena(map), place), capacity }
     }
 
     pub(crate) fn mapping(&self) -> &Mapping {

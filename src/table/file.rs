@@ -9,6 +9,9 @@ use crate::format::prefix::Magic;
 use crate::format::table::Frame;
 use crate::sys::Mapping;
 
+/// What the kernel brings in around a page that is missing, and what is made present at a time.
+const TOUCH_BYTES: usize = 64 << 10;
+
 pub(crate) struct ChunkedFile {
     path: PathBuf,
     mapping: Mapping,
@@ -86,6 +89,7 @@ impl ChunkedFile {
         if chunk >= self.frame.chunks() {
             return Err(self.corrupt(chunk << self.frame.chunk_log2, Damage::OutOfBounds));
         }
+        self.touch(chunk)?;
         let checked = self.frame.check_chunk(self.bytes(), chunk, true);
         checked.map_err(|(offset, damage)| self.corrupt(offset, damage))?;
         let word = usize::try_from(chunk / 64).ok().and_then(|word| self.verified.get(word));
@@ -93,6 +97,22 @@ impl ChunkedFile {
             word.fetch_or(1 << (chunk % 64), Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Makes sure that a chunk can be read before it is, with those around it. Behind a chunk that was read before there is
+    /// nothing to do, so that a scan does this once in a while.
+    fn touch(&self, chunk: u64) -> Result<()> {
+        let is_verified = |chunk: u64| {
+            let word = usize::try_from(chunk / 64).ok().and_then(|word| self.verified.get(word));
+            word.is_some_and(|word| word.load(Ordering::Relaxed) >> (chunk % 64) & 1 == 1)
+        };
+        let start = usize::try_from(chunk << self.frame.chunk_log2).unwrap_or(usize::MAX);
+        if chunk > 0 && is_verified(chunk - 1) && start % TOUCH_BYTES != 0 || is_verified(chunk) {
+            return Ok(());
+        }
+        let end = start.saturating_add(1 << self.frame.chunk_log2).next_multiple_of(TOUCH_BYTES);
+        let touched = self.mapping.touch(start - start % TOUCH_BYTES..end);
+        touched.map_err(|e| Error::io("read", &self.path, e))
     }
 
     /// Where the chunk behind the one with `offset` begins.

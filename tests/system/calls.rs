@@ -1,0 +1,110 @@
+//! Every n-th system call fails, or is the last thing that the process does.
+
+use std::collections::BTreeMap;
+
+use maplsm::IoMode;
+
+use super::{Orders, can};
+
+/// The calls by which the store changes the disk, and those by which it looks at it.
+const CALLS: [&str; 11] = [
+    "write",
+    "pwrite64",
+    "fdatasync",
+    "fsync",
+    "rename",
+    "unlink",
+    "fallocate",
+    "ftruncate",
+    "mmap",
+    "openat",
+    "mkdir",
+];
+
+/// What happens at the n-th one.
+const FATES: [&str; 4] = ["error=EIO", "error=ENOSPC", "error=EINTR", "signal=SIGKILL"];
+
+/// A program starts with calls that are the loader's; an interrupted one of those, or of `mmap`, is nothing that happens.
+fn can_happen(call: &str, fate: &str) -> bool {
+    let restarts = ["write", "pwrite64", "fdatasync", "fsync", "openat", "fallocate"];
+    fate != "error=EINTR" || restarts.contains(&call)
+}
+
+/// How often a victim whom nothing happens to makes each call, in the thread that makes it most often.
+fn count(orders: &Orders, log: &std::path::Path) -> BTreeMap<&'static str, u64> {
+    let calls = format!("trace={}", CALLS.join(","));
+    let ended = orders.run(&["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", &calls]);
+    assert!(ended.well, "{}", ended.said);
+    let mut counts = BTreeMap::<(&str, &str), u64>::new();
+    let text = std::fs::read_to_string(log).unwrap();
+    for line in text.lines() {
+        let Some((thread, call)) = line.split_once(' ') else { continue };
+        if let Some(call) = CALLS.into_iter().find(|name| call.trim_start().starts_with(&format!("{name}("))) {
+            *counts.entry((call, thread)).or_default() += 1;
+        }
+    }
+    let mut most = BTreeMap::new();
+    for ((call, _), count) in counts {
+        let entry = most.entry(call).or_insert(0);
+        *entry = count.max(*entry);
+    }
+    most
+}
+
+#[test]
+#[ignore = "minutes, strace and root: .ci/faults"]
+fn every_system_call_may_fail_or_be_the_last_one() {
+    if !can("strace", &["-qq", "-o", "/dev/null", "true"], "system calls that fail") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut runs = BTreeMap::<(&str, &str), u64>::new();
+    for mode in [IoMode::Map, IoMode::Read] {
+        let calm = Orders::new(dir.path().join("calm"), dir.path().join("calm notes"), mode);
+        let counts = count(&calm, &dir.path().join("trace"));
+        calm.check("nothing happened");
+        std::fs::remove_dir_all(&calm.db).unwrap();
+        std::fs::remove_file(&calm.notes).unwrap();
+        for (call, most) in counts {
+            for fate in FATES.into_iter().filter(|fate| can_happen(call, fate)) {
+                for n in 1..=most {
+                    let what = format!("{mode:?}, {call} {n} of {most}: {fate}");
+                    let orders = Orders::new(dir.path().join("db"), dir.path().join("notes"), mode);
+                    let inject = format!("inject={call}:{fate}:when={n}");
+                    let trace = format!("trace={call}");
+                    let ended = orders.run(&["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
+                    assert!(!ended.panicked(), "{what}: {}", ended.said);
+                    orders.check(&what);
+                    std::fs::remove_dir_all(&orders.db).unwrap();
+                    let _ = std::fs::remove_file(&orders.notes);
+                    *runs.entry((call, fate)).or_default() += 1;
+                }
+            }
+        }
+    }
+    println!("system calls that failed or were the last: {}: {runs:?}", runs.values().sum::<u64>());
+}
+
+/// A disk that takes a tenth of a second for each sync makes commits slow and nothing else: no busy loop.
+#[test]
+#[ignore = "minutes, strace and root: .ci/faults"]
+fn a_slow_disk_is_waited_for() {
+    if !can("strace", &["-qq", "-o", "/dev/null", "true"], "a slow disk") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut orders = Orders::new(dir.path().join("db"), dir.path().join("notes"), IoMode::Map);
+    (orders.commits, orders.threads) = (60, 8);
+    let inject = "inject=fdatasync:delay_enter=100000";
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", inject];
+    // User and system time in seconds, of the victim alone.
+    let timed = ["bash", "-c", "TIMEFORMAT='%U %S'; { time \"$@\" ; } 2> \"$VICTIM_NOTES.time\"", "victim"];
+    let ended = orders.run(&[&strace[..], &timed].concat());
+    assert!(ended.well, "{}", ended.said);
+    orders.check("a slow disk");
+    let time = std::fs::read_to_string(dir.path().join("notes.time")).unwrap();
+    let line = time.lines().rev().find(|line| line.split(' ').count() == 2).unwrap();
+    let busy: f64 = line.split(' ').map(|part| part.parse::<f64>().unwrap()).sum();
+    println!("a slow disk: 60 commits of 8 threads took {busy} s of processor time");
+    assert!(busy < 3.0, "busy for {busy} s while it waited");
+}
