@@ -154,7 +154,7 @@ impl Db {
     /// The load takes its place in the history when all of it is written: it replaces what was committed before, and what is
     /// committed after replaces it. Snapshots from before see nothing of it. Everything committed before, in all keyspaces, is
     /// made durable as well. Writers are held up for the few syncs of the installation. If memtables have keys between the
-    /// first and the last one of a table of the load, they are flushed first.
+    /// first and the last one of a table of the load, or the load goes to level 0, they are flushed first.
     ///
     /// Tables are cut at [`Options::table_bytes`]. A load into a stretch of keys that has nothing yet goes to the deepest
     /// level that is in use and is rewritten by nothing; one over older data may have to go to level 0, from where compaction
@@ -363,6 +363,33 @@ impl Db {
     /// free for a new keyspace, which has nothing to do with this one. The default keyspace cannot be dropped.
     pub fn drop_keyspace(&self, name: impl AsRef<str>) -> Result<()> {
         self.engine().drop_keyspace(name.as_ref())
+    }
+
+    /// Makes a copy of the store as it is now, as a database of its own, in the directory `path`, while everything goes on.
+    ///
+    /// The copy has what is committed when it begins, in all keyspaces, no matter how durable, and is complete and on disk when
+    /// this returns. Tables are hard links where the file system can do that, which takes no space and hardly any time, and
+    /// copies where it cannot, for example because `path` is on another one; copies are checked, links are not:
+    /// [`verify`](Self::verify) the copy for that. What is in the log only is written as a table. The directory must not be
+    /// there and is made with mode 0700; after an error, it is gone again.
+    ///
+    /// Store and copy have nothing to do with each other from then on: both can be written, and either can be removed.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// db.insert("key", "before")?;
+    /// db.checkpoint(dir.path().join("backup"))?;
+    /// db.insert("key", "after")?;
+    /// let backup = maplsm::Db::open(dir.path().join("backup"))?;
+    /// assert_eq!(backup.get("key")?.as_deref(), Some(&b"before"[..]));
+    /// # backup.close()?;
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.engine().checkpoint(path.as_ref())
     }
 
     /// Reads every byte of every table and of the log, and checks checksums, order, counts and indexes.

@@ -22,16 +22,13 @@ pub(crate) struct KeyspaceState {
     pub(crate) id: KeyspaceId,
     pub(crate) name: Arc<str>,
     owner: Owner,
-    /// Commits are refused. Changes under the writer lock.
-    closed: AtomicBool,
-    /// It is gone. Set before a view without its data is published.
+    /// It is gone. Set under the writer lock, and before a view without its data is published.
     dropped: AtomicBool,
 }
 
 impl KeyspaceState {
     pub(crate) fn new(id: KeyspaceId, name: &str, owner: &Owner) -> Self {
-        let (closed, dropped) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { id, name: name.into(), owner: owner.clone(), closed, dropped }
+        Self { id, name: name.into(), owner: owner.clone(), dropped: AtomicBool::new(false) }
     }
 
     pub(crate) fn belongs_to(&self, owner: &Owner) -> Result<()> {
@@ -51,17 +48,12 @@ impl KeyspaceState {
     /// Whether a commit may name the keyspace. Needs the writer lock.
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Relaxed) { Err(self.gone()) } else { Ok(()) }
+        if self.dropped.load(Ordering::Relaxed) { Err(self.gone()) } else { Ok(()) }
     }
 
     #[cold]
     pub(crate) fn gone(&self) -> Error {
         Error::KeyspaceDropped { name: Arc::clone(&self.name) }
-    }
-
-    /// Refuses commits from now on, or takes them again after a failed attempt to drop it. Needs the writer lock.
-    pub(crate) fn set_closed(&self, closed: bool) {
-        self.closed.store(closed, Ordering::Relaxed);
     }
 
     pub(crate) fn set_dropped(&self) {

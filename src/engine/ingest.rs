@@ -6,11 +6,13 @@
 //!
 //! 1. Whatever was committed before is durable before the edit is, so that a crash cannot keep the load and lose what it
 //!    came after.
-//! 2. Readers look into memtables first. So a memtable that has keys in the range of the load is flushed before.
+//! 2. Readers look into memtables first. So a memtable that has keys in the range of the load is flushed before; and all of
+//!    them are before a load goes to level 0, whose tables are in order of their sequence numbers.
 
 use std::sync::Arc;
 
 use super::Engine;
+use super::job::Standstill;
 use super::write::Writer;
 use crate::batch::check_lengths;
 use crate::error::{Error, Result};
@@ -63,7 +65,8 @@ impl Engine {
         let mut round = 0;
         loop {
             round += 1;
-            if let Some(newest) = self.newest_below(load) {
+            let in_the_way = self.place(load, &self.stand_still()).1;
+            if let Some(newest) = in_the_way {
                 self.freeze_through(newest, &mut self.writer.lock());
                 self.flush_through(newest)?;
             }
@@ -75,49 +78,54 @@ impl Engine {
             let mut writer = self.writer.lock();
             self.check_writable()?;
             load.keyspace.check_open()?;
-            match (self.newest_below(load), &flushing) {
-                (None, _) => {}
-                (Some(_), None) => continue,
-                (Some(newest), Some(alone)) => {
-                    self.freeze_through(newest, &mut writer);
-                    self.flush_held(alone, &mut writer, newest)?;
-                }
+            let mut place = self.place(load, &standstill);
+            if place.1.is_some() && flushing.is_none() {
+                continue;
             }
-            let level = level_for(&self.view().version, load.keyspace.id, &load.ranges(), standstill.running());
-            return self.install_held(load, level, &mut writer);
+            while let ((_, Some(newest)), Some(alone)) = (place, &flushing) {
+                self.freeze_through(newest, &mut writer);
+                self.flush_held(alone, &mut writer, newest)?;
+                place = self.place(load, &standstill);
+            }
+            return self.install_held(load, place.0, &mut writer);
         }
+    }
+
+    /// The level for a load, and the newest memtable that must be flushed before, if there is one: that has keys in the range
+    /// of the load; or, for level 0, any. Its tables are ordered by their sequence numbers, so those of the load must be above
+    /// all that is in front of it.
+    fn place(&self, load: &Load<'_>, standstill: &Standstill<'_>) -> (u8, Option<FileNumber>) {
+        let ranges = load.ranges();
+        let view = self.view();
+        let level = level_for(&view.version, load.keyspace.id, &ranges, standstill.running());
+        let mut rule = self.registry.retain(self.visible());
+        let is_in_the_way = |memtable: &&Arc<Memtable>| match level {
+            0 => memtable.entries() > 0,
+            _ => has_keys_in(memtable, load.keyspace, &ranges, &mut rule),
+        };
+        let newest = view.memtables.iter().find(is_in_the_way).map(|memtable| memtable.number());
+        (level, newest)
     }
 
     /// Installs a load on a level while nobody can commit. Needs locks 1 and 2.
     fn install_held(&self, load: &mut Load<'_>, level: u8, writer: &mut Writer) -> Result<Ingested> {
-        let sequence = self.take_sequence(writer)?;
-        self.sync_held(writer)?;
         let mut ingested = Ingested { entries: load.entries, level, ..Ingested::default() };
-        let mut edit = Edit { last_sequence: Some(sequence), ..Edit::default() };
-        let mut tables = Vec::new();
-        // From here on, `install_new` sees to the files.
-        for written in load.written.drain(..) {
-            let table = written.with_global_sequence(sequence).into_table(Arc::clone(&self.dir), self.options.table);
-            ingested.tables += 1;
-            ingested.bytes += table.meta.file_bytes;
-            edit.add.push((level, table.meta.clone()));
-            tables.push(Arc::new(table));
-        }
-        if !self.install_new(edit, &tables, &[])? {
+        let written = std::mem::take(&mut load.written);
+        let installed = self.install_beside_log(writer, Edit::default(), |mut edit, sequence| {
+            let mut tables = Vec::new();
+            for table in written {
+                let table = table.with_global_sequence(sequence).into_table(Arc::clone(&self.dir), self.options.table);
+                ingested.tables += 1;
+                ingested.bytes += table.meta.file_bytes;
+                edit.add.push((level, table.meta.clone()));
+                tables.push(Arc::new(table));
+            }
+            self.install_new(edit, &tables, &[])
+        })?;
+        if !installed {
             return Err(load.keyspace.gone());
         }
-        self.present.show(sequence);
-        self.background.wake();
         Ok(ingested)
-    }
-
-    /// The newest memtable that has anything where the load has keys.
-    fn newest_below(&self, load: &Load<'_>) -> Option<FileNumber> {
-        let ranges = load.ranges();
-        let mut rule = self.registry.retain(self.visible());
-        let view = self.view();
-        let below = view.memtables.iter().find(|memtable| has_keys_in(memtable, load.keyspace, &ranges, &mut rule));
-        below.map(|memtable| memtable.number())
     }
 
     /// Freezes the growing memtable if it is number `last`.

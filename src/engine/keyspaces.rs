@@ -113,8 +113,8 @@ impl Engine {
         self.keyspaces.named.lock().keys().map(ToString::to_string).collect()
     }
 
-    /// Drops a keyspace. No commit names it from the first step on; what has been committed before is durable before the drop
-    /// is, so that a power cut cannot take back a copy of the data and leave the drop.
+    /// Drops a keyspace. What has been committed before is durable before the drop is, so that a power cut cannot take back a
+    /// copy of the data and leave the drop.
     pub(crate) fn drop_keyspace(&self, name: &str) -> Result<()> {
         self.check_writable()?;
         check_name(name)?;
@@ -123,17 +123,12 @@ impl Engine {
         if state.id == KeyspaceId::DEFAULT {
             return Err(Error::InvalidKeyspaceName { problem: "the default keyspace cannot be dropped" });
         }
-        let close = |closed| {
-            let _writer = self.writer.lock();
-            state.set_closed(closed);
-        };
-        close(true);
-        let dropped =
-            self.sync().and_then(|()| self.install(Edit { drop: vec![state.id], ..Edit::default() }, &[], &[]));
-        if dropped.is_err() {
-            close(false);
-        }
-        dropped.map(|_| ())
+        self.sync()?;
+        let _turn = self.syncing.lock();
+        let mut writer = self.writer.lock();
+        self.check_writable()?;
+        let edit = Edit { drop: vec![state.id], ..Edit::default() };
+        self.install_beside_log(&mut writer, edit, |edit, _| self.install(edit, &[], &[])).map(|_| ())
     }
 
     /// The options for sections of a keyspace.

@@ -184,7 +184,7 @@ impl Engine {
     }
 }
 
-fn take_lock(dir: &dyn Dir, read_only: bool, create: bool) -> Result<Box<dyn Send + Sync>> {
+pub(super) fn take_lock(dir: &dyn Dir, read_only: bool, create: bool) -> Result<Box<dyn Send + Sync>> {
     let mode = if read_only { LockMode::Shared } else { LockMode::Exclusive { create } };
     let path = dir.path();
     match dir.lock(names::LOCK, mode).map_err(|e| Error::io("lock", &path.join(names::LOCK), e))? {
@@ -274,7 +274,9 @@ fn replay(dir: &dyn Dir, found: &Found, names: &[String]) -> Result<Replayed> {
         .zip(&mappings)
         .map(|(number, mapping)| log::Input { number: *number, bytes: mapping.bytes(), end: end_of(number) })
         .collect();
-    let scan = log::scan(Magic::SEGMENT, &found.database, found.state.first_segment, &inputs)
+    let State { first_segment: first, log_durable: durable, last_sequence, .. } = found.state;
+    let known = log::Known { first, durable, last_sequence };
+    let scan = log::scan(Magic::SEGMENT, &found.database, known, &inputs)
         .map_err(|error| error.fault.at(&path(error.segment), error.offset))?;
 
     let mut memtables = Vec::new();

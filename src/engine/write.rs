@@ -13,6 +13,7 @@ use zerocopy::IntoBytes;
 use super::Engine;
 use crate::batch::{WriteBatch, check_lengths};
 use crate::error::{Error, Result};
+use crate::format::edit::Edit;
 use crate::format::entry::{Entry, Kind, entry_bytes, stamp, write_entry};
 use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
 use crate::format::names::FileKind;
@@ -266,8 +267,28 @@ impl Engine {
         Ok(end)
     }
 
+    /// Makes a change that is not in the log: takes a sequence number for it from the log, makes durable whatever was committed
+    /// before, lets `install` install the edit, to which this adds what recovery must know, and shows the change. Nobody can
+    /// commit meanwhile, so the history has it in one place. Needs locks 1 and 2. Answers what `install` does.
+    pub(super) fn install_beside_log(
+        &self,
+        writer: &mut Writer,
+        mut edit: Edit,
+        install: impl FnOnce(Edit, Sequence) -> Result<bool>,
+    ) -> Result<bool> {
+        let sequence = self.take_sequence(writer)?;
+        self.sync_held(writer)?;
+        edit.last_sequence = Some(sequence);
+        edit.log_durable = writer.durable;
+        // A log that goes on behind a number of which the manifest knows nothing would be refused.
+        let installed = install(edit, sequence).map_err(|e| self.poison(e))?;
+        self.present.show(sequence);
+        self.background.wake();
+        Ok(installed)
+    }
+
     /// Takes a sequence number for entries that are not in the log. Needs lock 2.
-    pub(super) fn take_sequence(&self, writer: &mut Writer) -> Result<Sequence> {
+    fn take_sequence(&self, writer: &mut Writer) -> Result<Sequence> {
         let taken = writer.next_sequence;
         if taken.0 + 1 >= NUMBER_MAX {
             return Err(Error::NumbersExhausted);
@@ -372,7 +393,7 @@ impl Engine {
     /// A fresh manifest before the first segment of this run: it names where the segments of earlier runs end.
     fn start_manifest(&self) -> Result<()> {
         let fresh = self.manifest.lock().is_fresh();
-        if fresh { Ok(()) } else { self.install(crate::format::edit::Edit::default(), &[], &[]).map(|_| ()) }
+        if fresh { Ok(()) } else { self.install(Edit::default(), &[], &[]).map(|_| ()) }
     }
 }
 

@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::checksum::Id;
 use super::section::Section;
-use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Sequence, bytes};
+use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Position, Sequence, bytes};
 use crate::error::{Damage, Fault, Feature};
 
 /// Levels 0 to 6.
@@ -74,6 +74,8 @@ pub(crate) struct Edit {
     pub(crate) first_segment: Option<FileNumber>,
     /// Segments of earlier runs that are still needed, and where they end.
     pub(crate) segment_ends: Vec<(FileNumber, u64)>,
+    /// The log was durable up to this place before the edit was made.
+    pub(crate) log_durable: Option<Position>,
     pub(crate) add: Vec<(u8, TableMeta)>,
     /// Moves to another level without a rewrite.
     pub(crate) moves: Vec<(FileNumber, u8)>,
@@ -143,6 +145,7 @@ const CONSUME_SECTION: u16 = 8;
 const CREATE_KEYSPACE: u16 = 9;
 const DROP_KEYSPACE: u16 = 10;
 const NEXT_KEYSPACE: u16 = 11;
+const LOG_DURABLE: u16 = 12;
 
 const POINT_HASH: u8 = 1;
 const POINT_BLOOM: u8 = 2;
@@ -195,6 +198,9 @@ impl Edit {
         for (number, end) in &self.segment_ends {
             push_numbers(&mut out, SEGMENT_END, &[number.0, *end]);
         }
+        if let Some(position) = self.log_durable {
+            push_numbers(&mut out, LOG_DURABLE, &[position.segment.0, position.offset]);
+        }
         for (level, table) in &self.add {
             push_record(&mut out, ADD_TABLE, &encode_table(*level, table));
         }
@@ -244,6 +250,10 @@ impl Edit {
             SEGMENT_END => {
                 let (number, end) = two(payload)?;
                 self.segment_ends.push((FileNumber(number), end));
+            }
+            LOG_DURABLE => {
+                let (number, offset) = two(payload)?;
+                self.log_durable = Some(Position { segment: FileNumber(number), offset });
             }
             ADD_TABLE => self.add.push(decode_table(payload)?),
             MOVE_TABLE => {
@@ -432,6 +442,7 @@ mod tests {
             last_sequence: Some(Sequence(6)),
             first_segment: Some(FileNumber(11)),
             segment_ends: vec![(FileNumber(11), 4096)],
+            log_durable: Some(Position { segment: FileNumber(11), offset: 4096 }),
             add: vec![(0, table)],
             moves: vec![(FileNumber(4), 3)],
             remove: vec![FileNumber(5)],
@@ -445,12 +456,12 @@ mod tests {
             drop: vec![KeyspaceId(4), KeyspaceId(6)],
         };
         let (body, count) = edit.encode();
-        assert_eq!((count, body.len() % 8), (14, 0));
+        assert_eq!((count, body.len() % 8), (15, 0));
         assert_eq!(Edit::decode(&body, count), Ok(edit));
         for length in 0..body.len() {
             assert!(Edit::decode(&body[..length], count).is_err(), "{length}");
         }
-        assert_eq!(Edit::decode(&[12, 0, 0, 0, 0, 0, 0, 0], 1), Err(Feature::RecordKind(12).into()));
+        assert_eq!(Edit::decode(&[13, 0, 0, 0, 0, 0, 0, 0], 1), Err(Feature::RecordKind(13).into()));
     }
 
     fn keyspace(id: u32, name: &str, bloom: Option<u64>) -> KeyspaceMeta {

@@ -27,7 +27,7 @@ pub(super) fn show(sink: &mut Sink<'_>, file: &[u8], magic: Magic) -> Result<()>
 
     // The rules of recovery, for a log that consists of this file: any predecessor will do, no end is recorded.
     let input = log::Input { number: header.number(), bytes: file, end: None };
-    let scan = log::scan(magic, &header.database(), FileNumber(NUMBER_MAX), &[input]);
+    let scan = log::scan(magic, &header.database(), log::Known::nothing(FileNumber(NUMBER_MAX)), &[input]);
     let end = match &scan {
         // The mark of a clean close stands behind the end.
         Ok(scan) if scan.clean => scan.ends.first().map_or(0, |(_, end)| *end + GROUP_HEADER_BYTES),
@@ -138,6 +138,10 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
     }
     for (segment, end) in &edit.segment_ends {
         sink.item(offset, "segment-end", vec![number("segment", *segment), ("end", Value::Number(*end))])?;
+    }
+    if let Some(durable) = edit.log_durable {
+        let fields = vec![number("segment", durable.segment), ("offset", Value::Number(durable.offset))];
+        sink.item(offset, "log-durable", fields)?;
     }
     for (level, table) in &edit.add {
         let mut fields = vec![

@@ -4,5 +4,5 @@
 mod reader;
 mod writer;
 
-pub(crate) use reader::{Input, Scan, runs, scan, visit_entries};
+pub(crate) use reader::{Input, Known, Scan, runs, scan, visit_entries};
 pub(crate) use writer::{AppendError, SegmentWriter, encode_group};

@@ -52,22 +52,45 @@ pub(crate) struct ScanError {
     pub(crate) fault: Fault,
 }
 
+/// What is known of a chain of segments from elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    /// The lowest number that a segment of the chain may have.
+    pub(crate) first: FileNumber,
+    /// Everything in front of this place was durable.
+    pub(crate) durable: Option<Position>,
+    /// The highest sequence number of what is not in the log.
+    pub(crate) last_sequence: Sequence,
+}
+
+impl Known {
+    /// For a chain of which nothing else is known.
+    pub(crate) fn nothing(first: FileNumber) -> Self {
+        Self { first, durable: None, last_sequence: Sequence(NUMBER_MAX) }
+    }
+}
+
 struct Scanner<'a> {
     magic: Magic,
     database: &'a Id,
+    known: Known,
     out: Scan,
+    /// A skip has given a sequence number to something that is not there.
+    skipped: bool,
     /// A close mark has ended the log.
     closed: bool,
 }
 
-/// Scans a chain of segments in order. `first` is the lowest number that a segment of the chain may have.
+/// Scans a chain of segments in order.
 ///
 /// A group that does not verify ends the log. Whether that is a torn tail, which was never acknowledged, or damage to
 /// acknowledged data is decided by the durable positions that intact groups carry, in front of and behind the bad place:
 /// damage below the highest of them is an error.
-pub(crate) fn scan(magic: Magic, database: &Id, first: FileNumber, segments: &[Input<'_>]) -> Result<Scan, ScanError> {
-    let out = Scan { ends: Vec::new(), clean: true, durable: None, dropped: None, groups: 0, next_sequence: None };
-    let mut scanner = Scanner { magic, database, out, closed: false };
+pub(crate) fn scan(magic: Magic, database: &Id, known: Known, segments: &[Input<'_>]) -> Result<Scan, ScanError> {
+    let Known { first, durable, .. } = known;
+    let durable = durable.filter(|durable| durable.segment >= first);
+    let out = Scan { ends: Vec::new(), clean: true, durable, dropped: None, groups: 0, next_sequence: None };
+    let mut scanner = Scanner { magic, database, known, out, skipped: false, closed: false };
     let mut previous: Option<Position> = None;
     for (index, segment) in segments.iter().enumerate() {
         let successor = segments.get(index.saturating_add(1));
@@ -86,7 +109,14 @@ pub(crate) fn scan(magic: Magic, database: &Id, first: FileNumber, segments: &[I
             }
         }
     }
-    Ok(scanner.out)
+    // Each segment has all that is said to be durable in it; a whole one may be missing behind them.
+    let end = scanner.out.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });
+    match durable {
+        Some(durable) if end < Some(durable) => {
+            Err(ScanError { segment: durable.segment, offset: 0, fault: Damage::Missing.into() })
+        }
+        _ => Ok(scanner.out),
+    }
 }
 
 impl Scanner<'_> {
@@ -152,6 +182,11 @@ impl Scanner<'_> {
         if next >= NUMBER_MAX {
             return Err(Damage::BadSequence.into());
         }
+        // Nothing is committed behind a skip before what it is for is durable in the manifest.
+        if self.skipped && group.kind.is_data() {
+            return Err(Damage::BadSequence.into());
+        }
+        self.skipped |= group.kind == GroupKind::Skip && next.saturating_sub(1) > self.known.last_sequence.0;
         self.out.next_sequence = Some(Sequence(next));
         self.out.groups = self.out.groups.saturating_add(u64::from(group.kind.is_data()));
         if let Some(durable) = group.durable {
@@ -353,7 +388,7 @@ mod tests {
     fn run(segments: &[(u64, &[u8])]) -> Result<Scan, ScanError> {
         let inputs: Vec<Input<'_>> =
             segments.iter().map(|(n, b)| Input { number: FileNumber(*n), bytes: b, end: None }).collect();
-        scan(Magic::SEGMENT, &DATABASE, FileNumber(1), &inputs)
+        scan(Magic::SEGMENT, &DATABASE, Known::nothing(FileNumber(1)), &inputs)
     }
 
     fn at(segment: u64, offset: usize) -> Position {

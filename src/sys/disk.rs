@@ -29,6 +29,20 @@ impl Fs for DiskFs {
         Ok(Arc::new(DiskDir { path: path.to_owned(), access, mappings: Owner::new() }))
     }
 
+    fn create_dir(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Dir>> {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !parent.exists() {
+            create_dir(parent)?;
+        }
+        dir_builder().create(path)?;
+        sync_dir(parent)?;
+        Ok(Arc::new(DiskDir { path: path.to_owned(), access, mappings: Owner::new() }))
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
         getrandom::fill(out).map_err(io::Error::from)
     }
@@ -39,15 +53,19 @@ fn create_dir(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {
         create_dir(parent)?;
     }
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match builder.create(path) {
+    match dir_builder().create(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         other => other?,
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     sync_dir(parent)
+}
+
+fn dir_builder() -> fs::DirBuilder {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
 }
 
 /// Directory entries are made durable by syncing the directory; Windows has no such call and journals them.
@@ -159,6 +177,10 @@ impl Dir for DiskDir {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn link(&self, name: &str, to: &dyn Dir) -> io::Result<()> {
+        fs::hard_link(self.path.join(name), to.path().join(name))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -64,6 +64,12 @@ pub(crate) trait Fs: fmt::Debug + Send + Sync {
     /// Opens a directory, which is made (mode 0700, and made durable in its parent) if it is absent and `create` is set.
     fn open_dir(&self, path: &Path, create: bool, access: Access) -> io::Result<Arc<dyn Dir>>;
 
+    /// Makes a directory (mode 0700, and durable in its parent), which must not be there.
+    fn create_dir(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Dir>>;
+
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
     /// Random bytes for ids.
     fn random(&self, out: &mut [u8]) -> io::Result<()>;
 }
@@ -92,6 +98,10 @@ pub(crate) trait Dir: fmt::Debug + Send + Sync {
 
     /// Renames a file over another one; durable after [`sync`](Self::sync).
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Gives a file that nobody writes any more the same name in another directory as well; durable after a sync of that.
+    /// Fails where both are not on one file system that has links.
+    fn link(&self, name: &str, to: &dyn Dir) -> io::Result<()>;
 
     /// Removes a file; what is mapped stays readable.
     fn remove(&self, name: &str) -> io::Result<()>;

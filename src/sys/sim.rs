@@ -107,7 +107,7 @@ impl SimFs {
     }
 
     /// How many operations have been tried that change or sync something: creating a file or a directory, appending,
-    /// committing to a log, growing a log, renaming, removing, and syncing a file or a directory.
+    /// committing to a log, growing a log, linking, renaming, removing, and syncing a file or a directory.
     pub fn operations(&self) -> u64 {
         self.disk.lock().operations
     }
@@ -205,6 +205,17 @@ impl Fs for SimFs {
         Ok(Arc::new(SimDir { fs: self.clone(), path: path.to_owned() }))
     }
 
+    fn create_dir(&self, path: &Path, _: Access) -> io::Result<Arc<dyn Dir>> {
+        let mut disk = self.disk.lock();
+        disk.check_free(path)?;
+        disk.make_dir(path)?;
+        Ok(Arc::new(SimDir { fs: self.clone(), path: path.to_owned() }))
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.lock().remove_dir(path)
+    }
+
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
         let mut disk = self.disk.lock();
         for part in out.chunks_mut(size_of::<u64>()) {
@@ -268,6 +279,10 @@ impl Dir for SimDir {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.fs.disk.lock().rename(&self.path, from, to)
+    }
+
+    fn link(&self, name: &str, to: &dyn Dir) -> io::Result<()> {
+        self.fs.disk.lock().link_into(&self.path, name, to.path())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

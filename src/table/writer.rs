@@ -193,6 +193,11 @@ impl TableWriter {
         Error::io(operation, &self.dir.path().join(FileKind::Table.name(self.number)), e)
     }
 
+    /// Whether nothing has been added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.current.is_none() && self.sections.is_empty()
+    }
+
     /// Bytes written so far.
     pub(crate) fn bytes(&self) -> u64 {
         self.out.end()

@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) last_sequence: Sequence,
     pub(crate) first_segment: FileNumber,
     pub(crate) segment_ends: BTreeMap<FileNumber, u64>,
+    /// The log is known to be whole up to this place, if it is in a segment that is needed.
+    pub(crate) log_durable: Option<Position>,
 }
 
 impl State {
@@ -39,6 +41,7 @@ impl State {
         self.first_segment = edit.first_segment.unwrap_or(self.first_segment).max(self.first_segment);
         self.segment_ends.extend(edit.segment_ends.iter().copied());
         self.segment_ends.retain(|number, _| *number >= self.first_segment);
+        self.log_durable = self.log_durable.max(edit.log_durable).filter(|log| log.segment >= self.first_segment);
     }
 }
 
@@ -79,8 +82,8 @@ pub(crate) fn read_manifest(
     })?;
     let bytes = file.bytes();
     let input = log::Input { number, bytes, end: None };
-    let scan =
-        log::scan(Magic::MANIFEST, database, number, &[input]).map_err(|error| error.fault.at(&path, error.offset))?;
+    let scan = log::scan(Magic::MANIFEST, database, log::Known::nothing(number), &[input])
+        .map_err(|error| error.fault.at(&path, error.offset))?;
     // `CURRENT` names a manifest only once its header and first edit are durable, so their damage is never a torn tail.
     let torn_at = scan.ends.first().map_or(0, |(_, end)| *end);
     if scan.groups == 0 {
@@ -180,6 +183,7 @@ impl Manifest {
         edit.next_number = Some(state.next_number);
         edit.last_sequence = Some(state.last_sequence);
         edit.first_segment = Some(state.first_segment);
+        edit.log_durable = state.log_durable;
         edit.segment_ends = state.segment_ends.iter().map(|(number, end)| (*number, *end)).collect();
 
         let name = FileKind::Manifest.name(number);

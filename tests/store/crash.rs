@@ -113,6 +113,7 @@ fn scripts() -> Vec<Script> {
                 Op::Write(vec![remove_range(40, 120)], How::Single),
                 load(110..112, 7),
                 Op::Maintain,
+                Op::Checkpoint,
                 Op::Write(remove(200..220), How::Batch),
                 load(219..222, 8),
             ],

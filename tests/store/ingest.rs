@@ -192,6 +192,21 @@ fn memtables_are_flushed_only_if_they_have_keys_in_the_range() {
     assert_eq!(contents(&db), state);
 }
 
+/// A merge of level 0 must not bring a load, and older tables with it, in front of a memtable that is flushed later.
+#[test]
+fn tables_of_level_0_are_in_the_order_of_the_history() {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).open(DIR).unwrap();
+    db.write(WriteBatch::new().insert("key00005", "old").insert("zebra", "old")).unwrap();
+    db.flush().unwrap();
+    db.insert("zebra", "new").unwrap();
+    assert_eq!(db.ingest(entries(0..10, "loaded")).unwrap().level, 0);
+    db.maintain().unwrap();
+    db.flush().unwrap();
+    assert_eq!(db.get("zebra").unwrap().as_deref(), Some(&b"new"[..]));
+    assert_eq!(value(&db, 5).as_deref(), Some("loaded"));
+}
+
 #[test]
 fn the_log_goes_on_across_a_load() {
     let fs = SimFs::new();

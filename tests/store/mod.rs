@@ -2,6 +2,7 @@
 
 mod background;
 mod basic;
+mod checkpoint;
 mod crash;
 mod damage;
 mod explore;

@@ -306,6 +306,7 @@ pub(crate) enum Op {
     Compact,
     CompactRange(Range),
     Sync,
+    Checkpoint,
     Check,
     Reopen(Setup),
     Kill(Setup),
@@ -368,6 +369,7 @@ impl fmt::Debug for Op {
             Self::Compact => write!(f, "Compact"),
             Self::CompactRange(range) => write!(f, "CompactRange({:?})", ends(range)),
             Self::Sync => write!(f, "Sync"),
+            Self::Checkpoint => write!(f, "Checkpoint"),
             Self::Check => write!(f, "Check"),
             Self::Reopen(setup) => write!(f, "Reopen({setup:?})"),
             Self::Kill(setup) => write!(f, "Kill({setup:?})"),
@@ -761,7 +763,8 @@ impl Driver {
     }
 
     fn draw_work(source: &mut Source<'_>) -> Op {
-        match source.below(10) {
+        match source.below(11) {
+            10 => Op::Checkpoint,
             0..=2 => Op::Flush,
             3..=4 => Op::Maintain,
             5 => Op::Wait,
@@ -799,6 +802,7 @@ impl Driver {
         match op {
             Op::Write(..)
             | Op::Ingest(_)
+            | Op::Checkpoint
             | Op::Flush
             | Op::Maintain
             | Op::Wait
@@ -873,6 +877,7 @@ impl Driver {
         match op {
             Op::Write(commit, how) => return self.write(commit, *how),
             Op::Ingest(entries) => return self.ingest(entries),
+            Op::Checkpoint => return self.checkpoint(),
             Op::Flush => self.db().flush()?,
             Op::Maintain if self.setup.threads == 0 => self.db().maintain()?,
             Op::Maintain | Op::Wait => return self.db().wait_for_background(),
@@ -940,6 +945,33 @@ impl Driver {
                 Err(e)
             }
         }
+    }
+
+    /// A copy holds what is there now, is there to stay, and goes its own way.
+    fn checkpoint(&mut self) -> maplsm::Result<()> {
+        self.stamp += 1;
+        let name = format!("copy {}", self.stamp);
+        let path = match &self.place {
+            Place::Memory(_) => Path::new("/").join(name),
+            Place::Disk(path) => path.with_extension(name),
+        };
+        self.db().checkpoint(&path)?;
+        let mut options = self.setup.options();
+        if let Some(fs) = self.sim() {
+            let after = if self.stamp.is_multiple_of(2) { fs.power_cut(self.stamp) } else { fs.kill() };
+            options.file_system(after);
+        }
+        let copy = options.open(&path).expect("a checkpoint opens");
+        assert!(copy.recovery_report().clean && copy.verify().is_ok(), "{:?}", copy.verify().problems);
+        let found = read_all(copy.iter()).expect("a checkpoint is read");
+        assert!(self.history.is_complete(&found), "a checkpoint: {}", difference(&found, &self.history.now));
+        copy.insert("only here", "x").expect("a checkpoint is written");
+        copy.compact().expect("a checkpoint is compacted");
+        copy.close().expect("a checkpoint closes");
+        if let Place::Disk(_) = self.place {
+            std::fs::remove_dir_all(&path).expect("a checkpoint is removed");
+        }
+        Ok(())
     }
 
     fn get(&self, key: &[u8]) {

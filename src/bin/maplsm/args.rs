@@ -86,6 +86,11 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Write entries as `KEY<tab>VALUE` lines that `import` reads back to the same store
     Export(ExportArgs),
+    /// Copy the database as it is into a new directory, as a database of its own: by hard links where that can be done
+    Checkpoint {
+        /// Directory to make
+        dir: PathBuf,
+    },
     /// Print what one file of the format holds, whole or damaged; needs no database
     Dump(DumpArgs),
     /// Read every byte of the database and check it; exit code 2 if anything is damaged

@@ -44,6 +44,10 @@ pub(crate) fn run(target: &Target, command: Command) -> Result<Status, Failure> 
             close(&db)
         }
         Command::Export(args) => export::run(&existing(&open::to_read(target)?, target)?, args),
+        Command::Checkpoint { dir } => {
+            open::to_read(target)?.checkpoint(dir)?;
+            Ok(Status::Success)
+        }
         Command::Dump(args) => dump::run(&args),
         Command::Verify => verify(target),
     }

@@ -239,6 +239,27 @@ impl Disk {
         Ok(())
     }
 
+    /// Whether nothing has this name.
+    pub(super) fn check_free(&self, path: &Path) -> io::Result<()> {
+        let file = split(path).and_then(|(parent, name)| self.folders.get(parent)?.live.get(name));
+        if file.is_some() || self.folders.contains_key(path) {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
+        Ok(())
+    }
+
+    /// Removes a directory without files and directories, durably at once.
+    pub(super) fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        let inside = |other: &PathBuf| other.parent() == Some(path);
+        if !self.folder(path)?.live.is_empty() || self.folders.keys().any(inside) {
+            return Err(io::Error::from(io::ErrorKind::DirectoryNotEmpty));
+        }
+        self.folders.remove(path);
+        self.forget_nameless_files();
+        Ok(())
+    }
+
     pub(super) fn check_dir(&self, path: &Path) -> io::Result<()> {
         match split(path) {
             Some((parent, name)) if self.folders.get(parent).is_some_and(|folder| folder.live.contains_key(name)) => {
@@ -291,6 +312,16 @@ impl Disk {
         self.files.insert(file, image);
         self.change(dir, Change::Link(name.into(), file), lasting);
         file
+    }
+
+    /// Gives a file the same name in another directory as well.
+    pub(super) fn link_into(&mut self, dir: &Path, name: &str, to: &Path) -> io::Result<()> {
+        self.step()?;
+        let file = self.find(dir, name)?;
+        self.folder(to)?;
+        self.check_free(&to.join(name))?;
+        self.change(to, Change::Link(name.into(), file), Lasting::AfterSync);
+        Ok(())
     }
 
     pub(super) fn rename(&mut self, dir: &Path, from: &str, to: &str) -> io::Result<()> {

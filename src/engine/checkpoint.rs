@@ -1,0 +1,176 @@
+//! Checkpoints: the store as it is at one moment, as a database of its own, made while everything goes on.
+//!
+//! Tables and indexes never change and are only ever unlinked, so the copy has them by hard links where the file system can do
+//! that. What is in the log only is written as one more table of level 0 and not copied as groups: the checksums of a log are
+//! seeded with the id of its database, and the copy has an id of its own, so that neither can take the other's log or
+//! manifest for its own. So the copy also has nothing to replay. A live segment is never linked: it grows.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::recover::take_lock;
+use super::{Engine, Registration, View};
+use crate::error::{Damage, Error, Result};
+use crate::format::edit::{Edit, TableMeta};
+use crate::format::names::FileKind;
+use crate::format::{FileNumber, KeyspaceId, Sequence};
+use crate::memtable::RunCursor;
+use crate::merge::{Merge, Source, Versions};
+use crate::sys::Dir;
+use crate::sys::atomic::Ordering;
+use crate::table::{Table, TableWriter};
+use crate::version::{Manifest, State};
+use crate::visibility::{Cover, Fragments, Visibility};
+
+/// Files are copied in pieces of this size.
+const PIECE_BYTES: usize = 4 << 20;
+
+impl Engine {
+    /// Makes a copy of what is committed now in the directory `path`, which must not be there. After an error, there is none.
+    pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
+        self.check_open()?;
+        let _at_work = self.begin_work()?;
+        let dir = self.fs.create_dir(path, self.options.access()).map_err(|e| Error::io("create", path, e))?;
+        let made = self.fill(&dir);
+        if made.is_err() {
+            for name in dir.list().unwrap_or_default() {
+                let _ = dir.remove(&name);
+            }
+            let _ = self.fs.remove_dir(path);
+        }
+        made
+    }
+
+    fn fill(&self, dir: &Arc<dyn Dir>) -> Result<()> {
+        let _lock = take_lock(&**dir, false, true)?;
+        let (at, view) = self.moment();
+        for (_, table) in view.version.tables() {
+            self.copy_table(table, dir)?;
+        }
+        let highest = view.version.tables().map(|(_, table)| table.number().0).max().unwrap_or(0);
+        let [table, manifest, segment] = [1, 2, 3].map(|step| FileNumber(highest + step));
+        let unflushed = self.write_unflushed(&view, at.at, dir, table)?;
+        let edit = Edit { add: unflushed.into_iter().map(|meta| (0, meta)).collect(), ..Edit::default() };
+        let open = |meta: &TableMeta, _: &crate::version::Keyspaces| {
+            Arc::new(Table::new(meta.clone(), Arc::clone(dir), self.options.table, Vec::new()))
+        };
+        let version = view.version.apply(&edit, open).map_err(|damage| Error::corrupt(dir.path(), 0, damage))?;
+        let state = State { next_number: segment, last_sequence: at.at, first_segment: segment, ..State::default() };
+        let mut copy = Manifest::new(Arc::clone(dir), self.new_id()?, state, None);
+        copy.append(&Edit::default(), &version, || Ok(manifest))?;
+        copy.close(&Edit::default())
+    }
+
+    /// A registered sequence and a view in whose tables nothing is newer.
+    fn moment(&self) -> (Registration, Arc<View>) {
+        loop {
+            let at = self.register();
+            let view = self.view();
+            // What has been flushed or loaded since was committed since.
+            if view.version.sections().all(|section| section.max_sequence <= at.at) {
+                return (at, view);
+            }
+        }
+    }
+
+    fn copy_table(&self, table: &Table, to: &Arc<dyn Dir>) -> Result<()> {
+        let [name, index] = [FileKind::Table, FileKind::Index].map(|kind| kind.name(table.number()));
+        match self.copy_file(&name, to) {
+            Ok(Copied::Linked) => {}
+            // A copy is read, so it may as well be checked.
+            Ok(Copied::Written) => {
+                let copy = Table::new(table.meta.clone(), Arc::clone(to), self.options.table, Vec::new());
+                copy.reader()?.file().verify(&self.cancelled)?;
+            }
+            Err((_, e)) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::corrupt(&self.file_path(&name), 0, Damage::Missing));
+            }
+            Err((operation, e)) => return Err(Error::io(operation, &to.path().join(&name), e)),
+        }
+        match self.copy_file(&index, to) {
+            Err((_, e)) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("copy", &to.path().join(&index), e)),
+            // Without one, the first reader makes it.
+            _ => Ok(()),
+        }
+    }
+
+    /// Links a file, or copies it where that cannot be done.
+    fn copy_file(&self, name: &str, to: &Arc<dyn Dir>) -> Result<Copied, (&'static str, io::Error)> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(("copy", io::ErrorKind::Interrupted.into()));
+        }
+        match self.dir.link(name, &**to) {
+            Ok(()) => return Ok(Copied::Linked),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(("link", e)),
+            Err(_) => {}
+        }
+        let from = self.dir.open(name).map_err(|e| ("read", e))?;
+        let mut file = to.create(name).map_err(|e| ("create", e))?;
+        for piece in from.bytes().chunks(PIECE_BYTES) {
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Err(("copy", io::ErrorKind::Interrupted.into()));
+            }
+            file.append(piece).map_err(|e| ("write", e))?;
+        }
+        file.sync().map_err(|e| ("sync", e))?;
+        Ok(Copied::Written)
+    }
+
+    /// Writes what a reader at `at`, who is registered, sees of the memtables into a table, if there is anything.
+    fn write_unflushed(
+        &self,
+        view: &View,
+        at: Sequence,
+        dir: &Arc<dyn Dir>,
+        number: FileNumber,
+    ) -> Result<Option<TableMeta>> {
+        let named = view.version.named();
+        let keyspaces = view.memtables.iter().flat_map(|memtable| memtable.keyspaces());
+        let keyspaces: BTreeSet<KeyspaceId> = keyspaces.filter(|keyspace| named.is_live(*keyspace)).collect();
+        if keyspaces.is_empty() {
+            return Ok(None);
+        }
+        for memtable in &view.memtables {
+            self.verify_groups(memtable)?;
+        }
+        let mut writer = TableWriter::create(dir, number, self.new_id()?, self.options.table, &self.cancelled)?;
+        for keyspace in keyspaces {
+            writer.start_section(named.section_options(keyspace, self.options.table.section));
+            self.copy_unflushed(view, keyspace, at, &mut writer)?;
+        }
+        if writer.is_empty() {
+            drop(writer);
+            let name = FileKind::Table.name(number);
+            return dir.remove(&name).map(|()| None).map_err(|e| Error::io("remove", &dir.path().join(name), e));
+        }
+        Ok(Some(writer.finish()?.meta))
+    }
+
+    fn copy_unflushed(&self, view: &View, keyspace: KeyspaceId, at: Sequence, writer: &mut TableWriter) -> Result<()> {
+        let mut sources = Vec::new();
+        let mut cover = Cover::default();
+        for memtable in &view.memtables {
+            let runs = memtable.runs(keyspace, &mut self.registry.retain(self.visible()));
+            sources.extend(runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))));
+            cover.add(&*memtable.ranges(keyspace), sources.len());
+        }
+        let rule = Visibility::retain(Vec::new(), at);
+        let mut ranges = Fragments::merge(cover.fragments(), &mut rule.clone());
+        ranges.remove(|removal| removal > at);
+        let mut versions = Versions::new(Merge::new(sources), cover, rule)?;
+        while let Some((found, _)) = versions.next()? {
+            // The rule has no say about what is newer than its cut.
+            if found.entry.sequence <= at {
+                writer.add(keyspace, &found.entry, versions.merge().bytes(&found), false)?;
+            }
+        }
+        writer.add_ranges(keyspace, &ranges)
+    }
+}
+
+enum Copied {
+    Linked,
+    Written,
+}
