@@ -1,6 +1,7 @@
 //! Batches: many changes, one commit.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ const RUN_HEADER: usize = size_of::<RunHeader>();
 /// # db.close()
 /// # }
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct WriteBatch {
     /// Runs: a header with the keyspace, and entries without sequence numbers.
     body: Vec<u8>,
@@ -41,6 +42,13 @@ pub struct WriteBatch {
     keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceState>>,
     /// The first key or value that is too long, or keyspace of another database; reported by the commit.
     refused: Option<Error>,
+}
+
+/// Without the keys and values.
+impl fmt::Debug for WriteBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WriteBatch({} changes, {} bytes)", self.count, self.body.len())
+    }
 }
 
 impl WriteBatch {

@@ -37,21 +37,37 @@
 //! | `Sync`, the default | `fdatasync` has returned; concurrent commits share one | power loss |
 //! | `Buffered` | the kernel's page cache has it | the end of the process, also by `kill -9` |
 //!
-//! After any crash the store is as it was after some prefix of the commits, and that prefix has every acknowledged `Sync`
-//! commit; a batch is there whole or not at all. [`Db::sync`] makes everything committed before it durable.
-//! A commit that answered an I/O error may be there or not; if its sync failed, the store takes no more writes until it is
-//! opened again, because a second `fdatasync` may answer success for pages that never reached the disk. Reads go on.
-//!
-//! Every byte of every file is covered by a checksum over the bytes, their offset and the identity of the file. In the log, a
-//! torn end, which was never acknowledged, is cut off and [reported](Db::recovery_report); damage in front of a durable mark
-//! refuses to open. Chunks of tables are verified when they are first touched; [`Db::verify`] checks everything.
-//! What is not covered: a page that is evicted and read again after its first check (use [`Options::verify_always`], or
-//! [`Db::verify`] from time to time), a disk that acknowledges what it has not written, and network file systems.
+//! - **Prefix.** After any crash the store is as it was after some prefix of the commits, and that prefix has every commit
+//!   that was acknowledged as `Sync`, and everything in front of it; a batch is there whole or not at all. [`Db::sync`], like
+//!   an empty `Sync` commit, makes everything committed before it durable. Other threads see a commit before its sync is
+//!   done, and may see one whose sync then fails.
+//! - **Errors.** A commit that answered an I/O error may be there or not after the next open; nothing behind it was accepted
+//!   if it was the sync that failed. A full disk refuses a commit before any byte of it counts.
+//! - **Poisoning.** After a failed sync of the log, or a manifest append that may have happened or not, the store takes no
+//!   more writes until it is opened again ([`Error::Poisoned`]): a second `fdatasync` may answer success for pages that never
+//!   reached the disk. Reads go on. The next open trusts nothing of the log but what was known to be durable, and writes the
+//!   rest anew before it shows it.
+//! - **Torn end or damage.** Every byte of every file is covered by a checksum over the bytes, their offset and the identity of
+//!   the file. The log says in each group how far it was known to be on disk. What does not verify behind that is the torn
+//!   end of a crash: it was never acknowledged, is cut off, and [reported](Db::recovery_report). In front of it, it is damage:
+//!   the open is refused, with file and offset. One window remains: damage to the last synced commits of a run that crashed
+//!   before anything later said that they were durable looks like a torn end. A mark written after 100 ms without a commit
+//!   keeps it small, and after [`Db::close`] there is none.
+//! - **Tables.** A chunk is verified when it is first read, and everything by compactions and [`Db::verify`]. A page that the
+//!   kernel evicts and reads again later is not verified again, unless with [`Options::verify_always`].
+//! - **What it rests on.** `fdatasync` and `fsync` do what they say, a sector of 512 bytes is written whole or not at all, and
+//!   what was synced stays. A disk that acknowledges what it has not written breaks every promise here. So do network file
+//!   systems, whose locks and mappings mean something else, and two machines that mount one disk.
 //!
 //! # Mapped files
 //! Files are written once, mapped, never changed, only unlinked; that makes it sound to hand out slices of them. It rests on
-//! the rule that no other process changes files in the database's directory, which has mode 0700 and is locked. An I/O error
-//! under a mapping is delivered as `SIGBUS`. [`IoMode::Read`] maps nothing and has neither condition.
+//! **the exclusive directory**: no other process, and no other code of this one, changes a file in the database's directory,
+//! which has mode 0700 and is locked. Whoever breaks this rule can cause undefined behaviour; copying and removing files is
+//! harmless. Decoders check every bound whatever the checksums said, so that wrong bytes are wrong data at worst.
+//!
+//! If a mapped file is truncated, or the disk fails to read a page of it, the kernel sends `SIGBUS`, which ends the process.
+//! Chunks are made present before they are first read, so that most of these are errors; [`guard_mappings`] installs a
+//! handler for the rest. [`IoMode::Read`] maps nothing and has none of these conditions.
 //!
 //! # Map of the code
 //! Imports point down this list, which a test checks.

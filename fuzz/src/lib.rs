@@ -12,7 +12,7 @@ use damage::Shape;
 use reseal::Kind;
 
 /// All targets.
-pub const TARGETS: [&str; 6] = ["wal_replay", "sst_open", "idx_open", "manifest_replay", "directory", "ops"];
+pub const TARGETS: [&str; 7] = ["inspect", "wal_replay", "sst_open", "idx_open", "manifest_replay", "directory", "ops"];
 
 /// Runs a target of this name on an input.
 pub fn run(target: &str, data: &[u8]) {

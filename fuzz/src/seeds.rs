@@ -45,10 +45,28 @@ pub(crate) fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "sst_open" => of_one(Kind::Table),
         "idx_open" => of_one(Kind::Index),
         "manifest_replay" => of_one(Kind::Manifest),
+        "inspect" => of_each(),
         "directory" => of_any(),
         "ops" => of_operations(),
         _ => Vec::new(),
     }
+}
+
+/// Every file as it is, and with one change each at the places that are worth one.
+fn of_each() -> Vec<(String, Vec<u8>)> {
+    let mut seeds = Vec::new();
+    for (shape, image) in (0u8..).zip(Shape::ALL.map(Image::new)) {
+        for (file, (name, bytes)) in (0u8..).zip(&image.files) {
+            seeds.push((format!("{shape}-{name}-whole"), vec![shape | 4, file]));
+            let Some(kind) = Kind::of(name) else { continue };
+            let places = places(kind, bytes.len()).into_iter().filter(|at| at + 8 <= bytes.len());
+            for (number, at) in places.enumerate() {
+                let change = overwrite(at, &[[1, 2, 4, 8, 0x80, 0xff][number % 6]]);
+                seeds.push((format!("{shape}-{name}-{at}"), [&[shape | 4, file][..], &change].concat()));
+            }
+        }
+    }
+    seeds
 }
 
 fn of_one(kind: Kind) -> Vec<(String, Vec<u8>)> {

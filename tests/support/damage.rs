@@ -279,9 +279,40 @@ pub(crate) fn run(target: &str, data: &[u8]) {
         "idx_open" => damage_one(Kind::Index, data),
         "manifest_replay" => damage_one(Kind::Manifest, data),
         "directory" => damage_any(data),
+        "inspect" => inspect(data),
         "ops" => super::model::run_bytes(data),
         other => panic!("there is no target {other}"),
     }
+}
+
+/// Damages one file and shows what it holds: the decoders of all kinds of files without a database around them. An input
+/// begins like that of [`damage_one`], but the second byte chooses among all files.
+fn inspect(mut data: &[u8]) {
+    let mode = Mode(u8::try_from(take_u8(&mut data)).unwrap_or(0));
+    let image = Image::cached(mode.shape());
+    let (name, bytes) = &image.files[take_u8(&mut data) % image.files.len()];
+    let mut file = bytes.clone();
+    if mode.replaces() {
+        file = data.to_vec();
+    } else {
+        while !data.is_empty() {
+            patch(&mut file, &mut data);
+        }
+    }
+    if let Some(kind) = Kind::of(name).filter(|_| mode.reseals()) {
+        reseal(kind, &mut file);
+    }
+    let (mut items, most) = (0, 16 + file.len());
+    let shown = maplsm::inspect::bytes(&path(name), &file, &mut |item| {
+        items += 1;
+        assert!(items <= most, "more items than bytes");
+        assert!(item.offset <= file.len() as u64, "an item behind the file's end");
+        Ok(())
+    });
+    if file == *bytes {
+        assert!(shown.is_ok() || name == "LOCK", "{name}: {shown:?}");
+    }
+    let _ = typed(shown);
 }
 
 /// Damages one file and uses the database.

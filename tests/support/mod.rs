@@ -2,7 +2,7 @@
 
 mod damage;
 pub(crate) mod model;
-mod reseal;
+pub(crate) mod reseal;
 
 use std::path::Path;
 
