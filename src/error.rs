@@ -150,6 +150,9 @@ pub enum Feature {
     RecordKind(u16),
     /// A key order, hash, compression or encryption id other than the ones of format 1.
     Algorithm(u8),
+    /// Blocks are compressed with a codec that this build was made without: 1 is LZ4 (feature `lz4`), 2 is Zstandard (feature
+    /// `zstd`).
+    Compression(u8),
 }
 
 /// What is wrong with damaged bytes.
@@ -182,6 +185,8 @@ pub enum Damage {
     IndexMismatch,
     /// An entry or a table belongs to a keyspace that was never created.
     UnknownKeyspace,
+    /// A compressed block does not unpack to the length that its table says.
+    BadBlock,
 }
 
 /// A coarse grouping of [`Error`]s.
@@ -330,6 +335,7 @@ impl fmt::Display for Damage {
             Self::ManifestMismatch => "manifest and table describe different contents",
             Self::BadSequence => "an entry's sequence number does not follow from its place",
             Self::IndexMismatch => "the index does not match its table",
+            Self::BadBlock => "a compressed block does not unpack to its length",
             Self::UnknownKeyspace => "this belongs to a keyspace that was never created",
         })
     }
@@ -345,6 +351,11 @@ impl fmt::Display for Feature {
             Self::EntryKind(byte) => write!(f, "entries with header byte {byte:#04x} are not supported by this build"),
             Self::RecordKind(kind) => write!(f, "records of kind {kind} are not supported by this build"),
             Self::Algorithm(id) => write!(f, "algorithm id {id} is not supported by this build"),
+            Self::Compression(1) => f.write_str("this build cannot read LZ4: it was made without the feature `lz4`"),
+            Self::Compression(2) => {
+                f.write_str("this build cannot read Zstandard: it was made without the feature `zstd`")
+            }
+            Self::Compression(id) => write!(f, "codec {id} is not supported by this build"),
         }
     }
 }

@@ -1,13 +1,16 @@
 //! Options: few, flat, checked once at open.
 
+mod section;
+
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::KeyspaceId;
-use crate::format::edit::{ERROR_RATE, INTERVAL, KeyspaceMeta};
 use crate::format::table::CHUNK_LOG2;
 use crate::sys::{Access, FileSystem};
+pub(crate) use section::SectionOptions;
+use section::exact_log2;
+pub use section::{Compression, KeyspaceOptions};
 
 /// When a write counts as done.
 ///
@@ -44,18 +47,6 @@ pub enum IoMode {
     /// Nothing is mapped: a table is read into memory when it is first used, and the log is written with positioned writes.
     /// For file systems and rules that forbid mappings; memory use grows with the tables that are read.
     Read,
-}
-
-/// Compression of table blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Compression {
-    /// Entries are stored as they are and read in place.
-    #[default]
-    None,
-    /// LZ4 blocks. Reserved in the format; refused by this version.
-    Lz4,
-    /// Zstandard blocks of the given level. Reserved in the format; refused by this version.
-    Zstd(i32),
 }
 
 /// How a table answers whether a key is in it.
@@ -128,92 +119,9 @@ pub struct Options {
     pub(crate) level_bytes_base: u64,
     pub(crate) level_multiplier: u32,
     pub(crate) l0_tables: usize,
+    pub(crate) cache_bytes: u64,
     pub(crate) compaction_filter: Option<Filter>,
     pub(crate) file_system: FileSystem,
-}
-
-/// What decides the bytes of one keyspace's section of a table, and of its index.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct SectionOptions {
-    pub(crate) interval: u16,
-    pub(crate) point_index: PointIndex,
-}
-
-impl SectionOptions {
-    fn check(self) -> Result<()> {
-        if !INTERVAL.contains(&self.interval) {
-            return Err(Error::InvalidOptions { option: "index_interval", problem: "must be between 1 and 256" });
-        }
-        match self.point_index {
-            PointIndex::Bloom { error_rate } if !ERROR_RATE.contains(&error_rate) => {
-                Err(Error::InvalidOptions { option: "point_index", problem: "error_rate must be in 0.000001..=0.5" })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl From<&KeyspaceMeta> for SectionOptions {
-    fn from(meta: &KeyspaceMeta) -> Self {
-        let bloom = |bits| PointIndex::Bloom { error_rate: f64::from_bits(bits) };
-        Self { interval: meta.interval, point_index: meta.bloom.map_or(PointIndex::Hash, bloom) }
-    }
-}
-
-/// How to create a keyspace, with [`Db::create_keyspace`](crate::Db::create_keyspace).
-///
-/// What is not set is taken from the [`Options`] that the database is open with. All of it is recorded when the keyspace is
-/// created, holds for as long as it is there, and needs not be given again.
-///
-/// ```
-/// # fn main() -> maplsm::Result<()> {
-/// # let dir = tempfile::tempdir().unwrap();
-/// # let db = maplsm::Db::open(dir.path().join("db"))?;
-/// use maplsm::{KeyspaceOptions, PointIndex};
-///
-/// let options = KeyspaceOptions::new().point_index(PointIndex::Bloom { error_rate: 0.01 }).clone();
-/// let archive = db.create_keyspace("archive", &options)?;
-/// archive.insert("key", "value")?;
-/// # db.close()
-/// # }
-/// ```
-#[derive(Debug, Clone, Default)]
-pub struct KeyspaceOptions {
-    interval: Option<u16>,
-    point_index: Option<PointIndex>,
-}
-
-impl KeyspaceOptions {
-    /// Everything as in the options of the database.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// See [`Options::index_interval`].
-    pub fn index_interval(&mut self, keys: u16) -> &mut Self {
-        self.interval = Some(keys);
-        self
-    }
-
-    /// See [`Options::point_index`].
-    pub fn point_index(&mut self, index: PointIndex) -> &mut Self {
-        self.point_index = Some(index);
-        self
-    }
-
-    /// The record of a new keyspace in a database with these options.
-    pub(crate) fn record(&self, database: SectionOptions, id: KeyspaceId, name: &str) -> Result<KeyspaceMeta> {
-        let options = SectionOptions {
-            interval: self.interval.unwrap_or(database.interval),
-            point_index: self.point_index.unwrap_or(database.point_index),
-        };
-        options.check()?;
-        let bloom = match options.point_index {
-            PointIndex::Hash => None,
-            PointIndex::Bloom { error_rate } => Some(error_rate.to_bits()),
-        };
-        Ok(KeyspaceMeta { id, interval: options.interval, bloom, name: name.to_owned() })
-    }
 }
 
 /// What decides the bytes of a table.
@@ -221,19 +129,13 @@ impl KeyspaceOptions {
 pub(crate) struct TableOptions {
     /// Of the default keyspace; other keyspaces have their own.
     pub(crate) section: SectionOptions,
-    pub(crate) compression: Compression,
     pub(crate) chunk_log2: u8,
     pub(crate) verify_always: bool,
 }
 
 impl Default for TableOptions {
     fn default() -> Self {
-        Self {
-            section: SectionOptions { interval: 16, point_index: PointIndex::Hash },
-            compression: Compression::None,
-            chunk_log2: *CHUNK_LOG2.start(),
-            verify_always: false,
-        }
+        Self { section: SectionOptions::default(), chunk_log2: *CHUNK_LOG2.start(), verify_always: false }
     }
 }
 
@@ -253,6 +155,7 @@ impl Default for Options {
             level_bytes_base: 256 << 20,
             level_multiplier: 10,
             l0_tables: 8,
+            cache_bytes: 64 << 20,
             compaction_filter: None,
             file_system: FileSystem::default(),
         }
@@ -330,16 +233,60 @@ impl Options {
         self
     }
 
-    /// Compression of tables. Default: [`Compression::None`], the only one that this version has.
+    /// Compression of tables. For the default keyspace, and for others that are created without their own. What is there is
+    /// compressed anew when it is compacted, so this may differ from open to open. Default: [`Compression::None`].
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use maplsm::{Compression, Options, PointIndex};
+    ///
+    /// let mut options = Options::new();
+    /// options.point_index(PointIndex::Bloom { error_rate: 0.01 }); // a small index for small tables
+    /// if cfg!(feature = "lz4") {
+    ///     options.compression(Compression::Lz4);
+    /// }
+    /// let db = options.open(dir.path().join("db"))?;
+    /// db.insert("key", "value ".repeat(1000))?;
+    /// db.compact()?; // settled data is compressed
+    /// assert_eq!(db.get("key")?.map(|value| value.len()), Some(6000));
+    /// # db.close()
+    /// # }
+    /// ```
     pub fn compression(&mut self, compression: Compression) -> &mut Self {
-        self.table.compression = compression;
+        self.table.section.compression = compression;
+        self
+    }
+
+    /// The first level whose tables are compressed, 0 to 6; those above are plain. Level 0 has what was flushed lately, and
+    /// all settled data is below it. With 0, a flush compresses as well, which costs it time and saves little space. For the
+    /// default keyspace, and for others that are created without their own. Default: 1.
+    pub fn compressed_from_level(&mut self, level: u8) -> &mut Self {
+        self.table.section.compressed_from = level;
+        self
+    }
+
+    /// Bytes of entries that are compressed together, a power of two from 4 KiB to 1 MiB. A larger block shrinks further, and
+    /// costs more to unpack for one key. An entry that is larger is a block of its own. For the default keyspace, and for
+    /// others that are created without their own. Default: 16 KiB.
+    pub fn block_bytes(&mut self, bytes: u32) -> &mut Self {
+        self.table.section.block_log2 = exact_log2(bytes);
+        self
+    }
+
+    /// Memory for unpacked blocks of compressed tables, in bytes, for the whole database. Blocks that a
+    /// [`Slice`](crate::Slice) or an iterator holds on to after they have left the cache come on top, as do memtables and, in
+    /// [`IoMode::Read`], indexes. Plain tables that are mapped need no cache but the operating system's. 0: every read
+    /// unpacks its block. At most 1 TiB; default: 64 MiB, taken as it is needed.
+    pub fn cache_bytes(&mut self, bytes: u64) -> &mut Self {
+        self.cache_bytes = bytes;
         self
     }
 
     /// Bytes covered by one checksum, a power of two from 4 KiB to 1 MiB. Larger ones take less space and make the first
     /// touch of a page dearer. Default: 4 KiB.
     pub fn checksum_chunk_bytes(&mut self, bytes: u32) -> &mut Self {
-        self.table.chunk_log2 = if bytes.is_power_of_two() { u8::try_from(bytes.ilog2()).unwrap_or(0) } else { 0 };
+        self.table.chunk_log2 = exact_log2(bytes);
         self
     }
 
@@ -431,7 +378,7 @@ impl Options {
             ("memtable_entries", self.memtable_entries != Some(0), "must be at least 1"),
             ("max_batch_bytes", self.max_batch_bytes <= 16 << 30, "must be at most 16 GiB"),
             ("background_threads", self.background_threads <= 64, "must be at most 64"),
-            ("compression", self.table.compression == Compression::None, "this version has no compression"),
+            ("cache_bytes", self.cache_bytes <= 1 << 40, "must be at most 1 TiB"),
             (
                 "checksum_chunk_bytes",
                 CHUNK_LOG2.contains(&self.table.chunk_log2),

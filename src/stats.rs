@@ -6,7 +6,7 @@ use crate::engine::{Engine, View};
 use crate::format::KeyspaceId;
 use crate::format::edit::LEVELS;
 use crate::format::section::Section;
-use crate::options::{PointIndex, SectionOptions};
+use crate::options::{Compression, PointIndex, SectionOptions};
 use crate::sys::atomic::Ordering;
 
 /// What the store holds and has done, at one moment. Costs a look at every table's metadata.
@@ -51,6 +51,12 @@ pub struct Stats {
     pub log_syncs: u64,
     /// Transactions refused because of a conflict since the open.
     pub conflicts: u64,
+    /// Bytes that unpacked blocks take in the cache; see [`Options::cache_bytes`](crate::Options::cache_bytes).
+    pub cache_bytes: u64,
+    /// Blocks that reads found in the cache since the open.
+    pub cache_hits: u64,
+    /// Blocks that they had to unpack.
+    pub cache_misses: u64,
 }
 
 /// One level.
@@ -107,6 +113,8 @@ pub struct KeyspaceStats {
     pub index_interval: u16,
     /// Its [`point_index`](crate::KeyspaceOptions::point_index).
     pub point_index: PointIndex,
+    /// Its [`compression`](crate::KeyspaceOptions::compression).
+    pub compression: Compression,
 }
 
 impl KeyspaceStats {
@@ -116,6 +124,7 @@ impl KeyspaceStats {
             memtable_entries: view.memtables.iter().map(|memtable| memtable.entries_of(id)).sum(),
             index_interval: options.interval,
             point_index: options.point_index,
+            compression: options.compression,
             ..Self::default()
         }
     }
@@ -173,6 +182,7 @@ impl Engine {
         let used = levels.iter().rposition(|level| level.tables > 0).map_or(0, |deepest| deepest + 1);
         levels.truncate(used);
         let counters = self.counters();
+        let (cache_hits, cache_misses) = self.shelf.cache_hits_and_misses();
         Stats {
             memtable_entries: view.memtables.iter().map(|memtable| memtable.entries()).sum(),
             memtable_bytes: view.memtables.iter().map(|memtable| memtable.log_bytes()).sum(),
@@ -192,6 +202,9 @@ impl Engine {
             compacted_bytes: counters.compacted_bytes.load(Ordering::Relaxed),
             log_syncs: counters.log_syncs.load(Ordering::Relaxed),
             conflicts: counters.conflicts.load(Ordering::Relaxed),
+            cache_bytes: self.shelf.cache_bytes(),
+            cache_hits,
+            cache_misses,
         }
     }
 }

@@ -60,7 +60,7 @@ impl Pauses {
 ///
 /// Nothing is locked while it runs, and others see nothing of it before its commit. What it has read (keys, ranges, also what it
 /// did not find) and what it will write is kept in memory. With [`Isolation::Serializable`] a commit is refused with
-/// [`Error::Conflict`](crate::Error::Conflict) if anything read was written by someone else since the begin, phantoms and removed ranges included:
+/// [`Error::Conflict`] if anything read was written by someone else since the begin, phantoms and removed ranges included:
 /// all committed transactions are then equivalent to running one after another. The look at what others have committed
 /// costs O(m log n) for m of their changes and n keys and ranges read. A transaction without changes always commits.
 ///
@@ -268,7 +268,7 @@ impl Transaction {
     }
 
     /// Commits the changes with the durability of [`Options::durability`](crate::Options::durability), or answers
-    /// [`Error::Conflict`](crate::Error::Conflict) and has changed nothing. Other errors are those of [`Db::write`](crate::Db::write).
+    /// [`Error::Conflict`] and has changed nothing. Other errors are those of [`Db::write`](crate::Db::write).
     pub fn commit(self) -> Result<()> {
         let durability = self.engine.options.durability;
         self.commit_with(durability)

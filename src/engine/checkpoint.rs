@@ -20,7 +20,7 @@ use crate::memtable::RunCursor;
 use crate::merge::{Merge, Source, Versions};
 use crate::sys::Dir;
 use crate::sys::atomic::Ordering;
-use crate::table::{Table, TableWriter};
+use crate::table::{Shelf, Table, TableWriter};
 use crate::version::{Manifest, State};
 use crate::visibility::{Cover, Fragments, Visibility};
 
@@ -46,15 +46,16 @@ impl Engine {
     fn fill(&self, dir: &Arc<dyn Dir>) -> Result<()> {
         let _lock = take_lock(&**dir, false, true)?;
         let (at, view) = self.moment();
+        let shelf = Shelf::new(Arc::clone(dir), self.options.table, 0);
         for (_, table) in view.version.tables() {
-            self.copy_table(table, dir)?;
+            self.copy_table(table, &shelf)?;
         }
         let highest = view.version.tables().map(|(_, table)| table.number().0).max().unwrap_or(0);
         let [table, manifest, segment] = [1, 2, 3].map(|step| FileNumber(highest + step));
-        let unflushed = self.write_unflushed(&view, at.at, dir, table)?;
+        let unflushed = self.write_unflushed(&view, at.at, &shelf, table)?;
         let edit = Edit { add: unflushed.into_iter().map(|meta| (0, meta)).collect(), ..Edit::default() };
         let open = |meta: &TableMeta, _: &crate::version::Keyspaces| {
-            Arc::new(Table::new(meta.clone(), Arc::clone(dir), self.options.table, Vec::new()))
+            Arc::new(Table::new(meta.clone(), Arc::clone(&shelf), Vec::new()))
         };
         let version = view.version.apply(&edit, open).map_err(|damage| Error::corrupt(dir.path(), 0, damage))?;
         let state = State { next_number: segment, last_sequence: at.at, first_segment: segment, ..State::default() };
@@ -75,13 +76,14 @@ impl Engine {
         }
     }
 
-    fn copy_table(&self, table: &Table, to: &Arc<dyn Dir>) -> Result<()> {
+    fn copy_table(&self, table: &Table, shelf: &Arc<Shelf>) -> Result<()> {
+        let to = &shelf.dir;
         let [name, index] = [FileKind::Table, FileKind::Index].map(|kind| kind.name(table.number()));
         match self.copy_file(&name, to) {
             Ok(Copied::Linked) => {}
             // A copy is read, so it may as well be checked.
             Ok(Copied::Written) => {
-                let copy = Table::new(table.meta.clone(), Arc::clone(to), self.options.table, Vec::new());
+                let copy = Table::new(table.meta.clone(), Arc::clone(shelf), Vec::new());
                 copy.reader()?.file().verify(&self.cancelled)?;
             }
             Err((_, e)) if e.kind() == io::ErrorKind::NotFound => {
@@ -123,7 +125,7 @@ impl Engine {
         &self,
         view: &View,
         at: Sequence,
-        dir: &Arc<dyn Dir>,
+        shelf: &Arc<Shelf>,
         number: FileNumber,
     ) -> Result<Option<TableMeta>> {
         let named = view.version.named();
@@ -135,14 +137,14 @@ impl Engine {
         for memtable in &view.memtables {
             self.verify_groups(memtable)?;
         }
-        let mut writer = TableWriter::create(dir, number, self.new_id()?, self.options.table, &self.cancelled)?;
+        let mut writer = TableWriter::create(shelf, number, self.new_id()?, &self.cancelled)?;
         for keyspace in keyspaces {
-            writer.start_section(named.section_options(keyspace, self.options.table.section));
+            writer.start_section(named.section_options(keyspace, self.options.table.section).at_level(0))?;
             self.copy_unflushed(view, keyspace, at, &mut writer)?;
         }
         if writer.is_empty() {
             drop(writer);
-            let name = FileKind::Table.name(number);
+            let (dir, name) = (&shelf.dir, FileKind::Table.name(number));
             return dir.remove(&name).map(|()| None).map_err(|e| Error::io("remove", &dir.path().join(name), e));
         }
         Ok(Some(writer.finish()?.meta))

@@ -10,7 +10,7 @@ use crate::format::entry::Kind;
 use crate::format::range::Edge;
 use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::merge::{LevelCursor, Located, Merge, Place, Source, Versions};
-use crate::options::{Filter, FilterEntry, Verdict};
+use crate::options::{Compression, Filter, FilterEntry, Verdict};
 use crate::sys::atomic::Ordering;
 use crate::table::{Table, TableCursor, TableWriter, Verify};
 use crate::version::{Plan, Running, Share, Version};
@@ -92,7 +92,7 @@ impl Engine {
             let written = self.write_table(|writer| {
                 // Several keyspaces go into one table of level 0; below it, one keyspace goes into many tables.
                 let full = if plan.output == 0 { u64::MAX } else { self.options.table_bytes };
-                merging.iter_mut().try_for_each(|merging| merging.fill(writer, full))
+                merging.iter_mut().try_for_each(|merging| merging.fill(writer, plan.output, full))
             });
             match written {
                 Ok(table) => outputs.push(table),
@@ -229,16 +229,19 @@ impl<'a> Merging<'a> {
     }
 
     /// Fills one table, up to a size; versions of one key stay together.
-    fn fill(&mut self, writer: &mut TableWriter, full: u64) -> Result<()> {
+    fn fill(&mut self, writer: &mut TableWriter, level: u8, full: u64) -> Result<()> {
         let mut empty = true;
-        writer.start_section(self.engine.section_options(self.share.keyspace));
+        let options = self.engine.section_options(self.share.keyspace).at_level(level);
+        // Entries are copied as they are, but zeros in place of numbers that nobody needs shrink to nothing.
+        let marked_from = if level > 0 && options.compression != Compression::None { 0 } else { SEQUENCE_SPAN / 2 };
+        writer.start_section(options)?;
         while let Some((found, new_key)) = &self.next {
             let sequence = found.entry.sequence;
-            let oldest = self.max_sequence.0 - sequence.0.min(self.max_sequence.0) >= SEQUENCE_SPAN / 2
+            let oldest = self.max_sequence.0 - sequence.0.min(self.max_sequence.0) >= marked_from
                 && sequence != Sequence(0)
                 && self.is_last_word(sequence);
             let fits = oldest || sequence == Sequence(0) || writer.spans(sequence);
-            if !empty && *new_key && (writer.bytes() >= full || !fits) {
+            if !empty && *new_key && (writer.bytes() >= full || writer.is_full() || !fits) {
                 break;
             }
             if !fits && !empty {

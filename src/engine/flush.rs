@@ -115,7 +115,8 @@ impl Engine {
         self.verify_groups(memtable)?;
         let table = self.write_table(|writer| {
             for keyspace in keyspaces {
-                writer.start_section(version.named().section_options(keyspace, self.options.table.section));
+                let options = version.named().section_options(keyspace, self.options.table.section);
+                writer.start_section(options.at_level(0))?;
                 self.copy_keyspace(memtable, keyspace, writer)?;
             }
             Ok(())
@@ -155,14 +156,13 @@ impl Engine {
     /// Writes one table; removes what there is of it if that fails.
     pub(super) fn write_table(&self, fill: impl FnOnce(&mut TableWriter) -> Result<()>) -> Result<Arc<Table>> {
         let number = self.new_number()?;
-        let options = self.options.table;
-        let written =
-            TableWriter::create(&self.dir, number, self.new_id()?, options, &self.cancelled).and_then(|mut writer| {
-                fill(&mut writer)?;
-                writer.finish()
-            });
+        let writer = TableWriter::create(&self.shelf, number, self.new_id()?, &self.cancelled);
+        let written = writer.and_then(|mut writer| {
+            fill(&mut writer)?;
+            writer.finish()
+        });
         match written {
-            Ok(written) => Ok(Arc::new(written.into_table(Arc::clone(&self.dir), options))),
+            Ok(written) => Ok(Arc::new(written.into_table(Arc::clone(&self.shelf)))),
             Err(e) => {
                 self.remove_table_files(number);
                 Err(e)

@@ -114,7 +114,7 @@ impl Engine {
         let installed = self.install_beside_log(writer, Edit::default(), |mut edit, sequence| {
             let mut tables = Vec::new();
             for table in written {
-                let table = table.with_global_sequence(sequence).into_table(Arc::clone(&self.dir), self.options.table);
+                let table = table.with_global_sequence(sequence).into_table(Arc::clone(&self.shelf));
                 ingested.tables += 1;
                 ingested.bytes += table.meta.file_bytes;
                 edit.add.push((level, table.meta.clone()));
@@ -190,7 +190,8 @@ impl<'e> Load<'e> {
         Ok(Self {
             engine,
             keyspace,
-            section: engine.section_options(keyspace.id),
+            // Level 0 is where such tables seldom go.
+            section: engine.section_options(keyspace.id).at_level(1),
             written: Vec::new(),
             growing: None,
             entries: 0,
@@ -208,7 +209,8 @@ impl<'e> Load<'e> {
         self.last_key.extend_from_slice(key);
         self.entry.clear();
         push_entry(&mut self.entry, Kind::Put, Sequence(0), key, value);
-        let full = |(_, writer): &(FileNumber, TableWriter)| writer.bytes() >= self.engine.options.table_bytes;
+        let limit = self.engine.options.table_bytes;
+        let full = |(_, writer): &(FileNumber, TableWriter)| writer.bytes() >= limit || writer.is_full();
         if self.growing.as_ref().is_none_or(full) {
             self.start_table()?;
         }
@@ -227,10 +229,9 @@ impl<'e> Load<'e> {
         let _at_work = self.engine.begin_work()?;
         self.engine.check_writable()?;
         let (number, id) = (self.engine.new_number()?, self.engine.new_id()?);
-        let options = self.engine.options.table;
-        let writer = TableWriter::create(&self.engine.dir, number, id, options, &self.engine.cancelled);
+        let writer = TableWriter::create(&self.engine.shelf, number, id, &self.engine.cancelled);
         let mut writer = writer.inspect_err(|_| self.engine.remove_table_files(number))?;
-        writer.start_section(self.section);
+        writer.start_section(self.section)?;
         writer.take_global_sequence(self.engine.visible());
         self.growing = Some((number, writer));
         Ok(())

@@ -142,7 +142,7 @@ impl Engine {
             plan.map(|plan| (compactions.running.begin(&plan), plan))
         };
         match begun {
-            Some((begun, plan)) if plan.is_move() => {
+            Some((begun, plan)) if plan.is_move() && self.has_codecs(&plan) => {
                 let moved = self.move_tables(&plan);
                 self.end(begun);
                 moved.map(|()| true)
@@ -188,7 +188,7 @@ impl Engine {
 
     fn compact_planned(&self, begun: u64, plan: Arc<Plan>) -> Result<()> {
         let in_place = plan.inputs().all(|(level, ..)| level == plan.output);
-        if self.is_plain(&plan) && (in_place || plan.is_move()) {
+        if self.is_plain(&plan) && (in_place || plan.is_move()) && self.has_codecs(&plan) {
             // Nothing to drop: what is on one level already stays.
             let moved = if in_place { Ok(()) } else { self.move_tables(&plan) };
             self.end(begun);
@@ -204,6 +204,14 @@ impl Engine {
                 None => self.scheduler.ended.wait_for(&mut compactions, WAIT_STEP),
             };
         }
+    }
+
+    /// Whether the inputs are compressed as tables of the level are that they are to go to.
+    fn has_codecs(&self, plan: &Plan) -> bool {
+        plan.shares.iter().all(|share| {
+            let (codec, _) = self.section_options(share.keyspace).at_level(plan.output).codec();
+            share.sections().all(|(_, section)| section.codec == codec || section.entries == 0)
+        })
     }
 
     fn move_tables(&self, plan: &Plan) -> Result<()> {

@@ -60,7 +60,7 @@ use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Fs, Mappings, Mutex};
-use crate::table::Table;
+use crate::table::{Shelf, Table};
 use crate::version::{Limits, Manifest};
 
 /// What a keyspace has in level 0 is worth no tables of its own below this share of `level_bytes_base`.
@@ -73,6 +73,7 @@ pub(crate) struct Engine {
     fs: Arc<dyn Fs>,
     dir: Arc<dyn Dir>,
     mappings: Mappings,
+    pub(crate) shelf: Arc<Shelf>,
     database: Id,
     recovery: RecoveryReport,
     /// Files of earlier runs have lower numbers.
@@ -254,7 +255,7 @@ impl Engine {
 
     fn table(&self, meta: &TableMeta, keyspaces: &crate::version::Keyspaces) -> Arc<Table> {
         let points = keyspaces.point_indexes(meta, self.options.table.section);
-        Arc::new(Table::new(meta.clone(), Arc::clone(&self.dir), self.options.table, points))
+        Arc::new(Table::new(meta.clone(), Arc::clone(&self.shelf), points))
     }
 
     /// The current view, for those who keep it.

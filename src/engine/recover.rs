@@ -29,7 +29,7 @@ use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Lock, LockMode, Mapping, Mappings, Mutex};
-use crate::table::Table;
+use crate::table::{Shelf, Table};
 use crate::version::{self, Manifest, State, Version, read_current, read_manifest};
 
 /// What an open found in the log.
@@ -89,9 +89,10 @@ impl Engine {
             _ => Error::io("open", path, e),
         })?;
         let lock = take_lock(&*dir, options.read_only, create)?;
+        let shelf = Shelf::new(Arc::clone(&dir), options.table, options.cache_bytes);
         let names = dir.list().map_err(|e| Error::io("list", path, e))?;
         let found = match read_current(&*dir)? {
-            Some((database, manifest)) => read_state(&dir, options, database, manifest, &names)?,
+            Some((database, manifest)) => read_state(&shelf, database, manifest, &names)?,
             None if create => {
                 let mut database = Id::default();
                 fs.random(&mut database).map_err(|e| Error::io("get random bytes for", path, e))?;
@@ -101,7 +102,7 @@ impl Engine {
         };
         let replayed = replay(&*dir, &found, &names)?;
         let manifest_durable = found.manifest_durable;
-        let engine = Arc::new(Self::assemble(options, dir, lock, found, &replayed));
+        let engine = Arc::new(Self::assemble(options, shelf, lock, found, &replayed));
         engine.check_mapped()?;
         if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
             engine.rewrite_log()?;
@@ -115,11 +116,12 @@ impl Engine {
 
     fn assemble(
         options: &Options,
-        dir: Arc<dyn Dir>,
+        shelf: Arc<Shelf>,
         lock: Box<dyn Send + Sync>,
         found: Found,
         replayed: &Replayed,
     ) -> Self {
+        let dir = Arc::clone(&shelf.dir);
         let mut state = found.state;
         if replayed.report.clean {
             // Only then is all of it known to be on disk, which is what a recorded end says.
@@ -135,6 +137,7 @@ impl Engine {
             fs: Arc::clone(&options.file_system.0),
             mappings: Mappings::of(&dir),
             dir,
+            shelf,
             database: found.database,
             recovery: replayed.report.clone(),
             first_number: FileNumber(found.next_number),
@@ -217,18 +220,13 @@ fn empty_state(dir: &dyn Dir, database: Id, names: &[String]) -> Result<Found> {
 }
 
 /// Replays the manifest and checks that every table it names is there, with its length.
-fn read_state(
-    dir: &Arc<dyn Dir>,
-    options: &Options,
-    database: Id,
-    manifest: FileNumber,
-    names: &[String],
-) -> Result<Found> {
+fn read_state(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber, names: &[String]) -> Result<Found> {
+    let dir = &*shelf.dir;
     let open = |meta: &TableMeta, keyspaces: &version::Keyspaces| {
-        let points = keyspaces.point_indexes(meta, options.table.section);
-        Arc::new(Table::new(meta.clone(), Arc::clone(dir), options.table, points))
+        let points = keyspaces.point_indexes(meta, shelf.options.section);
+        Arc::new(Table::new(meta.clone(), Arc::clone(shelf), points))
     };
-    let recovered = read_manifest(&**dir, &database, manifest, open)?;
+    let recovered = read_manifest(dir, &database, manifest, open)?;
     for (_, table) in recovered.version.tables() {
         let name = FileKind::Table.name(table.number());
         let path = dir.path().join(&name);

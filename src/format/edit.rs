@@ -3,8 +3,9 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::block::BLOCK_LOG2;
 use super::checksum::Id;
-use super::section::Section;
+use super::section::{Codec, Section};
 use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Position, Sequence, bytes};
 use crate::error::{Damage, Fault, Feature};
 
@@ -17,6 +18,9 @@ pub(crate) const KEYSPACE_NAME_MAX: usize = 255;
 /// Smallest and largest error rate of a bloom filter.
 pub(crate) const ERROR_RATE: std::ops::RangeInclusive<f64> = 0.000_001..=0.5;
 
+/// Levels of Zstandard.
+pub(crate) const ZSTD_LEVEL: std::ops::RangeInclusive<i32> = -7..=22;
+
 /// Keys for each entry of a sparse index.
 pub(crate) const INTERVAL: std::ops::RangeInclusive<u16> = 1..=256;
 
@@ -27,6 +31,13 @@ pub(crate) struct KeyspaceMeta {
     pub(crate) interval: u16,
     /// The error rate of the bloom filter, as the bits of an IEEE 754 binary64; `None` for a point index.
     pub(crate) bloom: Option<u64>,
+    pub(crate) codec: Codec,
+    /// The level to compress with; 0 without Zstandard.
+    pub(crate) zstd_level: i8,
+    /// Tables on this level of the tree and below have the codec; those above are plain.
+    pub(crate) compressed_from: u8,
+    /// The block size of compressed sections as a power of two.
+    pub(crate) block_log2: u8,
     pub(crate) name: String,
 }
 
@@ -125,7 +136,9 @@ struct KeyspaceRecord {
     compression: u8,
     encryption: u8,
     alignment_log2: u8,
-    reserved: [u8; 3],
+    zstd_level: i8,
+    compressed_from: u8,
+    block_log2: u8,
     required: U32,
     reserved_tail: [u8; 20],
 }
@@ -356,10 +369,12 @@ fn encode_keyspace(keyspace: &KeyspaceMeta) -> Vec<u8> {
         error_rate: U64::new(keyspace.bloom.unwrap_or_default()),
         key_order: 0,
         hash: 0,
-        compression: 0,
+        compression: keyspace.codec as u8,
         encryption: 0,
         alignment_log2: 0,
-        reserved: [0; 3],
+        zstd_level: keyspace.zstd_level,
+        compressed_from: keyspace.compressed_from,
+        block_log2: keyspace.block_log2,
         required: U32::ZERO,
         reserved_tail: [0; 20],
     };
@@ -371,7 +386,7 @@ fn encode_keyspace(keyspace: &KeyspaceMeta) -> Vec<u8> {
 
 fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
     let (record, rest) = KeyspaceRecord::read_from_prefix(payload).map_err(|_| Damage::OutOfBounds)?;
-    for algorithm in [record.key_order, record.hash, record.compression, record.encryption, record.alignment_log2] {
+    for algorithm in [record.key_order, record.hash, record.encryption, record.alignment_log2] {
         if algorithm != 0 {
             return Err(Feature::Algorithm(algorithm).into());
         }
@@ -385,8 +400,14 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
         (POINT_HASH | POINT_BLOOM, _) => return Err(Damage::BadField.into()),
         (other, _) => return Err(Feature::Algorithm(other).into()),
     };
-    let reserved = record.reserved == [0; 3] && record.reserved_tail == [0; 20];
-    if !reserved || !INTERVAL.contains(&record.interval.get()) || record.id.get() == KeyspaceId::DEFAULT.0 {
+    let codec = Codec::decode(record.compression)?;
+    codec.check_built()?;
+    let levels = if codec == Codec::Zstd { ZSTD_LEVEL } else { 0..=0 };
+    let blocks = levels.contains(&record.zstd_level.into())
+        && record.compressed_from < LEVELS
+        && BLOCK_LOG2.contains(&record.block_log2);
+    let reserved = record.reserved_tail == [0; 20];
+    if !reserved || !blocks || !INTERVAL.contains(&record.interval.get()) || record.id.get() == KeyspaceId::DEFAULT.0 {
         return Err(Damage::BadField.into());
     }
     let (name, padding) = rest.split_at_checked(usize::from(record.name_bytes)).ok_or(Damage::OutOfBounds)?;
@@ -395,14 +416,22 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
     }
     let name = str::from_utf8(name).map_err(|_| Damage::BadField)?;
     check_keyspace_name(name).map_err(|_| Damage::BadField)?;
-    Ok(KeyspaceMeta { id: KeyspaceId(record.id.get()), interval: record.interval.get(), bloom, name: name.to_owned() })
+    Ok(KeyspaceMeta {
+        id: KeyspaceId(record.id.get()),
+        interval: record.interval.get(),
+        bloom,
+        codec,
+        zstd_level: record.zstd_level,
+        compressed_from: record.compressed_from,
+        block_log2: record.block_log2,
+        name: name.to_owned(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::format::range::Edge;
-    use crate::format::section::Codec;
 
     pub(crate) fn section(keyspace: u32, min: &[u8], max: &[u8]) -> Section {
         Section {
@@ -421,7 +450,7 @@ mod tests {
             upper: Edge::After(max.to_vec()),
             codec: Codec::None,
             blocks: 0,
-            blocks_offset: 0,
+            block_log2: 0,
             alignment_log2: 0,
             takes_global_sequence: false,
             value_files: Vec::new(),
@@ -465,7 +494,16 @@ mod tests {
     }
 
     fn keyspace(id: u32, name: &str, bloom: Option<u64>) -> KeyspaceMeta {
-        KeyspaceMeta { id: KeyspaceId(id), interval: 16, bloom, name: name.to_owned() }
+        KeyspaceMeta {
+            id: KeyspaceId(id),
+            interval: 16,
+            bloom,
+            codec: Codec::None,
+            zstd_level: 0,
+            compressed_from: 1,
+            block_log2: 14,
+            name: name.to_owned(),
+        }
     }
 
     #[test]
@@ -480,14 +518,30 @@ mod tests {
         let damaged: Result<KeyspaceMeta, Fault> = Err(Damage::BadField.into());
         // Id 0, intervals 0 and 272, name lengths, an error rate without a filter, one without a rate, reserved bytes, names
         // with a control character and a lone continuation byte, padding.
-        let changes = [(0, 0), (4, 0), (5, 1), (7, 0), (7, 4), (7, 6), (8, 1), (6, 2), (21, 1), (47, 1)];
+        // A level of Zstandard without it, levels and block sizes that there are not.
+        let changes = [
+            (0, 0),
+            (4, 0),
+            (5, 1),
+            (7, 0),
+            (7, 4),
+            (7, 6),
+            (8, 1),
+            (6, 2),
+            (21, 1),
+            (22, 7),
+            (23, 11),
+            (23, 21),
+            (47, 1),
+        ];
         for (at, byte) in changes.into_iter().chain([(48, 7), (50, 0x80), (55, 1)]) {
             assert_eq!(with(at, byte), damaged, "byte {at} = {byte}");
         }
         assert_eq!(with(7, 9), Err(Damage::OutOfBounds.into()));
-        for at in 16..21 {
+        for at in [16, 17, 19, 20] {
             assert_eq!(with(at, 1), Err(Feature::Algorithm(1).into()));
         }
+        assert_eq!(with(18, 3), Err(Feature::Algorithm(3).into()));
         assert_eq!(with(6, 3), Err(Feature::Algorithm(3).into()));
         assert_eq!(with(25, 1), Err(Feature::RequiredBits(256).into()));
     }

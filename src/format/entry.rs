@@ -59,6 +59,9 @@ pub(crate) struct EntryHeader {
 pub(crate) const ENTRY_HEADER_BYTES: u64 = 12;
 const _: () = assert!(size_of::<EntryHeader>() == 12 && align_of::<EntryHeader>() == 1);
 
+/// The least space that an entry takes.
+pub(crate) const ENTRY_BYTES_MIN: u64 = 16;
+
 /// Space that an entry takes, padding included.
 #[inline]
 #[expect(clippy::arithmetic_side_effects, reason = "the sum of three numbers below 2^33")]
@@ -92,9 +95,11 @@ impl EntryHeader {
         self.sequence = low_bytes(sequence);
     }
 
-    /// The same header marked as the oldest version that anyone can see; it then reads as sequence 0.
+    /// The same header marked as the oldest version that anyone can see; it then reads as sequence 0, and says so, because
+    /// zeros shrink better.
     pub(crate) fn mark_oldest(&mut self) {
         self.flags |= OLDEST;
+        self.sequence = [0; 5];
     }
 
     #[inline]

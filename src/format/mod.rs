@@ -9,8 +9,10 @@
 )]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
+pub(crate) mod block;
 pub(crate) mod bytes;
 pub(crate) mod checksum;
+mod codec;
 pub(crate) mod current;
 pub(crate) mod edit;
 pub(crate) mod entry;

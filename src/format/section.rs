@@ -3,7 +3,8 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::entry::Base;
+use super::block::{BLOCK_LOG2, BLOCK_RECORD_BYTES, blocks_max};
+use super::entry::{Base, ENTRY_BYTES_MIN};
 use super::range::{Edge, Fragment, bounds, bounds_byte, decode_fragments};
 use super::table::{Frame, TABLE_HEADER_BYTES};
 use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Sequence, UNIT, align_up, bytes};
@@ -39,7 +40,8 @@ struct SectionRecord {
     blocks: U32,
     flags: U16,
     value_files: U16,
-    reserved: [u8; 8],
+    block_log2: u8,
+    reserved: [u8; 7],
 }
 
 const _: () = assert!(size_of::<SectionRecord>() == 128 && align_of::<SectionRecord>() == 1);
@@ -114,9 +116,10 @@ pub(crate) struct Section {
     pub(crate) lower: Edge,
     pub(crate) upper: Edge,
     pub(crate) codec: Codec,
-    /// How many blocks there are, and where the directory of them is; both 0 without a codec.
+    /// How many blocks there are; 0 without a codec.
     pub(crate) blocks: u32,
-    pub(crate) blocks_offset: u64,
+    /// The block size as a power of two; 0 without a codec.
+    pub(crate) block_log2: u8,
     /// Values start at multiples of this power of two; 0 if anywhere.
     pub(crate) alignment_log2: u8,
     /// Whether the manifest says which sequence number all of it has.
@@ -154,11 +157,12 @@ impl Section {
             bounds: bounds_byte(&self.lower, &self.upper),
             lower_key_bytes: U16::new(self.lower.key().len() as u16),
             upper_key_bytes: U16::new(self.upper.key().len() as u16),
-            blocks_offset: U64::new(self.blocks_offset),
+            blocks_offset: U64::new(if self.blocks == 0 { 0 } else { self.blocks_offset() }),
             blocks: U32::new(self.blocks),
             flags: U16::new(if self.takes_global_sequence { TAKES_GLOBAL_SEQUENCE } else { 0 }),
             value_files: U16::new(self.value_files.len() as u16),
-            reserved: [0; 8],
+            block_log2: self.block_log2,
+            reserved: [0; 7],
         };
         out.extend_from_slice(record.as_bytes());
         out.extend_from_slice(self.lower.key());
@@ -185,7 +189,7 @@ impl Section {
         if record.flags.get() & !TAKES_GLOBAL_SEQUENCE != 0 {
             return Err(Feature::RequiredBits(record.flags.get().into()).into());
         }
-        if record.reserved != [0; 8] {
+        if record.reserved != [0; 7] {
             return Err(Damage::BadField.into());
         }
         let keyspace = KeyspaceId(record.keyspace.get());
@@ -224,12 +228,16 @@ impl Section {
             upper,
             codec,
             blocks: record.blocks.get(),
-            blocks_offset: record.blocks_offset.get(),
+            block_log2: record.block_log2,
             alignment_log2: record.alignment_log2,
             takes_global_sequence: record.flags.get() & TAKES_GLOBAL_SEQUENCE != 0,
             value_files,
         };
         section.check()?;
+        let blocks_offset = if section.blocks == 0 { 0 } else { section.blocks_offset() };
+        if record.blocks_offset.get() != blocks_offset {
+            return Err(Damage::BadField.into());
+        }
         section.check_supported()?;
         Ok((section, rest))
     }
@@ -249,18 +257,27 @@ impl Section {
         if !counts || !sequences || !aligned || !global || !(1..=256).contains(&self.interval) {
             return Err(Damage::BadField);
         }
-        // An entry takes at least 16 bytes, so a count cannot make a reader allocate more than the file's size.
-        if self.entries > self.end.saturating_sub(self.start) / 16 {
-            return Err(Damage::BadField);
-        }
-        Ok(())
+        self.check_blocks()
+    }
+
+    /// An entry takes at least 16 bytes, so a count cannot make a reader allocate more than the file's size, unpacked.
+    fn check_blocks(&self) -> Result<(), Damage> {
+        let stored = self.end.saturating_sub(self.start);
+        let (fields, room) = match self.codec {
+            Codec::None => (self.blocks == 0 && self.block_log2 == 0, stored),
+            _ if !BLOCK_LOG2.contains(&self.block_log2) => (false, 0),
+            _ => {
+                let blocks = u64::from(self.blocks);
+                let counted = (1..=blocks_max(self.block_log2)).contains(&self.blocks) && blocks <= stored;
+                (counted, blocks.saturating_mul(1 << self.block_log2))
+            }
+        };
+        if fields && self.entries <= room / ENTRY_BYTES_MIN { Ok(()) } else { Err(Damage::BadField) }
     }
 
     /// Refuses what the format has a place for and no reader of this version understands.
     fn check_supported(&self) -> Result<(), Fault> {
-        if self.codec != Codec::None || self.blocks != 0 || self.blocks_offset != 0 {
-            return Err(Feature::Algorithm(self.codec as u8).into());
-        }
+        self.codec.check_built()?;
         if self.alignment_log2 != 0 {
             return Err(Feature::Algorithm(self.alignment_log2).into());
         }
@@ -288,9 +305,24 @@ impl Section {
         Ok(())
     }
 
-    /// Where the section ends, range tombstones included.
+    /// Where the range tombstones end.
     pub(crate) fn ranges_end(&self) -> u64 {
         self.end.saturating_add(self.range_tombstones_bytes)
+    }
+
+    /// Where the directory of blocks begins, if there are any: behind the range tombstones.
+    pub(crate) fn blocks_offset(&self) -> u64 {
+        self.ranges_end()
+    }
+
+    /// Length of the directory of blocks.
+    pub(crate) fn blocks_bytes(&self) -> u64 {
+        u64::from(self.blocks).saturating_mul(BLOCK_RECORD_BYTES)
+    }
+
+    /// Where the section ends, with everything that belongs to it.
+    pub(crate) fn parts_end(&self) -> u64 {
+        self.blocks_offset().saturating_add(self.blocks_bytes())
     }
 
     /// The range tombstones of the section, whose chunks have been verified.
@@ -308,7 +340,7 @@ impl Section {
             if section.start != start || sections.last().is_some_and(|last| last.keyspace >= section.keyspace) {
                 return Err(Damage::OutOfOrder.into());
             }
-            (start, rest) = (section.ranges_end(), tail);
+            (start, rest) = (section.parts_end(), tail);
             sections.push(section);
         }
         if sections.is_empty() || start != frame.body_end || !rest.is_empty() {

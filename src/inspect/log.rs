@@ -1,6 +1,6 @@
 //! Log segments and manifests: groups, and what is in them.
 
-use super::table::{entry_fields, section_fields};
+use super::table::{codec, entry_fields, section_fields};
 use super::{Sink, Value, position, version};
 use crate::error::{Damage, Result};
 use crate::format::checksum::Seed;
@@ -8,6 +8,7 @@ use crate::format::edit::{self, Edit};
 use crate::format::entry::Entry;
 use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupHeader, GroupKind, RUN_HEADER_BYTES};
 use crate::format::prefix::Magic;
+use crate::format::section::Codec;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Sequence};
 use crate::log::{self, Scan};
@@ -180,6 +181,14 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
             ("point_index", Value::Text(if keyspace.bloom.is_some() { "bloom" } else { "hash" })),
         ];
         fields.extend(keyspace.bloom.map(|bits| ("error_rate_bits", Value::Number(bits))));
+        if keyspace.codec != Codec::None {
+            fields.extend([
+                ("codec", Value::Text(codec(keyspace.codec))),
+                ("zstd_level_byte", Value::Number(keyspace.zstd_level.cast_unsigned().into())),
+                ("compressed_from", Value::Number(keyspace.compressed_from.into())),
+                ("block_bytes", Value::Number(1 << keyspace.block_log2)),
+            ]);
+        }
         sink.item(offset, "create-keyspace", fields)?;
     }
     for keyspace in &edit.drop {

@@ -1,12 +1,16 @@
 //! Tables: sections and their entries.
 
+use std::borrow::Cow;
+
 use super::frame::Framed;
 use super::{Sink, Value, position};
-use crate::error::Result;
+use crate::error::{Damage, Fault, Result};
+use crate::format::block::{BLOCK_RECORD_BYTES, BlockPlace, check_blocks, unpack};
+use crate::format::bytes;
 use crate::format::entry::{ENTRY_HEADER_BYTES, Entry, Kind};
 use crate::format::prefix::Magic;
 use crate::format::range::{Edge, FRAGMENT_HEADER_BYTES, range_of};
-use crate::format::section::Section;
+use crate::format::section::{Codec, Section};
 
 pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
     let mut table = Framed::open(sink, file, Magic::TABLE, "table")?;
@@ -24,6 +28,15 @@ pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
 }
 
 fn show_entries(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) -> Result<()> {
+    if section.blocks > 0 {
+        show_blocks(sink, table, section)?;
+    } else {
+        show_plain_entries(sink, table, section)?;
+    }
+    show_ranges(sink, table, section)
+}
+
+fn show_plain_entries(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) -> Result<()> {
     let (mut at, end) = (position(section.start), position(section.end));
     while at < end {
         table.verify_to(sink, section.end.min(at as u64 + ENTRY_HEADER_BYTES))?;
@@ -33,6 +46,52 @@ fn show_entries(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) 
         sink.item(at as u64, "entry", entry_fields(&entry, table.file))?;
         at = entry.next();
     }
+    Ok(())
+}
+
+/// Shows each block and, unpacked, the entries in it; these stand where their block does, with their offset in it.
+fn show_blocks(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) -> Result<()> {
+    let (start, path) = (section.blocks_offset(), sink.path);
+    table.verify_to(sink, section.parts_end())?;
+    let directory = bytes::slice(table.file, start, section.blocks_bytes()).map_err(|d| sink.damaged(start, d))?;
+    check_blocks(directory, section)
+        .map_err(|(number, damage)| sink.damaged(start + u64::from(number) * BLOCK_RECORD_BYTES, damage))?;
+    for number in 0..section.blocks {
+        let block = BlockPlace::read(directory, number, section).map_err(|damage| sink.damaged(start, damage))?;
+        let fields = vec![
+            ("number", Value::Number(number.into())),
+            ("stored", Value::Text(if block.is_plain() { "plain" } else { "packed" })),
+            ("stored_bytes", Value::Number(block.stored)),
+            ("raw_bytes", Value::Number(block.raw)),
+        ];
+        sink.item(block.start, "block", fields)?;
+        let damaged = |fault: Fault| fault.at(path, block.start);
+        let stored = bytes::slice(table.file, block.start, block.stored).map_err(|damage| damaged(damage.into()))?;
+        let raw = raw_block(section, &block, stored).map_err(damaged)?;
+        let mut at = 0;
+        while at < raw.len() {
+            let entry = Entry::parse_in_table(&raw, at, raw.len(), section.base()).map_err(damaged)?;
+            let mut fields = entry_fields(&entry, &raw);
+            fields.push(("offset_in_block", Value::Number(at as u64)));
+            sink.item(block.start, "entry", fields)?;
+            at = entry.next();
+        }
+    }
+    Ok(())
+}
+
+fn raw_block<'b>(section: &Section, block: &BlockPlace, stored: &'b [u8]) -> Result<Cow<'b, [u8]>, Fault> {
+    if block.is_plain() {
+        return Ok(Cow::Borrowed(stored));
+    }
+    let mut raw = Vec::new();
+    raw.try_reserve_exact(position(block.raw)).map_err(|_| Damage::BadBlock)?;
+    raw.resize(position(block.raw), 0);
+    unpack(section.codec, stored, &mut raw)?;
+    Ok(Cow::Owned(raw))
+}
+
+fn show_ranges(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) -> Result<()> {
     if section.range_tombstones > 0 {
         table.verify_to(sink, section.ranges_end())?;
         let fragments = section.fragments(table.file).map_err(|damage| sink.damaged(section.end, damage))?;
@@ -87,6 +146,14 @@ pub(super) fn entry_fields<'a>(entry: &Entry, file: &'a [u8]) -> Vec<(&'static s
     fields
 }
 
+pub(super) fn codec(codec: Codec) -> &'static str {
+    match codec {
+        Codec::None => "none",
+        Codec::Lz4 => "lz4",
+        Codec::Zstd => "zstd",
+    }
+}
+
 pub(super) fn section_fields(section: &Section) -> Vec<(&'static str, Value<'_>)> {
     let mut fields = vec![
         ("keyspace", Value::Number(section.keyspace.0.into())),
@@ -106,5 +173,12 @@ pub(super) fn section_fields(section: &Section) -> Vec<(&'static str, Value<'_>)
         ("upper_key", Value::Bytes(section.upper.key())),
     ];
     fields.extend(section.takes_global_sequence.then_some(("global_sequence", Value::Number(1))));
+    if section.blocks > 0 {
+        fields.extend([
+            ("codec", Value::Text(codec(section.codec))),
+            ("blocks", Value::Number(section.blocks.into())),
+            ("block_bytes", Value::Number(1 << section.block_log2)),
+        ]);
+    }
     fields
 }

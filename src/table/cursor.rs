@@ -1,42 +1,34 @@
 //! A cursor over one section of a table.
 
-use std::ops::Range;
 use std::sync::Arc;
 
+use super::body::{Verify, Window, end, first};
 use super::reader::Reader;
 use crate::error::{Damage, Result};
 use crate::format::KeyspaceId;
-use crate::format::entry::{Base, Entry};
+use crate::format::entry::Entry;
+use crate::format::section::Section;
 use crate::sys::{Block, prefetch};
 
 /// How far ahead of the current entry a walk forwards looks.
 const AHEAD_BYTES: usize = 1024;
 const LINE: usize = 64;
 
-/// Whether a cursor relies on chunks verified earlier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verify {
-    /// Each chunk is verified at its first touch by anyone.
-    Once,
-    /// Each chunk is verified by this cursor, whatever is remembered: what compaction copies must be right now.
-    Again,
-}
-
 /// Walks the entries of a section in both directions, all versions; within a key the newest comes first.
 #[derive(Debug, Clone)]
 pub(crate) struct TableCursor {
     reader: Arc<Reader>,
+    /// The number of the section.
     section: usize,
+    /// Where its places begin and end.
     start: usize,
     end: usize,
-    base: Base,
     verify: Verify,
     current: Option<Entry>,
-    /// What the current entry is in, unless that is the mapping.
-    block: Option<Block>,
-    /// Bytes that this cursor knows to be verified.
-    checked: Range<usize>,
-    /// Offsets of the entries in front of the current one, back to the beginning of their interval.
+    /// The place of the current entry, which is in the window.
+    place: usize,
+    window: Window,
+    /// Places of the entries in front of the current one, back to the beginning of their interval.
     behind: Vec<usize>,
 }
 
@@ -45,24 +37,15 @@ impl TableCursor {
     pub(crate) fn new(reader: &Arc<Reader>, keyspace: KeyspaceId, verify: Verify) -> Option<Self> {
         let number = reader.section_of(keyspace)?;
         let section = reader.sections().get(number)?;
-        Some(Self {
-            section: number,
-            start: usize::try_from(section.start).ok()?,
-            end: usize::try_from(section.end).ok()?,
-            base: section.base(),
-            reader: Arc::clone(reader),
-            verify,
-            current: None,
-            block: None,
-            checked: 0..0,
-            behind: Vec::new(),
-        })
+        let (start, end) = (first(section), end(section));
+        let (reader, window, behind) = (Arc::clone(reader), Window::default(), Vec::new());
+        Some(Self { reader, section: number, start, end, verify, current: None, place: start, window, behind })
     }
 
     /// The bytes that the current entry is in.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.block.as_ref().map_or_else(|| self.mapped(), Block::bytes)
+        self.reader.bytes_of(&self.window)
     }
 
     #[inline]
@@ -70,9 +53,10 @@ impl TableCursor {
         self.reader.bytes()
     }
 
+    /// What the current entry is in, unless that is the mapping.
     #[inline]
     pub(crate) fn block(&self) -> Option<&Block> {
-        self.block.as_ref()
+        self.window.block()
     }
 
     pub(crate) fn reader(&self) -> &Arc<Reader> {
@@ -84,45 +68,16 @@ impl TableCursor {
         self.current.as_ref()
     }
 
-    /// Makes sure that the bytes from `start` to `end` are verified.
     #[inline]
-    fn check(&mut self, start: usize, end: usize) -> Result<()> {
-        if start >= self.checked.start && end <= self.checked.end {
-            return Ok(());
-        }
-        self.check_more(start, end)
-    }
-
-    #[cold]
-    fn check_more(&mut self, start: usize, end: usize) -> Result<()> {
-        let file = self.reader.file();
-        match self.verify {
-            Verify::Once => file.check(start, end)?,
-            Verify::Again => {
-                let chunk_log2 = file.frame().chunk_log2;
-                let known = if self.checked.contains(&start) { self.checked.end } else { start };
-                for chunk in known >> chunk_log2..=end.saturating_sub(1).max(start) >> chunk_log2 {
-                    file.check_chunk(chunk as u64)?;
-                }
-            }
-        }
-        let from = if self.checked.contains(&start) { self.checked.start } else { start };
-        self.checked = from..file.chunk_end(end.saturating_sub(1).max(start));
-        Ok(())
+    fn read(&mut self, place: usize) -> Result<Entry> {
+        let section: &Section = self.reader.section(self.section)?;
+        self.reader.entry(&mut self.window, section, place, self.verify)
     }
 
     #[inline]
-    fn read(&mut self, start: usize) -> Result<Entry> {
-        self.check(start, self.end.min(start + 12))?;
-        let parsed = Entry::parse_in_table(self.reader.bytes(), start, self.end, self.base);
-        let entry = parsed.map_err(|fault| fault.at(self.reader.file().path(), start as u64))?;
-        self.check(start, entry.end)?;
-        Ok(entry)
-    }
-
-    #[inline]
-    fn go_to(&mut self, start: usize) -> Result<()> {
-        self.current = if start < self.end { Some(self.read(start)?) } else { None };
+    fn go_to(&mut self, place: usize) -> Result<()> {
+        self.current = if place < self.end { Some(self.read(place)?) } else { None };
+        self.place = place;
         Ok(())
     }
 
@@ -142,12 +97,12 @@ impl TableCursor {
         if self.start == self.end {
             return Ok(());
         }
-        self.go_to(self.reader.interval_start(self.section, key, false)?)?;
+        self.go_to(self.reader.interval_start(self.section, key, false, self.verify)?)?;
         while let Some(entry) = self.current {
             if entry.key(self.bytes()) >= key {
                 break;
             }
-            self.go_to(entry.next())?;
+            self.go_to(self.window.behind(self.place, &entry))?;
         }
         Ok(())
     }
@@ -158,20 +113,17 @@ impl TableCursor {
         if self.start == self.end {
             return Ok(());
         }
-        let mut at = self.reader.interval_start(self.section, key, true)?;
-        let mut last = None;
-        while at < self.end {
-            let entry = self.read(at)?;
+        let mut place = self.reader.interval_start(self.section, key, true, self.verify)?;
+        while place < self.end {
+            let entry = self.read(place)?;
             if entry.key(self.bytes()) > key {
                 break;
             }
-            if let Some(previous) = last.replace(entry) {
-                self.behind.push(previous.start);
-            }
-            at = entry.next();
+            self.behind.push(place);
+            place = self.window.behind(place, &entry);
         }
-        self.current = last;
-        Ok(())
+        self.current = None;
+        self.behind.pop().map_or(Ok(()), |last| self.go_to(last))
     }
 
     #[inline]
@@ -181,7 +133,7 @@ impl TableCursor {
             self.behind.clear();
         }
         self.prefetch(&entry);
-        self.go_to(entry.next())
+        self.go_to(self.window.behind(self.place, &entry))
     }
 
     /// Starts to bring what lies [`AHEAD_BYTES`] behind an entry into the cache, as many bytes as the entry has: among many
@@ -197,27 +149,30 @@ impl TableCursor {
 
     #[inline]
     pub(crate) fn prev(&mut self) -> Result<()> {
-        let Some(entry) = self.current else { return Ok(()) };
+        if self.current.is_none() {
+            return Ok(());
+        }
         match self.behind.pop() {
-            Some(start) => self.go_to(start),
-            None => self.go_back_from(entry.start),
+            Some(place) => self.go_to(place),
+            None => self.go_back_from(self.place),
         }
     }
 
-    /// Goes to the entry that ends at `offset`: decodes its interval forwards once and walks it back.
+    /// Goes to the entry in front of `place`: decodes its interval forwards once and walks it back.
     #[cold]
-    fn go_back_from(&mut self, offset: usize) -> Result<()> {
-        if offset <= self.start {
+    fn go_back_from(&mut self, place: usize) -> Result<()> {
+        if place <= self.start {
             self.current = None;
             return Ok(());
         }
-        let mut at = self.reader.interval_before(self.section, offset)?;
-        while at < offset {
+        let mut at = self.reader.interval_before(self.section, place)?;
+        while at < place {
             self.behind.push(at);
-            at = self.read(at)?.next();
+            let entry = self.read(at)?;
+            at = self.window.behind(at, &entry);
         }
         match self.behind.pop() {
-            Some(start) if at == offset => self.go_to(start),
+            Some(last) if at == place => self.go_to(last),
             _ => Err(self.reader.file().corrupt(at as u64, Damage::OutOfBounds)),
         }
     }

@@ -353,14 +353,14 @@ pub(crate) struct Sparse<'a> {
 }
 
 impl Sparse<'_> {
-    /// How many sparse entries have a key below `key`, or, with `or_equal`, not above it. `key_at` reads the key at a
-    /// locator, which is needed only where eight bytes behind the common prefix do not decide.
+    /// How many sparse entries have a key below `key`, or, with `or_equal`, not above it. `order_at` compares the key at a
+    /// place with `key`, which is needed only where eight bytes behind the common prefix do not decide.
     #[inline]
-    pub(crate) fn rank<'k>(
+    pub(crate) fn rank(
         &self,
         key: &[u8],
         or_equal: bool,
-        key_at: impl Fn(usize) -> Result<&'k [u8]>,
+        mut order_at: impl FnMut(usize) -> Result<std::cmp::Ordering>,
     ) -> Result<usize> {
         let shared = key.len().min(self.common_prefix.len());
         let (start, rest) = key.split_at(shared);
@@ -376,15 +376,15 @@ impl Sparse<'_> {
         let mut high = low + ties;
         while low < high {
             let middle = usize::midpoint(low, high);
-            let order = key_at(self.offset(middle))?.cmp(key);
+            let order = order_at(self.place(middle))?;
             if order.is_lt() || (or_equal && order.is_eq()) { low = middle + 1 } else { high = middle }
         }
         Ok(low)
     }
 
-    /// Offset in the `.sst` of sparse entry `at`.
+    /// The place of sparse entry `at`.
     #[inline]
-    pub(crate) fn offset(&self, at: usize) -> usize {
+    pub(crate) fn place(&self, at: usize) -> usize {
         self.locators.get(at).map_or(0, |locator| locator.get() as usize * 8)
     }
 
@@ -393,9 +393,9 @@ impl Sparse<'_> {
         self.locators.len()
     }
 
-    /// The last sparse entry in front of `offset`.
-    pub(crate) fn before(&self, offset: usize) -> Option<usize> {
-        self.locators.partition_point(|locator| (locator.get() as usize * 8) < offset).checked_sub(1)
+    /// The last sparse entry in front of `place`.
+    pub(crate) fn before(&self, place: usize) -> Option<usize> {
+        self.locators.partition_point(|locator| (locator.get() as usize * 8) < place).checked_sub(1)
     }
 }
 
@@ -427,7 +427,7 @@ mod tests {
             upper: Edge::After(key(keys - 1)),
             codec: Codec::None,
             blocks: 0,
-            blocks_offset: 0,
+            block_log2: 0,
             alignment_log2: 0,
             takes_global_sequence: false,
             value_files: Vec::new(),
@@ -435,7 +435,10 @@ mod tests {
     }
 
     fn build(keys: u32, point_index: PointIndex) -> Index {
-        let options = TableOptions { section: SectionOptions { interval: 16, point_index }, ..TableOptions::default() };
+        let options = TableOptions {
+            section: SectionOptions { interval: 16, point_index, ..SectionOptions::default() },
+            ..TableOptions::default()
+        };
         let mut builder = IndexBuilder::new(options);
         let key = |i: u32| format!("user:{i:08}").into_bytes();
         for i in 0..keys {
@@ -478,15 +481,19 @@ mod tests {
         }
         let sparse = index.sparse(0).unwrap();
         let stored: Vec<Vec<u8>> = (0..keys as usize).map(key).collect();
-        let key_at = |offset: usize| Ok(&stored[(offset / 8 - 8) / 2][..]);
+        let stored = &stored;
+        let order_at = |to: &[u8]| {
+            let to = to.to_vec();
+            move |place: usize| Ok(stored[(place / 8 - 8) / 2].cmp(&to))
+        };
         for i in (0..keys as usize).step_by(7) {
-            assert_eq!(sparse.rank(&key(i), false, key_at).unwrap(), i.div_ceil(16));
-            assert_eq!(sparse.rank(&key(i), true, key_at).unwrap(), i / 16 + 1);
+            assert_eq!(sparse.rank(&key(i), false, order_at(&key(i))).unwrap(), i.div_ceil(16));
+            assert_eq!(sparse.rank(&key(i), true, order_at(&key(i))).unwrap(), i / 16 + 1);
         }
         for (other, expected) in
             [(&b"a"[..], 0), (b"user:0000", 0), (b"user:1", sparse.locators.len()), (b"zz", sparse.locators.len())]
         {
-            assert_eq!(sparse.rank(other, false, key_at).unwrap(), expected);
+            assert_eq!(sparse.rank(other, false, order_at(other)).unwrap(), expected);
         }
     }
 }

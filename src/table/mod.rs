@@ -2,16 +2,23 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod bloom;
+mod body;
+mod cache;
+mod chunked;
 mod cursor;
 mod file;
 mod index;
+mod packing;
 mod reader;
+mod verify;
 mod writer;
 
 use std::fmt;
 use std::sync::Arc;
 
-pub(crate) use cursor::{TableCursor, Verify};
+pub(crate) use body::Verify;
+use cache::BlockCache;
+pub(crate) use cursor::TableCursor;
 pub(crate) use reader::{Answer, Reader};
 pub(crate) use writer::{TableWriter, WrittenTable, write_index};
 
@@ -24,12 +31,36 @@ use crate::options::{PointIndex, TableOptions};
 use crate::sys::OnceLock;
 use crate::sys::{Dir, Mutex};
 
+/// What the tables of a database have in common: where they are, how they are read, and the cache of their blocks.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    pub(crate) dir: Arc<dyn Dir>,
+    pub(crate) options: TableOptions,
+    cache: BlockCache,
+}
+
+impl Shelf {
+    /// With a cache of at most `cache_bytes`.
+    pub(crate) fn new(dir: Arc<dyn Dir>, options: TableOptions, cache_bytes: u64) -> Arc<Self> {
+        Arc::new(Self { dir, options, cache: BlockCache::new(cache_bytes) })
+    }
+
+    /// Bytes that unpacked blocks take in the cache.
+    pub(crate) fn cache_bytes(&self) -> u64 {
+        self.cache.bytes()
+    }
+
+    /// How often a read found its block in the cache, and how often not.
+    pub(crate) fn cache_hits_and_misses(&self) -> (u64, u64) {
+        self.cache.hits_and_misses()
+    }
+}
+
 /// A table of the current version: what the manifest knows of it, and, once it has been used, its mapping.
 pub(crate) struct Table {
     // Set when the table is made known.
     pub(crate) meta: TableMeta,
-    dir: Arc<dyn Dir>,
-    options: TableOptions,
+    shelf: Arc<Shelf>,
     /// The kind of point index that a lost index of each section is made again with; all as in `options` if there are none.
     points: Vec<PointIndex>,
     // Own synchronization: made by the first reader.
@@ -44,8 +75,8 @@ impl fmt::Debug for Table {
 }
 
 impl Table {
-    pub(crate) fn new(meta: TableMeta, dir: Arc<dyn Dir>, options: TableOptions, points: Vec<PointIndex>) -> Self {
-        Self { meta, dir, options, points, reader: OnceLock::new(), opening: Mutex::new(()) }
+    pub(crate) fn new(meta: TableMeta, shelf: Arc<Shelf>, points: Vec<PointIndex>) -> Self {
+        Self { meta, shelf, points, reader: OnceLock::new(), opening: Mutex::new(()) }
     }
 
     pub(crate) fn number(&self) -> FileNumber {
@@ -83,10 +114,10 @@ impl Table {
     fn open(&self) -> Result<&Arc<Reader>> {
         let _one_at_a_time = self.opening.lock();
         if self.reader.get().is_none() {
-            let reader = Reader::open(&self.dir, &self.meta, self.options, &self.points)?;
+            let reader = Reader::open(&self.shelf, &self.meta, &self.points)?;
             let _ = self.reader.set(Arc::new(reader));
         }
-        let path = || self.dir.path().join(FileKind::Table.name(self.number()));
+        let path = || self.shelf.dir.path().join(FileKind::Table.name(self.number()));
         self.reader.get().ok_or_else(|| Error::corrupt(&path(), 0, Damage::Missing))
     }
 
@@ -103,6 +134,6 @@ impl Table {
 
     /// Length of the index file in bytes; 0 if there is none at the moment.
     pub(crate) fn index_bytes(&self) -> u64 {
-        self.dir.length(&FileKind::Index.name(self.number())).unwrap_or(0)
+        self.shelf.dir.length(&FileKind::Index.name(self.number())).unwrap_or(0)
     }
 }

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use zerocopy::IntoBytes;
 
-use super::Table;
+use super::chunked::ChunkedWriter;
 use super::index::IndexBuilder;
+use super::packing::Packing;
 use super::reader::Reader;
+use super::{Shelf, Table};
 use crate::error::{Error, Result};
 use crate::format::checksum::{Id, Seed};
 use crate::format::edit::TableMeta;
@@ -20,97 +22,8 @@ use crate::format::section::{Codec, Section};
 use crate::format::table::{Frame, TableHeader, Totals, encode_tail};
 use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, SEQUENCE_SPAN, Sequence, key_hash};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
-use crate::sys::{AppendFile, Dir};
+use crate::sys::Dir;
 use crate::visibility::Fragments;
-
-/// Files are written in pieces of this size, at multiples of it: the page cache then keeps 2 MiB folios, which later map and
-/// fault 10 to 25 times cheaper.
-const WRITE_BYTES: usize = 4 << 20;
-
-/// Files are made durable in pieces of this size, so that neither the last sync nor one of the log beside it waits for long.
-const SYNC_BYTES: u64 = 16 << 20;
-
-/// A file that is being written, with the checksums of its chunks.
-#[derive(Debug)]
-struct ChunkedWriter {
-    file: Box<dyn AppendFile>,
-    seed: Seed,
-    chunk_log2: u8,
-    /// Bytes not written yet; they begin at a multiple of [`WRITE_BYTES`].
-    buffer: Vec<u8>,
-    buffer_start: u64,
-    /// Everything below has a checksum; a multiple of the chunk size.
-    summed: u64,
-    sums: Vec<u32>,
-    /// Everything below is durable.
-    synced: u64,
-    /// Ends the writing with an error of kind `Interrupted`.
-    stop: Arc<AtomicBool>,
-}
-
-impl ChunkedWriter {
-    fn new(file: Box<dyn AppendFile>, seed: Seed, chunk_log2: u8, stop: Arc<AtomicBool>) -> Self {
-        let buffer = Vec::with_capacity(WRITE_BYTES / 16);
-        Self { file, seed, chunk_log2, buffer, buffer_start: 0, summed: 0, sums: Vec::new(), synced: 0, stop }
-    }
-
-    #[inline]
-    fn end(&self) -> u64 {
-        self.buffer_start + self.buffer.len() as u64
-    }
-
-    #[inline]
-    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.buffer.extend_from_slice(bytes);
-        if self.end() - self.summed >= 1 << self.chunk_log2 {
-            self.sum_full_chunks();
-        }
-        if self.buffer.len() >= WRITE_BYTES {
-            self.write_full_pieces()?;
-        }
-        Ok(())
-    }
-
-    fn sum_full_chunks(&mut self) {
-        while self.end() - self.summed >= 1 << self.chunk_log2 {
-            self.sum_chunk(1 << self.chunk_log2);
-        }
-    }
-
-    fn sum_chunk(&mut self, length: usize) {
-        let start = usize::try_from(self.summed - self.buffer_start).unwrap_or(usize::MAX);
-        let chunk = self.buffer.get(start..start.saturating_add(length)).unwrap_or_default();
-        self.sums.push(self.seed.sum(self.summed, chunk));
-        self.summed += length as u64;
-    }
-
-    #[cold]
-    fn write_full_pieces(&mut self) -> io::Result<()> {
-        let pieces = self.buffer.len() / WRITE_BYTES * WRITE_BYTES;
-        self.file.append(self.buffer.get(..pieces).unwrap_or_default())?;
-        self.buffer.drain(..pieces);
-        self.buffer_start += pieces as u64;
-        if self.buffer_start - self.synced >= SYNC_BYTES {
-            self.file.sync()?;
-            self.synced = self.buffer_start;
-        }
-        if self.stop.load(Ordering::Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
-    }
-
-    /// Adds the checksum of the last chunk, appends what `tail` makes of the checksums, and makes the file durable.
-    fn finish(mut self, tail: impl FnOnce(u64, &[u32]) -> Vec<u8>) -> io::Result<u64> {
-        self.sum_full_chunks();
-        let rest = usize::try_from(self.end() - self.summed).unwrap_or(0);
-        if rest > 0 {
-            self.sum_chunk(rest);
-        }
-        let tail = tail(self.end(), &self.sums);
-        self.buffer.extend_from_slice(&tail);
-        self.file.append(&self.buffer)?;
-        self.file.sync()?;
-        Ok(self.end())
-    }
-}
 
 /// A table that is on disk (its directory entry may not be durable yet) and has been read back.
 #[derive(Debug)]
@@ -121,8 +34,8 @@ pub(crate) struct WrittenTable {
 }
 
 impl WrittenTable {
-    pub(crate) fn into_table(self, dir: Arc<dyn Dir>, options: TableOptions) -> Table {
-        Table::new(self.meta, dir, options, self.points).with_reader(self.reader)
+    pub(crate) fn into_table(self, shelf: Arc<Shelf>) -> Table {
+        Table::new(self.meta, shelf, self.points).with_reader(self.reader)
     }
 
     /// Gives a table that takes a global sequence number this one, which is above those that were given before it was begun.
@@ -138,7 +51,7 @@ impl WrittenTable {
 /// Writes one table. Entries come in order of (keyspace, key ascending, sequence descending).
 #[derive(Debug)]
 pub(crate) struct TableWriter {
-    dir: Arc<dyn Dir>,
+    shelf: Arc<Shelf>,
     number: FileNumber,
     id: Id,
     options: TableOptions,
@@ -150,27 +63,26 @@ pub(crate) struct TableWriter {
     points: Vec<PointIndex>,
     totals: Totals,
     current: Option<Section>,
+    /// The blocks of the current section, if it is to have any.
+    packing: Option<Packing>,
     last_key: Vec<u8>,
     /// See [`take_global_sequence`](Self::take_global_sequence).
     loaded_behind: Option<Sequence>,
+    /// A key has a place that no locator names.
+    locators_exhausted: bool,
 }
 
 impl TableWriter {
     /// Makes the file. Once `stop` is set, adding and finishing end with [`Error::Closed`] sooner or later.
-    pub(crate) fn create(
-        dir: &Arc<dyn Dir>,
-        number: FileNumber,
-        id: Id,
-        options: TableOptions,
-        stop: &Arc<AtomicBool>,
-    ) -> Result<Self> {
+    pub(crate) fn create(shelf: &Arc<Shelf>, number: FileNumber, id: Id, stop: &Arc<AtomicBool>) -> Result<Self> {
+        let (dir, options) = (&shelf.dir, shelf.options);
         let name = FileKind::Table.name(number);
         let file = dir.create(&name).map_err(|e| Error::io("create", &dir.path().join(&name), e))?;
         let mut out = ChunkedWriter::new(file, Seed::of_table(&id), options.chunk_log2, Arc::clone(stop));
         let header = TableHeader::new(Magic::TABLE, id, options.chunk_log2);
         out.push(header.as_bytes()).map_err(|e| Error::io("write", &dir.path().join(&name), e))?;
         Ok(Self {
-            dir: Arc::clone(dir),
+            shelf: Arc::clone(shelf),
             number,
             id,
             options,
@@ -181,8 +93,10 @@ impl TableWriter {
             points: Vec::new(),
             totals: Totals { min_sequence: Sequence(u64::MAX), ..Totals::default() },
             current: None,
+            packing: None,
             last_key: Vec::new(),
             loaded_behind: None,
+            locators_exhausted: false,
         })
     }
 
@@ -190,7 +104,7 @@ impl TableWriter {
         if e.kind() == io::ErrorKind::Interrupted && self.out.stop.load(Ordering::Relaxed) {
             return Error::Closed;
         }
-        Error::io(operation, &self.dir.path().join(FileKind::Table.name(self.number)), e)
+        Error::io(operation, &self.shelf.dir.path().join(FileKind::Table.name(self.number)), e)
     }
 
     /// Whether nothing has been added.
@@ -216,11 +130,17 @@ impl TableWriter {
         self.loaded_behind = Some(last);
     }
 
+    /// Whether the current section can take no further block.
+    pub(crate) fn is_full(&self) -> bool {
+        self.packing.as_ref().is_some_and(Packing::is_full)
+    }
+
     /// Begins the section of the next keyspace. The default one needs no call.
-    pub(crate) fn start_section(&mut self, options: SectionOptions) {
-        self.finish_section();
+    pub(crate) fn start_section(&mut self, options: SectionOptions) -> Result<()> {
+        self.finish_section()?;
         self.options.section = options;
         self.index.start_section(options);
+        Ok(())
     }
 
     /// Appends an entry as it stands in `bytes`. With `oldest`, the copy is marked as seen by everyone and followed by no
@@ -228,20 +148,23 @@ impl TableWriter {
     pub(crate) fn add(&mut self, keyspace: KeyspaceId, entry: &Entry, bytes: &[u8], oldest: bool) -> Result<()> {
         let key = entry.key(bytes);
         if self.current.as_ref().is_none_or(|section| section.keyspace != keyspace) {
-            self.finish_section();
+            self.finish_section()?;
             let mut section = new_section(keyspace, self.out.end(), key, self.options.section.interval);
             if let Some(last) = self.loaded_behind {
                 section.takes_global_sequence = true;
                 (section.min_sequence, section.max_sequence) = (last, last);
             }
             self.current = Some(section);
+            self.packing = Packing::new(self.options.section).map_err(|e| self.error("compress", e))?;
         }
+        let raw = entry.raw(bytes);
+        let place = self.place_for(raw.len()).map_err(|e| self.error("write", e))?;
         let Some(section) = &mut self.current else { return Ok(()) };
-        let start = self.out.end();
         if section.entries == 0 || self.last_key != key {
             // A place beyond the last locator is refused by `finish`.
-            let locator = u32::try_from(start / 8).unwrap_or(u32::MAX);
+            let locator = u32::try_from(place / 8).unwrap_or(u32::MAX);
             section.keys += 1;
+            self.locators_exhausted |= place / 8 > u32::MAX.into();
             self.index.add(key, key_hash(keyspace, key), locator);
             self.last_key.clear();
             self.last_key.extend_from_slice(key);
@@ -252,13 +175,37 @@ impl TableWriter {
             section.min_sequence = section.min_sequence.min(entry.sequence);
             section.max_sequence = section.max_sequence.max(entry.sequence);
         }
-        let raw = entry.raw(bytes);
         // The number of an entry that was loaded is not in its header.
         let unnumbered =
             entry.sequence != Sequence(0) && header_at(bytes, entry.start).is_ok_and(|h| h.is_marked_oldest());
-        let pushed =
-            if oldest || unnumbered { self.push_changed(entry, raw, bytes, oldest) } else { self.out.push(raw) };
+        let pushed = if oldest || unnumbered { self.push_changed(entry, raw, bytes, oldest) } else { self.push(raw) };
         pushed.map_err(|e| self.error("write", e))
+    }
+
+    /// The place of an entry of `length` bytes that is about to be added. If it does not fit into the block that is being
+    /// filled, that is written and the next one begun.
+    #[inline]
+    fn place_for(&mut self, length: usize) -> io::Result<u64> {
+        match &mut self.packing {
+            None => Ok(self.out.end()),
+            Some(packing) => {
+                if !packing.has_room(length) {
+                    packing.write_block(&mut self.out)?;
+                }
+                Ok(packing.place())
+            }
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.packing {
+            None => self.out.push(bytes),
+            Some(packing) => {
+                packing.push(bytes);
+                Ok(())
+            }
+        }
     }
 
     fn push_changed(&mut self, entry: &Entry, raw: &[u8], bytes: &[u8], oldest: bool) -> io::Result<()> {
@@ -268,8 +215,8 @@ impl TableWriter {
         } else {
             header.unmark_oldest(entry.sequence);
         }
-        self.out.push(header.as_bytes())?;
-        self.out.push(raw.get(header.as_bytes().len()..).unwrap_or_default())
+        self.push(header.as_bytes())?;
+        self.push(raw.get(header.as_bytes().len()..).unwrap_or_default())
     }
 
     fn too_large(&self) -> Error {
@@ -280,12 +227,12 @@ impl TableWriter {
     pub(crate) fn add_ranges(&mut self, keyspace: KeyspaceId, ranges: &Fragments) -> Result<()> {
         let (Some(first), Some(last)) = (ranges.list().first(), ranges.list().last()) else { return Ok(()) };
         if self.current.as_ref().is_none_or(|section| section.keyspace != keyspace) {
-            self.finish_section();
+            self.finish_section()?;
             let mut section = new_section(keyspace, self.out.end(), &[], self.options.section.interval);
             (section.lower, section.upper) = (first.start.clone(), last.end.clone());
             self.current = Some(section);
         }
-        self.end_entries();
+        self.end_entries()?;
         let Some(section) = &mut self.current else { return Ok(()) };
         section.lower = section.lower.clone().min(first.start.clone());
         section.upper = section.upper.clone().max(last.end.clone());
@@ -297,26 +244,34 @@ impl TableWriter {
             section.max_sequence = section.max_sequence.max(newest);
         }
         section.range_tombstones_bytes = records.len() as u64;
-        let pushed = self.out.push(&records);
-        self.finish_section();
-        pushed.map_err(|e| self.error("write", e))
+        self.out.push(&records).map_err(|e| self.error("write", e))?;
+        self.finish_section()
     }
 
     /// The entries of the current section are complete.
-    fn end_entries(&mut self) {
-        let Some(section) = &mut self.current else { return };
+    fn end_entries(&mut self) -> Result<()> {
+        let written = self.packing.as_mut().map(|packing| packing.write_block(&mut self.out)).transpose();
+        written.map_err(|e| self.error("write", e))?;
+        let Some(section) = &mut self.current else { return Ok(()) };
         section.end = self.out.end();
         section.min_sequence = section.min_sequence.min(section.max_sequence);
         if section.entries > 0 {
             section.upper = Edge::After(self.last_key.clone());
         }
+        Ok(())
     }
 
-    fn finish_section(&mut self) {
+    fn finish_section(&mut self) -> Result<()> {
         if self.current.as_ref().is_some_and(|section| section.range_tombstones == 0) {
-            self.end_entries();
+            self.end_entries()?;
         }
-        let Some(mut section) = self.current.take() else { return };
+        let packing = self.packing.take().filter(|packing| packing.blocks() > 0);
+        let Some(mut section) = self.current.take() else { return Ok(()) };
+        if let Some(packing) = packing {
+            (section.codec, section.blocks, section.block_log2) =
+                (packing.codec(), packing.blocks(), self.options.section.block_log2);
+            self.out.push(packing.directory()).map_err(|e| self.error("write", e))?;
+        }
         section.min_sequence = section.min_sequence.min(section.max_sequence);
         section.encode(&mut self.directory);
         self.index.finish_section(section.keyspace, section.lower.key(), section.upper.key());
@@ -330,17 +285,18 @@ impl TableWriter {
         }
         self.sections.push(section);
         self.points.push(self.options.section.point_index);
+        Ok(())
     }
 
     /// Completes table and index, makes both durable (not their directory entries), and reads them back through the mapping
     /// that readers will use: the reader that comes out has checked what the writer has done.
     pub(crate) fn finish(mut self) -> Result<WrittenTable> {
-        self.finish_section();
-        if self.out.end() > FILE_BYTES_MAX {
+        self.finish_section()?;
+        if self.out.end() > FILE_BYTES_MAX || self.locators_exhausted {
             return Err(self.too_large());
         }
         let sections = u32::try_from(self.sections.len()).unwrap_or(u32::MAX);
-        let path = self.dir.path().join(FileKind::Table.name(self.number));
+        let path = self.shelf.dir.path().join(FileKind::Table.name(self.number));
         let stop = Arc::clone(&self.out.stop);
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Closed);
@@ -349,9 +305,10 @@ impl TableWriter {
             encode_tail(Magic::TABLE, self.id, body_end, sums, &self.directory, sections, self.totals)
         };
         self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
-        write_index(&*self.dir, self.number, &self.index.finish(self.id))?;
+        write_index(&*self.shelf.dir, self.number, &self.index.finish(self.id))?;
 
-        let mapping = self.dir.open(&FileKind::Table.name(self.number)).map_err(|e| Error::io("map", &path, e))?;
+        let mapping =
+            self.shelf.dir.open(&FileKind::Table.name(self.number)).map_err(|e| Error::io("map", &path, e))?;
         let frame = Frame::parse(mapping.bytes(), Magic::TABLE).map_err(|(offset, fault)| fault.at(&path, offset))?;
         let meta = TableMeta {
             number: self.number,
@@ -360,7 +317,7 @@ impl TableWriter {
             footer_checksum: frame.footer_checksum,
             sections: self.sections,
         };
-        let reader = Reader::open(&self.dir, &meta, self.options, &self.points)?;
+        let reader = Reader::open(&self.shelf, &meta, &self.points)?;
         reader.verify_written(&stop)?;
         Ok(WrittenTable { meta, reader, points: self.points })
     }
@@ -383,7 +340,7 @@ fn new_section(keyspace: KeyspaceId, start: u64, key: &[u8], interval: u16) -> S
         upper: Edge::End,
         codec: Codec::None,
         blocks: 0,
-        blocks_offset: 0,
+        block_log2: 0,
         alignment_log2: 0,
         takes_global_sequence: false,
         value_files: Vec::new(),
@@ -403,15 +360,19 @@ pub(crate) fn write_index(dir: &dyn Dir, number: FileNumber, bytes: &[u8]) -> Re
 mod tests {
     use super::*;
     use crate::format::entry::push_entry;
+    use crate::options::Compression;
     use crate::sys::{Access, Fs, disk::DiskFs};
-    use crate::table::Answer;
-    use crate::table::cursor::{TableCursor, Verify};
+    use crate::table::{Answer, TableCursor, Verify};
 
     struct Fixture {
         _temp: tempfile::TempDir,
-        dir: Arc<dyn Dir>,
+        shelf: Arc<Shelf>,
         meta: TableMeta,
-        options: TableOptions,
+    }
+
+    fn shelf(path: &std::path::Path, options: TableOptions) -> Arc<Shelf> {
+        let dir = DiskFs.open_dir(path, false, Access::Map).unwrap();
+        Shelf::new(dir, options, 64 << 10)
     }
 
     fn key(i: u64) -> Vec<u8> {
@@ -421,8 +382,8 @@ mod tests {
     /// Keys 0, 2, 4, ... with three versions each in keyspaces 0 and 5.
     fn write(keys: u64, options: TableOptions) -> Fixture {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DiskFs.open_dir(temp.path(), false, Access::Map).unwrap();
-        let mut writer = TableWriter::create(&dir, FileNumber(1), [8; 16], options, &Arc::default()).unwrap();
+        let shelf = shelf(temp.path(), options);
+        let mut writer = TableWriter::create(&shelf, FileNumber(1), [8; 16], &Arc::default()).unwrap();
         for keyspace in [0, 5] {
             for i in 0..keys {
                 for version in (0..3u64).rev() {
@@ -435,15 +396,33 @@ mod tests {
             }
         }
         let meta = writer.finish().unwrap().meta;
-        Fixture { _temp: temp, dir, meta, options }
+        Fixture { _temp: temp, shelf, meta }
+    }
+
+    fn kinds() -> Vec<(u16, u8, Compression)> {
+        let mut kinds: Vec<_> =
+            [(1, 12), (16, 12), (16, 16), (256, 12)].map(|(i, chunk)| (i, chunk, Compression::None)).into();
+        if cfg!(feature = "lz4") {
+            kinds.extend([(1, 16, Compression::Lz4), (16, 12, Compression::Lz4)]);
+        }
+        if cfg!(feature = "zstd") {
+            kinds.extend([(16, 12, Compression::Zstd(3)), (256, 16, Compression::Zstd(-1))]);
+        }
+        kinds
     }
 
     fn shapes() -> Vec<TableOptions> {
         let mut shapes = Vec::new();
         for point_index in [PointIndex::Hash, PointIndex::Bloom { error_rate: 0.01 }] {
-            for (interval, chunk_log2) in [(1, 12), (16, 12), (16, 16), (256, 12)] {
+            for (interval, chunk_log2, compression) in kinds() {
                 shapes.push(TableOptions {
-                    section: SectionOptions { interval, point_index },
+                    section: SectionOptions {
+                        interval,
+                        point_index,
+                        compression,
+                        block_log2: 12,
+                        ..SectionOptions::default()
+                    },
                     chunk_log2,
                     ..TableOptions::default()
                 });
@@ -465,7 +444,7 @@ mod tests {
     fn every_version_is_found_and_nothing_else() {
         for options in shapes() {
             let fixture = write(700, options);
-            let reader = Reader::open(&fixture.dir, &fixture.meta, options, &[]).unwrap();
+            let reader = Reader::open(&fixture.shelf, &fixture.meta, &[]).unwrap();
             assert_eq!(reader.verify().unwrap(), 700 * 3 * 2);
             assert!(reader.lost_index().is_none());
             let get = |keyspace: u32, key: &[u8], at: u64| {
@@ -488,7 +467,7 @@ mod tests {
     fn cursors_walk_and_seek_both_ways() {
         for options in shapes() {
             let fixture = write(300, options);
-            let reader = Arc::new(Reader::open(&fixture.dir, &fixture.meta, options, &[]).unwrap());
+            let reader = Arc::new(Reader::open(&fixture.shelf, &fixture.meta, &[]).unwrap());
             let mut cursor = TableCursor::new(&reader, KeyspaceId(5), Verify::Again).unwrap();
             let here = |c: &TableCursor| c.current().map(|e| (e.key(c.bytes()).to_vec(), e.sequence.0));
             cursor.seek_first().unwrap();
@@ -525,33 +504,36 @@ mod tests {
 
     #[test]
     fn lost_and_damaged_indexes_are_rebuilt_and_other_damage_is_found() {
-        let fixture = write(200, TableOptions::default());
-        let path = fixture.dir.path().join("000001.idx");
-        let good = std::fs::read(&path).unwrap();
-        let mut damaged = good.clone();
-        damaged[100] ^= 1;
-        for bytes in [None, Some(&damaged[..]), Some(b"short"), Some(&[])] {
-            std::fs::remove_file(&path).unwrap();
-            if let Some(bytes) = bytes {
-                std::fs::write(&path, bytes).unwrap();
-            } else {
-                std::fs::write(&path, b"").unwrap();
+        for options in shapes() {
+            let fixture = write(200, options);
+            let path = fixture.shelf.dir.path().join("000001.idx");
+            let good = std::fs::read(&path).unwrap();
+            let mut damaged = good.clone();
+            damaged[64] ^= 1;
+            for bytes in [None, Some(&damaged[..]), Some(b"short"), Some(&[])] {
+                std::fs::remove_file(&path).unwrap();
+                if let Some(bytes) = bytes {
+                    std::fs::write(&path, bytes).unwrap();
+                } else {
+                    std::fs::write(&path, b"").unwrap();
+                }
+                let reader = Reader::open(&fixture.shelf, &fixture.meta, &[]).unwrap();
+                for i in 0..200 {
+                    let hash = key_hash(KeyspaceId(0), &key(i * 2));
+                    assert!(
+                        reader.get(KeyspaceId(0), hash, &key(i * 2), Sequence(u64::MAX)).unwrap().entry().is_some()
+                    );
+                }
+                assert_eq!(reader.lost_index(), Some(&good[..]), "the index is a function of the table");
             }
-            let reader = Reader::open(&fixture.dir, &fixture.meta, fixture.options, &[]).unwrap();
-            for i in 0..200 {
-                let hash = key_hash(KeyspaceId(0), &key(i * 2));
-                assert!(reader.get(KeyspaceId(0), hash, &key(i * 2), Sequence(u64::MAX)).unwrap().entry().is_some());
-            }
-            assert_eq!(reader.lost_index(), Some(&good[..]), "the index is a function of the table");
         }
     }
 
     #[test]
     fn marked_entries_read_as_sequence_zero() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DiskFs.open_dir(temp.path(), false, Access::Map).unwrap();
-        let mut writer =
-            TableWriter::create(&dir, FileNumber(1), [8; 16], TableOptions::default(), &Arc::default()).unwrap();
+        let shelf = shelf(temp.path(), TableOptions::default());
+        let mut writer = TableWriter::create(&shelf, FileNumber(1), [8; 16], &Arc::default()).unwrap();
         let mut bytes = Vec::new();
         push_entry(&mut bytes, Kind::Put, Sequence(5), b"old", b"v");
         let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(5)).unwrap();

@@ -254,6 +254,7 @@ mod tests {
     use super::*;
     use crate::options::TableOptions;
     use crate::sys::{Access, FileSystem, sim::SimFs};
+    use crate::table::Shelf;
 
     const DATABASE: Id = [5; 16];
 
@@ -265,7 +266,7 @@ mod tests {
         let dir = dir(fs);
         let (database, number) = read_current(&*dir)?.expect("CURRENT");
         read_manifest(&*dir, &database, number, |meta, _| {
-            Arc::new(Table::new(meta.clone(), Arc::clone(&dir), TableOptions::default(), Vec::new()))
+            Arc::new(Table::new(meta.clone(), Shelf::new(Arc::clone(&dir), TableOptions::default(), 0), Vec::new()))
         })
     }
 

@@ -314,6 +314,7 @@ pub(crate) mod tests {
     use crate::format::section::Codec;
     use crate::options::TableOptions;
     use crate::sys::{Access, FileSystem, sim::SimFs};
+    use crate::table::Shelf;
 
     pub(crate) fn meta(number: u64, ranges: &[(u32, &str, &str)], bytes: u64) -> TableMeta {
         let section = |(keyspace, min, max): &(u32, &str, &str)| Section {
@@ -332,7 +333,7 @@ pub(crate) mod tests {
             upper: Edge::After(max.as_bytes().to_vec()),
             codec: Codec::None,
             blocks: 0,
-            blocks_offset: 0,
+            block_log2: 0,
             alignment_log2: 0,
             takes_global_sequence: false,
             value_files: Vec::new(),
@@ -357,15 +358,23 @@ pub(crate) mod tests {
     }
 
     fn named(id: u32, name: &str) -> KeyspaceMeta {
-        KeyspaceMeta { id: KeyspaceId(id), interval: 16, bloom: None, name: name.to_owned() }
+        KeyspaceMeta {
+            id: KeyspaceId(id),
+            interval: 16,
+            bloom: None,
+            codec: Codec::None,
+            zstd_level: 0,
+            compressed_from: 1,
+            block_log2: 14,
+            name: name.to_owned(),
+        }
     }
 
     pub(crate) fn apply(version: &Version, edit: &Edit) -> Result<Version, Damage> {
         let fs = FileSystem::from(SimFs::new());
         let dir = fs.0.open_dir(std::path::Path::new("/db"), true, Access::Map).unwrap();
-        version.apply(edit, |meta, _| {
-            Arc::new(Table::new(meta.clone(), Arc::clone(&dir), TableOptions::default(), Vec::new()))
-        })
+        let shelf = Shelf::new(dir, TableOptions::default(), 0);
+        version.apply(edit, |meta, _| Arc::new(Table::new(meta.clone(), Arc::clone(&shelf), Vec::new())))
     }
 
     fn numbers(version: &Version) -> Vec<(u8, u64)> {

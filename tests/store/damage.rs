@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use maplsm::{Damage, Db, Durability, Error, ErrorKind, Options, PointIndex, SimFs, WriteBatch};
+use maplsm::{Compression, Damage, Db, Durability, Error, ErrorKind, Options, PointIndex, SimFs, WriteBatch};
 
 use crate::support::model::{Map, read_all};
 use crate::support::{DIR, contents, image, load, names, sim_options};
@@ -139,18 +139,28 @@ fn flip_all(
 
 #[test]
 fn every_flipped_bit_is_noticed_or_harmless() {
-    for bloom in [false, true] {
+    // What each kind of table is about, and everything for the first one.
+    let kinds = [
+        (PointIndex::Hash, Compression::None, ""),
+        (PointIndex::Bloom { error_rate: 0.01 }, Compression::None, "idx"),
+        #[cfg(feature = "lz4")]
+        (PointIndex::Hash, Compression::Lz4, "sst"),
+        #[cfg(feature = "zstd")]
+        (PointIndex::Bloom { error_rate: 0.01 }, Compression::Zstd(1), "sst"),
+    ];
+    for (point_index, compression, kind) in kinds {
         let fs = SimFs::new();
         let mut options = sim_options(&fs);
-        options.memtable_bytes(4 << 10).index_interval(3);
-        options.point_index(if bloom { PointIndex::Bloom { error_rate: 0.01 } } else { PointIndex::Hash });
+        options.memtable_bytes(4 << 10).index_interval(3).point_index(point_index);
+        options.compression(compression).compressed_from_level(0).block_bytes(4 << 10);
         let state = small(&options);
-        let files: Vec<_> = image(&fs).into_iter().filter(|(name, _)| !bloom || is_kind(name, "idx")).collect();
+        let files: Vec<_> = image(&fs).into_iter().filter(|(name, _)| kind.is_empty() || is_kind(name, kind)).collect();
         let outcomes = flip_all(&options, &fs, &files, &state);
         let log = fs.read(&path(&names(&fs, ".wal")[0])).unwrap();
         let log_tail = log.iter().rev().take_while(|byte| **byte == 0).count();
         let count = |kind: &str, outcome| outcomes.get(&(kind.to_owned(), outcome)).copied().unwrap_or(0);
-        if bloom {
+        assert_eq!(count("sst", Outcome::Harmless), 0);
+        if !kind.is_empty() {
             continue;
         }
         // Nothing of what is read at every open goes unnoticed, but for the mark at the end of the manifest itself and the

@@ -3,6 +3,7 @@
 mod background;
 mod basic;
 mod checkpoint;
+mod compression;
 mod crash;
 mod damage;
 mod explore;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use maplsm::{Cursor, Db, Durability, Error, ErrorKind, Options, PointIndex, Result, SimFs, WriteBatch};
+use maplsm::{Compression, Cursor, Db, Durability, Error, ErrorKind, Options, PointIndex, Result, SimFs, WriteBatch};
 
 use super::reseal::{Kind, adopt, reseal};
 
@@ -27,7 +27,7 @@ fn path(name: &str) -> PathBuf {
 pub(crate) enum Shape {
     /// Cleanly closed, tables with a hash index.
     Hash,
-    /// Cleanly closed, tables with a bloom filter.
+    /// Cleanly closed, tables with a bloom filter, and compressed ones if this build has LZ4.
     Bloom,
     /// The process died.
     Killed,
@@ -43,6 +43,9 @@ impl Shape {
         options.memtable_bytes(8 << 10).table_bytes(4 << 10).level_bytes_base(8 << 10).level_multiplier(4);
         options.l0_tables(4);
         options.index_interval(4);
+        if self == Self::Bloom && cfg!(feature = "lz4") {
+            options.compression(Compression::Lz4).block_bytes(4 << 10);
+        }
         options
     }
 }
@@ -111,7 +114,9 @@ impl Image {
         // Tables far down, so large that nothing is due, and two of level 0 with old versions and tombstones.
         let mut author = Author { db: open(), history: &mut history };
         author.round(1, 0..90);
-        let large: Vec<_> = (0..14).map(|key| (vec![0xfe, key], Some(vec![key; 2600]))).collect();
+        // Bytes that do not shrink.
+        let noise = |key: u8| (0..2600u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 24) as u8 ^ key).collect();
+        let large: Vec<_> = (0..14).map(|key| (vec![0xfe, key], Some(noise(key)))).collect();
         author.write(&large);
         author.db.compact().expect("a good disk");
         let snapshot = author.db.snapshot();

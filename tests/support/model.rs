@@ -11,8 +11,8 @@ use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 
 use maplsm::{
-    Cursor, Db, Durability, Error, ErrorKind, Fault, IoMode, Iter, Options, PointIndex, SimFs, Slice, Snapshot,
-    WriteBatch,
+    Compression, Cursor, Db, Durability, Error, ErrorKind, Fault, IoMode, Iter, Options, PointIndex, SimFs, Slice,
+    Snapshot, WriteBatch,
 };
 
 pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -210,7 +210,20 @@ pub(crate) struct Setup {
     pub(crate) l0_tables: usize,
     pub(crate) durability: Durability,
     pub(crate) threads: usize,
+    pub(crate) compression: Compression,
+    pub(crate) compressed_from: u8,
+    pub(crate) block_bytes: u32,
+    pub(crate) cache_bytes: u64,
 }
+
+/// No compression, and what this build has.
+const COMPRESSIONS: &[Compression] = &[
+    Compression::None,
+    #[cfg(feature = "lz4")]
+    Compression::Lz4,
+    #[cfg(feature = "zstd")]
+    Compression::Zstd(1),
+];
 
 impl Setup {
     /// Small everywhere, and the format of this number.
@@ -225,6 +238,10 @@ impl Setup {
             l0_tables: 2,
             durability: Durability::Buffered,
             threads: 0,
+            compression: COMPRESSIONS[usize::try_from(format).unwrap_or(0) % COMPRESSIONS.len()],
+            compressed_from: u8::from(format % 2 == 1),
+            block_bytes: 4 << 10,
+            cache_bytes: 16 << 10,
         }
     }
 
@@ -239,6 +256,10 @@ impl Setup {
             l0_tables: source.pick(&[1, 2, 4]),
             durability: source.pick(&[Durability::Buffered, Durability::Buffered, Durability::Sync]),
             threads,
+            compression: source.pick(COMPRESSIONS),
+            compressed_from: source.pick(&[0, 1, 2]),
+            block_bytes: source.pick(&[4 << 10, 16 << 10]),
+            cache_bytes: source.pick(&[0, 16 << 10, 1 << 20]),
         }
     }
 
@@ -258,7 +279,11 @@ impl Setup {
             .index_interval(format.interval)
             .checksum_chunk_bytes(format.chunk)
             .io_mode(if format.read { IoMode::Read } else { IoMode::Map })
-            .verify_always(format.verify_always);
+            .verify_always(format.verify_always)
+            .compression(self.compression)
+            .compressed_from_level(self.compressed_from)
+            .block_bytes(self.block_bytes)
+            .cache_bytes(self.cache_bytes);
         options
     }
 }

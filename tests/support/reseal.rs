@@ -249,13 +249,17 @@ mod tests {
 
     #[test]
     fn every_checksum_is_found() {
-        // After a change anywhere in the used part, sealing changes something else. Only a group without its magic is none.
+        // After a change anywhere in the used part, sealing changes something else. Only a group without its magic is none, and
+        // padding in front of a directory is looked at, not summed.
         for shape in Shape::ALL {
             for (name, bytes) in &Image::new(shape).files {
                 let Some(kind) = Kind::of(name) else { continue };
                 let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
                 for at in (0..used).step_by(7) {
-                    if at % 8 == 0 && bytes[at] == GROUP_MAGIC {
+                    let padding = matches!(kind, Kind::Table | Kind::Index)
+                        && directory(bytes).is_some_and(|found| (found.start - 4..found.start).contains(&at))
+                        && bytes[at] == 0;
+                    if padding || at % 8 == 0 && bytes[at] == GROUP_MAGIC {
                         continue;
                     }
                     let mut bad = bytes.clone();

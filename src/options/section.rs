@@ -1,0 +1,204 @@
+//! Options of one keyspace.
+
+use super::PointIndex;
+use crate::error::{Error, Result};
+use crate::format::KeyspaceId;
+use crate::format::block::BLOCK_LOG2;
+use crate::format::edit::{ERROR_RATE, INTERVAL, KeyspaceMeta, LEVELS, ZSTD_LEVEL};
+use crate::format::section::Codec;
+
+/// Compression of the entries of a table, block by block.
+///
+/// Entries of compressed tables are read from unpacked blocks, which are kept in a cache of
+/// [`Options::cache_bytes`](crate::Options::cache_bytes). A block that does not shrink by an eighth is stored as it is, and read in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Compression {
+    /// Entries are stored as they are and read in place.
+    #[default]
+    None,
+    /// LZ4: fast, about half of what Zstandard saves. Needs the feature `lz4`.
+    Lz4,
+    /// Zstandard of the given level, -7 to 22; 3 is its own default. Needs the feature `zstd`.
+    Zstd(i32),
+}
+
+/// What decides the bytes of one keyspace's section of a table, and of its index.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct SectionOptions {
+    pub(crate) interval: u16,
+    pub(crate) point_index: PointIndex,
+    pub(crate) compression: Compression,
+    /// The first level that is compressed.
+    pub(crate) compressed_from: u8,
+    pub(crate) block_log2: u8,
+}
+
+impl Default for SectionOptions {
+    fn default() -> Self {
+        Self {
+            interval: 16,
+            point_index: PointIndex::Hash,
+            compression: Compression::None,
+            compressed_from: 1,
+            block_log2: 14,
+        }
+    }
+}
+
+impl SectionOptions {
+    /// The options for sections on `level`.
+    pub(crate) fn at_level(self, level: u8) -> Self {
+        if level < self.compressed_from { Self { compression: Compression::None, ..self } } else { self }
+    }
+
+    /// The codec and, for Zstandard, its level.
+    pub(crate) fn codec(self) -> (Codec, i8) {
+        match self.compression {
+            Compression::None => (Codec::None, 0),
+            Compression::Lz4 => (Codec::Lz4, 0),
+            Compression::Zstd(level) => (Codec::Zstd, i8::try_from(level).unwrap_or(i8::MAX)),
+        }
+    }
+
+    pub(super) fn check(self) -> Result<()> {
+        let refuse = |option, problem| Err(Error::InvalidOptions { option, problem });
+        match (self.compression, self.codec().0.check_built()) {
+            (Compression::Zstd(level), _) if !ZSTD_LEVEL.contains(&level) => {
+                return refuse("compression", "the level of Zstandard must be between -7 and 22");
+            }
+            (Compression::Lz4, Err(_)) => {
+                return refuse("compression", "this build has no LZ4: it needs feature `lz4`");
+            }
+            (_, Err(_)) => return refuse("compression", "this build has no Zstandard: it needs feature `zstd`"),
+            _ => {}
+        }
+        if self.compressed_from >= LEVELS {
+            return refuse("compressed_from_level", "must be at most 6");
+        }
+        if !BLOCK_LOG2.contains(&self.block_log2) {
+            return refuse("block_bytes", "must be a power of two from 4 KiB to 1 MiB");
+        }
+        if !INTERVAL.contains(&self.interval) {
+            return Err(Error::InvalidOptions { option: "index_interval", problem: "must be between 1 and 256" });
+        }
+        match self.point_index {
+            PointIndex::Bloom { error_rate } if !ERROR_RATE.contains(&error_rate) => {
+                Err(Error::InvalidOptions { option: "point_index", problem: "error_rate must be in 0.000001..=0.5" })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<&KeyspaceMeta> for SectionOptions {
+    fn from(meta: &KeyspaceMeta) -> Self {
+        let bloom = |bits| PointIndex::Bloom { error_rate: f64::from_bits(bits) };
+        let compression = match meta.codec {
+            Codec::None => Compression::None,
+            Codec::Lz4 => Compression::Lz4,
+            Codec::Zstd => Compression::Zstd(meta.zstd_level.into()),
+        };
+        Self {
+            interval: meta.interval,
+            point_index: meta.bloom.map_or(PointIndex::Hash, bloom),
+            compression,
+            compressed_from: meta.compressed_from,
+            block_log2: meta.block_log2,
+        }
+    }
+}
+
+/// How to create a keyspace, with [`Db::create_keyspace`](crate::Db::create_keyspace).
+///
+/// What is not set is taken from the [`Options`](crate::Options) that the database is open with. All of it is recorded when the keyspace is
+/// created, holds for as long as it is there, and needs not be given again.
+///
+/// ```
+/// # fn main() -> maplsm::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let db = maplsm::Db::open(dir.path().join("db"))?;
+/// use maplsm::{KeyspaceOptions, PointIndex};
+///
+/// let options = KeyspaceOptions::new().point_index(PointIndex::Bloom { error_rate: 0.01 }).clone();
+/// let archive = db.create_keyspace("archive", &options)?;
+/// archive.insert("key", "value")?;
+/// # db.close()
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct KeyspaceOptions {
+    interval: Option<u16>,
+    point_index: Option<PointIndex>,
+    compression: Option<Compression>,
+    compressed_from: Option<u8>,
+    block_log2: Option<u8>,
+}
+
+impl KeyspaceOptions {
+    /// Everything as in the options of the database.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// See [`Options::index_interval`](crate::Options::index_interval).
+    pub fn index_interval(&mut self, keys: u16) -> &mut Self {
+        self.interval = Some(keys);
+        self
+    }
+
+    /// See [`Options::point_index`](crate::Options::point_index).
+    pub fn point_index(&mut self, index: PointIndex) -> &mut Self {
+        self.point_index = Some(index);
+        self
+    }
+
+    /// See [`Options::compression`](crate::Options::compression).
+    pub fn compression(&mut self, compression: Compression) -> &mut Self {
+        self.compression = Some(compression);
+        self
+    }
+
+    /// See [`Options::compressed_from_level`](crate::Options::compressed_from_level).
+    pub fn compressed_from_level(&mut self, level: u8) -> &mut Self {
+        self.compressed_from = Some(level);
+        self
+    }
+
+    /// See [`Options::block_bytes`](crate::Options::block_bytes).
+    pub fn block_bytes(&mut self, bytes: u32) -> &mut Self {
+        self.block_log2 = Some(exact_log2(bytes));
+        self
+    }
+
+    /// The record of a new keyspace in a database with these options.
+    pub(crate) fn record(&self, database: SectionOptions, id: KeyspaceId, name: &str) -> Result<KeyspaceMeta> {
+        let options = SectionOptions {
+            interval: self.interval.unwrap_or(database.interval),
+            point_index: self.point_index.unwrap_or(database.point_index),
+            compression: self.compression.unwrap_or(database.compression),
+            compressed_from: self.compressed_from.unwrap_or(database.compressed_from),
+            block_log2: self.block_log2.unwrap_or(database.block_log2),
+        };
+        options.check()?;
+        let bloom = match options.point_index {
+            PointIndex::Hash => None,
+            PointIndex::Bloom { error_rate } => Some(error_rate.to_bits()),
+        };
+        let (codec, zstd_level) = options.codec();
+        Ok(KeyspaceMeta {
+            id,
+            interval: options.interval,
+            bloom,
+            codec,
+            zstd_level,
+            compressed_from: options.compressed_from,
+            block_log2: options.block_log2,
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// The exponent of a power of two; 0, which no option allows, for other numbers.
+pub(super) fn exact_log2(number: u32) -> u8 {
+    if number.is_power_of_two() { u8::try_from(number.ilog2()).unwrap_or(0) } else { 0 }
+}

@@ -1,0 +1,97 @@
+//! Writing a file in large pieces, with the checksums of its chunks.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::format::checksum::Seed;
+use crate::sys::AppendFile;
+
+/// Files are written in pieces of this size, at multiples of it: the page cache then keeps 2 MiB folios, which later map and
+/// fault 10 to 25 times cheaper.
+const WRITE_BYTES: usize = 4 << 20;
+
+/// Files are made durable in pieces of this size, so that neither the last sync nor one of the log beside it waits for long.
+const SYNC_BYTES: u64 = 16 << 20;
+
+/// A file that is being written, with the checksums of its chunks.
+#[derive(Debug)]
+pub(super) struct ChunkedWriter {
+    file: Box<dyn AppendFile>,
+    seed: Seed,
+    chunk_log2: u8,
+    /// Bytes not written yet; they begin at a multiple of [`WRITE_BYTES`].
+    buffer: Vec<u8>,
+    buffer_start: u64,
+    /// Everything below has a checksum; a multiple of the chunk size.
+    summed: u64,
+    sums: Vec<u32>,
+    /// Everything below is durable.
+    synced: u64,
+    /// Ends the writing with an error of kind `Interrupted`.
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl ChunkedWriter {
+    pub(super) fn new(file: Box<dyn AppendFile>, seed: Seed, chunk_log2: u8, stop: Arc<AtomicBool>) -> Self {
+        let buffer = Vec::with_capacity(WRITE_BYTES / 16);
+        Self { file, seed, chunk_log2, buffer, buffer_start: 0, summed: 0, sums: Vec::new(), synced: 0, stop }
+    }
+
+    #[inline]
+    pub(super) fn end(&self) -> u64 {
+        self.buffer_start + self.buffer.len() as u64
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.end() - self.summed >= 1 << self.chunk_log2 {
+            self.sum_full_chunks();
+        }
+        if self.buffer.len() >= WRITE_BYTES {
+            self.write_full_pieces()?;
+        }
+        Ok(())
+    }
+
+    fn sum_full_chunks(&mut self) {
+        while self.end() - self.summed >= 1 << self.chunk_log2 {
+            self.sum_chunk(1 << self.chunk_log2);
+        }
+    }
+
+    fn sum_chunk(&mut self, length: usize) {
+        let start = usize::try_from(self.summed - self.buffer_start).unwrap_or(usize::MAX);
+        let chunk = self.buffer.get(start..start.saturating_add(length)).unwrap_or_default();
+        self.sums.push(self.seed.sum(self.summed, chunk));
+        self.summed += length as u64;
+    }
+
+    #[cold]
+    fn write_full_pieces(&mut self) -> io::Result<()> {
+        let pieces = self.buffer.len() / WRITE_BYTES * WRITE_BYTES;
+        self.file.append(self.buffer.get(..pieces).unwrap_or_default())?;
+        self.buffer.drain(..pieces);
+        self.buffer_start += pieces as u64;
+        if self.buffer_start - self.synced >= SYNC_BYTES {
+            self.file.sync()?;
+            self.synced = self.buffer_start;
+        }
+        if self.stop.load(Ordering::Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+    }
+
+    /// Adds the checksum of the last chunk, appends what `tail` makes of the checksums, and makes the file durable.
+    pub(super) fn finish(mut self, tail: impl FnOnce(u64, &[u32]) -> Vec<u8>) -> io::Result<u64> {
+        self.sum_full_chunks();
+        let rest = usize::try_from(self.end() - self.summed).unwrap_or(0);
+        if rest > 0 {
+            self.sum_chunk(rest);
+        }
+        let tail = tail(self.end(), &self.sums);
+        self.buffer.extend_from_slice(&tail);
+        self.file.append(&self.buffer)?;
+        self.file.sync()?;
+        Ok(self.end())
+    }
+}
