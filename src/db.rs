@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::batch::WriteBatch;
-use crate::engine::{Body, Engine, Ingested, RecoveryReport, Report};
+use crate::engine::{self, Body, Engine, Finding, Ingested, RecoveryReport, RepairReport, Report};
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
@@ -66,6 +66,57 @@ impl Options {
         self.check()?;
         Ok(Db { inner: Arc::new(Inner { engine: Engine::open(self, path.as_ref())? }) })
     }
+}
+
+/// Makes a consistent database of what can be read of a damaged one, and reports what was wrong and what came of it.
+///
+/// Nothing may have the database open. If nothing is wrong, nothing is changed. A lost or damaged index or `CURRENT` is made
+/// again in its place. After all other damage, what is intact of tables and log is written anew with `options`, which needs
+/// space for a copy, and the files as they were are kept in a directory beside ([`RepairReport::originals`]), which is no part
+/// of the database and may be removed. A crash leaves the one or the other.
+///
+/// What a damaged table or log held beyond what is reported as salvaged is lost, so the result need not be a moment of the
+/// history. If the manifest is damaged ([`Outcome::Inferred`](crate::Outcome::Inferred)), keyspaces may have lost their names
+/// and what had been removed may be back. Restore a copy instead if there is one.
+///
+/// ```
+/// # fn main() -> maplsm::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("db");
+/// use maplsm::{Db, Options};
+///
+/// let db = Db::open(&path)?;
+/// db.insert("key", "value")?;
+/// db.close()?;
+/// std::fs::remove_file(path.join("CURRENT")).unwrap();
+/// assert!(Db::open(&path).is_err());
+///
+/// let report = maplsm::repair(&path, &Options::new())?;
+/// assert!(!report.is_intact() && !report.has_losses());
+/// assert!(Db::open(&path)?.contains_key("key")?);
+/// # Ok(())
+/// # }
+/// ```
+pub fn repair(path: impl AsRef<Path>, options: &Options) -> Result<RepairReport> {
+    options.check()?;
+    engine::repair(options, path.as_ref())
+}
+
+/// Reads every byte of a database that nobody writes, whether it opens or not, and answers all that is wrong with it, with what
+/// [`repair`] could do about each. Changes nothing.
+///
+/// ```
+/// # fn main() -> maplsm::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("db");
+/// maplsm::Db::open(&path)?.insert("key", "value")?;
+/// assert!(maplsm::examine(&path, &maplsm::Options::new())?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
+pub fn examine(path: impl AsRef<Path>, options: &Options) -> Result<Vec<Finding>> {
+    options.check()?;
+    engine::examine(options, path.as_ref())
 }
 
 impl fmt::Debug for Db {

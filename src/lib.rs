@@ -112,8 +112,8 @@ mod version;
 mod visibility;
 
 pub use batch::WriteBatch;
-pub use db::Db;
-pub use engine::{DroppedTail, Ingested, RecoveryReport, Report};
+pub use db::{Db, examine, repair};
+pub use engine::{DroppedTail, Finding, Ingested, Outcome, RecoveryReport, RepairReport, Report};
 pub use error::{Corruption, Damage, Error, ErrorKind, Feature, IoError, Result, Unsupported};
 pub use iter::{Cursor, Entry, Iter};
 pub use keyspace::Keyspace;

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::recover::take_lock;
 use super::{Engine, Registration, View};
@@ -19,7 +20,6 @@ use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::RunCursor;
 use crate::merge::{Merge, Source, Versions};
 use crate::sys::Dir;
-use crate::sys::atomic::Ordering;
 use crate::table::{Shelf, Table, TableWriter};
 use crate::version::{Manifest, State};
 use crate::visibility::{Cover, Fragments, Visibility};
@@ -79,7 +79,7 @@ impl Engine {
     fn copy_table(&self, table: &Table, shelf: &Arc<Shelf>) -> Result<()> {
         let to = &shelf.dir;
         let [name, index] = [FileKind::Table, FileKind::Index].map(|kind| kind.name(table.number()));
-        match self.copy_file(&name, to) {
+        match copy_file(&*self.dir, &name, to, &self.cancelled) {
             Ok(Copied::Linked) => {}
             // A copy is read, so it may as well be checked.
             Ok(Copied::Written) => {
@@ -91,33 +91,11 @@ impl Engine {
             }
             Err((operation, e)) => return Err(Error::io(operation, &to.path().join(&name), e)),
         }
-        match self.copy_file(&index, to) {
+        match copy_file(&*self.dir, &index, to, &self.cancelled) {
             Err((_, e)) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("copy", &to.path().join(&index), e)),
             // Without one, the first reader makes it.
             _ => Ok(()),
         }
-    }
-
-    /// Links a file, or copies it where that cannot be done.
-    fn copy_file(&self, name: &str, to: &Arc<dyn Dir>) -> Result<Copied, (&'static str, io::Error)> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(("copy", io::ErrorKind::Interrupted.into()));
-        }
-        match self.dir.link(name, &**to) {
-            Ok(()) => return Ok(Copied::Linked),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(("link", e)),
-            Err(_) => {}
-        }
-        let from = self.dir.open(name).map_err(|e| ("read", e))?;
-        let mut file = to.create(name).map_err(|e| ("create", e))?;
-        for piece in from.bytes().chunks(PIECE_BYTES) {
-            if self.cancelled.load(Ordering::Relaxed) {
-                return Err(("copy", io::ErrorKind::Interrupted.into()));
-            }
-            file.append(piece).map_err(|e| ("write", e))?;
-        }
-        file.sync().map_err(|e| ("sync", e))?;
-        Ok(Copied::Written)
     }
 
     /// Writes what a reader at `at`, who is registered, sees of the memtables into a table, if there is anything.
@@ -172,7 +150,32 @@ impl Engine {
     }
 }
 
-enum Copied {
+/// How a file got its copy.
+pub(super) enum Copied {
     Linked,
     Written,
+}
+
+/// Links a file into another directory, or copies it where that cannot be done. After an error, answers what was tried as well.
+pub(super) fn copy_file(
+    dir: &dyn Dir,
+    name: &str,
+    to: &Arc<dyn Dir>,
+    stop: &AtomicBool,
+) -> Result<Copied, (&'static str, io::Error)> {
+    match dir.link(name, &**to) {
+        Ok(()) => return Ok(Copied::Linked),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(("link", e)),
+        Err(_) => {}
+    }
+    let from = dir.open(name).map_err(|e| ("read", e))?;
+    let mut file = to.create(name).map_err(|e| ("create", e))?;
+    for piece in from.bytes().chunks(PIECE_BYTES) {
+        if stop.load(Ordering::Relaxed) {
+            return Err(("copy", io::ErrorKind::Interrupted.into()));
+        }
+        file.append(piece).map_err(|e| ("write", e))?;
+    }
+    file.sync().map_err(|e| ("sync", e))?;
+    Ok(Copied::Written)
 }

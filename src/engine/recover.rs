@@ -60,20 +60,20 @@ pub struct DroppedTail {
 }
 
 /// What there is in a directory.
-struct Found {
+pub(super) struct Found {
     database: Id,
     manifest: Option<FileNumber>,
     /// Whether every edit of the manifest is known to be on disk.
     manifest_durable: bool,
-    state: State,
-    version: Version,
+    pub(super) state: State,
+    pub(super) version: Version,
     next_number: u64,
 }
 
 /// The log of the last run.
-struct Replayed {
+pub(super) struct Replayed {
     /// Newest first.
-    memtables: Vec<Arc<Memtable>>,
+    pub(super) memtables: Vec<Arc<Memtable>>,
     ends: Vec<(FileNumber, u64)>,
     next_sequence: Sequence,
     report: RecoveryReport,
@@ -197,7 +197,7 @@ pub(super) fn take_lock(dir: &dyn Dir, read_only: bool, create: bool) -> Result<
     }
 }
 
-fn numbered(names: &[String]) -> impl Iterator<Item = (FileKind, FileNumber)> {
+pub(super) fn numbered(names: &[String]) -> impl Iterator<Item = (FileKind, FileNumber)> {
     names.iter().filter_map(|name| FileKind::parse(name))
 }
 
@@ -222,12 +222,8 @@ fn empty_state(dir: &dyn Dir, database: Id, names: &[String]) -> Result<Found> {
 /// Replays the manifest and checks that every table it names is there, with its length.
 fn read_state(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber, names: &[String]) -> Result<Found> {
     let dir = &*shelf.dir;
-    let open = |meta: &TableMeta, keyspaces: &version::Keyspaces| {
-        let points = keyspaces.point_indexes(meta, shelf.options.section);
-        Arc::new(Table::new(meta.clone(), Arc::clone(shelf), points))
-    };
-    let recovered = read_manifest(dir, &database, manifest, open)?;
-    for (_, table) in recovered.version.tables() {
+    let found = read_found(shelf, database, manifest, names)?;
+    for (_, table) in found.version.tables() {
         let name = FileKind::Table.name(table.number());
         let path = dir.path().join(&name);
         match dir.length(&name) {
@@ -237,6 +233,16 @@ fn read_state(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber, names: &[S
             Err(e) => return Err(Error::io("examine", &path, e)),
         }
     }
+    Ok(found)
+}
+
+/// Replays the manifest.
+pub(super) fn read_found(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber, names: &[String]) -> Result<Found> {
+    let open = |meta: &TableMeta, keyspaces: &version::Keyspaces| {
+        let points = keyspaces.point_indexes(meta, shelf.options.section);
+        Arc::new(Table::new(meta.clone(), Arc::clone(shelf), points))
+    };
+    let recovered = read_manifest(&*shelf.dir, &database, manifest, open)?;
     let next_number = number_after(names, recovered.state.next_number)?;
     Ok(Found {
         database,
@@ -249,7 +255,7 @@ fn read_state(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber, names: &[S
 }
 
 /// Maps the segments, decides where the log ends, and indexes what is in it.
-fn replay(dir: &dyn Dir, found: &Found, names: &[String]) -> Result<Replayed> {
+pub(super) fn replay(dir: &dyn Dir, found: &Found, names: &[String]) -> Result<Replayed> {
     let mut numbers: Vec<FileNumber> = numbered(names)
         .filter(|(kind, number)| *kind == FileKind::Segment && *number >= found.state.first_segment)
         .map(|(_, number)| number)

@@ -125,6 +125,8 @@ impl Memtable {
         let mut refused = None;
         let mut current = (KeyspaceId::DEFAULT, Ok(true));
         let end = range.end;
+        // Where the replay begins, the sorted view does as well: what is in front need not make sense.
+        *self.distributed.lock() = range.start;
         log::visit_entries(self.bytes(), self.number, &self.database, self.base, range, |keyspace, entry| {
             if current.0 != keyspace {
                 current = (keyspace, is_live(keyspace));

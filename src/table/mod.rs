@@ -10,6 +10,7 @@ mod file;
 mod index;
 mod packing;
 mod reader;
+mod salvage;
 mod verify;
 mod writer;
 
@@ -20,6 +21,7 @@ pub(crate) use body::Verify;
 use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
 pub(crate) use reader::{Answer, Reader};
+pub(crate) use salvage::read_meta;
 pub(crate) use writer::{TableWriter, WrittenTable, write_index};
 
 use crate::error::{Damage, Error, Result};

@@ -151,7 +151,7 @@ impl Reader {
     }
 
     #[cold]
-    fn with_rebuilt_index<'a, T>(&'a self, read: impl Fn(&'a Index) -> Result<T>) -> Result<T> {
+    pub(super) fn with_rebuilt_index<'a, T>(&'a self, read: impl Fn(&'a Index) -> Result<T>) -> Result<T> {
         let path = self.index.file().path().to_owned();
         let index = rebuild_index(&self.body, self.options, &self.points, path)?;
         if self.rebuilt.set(index).is_ok() {
@@ -397,7 +397,7 @@ fn blame(index: &Index, place: usize, error: Error) -> Error {
     if is_of_table { error } else { index.file().corrupt(place as u64, Damage::IndexMismatch) }
 }
 
-fn decode_sections(file: &ChunkedFile) -> Result<Vec<Section>> {
+pub(super) fn decode_sections(file: &ChunkedFile) -> Result<Vec<Section>> {
     let frame = file.frame();
     let directory = frame.directory(file.bytes()).map_err(|damage| file.corrupt(frame.directory_offset, damage))?;
     Section::decode_directory(frame, directory).map_err(|fault| fault.at(file.path(), frame.directory_offset))

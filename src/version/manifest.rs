@@ -229,7 +229,7 @@ impl Writer {
 }
 
 /// Replaces `CURRENT`: a new file, synced, renamed over the old one, and the directory synced.
-fn swap_current(dir: &dyn Dir, current: Current) -> Result<()> {
+pub(crate) fn swap_current(dir: &dyn Dir, current: Current) -> Result<()> {
     let path = dir.path().join(names::CURRENT_NEW);
     let swap = || -> io::Result<()> {
         match dir.remove(names::CURRENT_NEW) {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub(crate) use keyspaces::Keyspaces;
 pub(crate) use leveled::Leveled;
-pub(crate) use manifest::{Appended, Manifest, State, read_current, read_manifest};
+pub(crate) use manifest::{Appended, Manifest, State, read_current, read_manifest, swap_current};
 pub(crate) use pick::{Limits, Plan, Running, Share, Strategy, plan_range};
 pub(crate) use place::level_for;
 

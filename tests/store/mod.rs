@@ -16,6 +16,7 @@ mod keyspaces;
 mod locks;
 mod model;
 mod remove_range;
+mod repair;
 mod security;
 mod stress;
 mod transactions;

@@ -94,7 +94,20 @@ pub(crate) enum Command {
     /// Print what one file of the format holds, whole or damaged; needs no database
     Dump(DumpArgs),
     /// Read every byte of the database and check it; exit code 2 if anything is damaged
-    Verify,
+    Verify {
+        /// Look at every file, also of a database that does not open, and say what `repair` could do about each damage
+        #[arg(long)]
+        deep: bool,
+    },
+    /// Make a consistent database of what can be read of a damaged one
+    ///
+    /// Nobody may have it open. A lost index or `CURRENT` is made again; after other damage, all that is intact is written
+    /// anew, which needs space for a copy, and the files as they were are kept in a directory `lost` beside. Every damage is
+    /// named, with what came of it; exit code 2 if something is, or may be, lost.
+    Repair {
+        /// Directory of the database [default: that of --db]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// Which keys.

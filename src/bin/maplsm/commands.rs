@@ -10,7 +10,7 @@ use crate::failure::{Failure, Status, say};
 use crate::span::Span;
 use crate::stats::Size;
 use crate::tsv::{self, Form};
-use crate::{dump, export, import, open, stats};
+use crate::{dump, export, import, open, repair, stats};
 
 pub(crate) fn run(target: &Target, command: Command) -> Result<Status, Failure> {
     match command {
@@ -49,7 +49,9 @@ pub(crate) fn run(target: &Target, command: Command) -> Result<Status, Failure> 
             Ok(Status::Success)
         }
         Command::Dump(args) => dump::run(&args),
-        Command::Verify => verify(target),
+        Command::Verify { deep: false } => verify(target),
+        Command::Verify { deep: true } => repair::examine(&target.db),
+        Command::Repair { dir } => repair::run(dir.as_ref().unwrap_or(&target.db)),
     }
 }
 

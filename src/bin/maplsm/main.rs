@@ -12,6 +12,7 @@ mod failure;
 mod import;
 mod open;
 mod progress;
+mod repair;
 mod shell;
 mod span;
 mod stats;

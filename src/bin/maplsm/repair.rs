@@ -1,0 +1,60 @@
+//! Examining and repairing a database that may not open.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use maplsm::{Finding, Options, Outcome};
+
+use crate::failure::{Failure, Status};
+
+/// Names all that is wrong.
+pub(crate) fn examine(path: &Path) -> Result<Status, Failure> {
+    let findings = maplsm::examine(path, &Options::new())?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    write(&mut out, &findings)?;
+    writeln!(out, "{}", if findings.is_empty() { "ok" } else { "damaged" })?;
+    out.flush()?;
+    Ok(if findings.is_empty() { Status::Success } else { Status::Damaged })
+}
+
+pub(crate) fn run(path: &Path) -> Result<Status, Failure> {
+    let report = maplsm::repair(path, &Options::new())?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    write(&mut out, &report.findings)?;
+    for name in &report.renamed_keyspaces {
+        writeln!(out, "a keyspace has lost its name and is `{name}` now")?;
+    }
+    if let Some(originals) = &report.originals {
+        writeln!(out, "written anew with {} entries; the old files are in {}", report.entries, originals.display())?;
+    }
+    let verdict = match (report.is_intact(), report.has_losses()) {
+        (true, _) => "ok, nothing to repair",
+        (false, false) => "repaired, nothing is lost",
+        (false, true) => "repaired, with losses",
+    };
+    writeln!(out, "{verdict}")?;
+    out.flush()?;
+    Ok(if report.has_losses() { Status::Damaged } else { Status::Success })
+}
+
+fn write(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
+    let number = |entries: Option<u64>| entries.map_or_else(|| "an unknown number of".to_owned(), |n| n.to_string());
+    for finding in findings {
+        write!(out, "{}: ", finding.problem)?;
+        match finding.outcome {
+            Outcome::Restored => writeln!(out, "nothing is lost, it can be made again")?,
+            Outcome::Salvaged { entries, lost: Some(lost) } => {
+                writeln!(out, "{entries} entries can be read, {lost} are lost")?;
+            }
+            Outcome::Salvaged { entries, .. } => {
+                writeln!(out, "of {entries} entries, those that the damage does not touch can be read")?;
+            }
+            Outcome::Lost { entries } => writeln!(out, "{} entries are lost", number(entries))?,
+            Outcome::Inferred => {
+                writeln!(out, "the tables tell what it said; names may be lost, and what was removed may be back")?;
+            }
+            _ => writeln!(out)?,
+        }
+    }
+    Ok(())
+}

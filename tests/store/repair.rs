@@ -1,0 +1,281 @@
+//! Repair: each kind of damage, what is saved from it, and what the report says.
+
+use std::path::Path;
+
+use maplsm::{Db, Fault, Options, Outcome, RepairReport, SimFs, WriteBatch};
+
+use crate::support::model::{Map, read_all};
+use crate::support::{DIR, contents, image, names, sim_options};
+
+fn small(fs: &SimFs) -> Options {
+    let mut options = sim_options(fs);
+    options.table_bytes(16 << 10).memtable_bytes(64 << 10).level_bytes_base(32 << 10).level_multiplier(2).l0_tables(2);
+    options
+}
+
+/// What a database holds.
+#[derive(PartialEq, Eq)]
+struct State {
+    default: Map,
+    users: Map,
+}
+
+impl State {
+    fn of(db: &Db) -> Self {
+        let users = if db.keyspaces().is_empty() { Map::new() } else { read_all(users(db).iter()).unwrap() };
+        Self { default: contents(db), users }
+    }
+
+    /// Whether nothing is here that is not there.
+    fn is_part_of(&self, other: &Self) -> bool {
+        let part = |a: &Map, b: &Map| a.iter().all(|(key, value)| b.get(key) == Some(value));
+        part(&self.default, &other.default) && part(&self.users, &other.users)
+    }
+
+    fn len(&self) -> usize {
+        self.default.len() + self.users.len()
+    }
+}
+
+fn users(db: &Db) -> maplsm::Keyspace {
+    let names = db.keyspaces();
+    db.keyspace(&names[0]).unwrap()
+}
+
+/// Tables on several levels, one that was loaded, a keyspace, range tombstones, and a log.
+fn database() -> (SimFs, State) {
+    let fs = SimFs::new();
+    let db = small(&fs).open(DIR).unwrap();
+    let users = db.keyspace("users").unwrap();
+    for round in 0..4u8 {
+        for key in 0..200u8 {
+            db.insert([b'a', key], vec![round; 200]).unwrap();
+            users.insert([key], [round; 50]).unwrap();
+        }
+        db.remove_range([b'a', 20]..[b'a', 40]).unwrap();
+        db.maintain().unwrap();
+    }
+    db.compact().unwrap();
+    db.ingest((0..200u8).map(|key| ([b'a', key / 2, key], vec![key; 100]))).unwrap();
+    db.flush().unwrap();
+    for key in 0..40u8 {
+        db.write(WriteBatch::new().insert([b'z', key], "log").insert_into(&users, [key], "log").remove([b'a', key]))
+            .unwrap();
+    }
+    let state = State::of(&db);
+    db.close().unwrap();
+    assert!(names(&fs, ".sst").len() > 3 && names(&fs, ".wal").len() == 1, "{:?}", image(&fs).len());
+    (fs, state)
+}
+
+fn change(fs: &SimFs, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let path = Path::new(DIR).join(name);
+    let mut bytes = fs.read(&path).unwrap();
+    change(&mut bytes);
+    fs.write(&path, &bytes);
+}
+
+/// Repairs, opens and checks; answers what there is, and the report.
+#[track_caller]
+fn repair(fs: &SimFs) -> (State, RepairReport) {
+    let before = image(fs);
+    let report = maplsm::repair(DIR, &small(fs)).unwrap();
+    if let Some(originals) = &report.originals {
+        for (name, bytes) in before.iter().filter(|(name, _)| name != "LOCK") {
+            assert_eq!(fs.read(&originals.join(name)).as_ref(), Some(bytes), "{name} is kept");
+        }
+    }
+    assert!(fs.files(&Path::new(DIR).join("repair")).is_empty());
+    let db = small(fs).create_if_missing(false).open(DIR).unwrap();
+    assert!(db.verify().is_ok(), "{:?}", db.verify().problems);
+    let state = State::of(&db);
+    assert!(!report.rebuilt || report.entries == state.len() as u64, "{report:?}");
+    db.insert("later", "x").unwrap();
+    db.remove("later").unwrap();
+    db.compact().unwrap();
+    assert!(State::of(&db) == state, "it goes on");
+    db.close().unwrap();
+    let again = maplsm::repair(DIR, &small(fs)).unwrap();
+    assert!(again.is_intact(), "{:?}", again.findings);
+    (state, report)
+}
+
+#[test]
+fn what_is_intact_is_left_as_it_is() {
+    let (fs, _) = database();
+    let before = image(&fs);
+    let report = maplsm::repair(DIR, &small(&fs)).unwrap();
+    assert!(report.is_intact() && !report.has_losses() && report.originals.is_none());
+    assert_eq!(image(&fs), before);
+    // A crashed one is for the open to recover.
+    let db = small(&fs).open(DIR).unwrap();
+    db.insert("key", "value").unwrap();
+    let killed = fs.kill();
+    let before = image(&killed);
+    assert!(maplsm::repair(DIR, &small(&killed)).unwrap().is_intact());
+    assert_eq!(image(&killed), before);
+    assert!(matches!(maplsm::repair(DIR, &small(&fs)), Err(maplsm::Error::Locked(_))), "in use");
+    assert!(matches!(maplsm::repair("/nowhere", &small(&fs)), Err(maplsm::Error::NotFound(_))));
+    killed.write(Path::new("/other/file"), b"x");
+    assert!(matches!(maplsm::repair("/other", &small(&killed)), Err(maplsm::Error::NotFound(_))));
+}
+
+#[test]
+fn current_and_indexes_are_made_again() {
+    let (before, state) = database();
+    let index = names(&before, ".idx").pop().unwrap();
+    for damage in ["no CURRENT", "a bit of CURRENT", "no index", "a bit of an index", "all of it", "no LOCK"] {
+        let fs = before.kill();
+        if damage == "no CURRENT" || damage == "all of it" {
+            fs.remove(&Path::new(DIR).join("CURRENT"));
+        }
+        match damage {
+            "a bit of CURRENT" => change(&fs, "CURRENT", |bytes| bytes[45] ^= 4),
+            "no index" => fs.remove(&Path::new(DIR).join(&index)),
+            "a bit of an index" => change(&fs, &index, |bytes| bytes[100] ^= 4),
+            "all of it" => names(&fs, ".idx").iter().for_each(|name| fs.remove(&Path::new(DIR).join(name))),
+            "no LOCK" => {
+                fs.remove(&Path::new(DIR).join("LOCK"));
+                fs.remove(&Path::new(DIR).join("CURRENT"));
+            }
+            _ => {}
+        }
+        let (found, report) = repair(&fs);
+        assert!(found == state, "{damage}");
+        assert!(!report.is_intact() && !report.has_losses() && !report.rebuilt, "{damage}: {report:?}");
+    }
+}
+
+#[test]
+fn a_manifest_is_made_from_what_is_left_of_it_and_from_the_tables() {
+    let (before, state) = database();
+    let manifest = names(&before, ".manifest").pop().unwrap();
+    let length = before.read(&Path::new(DIR).join(&manifest)).unwrap().len();
+    for at in [30, 90, length / 3, length / 2, length - 40] {
+        for cut in [false, true] {
+            let fs = before.kill();
+            change(&fs, &manifest, |bytes| if cut { bytes.truncate(at) } else { bytes[at] ^= 1 });
+            if small(&fs).read_only(true).open(DIR).is_ok() {
+                // What was cut was never needed.
+                continue;
+            }
+            let (found, report) = repair(&fs);
+            assert!(found == state, "{manifest} at {at}, cut: {cut}: {report:?}");
+            assert!(report.rebuilt && report.findings.iter().any(|f| f.outcome == Outcome::Inferred), "{report:?}");
+        }
+    }
+    let fs = before.kill();
+    fs.remove(&Path::new(DIR).join(&manifest));
+    fs.remove(&Path::new(DIR).join("CURRENT"));
+    let (found, report) = repair(&fs);
+    assert!(found == state, "without any manifest");
+    assert_eq!(report.renamed_keyspaces, ["recovered-1"]);
+    assert!(report.has_losses());
+}
+
+#[test]
+fn what_is_intact_of_a_damaged_table_is_saved() {
+    let (before, state) = database();
+    let (mut salvaged, mut lost) = (0, 0);
+    for table in names(&before, ".sst") {
+        let path = Path::new(DIR).join(&table);
+        let length = before.read(&path).unwrap().len();
+        for at in [70, length / 3, length / 2, length - 300, length - 60] {
+            let fs = before.kill();
+            change(&fs, &table, |bytes| bytes[at] ^= 0x10);
+            let (found, report) = repair(&fs);
+            let finding = &report.findings[0];
+            assert!(finding.problem.corruption().unwrap().path.ends_with(&table), "{report:?}");
+            // What is missing was in that table, so that older versions may show; nothing is made up.
+            let allowed = |map: &Map, of: &Map| map.iter().filter(|(key, value)| of.get(*key) != Some(value)).count();
+            let wrong = allowed(&found.default, &state.default) + allowed(&found.users, &state.users);
+            match finding.outcome {
+                Outcome::Salvaged { entries, lost: Some(lost) } => {
+                    assert!(entries > 0 && wrong as u64 <= lost, "{table} at {at}: {wrong} of {report:?}");
+                    assert!(found.len() as u64 + lost >= state.len() as u64, "{table} at {at}: {report:?}");
+                    salvaged += 1;
+                }
+                Outcome::Lost { entries: Some(entries) } => {
+                    assert!(found.len() as u64 + entries >= state.len() as u64, "{table} at {at}: {report:?}");
+                    lost += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let fs = before.kill();
+        fs.remove(&path);
+        let (found, report) = repair(&fs);
+        assert!(matches!(report.findings[0].outcome, Outcome::Lost { entries: Some(1..) }), "{report:?}");
+        assert!(found.len() < state.len() + 400);
+    }
+    assert!(salvaged > lost && lost > 0, "{salvaged} {lost}");
+}
+
+#[test]
+fn what_is_intact_of_a_damaged_log_is_saved() {
+    let (before, state) = database();
+    let log = names(&before, ".wal").pop().unwrap();
+    let fs = before.kill();
+    change(&fs, &log, |bytes| bytes[80 + 700] ^= 1);
+    assert!(small(&fs).open(DIR).unwrap_err().is_corruption());
+    let (found, report) = repair(&fs);
+    assert!(matches!(report.findings[..], [ref f] if matches!(f.outcome, Outcome::Salvaged { entries: 100.., .. })));
+    let missing = state.default.iter().filter(|(key, value)| found.default.get(*key) != Some(value)).count();
+    assert!(missing <= 2, "{missing} of one group");
+    // Its header, and all of it.
+    for damage in ["header", "missing"] {
+        let fs = before.kill();
+        match damage {
+            "header" => change(&fs, &log, |bytes| bytes[50] ^= 1),
+            _ => fs.remove(&Path::new(DIR).join(&log)),
+        }
+        let (found, report) = repair(&fs);
+        assert!(report.has_losses() && report.rebuilt, "{damage}: {report:?}");
+        assert!(found.default.keys().all(|key| key[0] == b'a'), "{damage}");
+        assert!(found.default.len() >= 200 && !found.is_part_of(&state));
+    }
+}
+
+#[test]
+fn a_repair_that_crashes_is_repeated() {
+    let (before, _) = database();
+    let table = names(&before, ".sst").remove(0);
+    change(&before, &table, |bytes| bytes[200] ^= 1);
+    let (expected, _) = repair(&before.kill());
+    for after in 1.. {
+        let fs = before.kill();
+        fs.inject(Fault::Halt { after });
+        let outcome = maplsm::repair(DIR, &small(&fs));
+        let crashed = fs.power_cut(after);
+        maplsm::repair(DIR, &small(&crashed)).unwrap();
+        let db = small(&crashed).open(DIR).unwrap();
+        assert!(State::of(&db) == expected, "halted at {after}");
+        assert!(db.verify().is_ok());
+        drop(db);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn an_examination_says_what_a_repair_would_find() {
+    let (before, _) = database();
+    assert!(maplsm::examine(DIR, &small(&before)).unwrap().is_empty());
+    let fs = before.kill();
+    let tables = names(&fs, ".sst");
+    change(&fs, &tables[0], |bytes| bytes[70] ^= 1);
+    fs.remove(&Path::new(DIR).join(&tables[1]));
+    let log = names(&fs, ".wal").pop().unwrap();
+    change(&fs, &log, |bytes| bytes[900] ^= 1);
+    fs.remove(&Path::new(DIR).join("CURRENT"));
+    let image_before = image(&fs);
+    let findings = maplsm::examine(DIR, &small(&fs)).unwrap();
+    assert_eq!(image(&fs), image_before);
+    for name in [&tables[0], &tables[1], &log, &"CURRENT".to_owned()] {
+        let named = |finding: &maplsm::Finding| finding.problem.corruption().is_some_and(|c| c.path.ends_with(name));
+        assert!(findings.iter().any(named), "{name}: {findings:?}");
+    }
+    let (_, report) = repair(&fs);
+    assert_eq!(report.findings.len(), findings.len());
+}
