@@ -48,6 +48,26 @@ pub(crate) fn all(suite: &mut Suite, data: &Data) {
             })
         });
     }
+    ingest(suite, data);
+}
+
+/// Everything in order of key, straight into tables, durable at the end.
+fn ingest(suite: &mut Suite, data: &Data) {
+    let mut sorted: Vec<u32> = (0..data.entries).collect();
+    sorted.sort_unstable_by_key(|number| key(*number));
+    let case = Case::new("ingest", "sorted entries").operations(data.entries).floor(floor::WRITE);
+    suite.bench(case, |iterations| {
+        let mut took = Duration::ZERO;
+        for _ in 0..iterations {
+            let store = Store::new(&Options::new());
+            let entries = sorted.iter().map(|number| (key(*number), value(*number)));
+            let start = Instant::now();
+            store.db.ingest(entries).expect("a load");
+            took += start.elapsed();
+            store.check(data, 997);
+        }
+        took
+    });
 }
 
 fn buffered() -> Options {

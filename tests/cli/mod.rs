@@ -4,6 +4,7 @@ mod commands;
 mod crash;
 mod export;
 mod import;
+mod ingest;
 mod inspect;
 mod keyspaces;
 mod shell;

@@ -10,7 +10,7 @@ use crate::failure::{Failure, Status, say};
 use crate::span::Span;
 use crate::stats::Size;
 use crate::tsv::{self, Form};
-use crate::{dump, export, import, open, repair, stats};
+use crate::{dump, export, import, ingest, open, repair, stats};
 
 pub(crate) fn run(target: &Target, command: Command) -> Result<Status, Failure> {
     match command {
@@ -41,6 +41,11 @@ pub(crate) fn run(target: &Target, command: Command) -> Result<Status, Failure> 
         Command::Import(args) => {
             let db = open::to_write(target)?;
             import::run(&db, &open::keyspace(&db, target)?, &args)?;
+            close(&db)
+        }
+        Command::Ingest(args) => {
+            let db = open::to_write(target)?;
+            ingest::run(&open::keyspace(&db, target)?, target, &args)?;
             close(&db)
         }
         Command::Export(args) => export::run(&existing(&open::to_read(target)?, target)?, args),

@@ -29,7 +29,7 @@ pub(crate) fn run(db: &Db, keyspace: &Keyspace, args: &ImportArgs) -> Result<Sta
     }
 }
 
-fn open(path: &Path) -> Result<(Box<dyn BufRead>, ProgressBar), Failure> {
+pub(crate) fn open(path: &Path) -> Result<(Box<dyn BufRead>, ProgressBar), Failure> {
     if path == Path::new("-") {
         return Ok((Box::new(io::stdin().lock()), progress::of_bytes(None)));
     }

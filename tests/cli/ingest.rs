@@ -1,0 +1,73 @@
+//! Lines straight into tables.
+
+use std::fs;
+
+use super::{Store, lines};
+
+#[test]
+fn sorted_lines_are_taken_as_they_are_and_others_are_sorted() {
+    let sorted = lines(3000, |number| format!("key{number:06}\tvalue {number}\n"));
+    let mut shuffled: Vec<&str> = sorted.lines().collect();
+    shuffled.sort_by_key(|line| line.bytes().rev().collect::<Vec<u8>>());
+    let shuffled: String = shuffled.into_iter().flat_map(|line| [line, "\n"]).collect();
+    for (input, memory) in [(&sorted, "64M"), (&shuffled, "64M"), (&shuffled, "64K")] {
+        let store = Store::new();
+        let file = store.beside("entries.tsv");
+        fs::write(&file, input).unwrap();
+        let answer = store.run(["ingest".as_ref(), "--memory".as_ref(), memory.as_ref(), file.as_os_str()]).success();
+        assert_eq!(answer.err, "ingested 3000 entries as 1 tables of level 1\n");
+        store.run(["scan"]).prints(&sorted);
+        assert!(!store.database().join("ingest.tmp").exists());
+        store.run(["verify", "--deep"]).prints("ok\n");
+    }
+    // Standard input is sorted in any case; the temporary directory may be elsewhere.
+    let store = Store::new();
+    let temp = store.directory.path().to_str().unwrap().to_owned();
+    store.feed(["ingest", "--temp", &temp, "--memory", "64K"], &shuffled).success();
+    store.run(["count"]).prints("3000\n");
+    assert_eq!(fs::read_dir(&temp).unwrap().count(), 1, "the database alone");
+}
+
+#[test]
+fn the_last_line_of_a_key_wins_and_a_load_replaces_what_is_there() {
+    let store = Store::with("a\told\nb\told\n");
+    store.feed(["ingest"], "c\t1\na\t1\nc\t2\na\t2\n").success();
+    store.run(["scan"]).prints("a\t2\nb\told\nc\t2\n");
+    store.feed(["ingest", "--keyspace", "other"], "k\tv\n").success();
+    store.run(["scan", "--keyspace", "other"]).prints("k\tv\n");
+}
+
+#[test]
+fn a_malformed_line_is_named_and_nothing_is_stored() {
+    let store = Store::with("a\told\n");
+    let file = store.beside("bad.tsv");
+    fs::write(&file, "a\tnew\nb\tnew\nno tab\n").unwrap();
+    store.run(["ingest".as_ref(), file.as_os_str()]).failure(1, &["error: line 3: no tab"]);
+    store.feed(["ingest"], "b\tx\na\ty\nno tab\n").failure(1, &["error: line 3: no tab"]);
+    store.run(["scan"]).prints("a\told\n");
+    store.run(["ingest", "--memory", "12Q"]).failure(1, &["--memory"]);
+}
+
+#[test]
+fn a_checkpoint_is_a_copy_and_a_damaged_database_is_repaired() {
+    let store = Store::with("a\t1\nb\t2\n");
+    let copy = store.beside("copy");
+    store.run(["checkpoint".as_ref(), copy.as_os_str()]).prints("");
+    store.run(["checkpoint".as_ref(), copy.as_os_str()]).failure(1, &["exists"]);
+    store.run(["del", "a"]).success();
+    store.run(["scan", "--db", copy.to_str().unwrap()]).prints("a\t1\nb\t2\n");
+
+    store.run(["repair"]).prints("ok, nothing to repair\n");
+    fs::remove_file(store.database().join("CURRENT")).unwrap();
+    let answer = store.run(["verify", "--deep"]);
+    assert_eq!(answer.code, Some(2));
+    assert!(answer.text().contains("CURRENT") && answer.text().ends_with("damaged\n"), "{answer:?}");
+    let answer = store.run(["repair".as_ref(), store.database().as_os_str()]).success();
+    assert!(answer.text().ends_with("repaired, nothing is lost\n"), "{answer:?}");
+    let table = &store.files("sst")[0];
+    fs::remove_file(table).unwrap();
+    let answer = store.run(["repair"]);
+    assert_eq!(answer.code, Some(2), "{answer:?}");
+    assert!(answer.text().contains("2 entries are lost") && answer.text().contains("lost\n"), "{answer:?}");
+    store.run(["scan"]).prints("");
+}
