@@ -6,6 +6,7 @@ mod checkpoint;
 mod compression;
 mod crash;
 mod damage;
+mod errors;
 mod explore;
 mod extremes;
 mod format_example;

@@ -9,6 +9,7 @@ mod calls;
 mod limits;
 mod mapped;
 mod places;
+mod power;
 mod victim;
 
 use std::path::{Path, PathBuf};
