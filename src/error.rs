@@ -187,6 +187,8 @@ pub enum Damage {
     UnknownKeyspace,
     /// A compressed block does not unpack to the length that its table says.
     BadBlock,
+    /// A table names a value file, or a place in one, where there is no value for its entry.
+    BadPointer,
 }
 
 /// A coarse grouping of [`Error`]s.
@@ -337,6 +339,7 @@ impl fmt::Display for Damage {
             Self::IndexMismatch => "the index does not match its table",
             Self::BadBlock => "a compressed block does not unpack to its length",
             Self::UnknownKeyspace => "this belongs to a keyspace that was never created",
+            Self::BadPointer => "a table names a value that is not there",
         })
     }
 }

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::io;
 use std::ops::RangeBounds;
+use std::sync::Arc;
 
 use crate::engine::Registration;
 use crate::error::{Error, Result};
@@ -17,8 +18,10 @@ use crate::visibility::Cover;
 /// A key and its value, read in place; keeps the file that they are in mapped, like [`Slice`].
 #[derive(Clone)]
 pub struct Entry {
+    /// The key and, unless that stands apart, the value.
     bytes: Pinned,
     key_bytes: usize,
+    value: Option<Pinned>,
 }
 
 impl Entry {
@@ -29,12 +32,12 @@ impl Entry {
         let (to_key, to_value) = bytes.bytes_mut().split_at_mut(key.len());
         to_key.copy_from_slice(key);
         to_value.copy_from_slice(value);
-        Ok(Self { bytes: bytes.into_block().pin(0..length), key_bytes: key.len() })
+        Ok(Self { bytes: bytes.into_block().pin(0..length), key_bytes: key.len(), value: None })
     }
 
     /// The value, kept alive on its own.
     pub(crate) fn value_slice(&self) -> Slice {
-        Slice(self.bytes.tail(self.key_bytes))
+        Slice(self.value.clone().unwrap_or_else(|| self.bytes.tail(self.key_bytes)))
     }
 
     /// The key.
@@ -46,7 +49,10 @@ impl Entry {
     /// The value.
     #[inline]
     pub fn value(&self) -> &[u8] {
-        self.bytes.get(self.key_bytes..).unwrap_or_default()
+        match &self.value {
+            Some(value) => value,
+            None => self.bytes.get(self.key_bytes..).unwrap_or_default(),
+        }
     }
 }
 
@@ -210,8 +216,8 @@ impl Iter {
         match moved {
             Ok(true) => {
                 let scan = if back { self.back.as_ref() } else { Some(&self.front) };
-                let (bytes, key_bytes) = scan?.pin()?;
-                Some(Ok(Entry { bytes, key_bytes }))
+                let (bytes, key_bytes, value) = scan?.pin()?;
+                Some(Ok(Entry { bytes, key_bytes, value }))
             }
             Ok(false) => {
                 self.state = State::Ended;
@@ -247,7 +253,7 @@ impl std::iter::FusedIterator for Iter {}
 fn or_empty(scan: Result<Scan>) -> (Scan, Option<Error>) {
     match scan {
         Ok(scan) => (scan, None),
-        Err(e) => (Scan::new(Vec::new(), Cover::default(), Sequence(0)), Some(e)),
+        Err(e) => (Scan::new(Vec::new(), Cover::default(), Arc::default(), Sequence(0)), Some(e)),
     }
 }
 
@@ -349,7 +355,7 @@ impl Cursor {
 
     /// The current entry, kept alive on its own.
     pub fn entry(&self) -> Option<Entry> {
-        let (bytes, key_bytes) = self.scan.pin()?;
-        Some(Entry { bytes, key_bytes })
+        let (bytes, key_bytes, value) = self.scan.pin()?;
+        Some(Entry { bytes, key_bytes, value })
     }
 }

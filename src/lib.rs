@@ -77,7 +77,7 @@
 //! - `version`: which tables stand on which level; applying an edit and picking a compaction are pure functions.
 //! - `merge`: many sorted sources as one.
 //! - `memtable`: a hash index and sorted runs over a log segment. It has no copy of the entries.
-//! - `table`: writing, reading and indexing of tables.
+//! - `table`: writing, reading and indexing of tables, and of the value files that they point to.
 //! - `log`: appending groups, and finding out where a log ends.
 //! - `options`, `batch`, `slice`, `keyspace_state`: what callers hold and hand in.
 //! - `sys`: the file system seam, with its twin in memory ([`SimFs`]); mappings; the only `unsafe` code of the crate, in two
@@ -122,7 +122,7 @@ pub use options::{
 };
 pub use slice::Slice;
 pub use snapshot::{Ref, Snapshot};
-pub use stats::{KeyspaceStats, LevelStats, Stats, TableStats};
+pub use stats::{KeyspaceStats, LevelStats, Stats, TableStats, ValueFileStats};
 pub use sys::sim::{Fault, SimFs};
 pub use sys::{FileSystem, guard_mappings};
 pub use transaction::{Savepoint, Transaction, TransactionIter};

@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::format::table::CHUNK_LOG2;
 use crate::sys::{Access, FileSystem};
 pub(crate) use section::SectionOptions;
-use section::exact_log2;
 pub use section::{Compression, KeyspaceOptions};
+use section::{exact_log2, threshold};
 
 /// When a write counts as done.
 ///
@@ -230,6 +230,23 @@ impl Options {
     /// [`PointIndex::Hash`].
     pub fn point_index(&mut self, index: PointIndex) -> &mut Self {
         self.table.section.point_index = index;
+        self
+    }
+
+    /// Values of at least this many bytes stand apart from their entries, in value files: a flush, a load or the first
+    /// compaction writes them there once, and compactions after that copy pointers to them. A read hands out the mapped value
+    /// as ever, at an address that is a multiple of 16. `None` for no such values; at least 64. For the default keyspace, and
+    /// for others that are created without their own. Default: 4 KiB; none where there is [compression](Self::compression),
+    /// since values in value files are not compressed.
+    ///
+    /// What it costs is a second place to look at in each read, and space: values that were overwritten or removed stay in
+    /// their files as garbage until that is collected. While the store is busy, garbage may take as much as the values that
+    /// tables refer to, so that value files take up to twice their size; once it has settled
+    /// ([`wait_for_background`](crate::Db::wait_for_background), or a second without a commit), a quarter of it. What is being
+    /// collected comes on top until it is done, and so do files that snapshots and iterators hold. [`Db::compact`](crate::Db::compact)
+    /// leaves no garbage. [`Stats::value_files`](crate::Stats::value_files) shows it.
+    pub fn large_value_bytes(&mut self, bytes: Option<u32>) -> &mut Self {
+        self.table.section.threshold = Some(threshold(bytes));
         self
     }
 

@@ -8,6 +8,7 @@ use crate::format::edit::LEVELS;
 use crate::format::section::Section;
 use crate::options::{Compression, PointIndex, SectionOptions};
 use crate::sys::atomic::Ordering;
+use crate::table::Stored;
 
 /// What the store holds and has done, at one moment. Costs a look at every table's metadata.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,6 +24,8 @@ pub struct Stats {
     pub levels: Vec<LevelStats>,
     /// Every table, level by level.
     pub tables: Vec<TableStats>,
+    /// Every value file, in order of number.
+    pub value_files: Vec<ValueFileStats>,
     /// Every keyspace: the default one, then the others by name.
     pub keyspaces: Vec<KeyspaceStats>,
     /// Log segments that are needed.
@@ -36,7 +39,7 @@ pub struct Stats {
     /// Bytes in tables of versions that a newer one hides, estimated from counts: those that snapshots keep, and those that no
     /// compaction has come to yet.
     pub hidden_bytes: u64,
-    /// Bytes of obsolete tables that iterators still use.
+    /// Bytes of obsolete tables and value files that iterators still use.
     pub obsolete_bytes: u64,
     /// How hard writers are slowed down by the debt of flushes and compactions: 0 not at all, 1 to 4 MB of log a second,
     /// and each quarter divides the rate by four. At most 2.
@@ -57,6 +60,38 @@ pub struct Stats {
     pub cache_hits: u64,
     /// Blocks that they had to unpack.
     pub cache_misses: u64,
+}
+
+/// One value file: values that stand apart from their entries; see
+/// [`Options::large_value_bytes`](crate::Options::large_value_bytes).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ValueFileStats {
+    /// The number in its file name.
+    pub number: u64,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Values in it.
+    pub values: u64,
+    /// Those that tables refer to.
+    pub live_values: u64,
+    /// What these take, in bytes, with their keys.
+    pub live_bytes: u64,
+    /// What the others take, in bytes.
+    pub garbage_bytes: u64,
+}
+
+impl ValueFileStats {
+    fn new(stored: &Stored) -> Self {
+        Self {
+            number: stored.file.number().0,
+            bytes: stored.file.meta.file_bytes,
+            values: stored.file.meta.records,
+            live_values: stored.live,
+            live_bytes: stored.live_bytes,
+            garbage_bytes: stored.garbage_bytes(),
+        }
+    }
 }
 
 /// One level.
@@ -107,6 +142,8 @@ pub struct KeyspaceStats {
     pub tombstones: u64,
     /// The size of its entries in tables, in bytes, without checksums and indexes.
     pub bytes: u64,
+    /// The size of its values in value files, in bytes, with their keys.
+    pub value_bytes: u64,
     /// The tables that have entries of it.
     pub tables: usize,
     /// Its [`index_interval`](crate::KeyspaceOptions::index_interval).
@@ -115,6 +152,8 @@ pub struct KeyspaceStats {
     pub point_index: PointIndex,
     /// Its [`compression`](crate::KeyspaceOptions::compression).
     pub compression: Compression,
+    /// Its [`large_value_bytes`](crate::KeyspaceOptions::large_value_bytes).
+    pub large_value_bytes: Option<u32>,
 }
 
 impl KeyspaceStats {
@@ -125,6 +164,7 @@ impl KeyspaceStats {
             index_interval: options.interval,
             point_index: options.point_index,
             compression: options.compression,
+            large_value_bytes: options.large_value_bytes(),
             ..Self::default()
         }
     }
@@ -140,6 +180,7 @@ impl KeyspaceStats {
             sum.entries += section.entries;
             sum.tombstones += section.tombstones;
             sum.bytes += section.end - section.start;
+            sum.value_bytes += section.value_files.iter().map(|share| share.bytes).sum::<u64>();
             sum.tables += 1;
         }
         let first = all.remove(&KeyspaceId::DEFAULT);
@@ -189,6 +230,7 @@ impl Engine {
             frozen_memtables: view.frozen().len(),
             levels,
             tables,
+            value_files: view.version.values().iter().map(ValueFileStats::new).collect(),
             keyspaces: KeyspaceStats::all(&view, self.options.table.section),
             log_segments: view.memtables.len(),
             last_sequence: self.visible().0,

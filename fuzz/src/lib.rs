@@ -12,7 +12,8 @@ use damage::Shape;
 use reseal::Kind;
 
 /// All targets.
-pub const TARGETS: [&str; 7] = ["inspect", "wal_replay", "sst_open", "idx_open", "manifest_replay", "directory", "ops"];
+pub const TARGETS: [&str; 8] =
+    ["inspect", "wal_replay", "sst_open", "idx_open", "val_open", "manifest_replay", "directory", "ops"];
 
 /// Runs a target of this name on an input.
 pub fn run(target: &str, data: &[u8]) {
@@ -29,6 +30,7 @@ fn kind_of(target: &str) -> Option<Kind> {
         "wal_replay" => Some(Kind::Segment),
         "sst_open" => Some(Kind::Table),
         "idx_open" => Some(Kind::Index),
+        "val_open" => Some(Kind::Values),
         "manifest_replay" => Some(Kind::Manifest),
         _ => None,
     }

@@ -29,7 +29,7 @@ fn places(kind: Kind, length: usize) -> Vec<usize> {
             vec![40, 80, 81, 82, 84, 88, 92, 96, 104, 108, 112, 120, 128, 152, 176, 184, 200, 224, 264, 304]
         }
         Kind::Segment => vec![40, 48, 56, 64, 80, 81, 82, 84, 88, 92, 96, 104, 108, 112, 113, 118, 120, 124, 284],
-        Kind::Table | Kind::Index => {
+        Kind::Table | Kind::Index | Kind::Values => {
             let footer = length - 128;
             let fields = [24, 32, 40, 48, 56, 64, 72, 80, 88].map(|at| footer + at);
             let directory = (8..27).map(|back| footer - 8 * back);
@@ -44,6 +44,7 @@ pub(crate) fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "wal_replay" => of_one(Kind::Segment),
         "sst_open" => of_one(Kind::Table),
         "idx_open" => of_one(Kind::Index),
+        "val_open" => of_one(Kind::Values),
         "manifest_replay" => of_one(Kind::Manifest),
         "inspect" => of_each(),
         "directory" => of_any(),

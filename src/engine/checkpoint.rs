@@ -1,7 +1,7 @@
 //! Checkpoints: the store as it is at one moment, as a database of its own, made while everything goes on.
 //!
-//! Tables and indexes never change and are only ever unlinked, so the copy has them by hard links where the file system can do
-//! that. What is in the log only is written as one more table of level 0 and not copied as groups: the checksums of a log are
+//! Tables, indexes and value files never change and are only ever unlinked, so the copy has them by hard links where the file
+//! system can do that. What is in the log only is written as one more table of level 0, large values as well, and not copied as groups: the checksums of a log are
 //! seeded with the id of its database, and the copy has an id of its own, so that neither can take the other's log or
 //! manifest for its own. So the copy also has nothing to replay. A live segment is never linked: it grows.
 
@@ -20,8 +20,8 @@ use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::RunCursor;
 use crate::merge::{Merge, Source, Versions};
 use crate::sys::Dir;
-use crate::table::{Shelf, Table, TableWriter};
-use crate::version::{Manifest, State};
+use crate::table::{Shelf, Table, TableWriter, ValueFile};
+use crate::version::{Handles, Manifest, State};
 use crate::visibility::{Cover, Fragments, Visibility};
 
 /// Files are copied in pieces of this size.
@@ -50,14 +50,17 @@ impl Engine {
         for (_, table) in view.version.tables() {
             self.copy_table(table, &shelf)?;
         }
-        let highest = view.version.tables().map(|(_, table)| table.number().0).max().unwrap_or(0);
+        for stored in view.version.values().iter() {
+            self.copy_value_file(&stored.file, &shelf)?;
+        }
+        let tables = view.version.tables().map(|(_, table)| table.number().0);
+        let highest =
+            tables.chain(view.version.values().iter().map(|stored| stored.file.number().0)).max().unwrap_or(0);
         let [table, manifest, segment] = [1, 2, 3].map(|step| FileNumber(highest + step));
         let unflushed = self.write_unflushed(&view, at.at, &shelf, table)?;
         let edit = Edit { add: unflushed.into_iter().map(|meta| (0, meta)).collect(), ..Edit::default() };
-        let open = |meta: &TableMeta, _: &crate::version::Keyspaces| {
-            Arc::new(Table::new(meta.clone(), Arc::clone(&shelf), Vec::new()))
-        };
-        let version = view.version.apply(&edit, open).map_err(|damage| Error::corrupt(dir.path(), 0, damage))?;
+        let version = view.version.apply(&edit, &Handles::new(&shelf));
+        let version = version.map_err(|damage| Error::corrupt(dir.path(), 0, damage))?;
         let state = State { next_number: segment, last_sequence: at.at, first_segment: segment, ..State::default() };
         let mut copy = Manifest::new(Arc::clone(dir), self.new_id()?, state, None);
         copy.append(&Edit::default(), &version, || Ok(manifest))?;
@@ -79,23 +82,31 @@ impl Engine {
     fn copy_table(&self, table: &Table, shelf: &Arc<Shelf>) -> Result<()> {
         let to = &shelf.dir;
         let [name, index] = [FileKind::Table, FileKind::Index].map(|kind| kind.name(table.number()));
-        match copy_file(&*self.dir, &name, to, &self.cancelled) {
-            Ok(Copied::Linked) => {}
-            // A copy is read, so it may as well be checked.
-            Ok(Copied::Written) => {
-                let copy = Table::new(table.meta.clone(), Arc::clone(shelf), Vec::new());
-                copy.reader()?.file().verify(&self.cancelled)?;
-            }
-            Err((_, e)) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::corrupt(&self.file_path(&name), 0, Damage::Missing));
-            }
-            Err((operation, e)) => return Err(Error::io(operation, &to.path().join(&name), e)),
+        // A copy is read, so it may as well be checked.
+        if self.copy_needed(&name, to)? == Copied::Written {
+            let copy = Table::new(table.meta.clone(), Arc::clone(shelf), Vec::new());
+            copy.reader()?.file().verify(&self.cancelled)?;
         }
         match copy_file(&*self.dir, &index, to, &self.cancelled) {
             Err((_, e)) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("copy", &to.path().join(&index), e)),
             // Without one, the first reader makes it.
             _ => Ok(()),
         }
+    }
+
+    fn copy_value_file(&self, file: &ValueFile, shelf: &Arc<Shelf>) -> Result<()> {
+        if self.copy_needed(&FileKind::Values.name(file.number()), &shelf.dir)? == Copied::Written {
+            ValueFile::new(file.meta, Arc::clone(shelf)).verify(&self.cancelled)?;
+        }
+        Ok(())
+    }
+
+    /// Links or copies a file without which the copy is none.
+    fn copy_needed(&self, name: &str, to: &Arc<dyn Dir>) -> Result<Copied> {
+        copy_file(&*self.dir, name, to, &self.cancelled).map_err(|(operation, e)| match e.kind() {
+            io::ErrorKind::NotFound => Error::corrupt(&self.file_path(name), 0, Damage::Missing),
+            _ => Error::io(operation, &to.path().join(name), e),
+        })
     }
 
     /// Writes what a reader at `at`, who is registered, sees of the memtables into a table, if there is anything.
@@ -151,6 +162,7 @@ impl Engine {
 }
 
 /// How a file got its copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Copied {
     Linked,
     Written,

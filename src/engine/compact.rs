@@ -4,13 +4,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Engine;
+use super::outputs::{Outputs, ValueSink};
 use crate::error::{Error, Result};
 use crate::format::edit::{Edit, LEVELS};
 use crate::format::entry::Kind;
 use crate::format::range::Edge;
 use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::merge::{LevelCursor, Located, Merge, Place, Source, Versions};
-use crate::options::{Compression, Filter, FilterEntry, Verdict};
+use crate::options::{Compression, Filter, FilterEntry, SectionOptions, Verdict};
 use crate::sys::atomic::Ordering;
 use crate::table::{Table, TableCursor, TableWriter, Verify};
 use crate::version::{Plan, Running, Share, Version};
@@ -82,28 +83,28 @@ impl Engine {
     }
 
     /// Writes the merged tables of a span; removes them again if that fails half-way.
-    pub(super) fn merge_span(&self, plan: &Plan, span: &Span) -> Result<Vec<Arc<Table>>> {
+    pub(super) fn merge_span(&self, plan: &Plan, span: &Span) -> Result<Outputs> {
         let mut merging = Vec::new();
         for share in &plan.shares {
-            merging.push(Merging::new(self, share, span)?);
+            merging.push(Merging::new(self, plan, share, span)?);
         }
-        let mut outputs = Vec::new();
+        let mut sink = ValueSink::new(self);
+        let mut outputs = Outputs::default();
         while merging.iter().any(Merging::has_more) {
             let written = self.write_table(|writer| {
                 // Several keyspaces go into one table of level 0; below it, one keyspace goes into many tables.
                 let full = if plan.output == 0 { u64::MAX } else { self.options.table_bytes };
-                merging.iter_mut().try_for_each(|merging| merging.fill(writer, plan.output, full))
+                merging.iter_mut().try_for_each(|merging| merging.fill(writer, &mut sink, full))
             });
             match written {
-                Ok(table) => outputs.push(table),
+                Ok(table) => outputs.tables.push(table),
                 Err(e) => {
-                    for table in outputs {
-                        self.remove_table_files(table.number());
-                    }
+                    self.discard(&outputs);
                     return Err(e);
                 }
             }
         }
+        outputs.values = sink.finish().inspect_err(|_| self.discard(&outputs))?;
         Ok(outputs)
     }
 }
@@ -128,7 +129,9 @@ fn is_covered(table: &Table, keyspace: KeyspaceId, cover: &Cover, rule: &Visibil
 /// A merge under way.
 struct Merging<'a> {
     engine: &'a Engine,
+    plan: &'a Plan,
     share: &'a Share,
+    options: SectionOptions,
     span: &'a Span,
     versions: Versions,
     /// The range tombstones to write; those in front of `written_to` have been.
@@ -143,7 +146,7 @@ struct Merging<'a> {
 }
 
 impl<'a> Merging<'a> {
-    fn new(engine: &'a Engine, share: &'a Share, span: &'a Span) -> Result<Self> {
+    fn new(engine: &'a Engine, plan: &'a Plan, share: &'a Share, span: &'a Span) -> Result<Self> {
         let mut rule = engine.registry.retain(engine.visible());
         let cover = cover(share.keyspace, share.inputs.iter().map(|(_, table)| table))?;
         let mut ranges = Fragments::merge(cover.fragments(), &mut rule);
@@ -171,7 +174,9 @@ impl<'a> Merging<'a> {
         let versions = Versions::starting_at(Merge::new(sources), cover, rule, place)?;
         let mut merging = Self {
             engine,
+            plan,
             share,
+            options: engine.section_options(share.keyspace).at_level(plan.output),
             span,
             versions,
             ranges,
@@ -216,7 +221,14 @@ impl<'a> Merging<'a> {
     fn is_filtered(&self, found: &Located) -> Result<bool> {
         let Some(filter) = self.filter else { return Ok(false) };
         let merge = self.versions.merge();
-        let entry = FilterEntry { key: merge.key(found), value: merge.value(found) };
+        let value = match found.entry.kind {
+            Kind::Pointer => {
+                let (pointer, file) = merge.find_value(found, &self.plan.values)?;
+                file.bytes(file.value(pointer)?.1)
+            }
+            _ => merge.value(found),
+        };
+        let entry = FilterEntry { key: merge.key(found), value };
         let verdict = catch_unwind(AssertUnwindSafe(|| (filter.0)(entry)));
         let panicked =
             |_| Error::io("compact", self.engine.path(), std::io::Error::other("the compaction filter panicked"));
@@ -229,12 +241,12 @@ impl<'a> Merging<'a> {
     }
 
     /// Fills one table, up to a size; versions of one key stay together.
-    fn fill(&mut self, writer: &mut TableWriter, level: u8, full: u64) -> Result<()> {
+    fn fill(&mut self, writer: &mut TableWriter, sink: &mut ValueSink<'_>, full: u64) -> Result<()> {
         let mut empty = true;
-        let options = self.engine.section_options(self.share.keyspace).at_level(level);
         // Entries are copied as they are, but zeros in place of numbers that nobody needs shrink to nothing.
-        let marked_from = if level > 0 && options.compression != Compression::None { 0 } else { SEQUENCE_SPAN / 2 };
-        writer.start_section(options)?;
+        let packed = self.plan.output > 0 && self.options.compression != Compression::None;
+        let marked_from = if packed { 0 } else { SEQUENCE_SPAN / 2 };
+        writer.start_section(self.options)?;
         while let Some((found, new_key)) = &self.next {
             let sequence = found.entry.sequence;
             let oldest = self.max_sequence.0 - sequence.0.min(self.max_sequence.0) >= marked_from
@@ -247,7 +259,7 @@ impl<'a> Merging<'a> {
             if !fits && !empty {
                 return Err(Error::NumbersExhausted);
             }
-            writer.add(self.share.keyspace, &found.entry, self.versions.merge().bytes(found), oldest)?;
+            self.write(writer, sink, found, oldest)?;
             empty = false;
             self.advance()?;
             self.step()?;
@@ -259,6 +271,25 @@ impl<'a> Merging<'a> {
         writer.add_ranges(self.share.keyspace, &self.ranges.clip(&self.written_to, &upto))?;
         self.written_to = upto;
         Ok(())
+    }
+
+    /// Copies an entry. Its value moves if it stands in a value file that is to be emptied, or inside the entry and is large.
+    fn write(&self, writer: &mut TableWriter, sink: &mut ValueSink<'_>, found: &Located, oldest: bool) -> Result<()> {
+        let (merge, keyspace) = (self.versions.merge(), self.share.keyspace);
+        let bytes = merge.bytes(found);
+        if found.entry.kind == Kind::Pointer && self.plan.moves_values() {
+            let (pointer, file) = merge.find_value(found, &self.plan.values)?;
+            if self.plan.emptied.contains(&pointer.file) {
+                let record = file.record(keyspace, merge.key(found), pointer)?;
+                let value = (record.sequence, file.bytes(record.value()));
+                return sink.add(writer, keyspace, (&found.entry, bytes), value, oldest);
+            }
+        }
+        if self.options.stands_apart(&found.entry) {
+            let value = (found.entry.sequence, found.entry.value(bytes));
+            return sink.add(writer, keyspace, (&found.entry, bytes), value, oldest);
+        }
+        writer.add(keyspace, &found.entry, bytes, oldest)
     }
 
     /// Looks up from time to time: a cancelled store stops here, a dropped keyspace as well, and a flush that waits goes first,

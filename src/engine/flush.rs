@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::outputs::{Outputs, ValueSink};
 use super::write::Writer;
 use super::{Engine, View};
 use crate::error::{Error, Result};
@@ -13,6 +14,7 @@ use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::memtable::{Memtable, RunCursor};
 use crate::merge::{Merge, Source, Versions};
+use crate::options::SectionOptions;
 use crate::sys::MutexGuard;
 use crate::sys::atomic::Ordering;
 use crate::table::{Table, TableWriter};
@@ -97,34 +99,45 @@ impl Engine {
             last_sequence: Some(memtable.max_sequence()),
             ..Edit::default()
         };
-        let table = self.write_level0(memtable)?;
-        edit.add.extend(table.iter().map(|table| (0, table.meta.clone())));
-        self.install_new(edit, table.as_slice(), &[memtable.number()])?;
+        let outputs = self.write_level0(memtable)?;
+        outputs.add_to(&mut edit, 0);
+        self.install_new(edit, &outputs, &[memtable.number()])?;
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(Some(memtable.number()))
     }
 
-    /// Writes what a memtable holds of keyspaces that have not been dropped into a table, if there is anything.
-    pub(super) fn write_level0(&self, memtable: &Arc<Memtable>) -> Result<Option<Arc<Table>>> {
+    /// Writes what a memtable holds of keyspaces that have not been dropped into a table, if there is anything, and large values
+    /// into value files.
+    pub(super) fn write_level0(&self, memtable: &Arc<Memtable>) -> Result<Outputs> {
         let version = Arc::clone(&self.view.load().version);
         let mut keyspaces = memtable.keyspaces();
         keyspaces.retain(|keyspace| version.named().is_live(*keyspace));
         if keyspaces.is_empty() {
-            return Ok(None);
+            return Ok(Outputs::default());
         }
         self.verify_groups(memtable)?;
+        let mut sink = ValueSink::new(self);
         let table = self.write_table(|writer| {
             for keyspace in keyspaces {
                 let options = version.named().section_options(keyspace, self.options.table.section);
-                writer.start_section(options.at_level(0))?;
-                self.copy_keyspace(memtable, keyspace, writer)?;
+                let options = options.at_level(0);
+                writer.start_section(options)?;
+                self.copy_keyspace(memtable, keyspace, options, writer, &mut sink)?;
             }
             Ok(())
-        });
-        table.map(Some)
+        })?;
+        let values = sink.finish().inspect_err(|_| self.remove_table_files(table.number()))?;
+        Ok(Outputs { tables: vec![table], values })
     }
 
-    fn copy_keyspace(&self, memtable: &Arc<Memtable>, keyspace: KeyspaceId, writer: &mut TableWriter) -> Result<()> {
+    fn copy_keyspace(
+        &self,
+        memtable: &Arc<Memtable>,
+        keyspace: KeyspaceId,
+        options: SectionOptions,
+        writer: &mut TableWriter,
+        sink: &mut ValueSink<'_>,
+    ) -> Result<()> {
         let mut rule = self.registry.retain(self.visible());
         let runs = memtable.runs(keyspace, &mut rule);
         let sources = runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))).collect();
@@ -133,7 +146,13 @@ impl Engine {
         let ranges = Fragments::merge(cover.fragments(), &mut rule.clone());
         let mut versions = Versions::new(Merge::new(sources), cover, rule)?;
         while let Some((found, _)) = versions.next()? {
-            writer.add(keyspace, &found.entry, versions.merge().bytes(&found), false)?;
+            let bytes = versions.merge().bytes(&found);
+            if options.stands_apart(&found.entry) {
+                let value = (found.entry.sequence, found.entry.value(bytes));
+                sink.add(writer, keyspace, (&found.entry, bytes), value, false)?;
+            } else {
+                writer.add(keyspace, &found.entry, bytes, false)?;
+            }
         }
         writer.add_ranges(keyspace, &ranges)
     }
@@ -170,19 +189,17 @@ impl Engine {
         }
     }
 
-    /// Installs an edit with new tables, whose names become durable first. If the edit cannot have been recorded, the files
-    /// of the tables are removed again. Answers what [`install`](Self::install) does.
-    pub(super) fn install_new(&self, edit: Edit, tables: &[Arc<Table>], flushed: &[FileNumber]) -> Result<bool> {
-        let synced = if tables.is_empty() {
+    /// Installs an edit with new files, whose names become durable first. If the edit cannot have been recorded, the files
+    /// are removed again. Answers what [`install`](Self::install) does.
+    pub(super) fn install_new(&self, edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<bool> {
+        let synced = if outputs.is_empty() {
             Ok(())
         } else {
             self.dir.sync().map_err(|e| self.poison(Error::io("sync", self.dir.path(), e)))
         };
-        let installed = synced.and_then(|()| self.install(edit, tables, flushed));
+        let installed = synced.and_then(|()| self.install(edit, outputs, flushed));
         if !matches!(installed, Ok(true)) && self.poison.get().is_none() {
-            for table in tables {
-                self.remove_table_files(table.number());
-            }
+            self.discard(outputs);
         }
         installed
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::job::Standstill;
+use super::outputs::{Outputs, ValueSink};
 use super::write::Writer;
 use crate::batch::check_lengths;
 use crate::error::{Error, Result};
@@ -24,7 +25,7 @@ use crate::format::{FileNumber, Sequence};
 use crate::keyspace_state::KeyspaceState;
 use crate::memtable::{Memtable, RunCursor};
 use crate::options::SectionOptions;
-use crate::table::{TableWriter, WrittenTable};
+use crate::table::{TableWriter, ValueFile, WrittenTable};
 use crate::version::level_for;
 use crate::visibility::{Fragments, Visibility};
 
@@ -110,17 +111,18 @@ impl Engine {
     /// Installs a load on a level while nobody can commit. Needs locks 1 and 2.
     fn install_held(&self, load: &mut Load<'_>, level: u8, writer: &mut Writer) -> Result<Ingested> {
         let mut ingested = Ingested { entries: load.entries, level, ..Ingested::default() };
+        // From here on, `install_new` sees to the files.
         let written = std::mem::take(&mut load.written);
+        let mut outputs = Outputs { values: std::mem::take(&mut load.values), ..Outputs::default() };
         let installed = self.install_beside_log(writer, Edit::default(), |mut edit, sequence| {
-            let mut tables = Vec::new();
             for table in written {
                 let table = table.with_global_sequence(sequence).into_table(Arc::clone(&self.shelf));
                 ingested.tables += 1;
                 ingested.bytes += table.meta.file_bytes;
-                edit.add.push((level, table.meta.clone()));
-                tables.push(Arc::new(table));
+                outputs.tables.push(Arc::new(table));
             }
-            self.install_new(edit, &tables, &[])
+            outputs.add_to(&mut edit, level);
+            self.install_new(edit, &outputs, &[])
         })?;
         if !installed {
             return Err(load.keyspace.gone());
@@ -176,6 +178,9 @@ struct Load<'e> {
     keyspace: &'e KeyspaceState,
     section: SectionOptions,
     written: Vec<WrittenTable>,
+    /// Where large values go, and the files of them once all entries are there.
+    sink: ValueSink<'e>,
+    values: Vec<Arc<ValueFile>>,
     growing: Option<(FileNumber, TableWriter)>,
     entries: u64,
     last_key: Vec<u8>,
@@ -193,6 +198,8 @@ impl<'e> Load<'e> {
             // Level 0 is where such tables seldom go.
             section: engine.section_options(keyspace.id).at_level(1),
             written: Vec::new(),
+            sink: ValueSink::new(engine),
+            values: Vec::new(),
             growing: None,
             entries: 0,
             last_key: Vec::new(),
@@ -218,7 +225,13 @@ impl<'e> Load<'e> {
         let entry = Entry::parse(&self.entry, 0, self.entry.len(), Sequence(0));
         let path = || self.engine.file_path(&FileKind::Table.name(*number));
         let entry = entry.map_err(|fault| fault.at(&path(), 0))?;
-        writer.add(self.keyspace.id, &entry, &self.entry, true)?;
+        if self.section.stands_apart(&entry) {
+            // A value file may begin or end with this.
+            let _at_work = self.engine.begin_work()?;
+            self.sink.add(writer, self.keyspace.id, (&entry, &self.entry), (Sequence(0), value), true)?;
+        } else {
+            writer.add(self.keyspace.id, &entry, &self.entry, true)?;
+        }
         self.entries += 1;
         Ok(())
     }
@@ -257,6 +270,7 @@ impl<'e> Load<'e> {
         }
         let engine = self.engine;
         let _at_work = engine.begin_work()?;
+        self.values = self.sink.finish()?;
         engine.install_load(&mut self)
     }
 }
@@ -266,12 +280,13 @@ impl Drop for Load<'_> {
         let growing = self.growing.iter().map(|(number, _)| *number);
         let numbers: Vec<FileNumber> = growing.chain(self.written.iter().map(|table| table.meta.number)).collect();
         // Once the directory is given up, the next open removes them.
-        if !numbers.is_empty()
-            && let Ok(_at_work) = self.engine.begin_work()
-        {
-            for number in numbers {
-                self.engine.remove_table_files(number);
-            }
+        let Ok(_at_work) = self.engine.begin_work() else { return self.sink.abandon() };
+        for number in numbers {
+            self.engine.remove_table_files(number);
         }
+        for file in &self.values {
+            self.engine.remove_value_file(file.number());
+        }
+        self.sink.discard();
     }
 }

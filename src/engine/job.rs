@@ -6,13 +6,13 @@ use std::sync::{Arc, OnceLock};
 use super::Engine;
 use super::background::WAIT_STEP;
 use super::compact::Span;
+use super::outputs::Outputs;
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::edit::Edit;
 use crate::format::range::Range;
 use crate::sys::atomic::Ordering;
 use crate::sys::{Condvar, Mutex, MutexGuard};
-use crate::table::Table;
 use crate::version::{Leveled, Plan, Running, Strategy, plan_range};
 
 /// Spans for each thread, so that one that has to flush in between does not hold up the others for long.
@@ -78,7 +78,7 @@ struct Progress {
     /// The next span to begin.
     next: usize,
     under_way: usize,
-    outputs: Vec<Arc<Table>>,
+    outputs: Outputs,
     failure: Option<Error>,
 }
 
@@ -92,11 +92,11 @@ impl Job {
     }
 
     /// Notes how a span ended; answers what all of them have come to if it was the last one.
-    fn finish(&self, outputs: Result<Vec<Arc<Table>>>) -> Option<(Vec<Arc<Table>>, Option<Error>)> {
+    fn finish(&self, outputs: Result<Outputs>) -> Option<(Outputs, Option<Error>)> {
         let mut progress = self.progress.lock();
         progress.under_way -= 1;
         match outputs {
-            Ok(tables) => progress.outputs.extend(tables),
+            Ok(outputs) => progress.outputs.extend(outputs),
             Err(e) => {
                 progress.next = self.spans.len();
                 progress.failure.get_or_insert(e);
@@ -136,7 +136,7 @@ impl Engine {
             }
             let version = Arc::clone(&self.view.load().version);
             if let Some(edit) = self.covered(&version, &compactions.running)? {
-                return self.install(edit, &[], &[]).map(|_| true);
+                return self.install_edit(edit).map(|_| true);
             }
             let plan = Leveled.pick(&version, &self.limits(calm), &compactions.running).map(Arc::new);
             plan.map(|plan| (compactions.running.begin(&plan), plan))
@@ -155,21 +155,32 @@ impl Engine {
     /// Compacts everything of a keyspace in a range (all of it, if `None`) into one level.
     pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: Range<'_>) -> Result<()> {
         self.flush()?;
-        self.scheduler.compactions.lock().waiting += 1;
-        let begun = self.begin_range(keyspace, range);
-        self.scheduler.compactions.lock().waiting -= 1;
-        let compacted = match begun {
-            Ok(Some((begun, plan))) => self.compact_planned(begun, plan),
-            Ok(None) => Ok(()),
-            Err(e) => Err(e),
-        };
+        let compacted = self.compact_once(keyspace, range, |_| true);
+        // Which values the first one makes garbage, it knows only when it is done.
+        let compacted = compacted.and_then(|()| self.compact_once(keyspace, range, Plan::moves_values));
         // What this has made due.
         self.background.wake();
         compacted
     }
 
+    /// Compacts what there is in a range, if the plan for that `is_due`.
+    fn compact_once(&self, keyspace: KeyspaceId, range: Range<'_>, is_due: impl Fn(&Plan) -> bool) -> Result<()> {
+        self.scheduler.compactions.lock().waiting += 1;
+        let begun = self.begin_range(keyspace, range, is_due);
+        self.scheduler.compactions.lock().waiting -= 1;
+        match begun? {
+            Some((begun, plan)) => self.compact_planned(begun, plan),
+            None => Ok(()),
+        }
+    }
+
     /// Waits until the compaction of a range may begin.
-    fn begin_range(&self, keyspace: KeyspaceId, range: Range<'_>) -> Result<Option<(u64, Arc<Plan>)>> {
+    fn begin_range(
+        &self,
+        keyspace: KeyspaceId,
+        range: Range<'_>,
+        is_due: impl Fn(&Plan) -> bool,
+    ) -> Result<Option<(u64, Arc<Plan>)>> {
         let mut compactions = self.scheduler.compactions.lock();
         loop {
             self.check_writable()?;
@@ -177,7 +188,8 @@ impl Engine {
                 return Err(Error::Closed);
             }
             let version = Arc::clone(&self.view.load().version);
-            let Some(plan) = plan_range(&version, keyspace, range) else { return Ok(None) };
+            let plan = plan_range(&version, keyspace, range).map(Plan::reclaiming).filter(&is_due);
+            let Some(plan) = plan else { return Ok(None) };
             if compactions.running.allows(&plan) {
                 let plan = Arc::new(plan);
                 return Ok(Some((compactions.running.begin(&plan), plan)));
@@ -188,7 +200,8 @@ impl Engine {
 
     fn compact_planned(&self, begun: u64, plan: Arc<Plan>) -> Result<()> {
         let in_place = plan.inputs().all(|(level, ..)| level == plan.output);
-        if self.is_plain(&plan) && (in_place || plan.is_move()) && self.has_codecs(&plan) {
+        let stays = in_place || plan.is_move();
+        if self.is_plain(&plan) && !plan.moves_values() && stays && self.has_codecs(&plan) {
             // Nothing to drop: what is on one level already stays.
             let moved = if in_place { Ok(()) } else { self.move_tables(&plan) };
             self.end(begun);
@@ -216,7 +229,7 @@ impl Engine {
 
     fn move_tables(&self, plan: &Plan) -> Result<()> {
         let moves = plan.inputs().map(|(_, table, _)| (table.number(), plan.output)).collect();
-        self.install(Edit { moves, ..Edit::default() }, &[], &[]).map(|_| ())
+        self.install_edit(Edit { moves, ..Edit::default() }).map(|_| ())
     }
 
     /// Cuts a plan into spans and lets other threads help.
@@ -255,7 +268,7 @@ impl Engine {
             let merged = merged.unwrap_or_else(|_| Err(self.panicked()));
             let own = merged.as_ref().map(|_| ()).map_err(Error::clone);
             if let Some((outputs, failure)) = job.finish(merged) {
-                let outcome = self.conclude(&job, outputs, failure);
+                let outcome = self.conclude(&job, &outputs, failure);
                 let _ = job.outcome.set(outcome.clone());
                 let begun = job.begun;
                 // It was the last span; with the job go the handles of its inputs.
@@ -269,11 +282,9 @@ impl Engine {
     }
 
     /// Replaces the inputs by the outputs; after a failure, removes those again.
-    fn conclude(&self, job: &Job, outputs: Vec<Arc<Table>>, failure: Option<Error>) -> Result<()> {
+    fn conclude(&self, job: &Job, outputs: &Outputs, failure: Option<Error>) -> Result<()> {
         if let Some(failure) = failure {
-            for table in outputs {
-                self.remove_table_files(table.number());
-            }
+            self.discard(outputs);
             return Err(failure);
         }
         let mut edit = Edit::default();
@@ -283,8 +294,8 @@ impl Engine {
                 _ => edit.remove.push(table.number()),
             }
         }
-        edit.add = outputs.iter().map(|table| (job.plan.output, table.meta.clone())).collect();
-        if !self.install_new(edit, &outputs, &[])? {
+        outputs.add_to(&mut edit, job.plan.output);
+        if !self.install_new(edit, outputs, &[])? {
             // A keyspace has been dropped meanwhile.
             return Ok(());
         }

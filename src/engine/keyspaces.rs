@@ -104,7 +104,7 @@ impl Engine {
             return Err(Error::NumbersExhausted);
         }
         let meta = options.record(self.options.table.section, id, name)?;
-        self.install(Edit { create: vec![meta.clone()], ..Edit::default() }, &[], &[])?;
+        self.install_edit(Edit { create: vec![meta.clone()], ..Edit::default() })?;
         Ok(self.keyspaces.add(&meta))
     }
 
@@ -128,7 +128,7 @@ impl Engine {
         let mut writer = self.writer.lock();
         self.check_writable()?;
         let edit = Edit { drop: vec![state.id], ..Edit::default() };
-        self.install_beside_log(&mut writer, edit, |edit, _| self.install(edit, &[], &[])).map(|_| ())
+        self.install_beside_log(&mut writer, edit, |edit, _| self.install_edit(edit)).map(|_| ())
     }
 
     /// The options for sections of a keyspace.

@@ -22,6 +22,7 @@ mod ingest;
 mod job;
 mod keyspaces;
 mod obsolete;
+mod outputs;
 mod present;
 mod pressure;
 mod read;
@@ -57,14 +58,15 @@ pub(crate) use write::Body;
 
 use crate::error::{Error, Result};
 use crate::format::checksum::Id;
-use crate::format::edit::{Edit, TableMeta};
+use crate::format::edit::Edit;
 use crate::format::{FileNumber, NUMBER_MAX, Sequence};
 use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Fs, Mappings, Mutex};
 use crate::table::{Shelf, Table};
-use crate::version::{Limits, Manifest};
+use crate::version::{Handles, Limits, Manifest};
+use outputs::Outputs;
 
 /// What a keyspace has in level 0 is worth no tables of its own below this share of `level_bytes_base`.
 const SMALL_SHARE: u64 = 256;
@@ -94,7 +96,7 @@ pub(crate) struct Engine {
     cancelled: Arc<std::sync::atomic::AtomicBool>,
     background: Background,
     pressure: Pressure,
-    obsolete: Mutex<Vec<Arc<Table>>>,
+    obsolete: Mutex<obsolete::Obsolete>,
     segments_removed_below: AtomicU64,
     /// One flush at a time: tables of level 0 come in the order of the log. Outside of the numbered locks and of the
     /// scheduler's.
@@ -212,10 +214,10 @@ impl Engine {
 
     /// Makes an edit durable and then visible: the one place where the state of the database changes.
     ///
-    /// Order: manifest append and sync, new version, publication, and only then may files become obsolete. `tables` are the
-    /// handles of the tables that the edit adds; `flushed` are the memtables that it replaces by them. Answers false, and has
+    /// Order: manifest append and sync, new version, publication, and only then may files become obsolete. `outputs` has the
+    /// handles of the files that the edit adds; `flushed` are the memtables that it replaces by them. Answers false, and has
     /// done nothing, if the edit is about tables of a keyspace that has been dropped since it was planned.
-    fn install(&self, mut edit: Edit, tables: &[Arc<Table>], flushed: &[FileNumber]) -> Result<bool> {
+    fn install(&self, mut edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<bool> {
         let mut manifest = self.manifest.lock();
         self.check_writable()?;
         self.check_mapped()?;
@@ -226,11 +228,8 @@ impl Engine {
         }
         let dropped = version.dropped_sections(&edit);
         edit.consume.extend(dropped);
-        let open = |meta: &TableMeta, keyspaces: &crate::version::Keyspaces| {
-            let known = tables.iter().find(|table| table.number() == meta.number);
-            known.map_or_else(|| self.table(meta, keyspaces), Arc::clone)
-        };
-        let next = version.apply(&edit, open).map_err(|damage| Error::corrupt(self.dir.path(), 0, damage))?;
+        let handles = Handles::new(&self.shelf).with(&outputs.tables, &outputs.values);
+        let next = version.apply(&edit, &handles).map_err(|damage| Error::corrupt(self.dir.path(), 0, damage))?;
         let appended = manifest.append(&edit, &next, || self.new_number()).map_err(|e| self.poison(e))?;
         self.keyspaces.set_dropped(&edit.drop);
         self.publish(|view| {
@@ -239,12 +238,19 @@ impl Engine {
         });
         let gone: Vec<Arc<Table>> = {
             let kept: std::collections::HashSet<FileNumber> = next.tables().map(|(_, table)| table.number()).collect();
-            let before = version.tables().map(|(_, table)| table).chain(tables);
+            let before = version.tables().map(|(_, table)| table).chain(&outputs.tables);
             before.filter(|table| !kept.contains(&table.number())).cloned().collect()
         };
+        let values_before = version.values().iter().map(|stored| &stored.file).chain(&outputs.values);
+        let values_gone = values_before.filter(|file| !next.values().contains(file.number())).cloned().collect();
         drop(version);
-        self.retire(gone, appended, manifest.state());
+        self.retire(Outputs { tables: gone, values: values_gone }, appended, manifest.state());
         Ok(true)
+    }
+
+    /// Installs an edit that adds no files.
+    fn install_edit(&self, edit: Edit) -> Result<bool> {
+        self.install(edit, &Outputs::default(), &[])
     }
 
     /// Replaces the view by a changed copy.
@@ -254,11 +260,6 @@ impl Engine {
         change(&mut view);
         self.update_pressure(&view);
         self.present.publish(|| self.view.store(Arc::new(view)));
-    }
-
-    fn table(&self, meta: &TableMeta, keyspaces: &crate::version::Keyspaces) -> Arc<Table> {
-        let points = keyspaces.point_indexes(meta, self.options.table.section);
-        Arc::new(Table::new(meta.clone(), Arc::clone(&self.shelf), points))
     }
 
     /// The current view, for those who keep it.

@@ -332,7 +332,7 @@ fn tables_stay_while_they_are_used(purge: fn(&Engine)) {
         let version = Arc::clone(&engine.view().version);
         let consume = version.tables().map(|(_, table)| (table.number(), KEYSPACE)).collect();
         drop(version);
-        engine.install(Edit { consume, ..Edit::default() }, &[], &[]).expect("an edit");
+        engine.install_edit(Edit { consume, ..Edit::default() }).expect("an edit");
         purge(engine);
     };
     let get = |engine: &Engine| {

@@ -4,16 +4,20 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Engine;
+use super::outputs::Outputs;
 use crate::format::FileNumber;
 use crate::format::names::FileKind;
 use crate::sys::atomic::Ordering;
-use crate::table::{Table, write_index};
+use crate::table::write_index;
 use crate::version::{Appended, State};
+
+/// Files that are no part of the database any more, and that a reader may still use.
+pub(super) type Obsolete = Outputs;
 
 impl Engine {
     /// Takes care of what an installed edit has made obsolete.
-    pub(super) fn retire(&self, tables: Vec<Arc<Table>>, appended: Appended, state: &State) {
-        self.obsolete.lock().extend(tables);
+    pub(super) fn retire(&self, gone: Obsolete, appended: Appended, state: &State) {
+        self.obsolete.lock().extend(gone);
         self.purge();
         self.remove_segments(state.first_segment);
         if let Appended::Fresh { replaced } = appended {
@@ -24,10 +28,10 @@ impl Engine {
         }
     }
 
-    /// Removes obsolete tables that no reader uses any more. Slices do not count: what they need stays mapped.
+    /// Removes obsolete tables and value files that no reader uses any more. Slices do not count: what they need stays mapped.
     pub(crate) fn purge(&self) {
         let mut obsolete = self.obsolete.lock();
-        obsolete.retain_mut(|table| {
+        obsolete.tables.retain_mut(|table| {
             // The handles are in views and iterators; if this list has the last one, nobody can make another. (A view that is
             // only borrowed counts as well: replacing a view takes a count for each of its borrowers.) Unlike a look at the
             // count, `get_mut` also orders the unlink behind everything that the last user did.
@@ -37,15 +41,28 @@ impl Engine {
             self.remove_table_files(table.number());
             false
         });
+        obsolete.values.retain_mut(|file| {
+            let used = Arc::get_mut(file).is_none();
+            if !used {
+                self.remove_value_file(file.number());
+            }
+            used
+        });
     }
 
     pub(crate) fn obsolete_bytes(&self) -> u64 {
-        self.obsolete.lock().iter().map(|table| table.meta.file_bytes).sum()
+        let obsolete = self.obsolete.lock();
+        let values = obsolete.values.iter().map(|file| file.meta.file_bytes);
+        obsolete.tables.iter().map(|table| table.meta.file_bytes).chain(values).sum()
     }
 
     pub(super) fn remove_table_files(&self, number: FileNumber) {
         let _ = self.dir.remove(&FileKind::Index.name(number));
         let _ = self.dir.remove(&FileKind::Table.name(number));
+    }
+
+    pub(super) fn remove_value_file(&self, number: FileNumber) {
+        let _ = self.dir.remove(&FileKind::Values.name(number));
     }
 
     /// Removes log segments in front of the first one that is needed. Memtables that readers still hold stay mapped.
@@ -61,16 +78,21 @@ impl Engine {
         }
     }
 
-    /// Removes what earlier runs have left: tables of unfinished work, old manifests. Called when a fresh manifest is
+    /// Removes what earlier runs have left: tables and value files of unfinished work, old manifests. Called when a fresh manifest is
     /// durable.
     fn remove_leftovers(&self, state: &State) {
         let version = Arc::clone(&self.view.load().version);
         let mut tables: HashSet<FileNumber> = version.tables().map(|(_, table)| table.number()).collect();
         // What a reader still uses goes by `purge`.
-        tables.extend(self.obsolete.lock().iter().map(|table| table.number()));
+        let obsolete_values: HashSet<FileNumber> = {
+            let obsolete = self.obsolete.lock();
+            tables.extend(obsolete.tables.iter().map(|table| table.number()));
+            obsolete.values.iter().map(|file| file.number()).collect()
+        };
         for (kind, number) in self.list().into_iter().filter(|(_, number)| *number < self.first_number) {
             let needed = match kind {
                 FileKind::Table | FileKind::Index => tables.contains(&number),
+                FileKind::Values => version.values().contains(number) || obsolete_values.contains(&number),
                 FileKind::Segment => number >= state.first_segment,
                 FileKind::Manifest => false,
             };

@@ -63,7 +63,7 @@ impl Engine {
         let view = self.view();
         let mut rule = self.registry.retain(self.visible());
         let (sources, cover) = view.sources(keyspace, &mut rule)?;
-        Ok(Scan::new(sources, cover, at.at).of(&self.mappings))
+        Ok(Scan::new(sources, cover, Arc::clone(view.version.values()), at.at).of(&self.mappings))
     }
 
     /// The live keys in the memtables, sorted: what has not been flushed.
@@ -74,7 +74,7 @@ impl Engine {
         let only_memtables = View { version: Arc::default(), ..View::clone(&view) };
         let mut rule = self.registry.retain(self.visible());
         let (sources, cover) = only_memtables.sources(keyspace, &mut rule)?;
-        let mut scan = Scan::new(sources, cover, registration.at).of(&self.mappings);
+        let mut scan = Scan::new(sources, cover, Arc::default(), registration.at).of(&self.mappings);
         let mut keys = Vec::new();
         let mut more = scan.go(crate::merge::Place::First)?;
         while more {

@@ -13,12 +13,13 @@ use arc_swap::ArcSwap;
 
 use super::job::Scheduler;
 use super::keyspaces::Keyspaces;
+use super::outputs::Outputs;
 use super::present::Present;
 use super::write::Writer;
 use super::{Background, Counters, Engine, Pressure, Registry, View};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
-use crate::format::edit::{Edit, TableMeta};
+use crate::format::edit::Edit;
 use crate::format::names::{self, FileKind};
 use crate::format::prefix::Magic;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -29,8 +30,8 @@ use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Dir, Lock, LockMode, Mapping, Mappings, Mutex};
-use crate::table::{Shelf, Table};
-use crate::version::{self, Manifest, State, Version, read_current, read_manifest};
+use crate::table::Shelf;
+use crate::version::{Handles, Manifest, State, Version, read_current, read_manifest};
 
 /// What an open found in the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,7 +109,7 @@ impl Engine {
             engine.rewrite_log()?;
         } else if !options.read_only && !manifest_durable {
             // Whatever the manifest says beyond its last sync must not be shown before it is on disk.
-            engine.install(Edit::default(), &[], &[])?;
+            engine.install_edit(Edit::default())?;
         }
         engine.start_threads()?;
         Ok(engine)
@@ -150,7 +151,7 @@ impl Engine {
             cancelled: Arc::default(),
             background: Background::default(),
             pressure: Pressure::default(),
-            obsolete: Mutex::new(Vec::new()),
+            obsolete: Mutex::default(),
             segments_removed_below: AtomicU64::new(0),
             flushing: Mutex::new(()),
             scheduler: Scheduler::default(),
@@ -172,18 +173,18 @@ impl Engine {
     /// the log must not count as durable before all of it is.
     fn rewrite_log(&self) -> Result<()> {
         let view = self.view();
-        let mut tables = Vec::new();
+        let mut outputs = Outputs::default();
         for memtable in view.memtables.iter().rev().filter(|memtable| memtable.entries() > 0) {
-            tables.extend(self.write_level0(memtable)?);
+            outputs.extend(self.write_level0(memtable)?);
         }
-        let edit = Edit {
+        let mut edit = Edit {
             first_segment: Some(FileNumber(self.next_number.load(Ordering::Relaxed))),
             last_sequence: Some(self.visible()),
-            add: tables.iter().map(|table| (0, table.meta.clone())).collect(),
             ..Edit::default()
         };
+        outputs.add_to(&mut edit, 0);
         let flushed: Vec<FileNumber> = view.memtables.iter().map(|memtable| memtable.number()).collect();
-        self.install_new(edit, &tables, &flushed).map(|_| ())
+        self.install_new(edit, &outputs, &flushed).map(|_| ())
     }
 }
 
@@ -219,30 +220,22 @@ fn empty_state(dir: &dyn Dir, database: Id, names: &[String]) -> Result<Found> {
     Ok(Found { database, manifest: None, manifest_durable: false, state, version: Version::default(), next_number })
 }
 
-/// Replays the manifest and checks that every table it names is there, with its length.
+/// Replays the manifest and checks that every table and value file it names is there, with its length.
 fn read_state(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber, names: &[String]) -> Result<Found> {
     let dir = &*shelf.dir;
     let found = read_found(shelf, database, manifest, names)?;
     for (_, table) in found.version.tables() {
-        let name = FileKind::Table.name(table.number());
-        let path = dir.path().join(&name);
-        match dir.length(&name) {
-            Ok(length) if length == table.meta.file_bytes => {}
-            Ok(length) => return Err(Error::corrupt(&path, length, Damage::WrongLength)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::corrupt(&path, 0, Damage::Missing)),
-            Err(e) => return Err(Error::io("examine", &path, e)),
-        }
+        check_length(dir, &FileKind::Table.name(table.number()), table.meta.file_bytes)?;
+    }
+    for stored in found.version.values().iter() {
+        check_length(dir, &FileKind::Values.name(stored.file.number()), stored.file.meta.file_bytes)?;
     }
     Ok(found)
 }
 
 /// Replays the manifest.
 pub(super) fn read_found(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber, names: &[String]) -> Result<Found> {
-    let open = |meta: &TableMeta, keyspaces: &version::Keyspaces| {
-        let points = keyspaces.point_indexes(meta, shelf.options.section);
-        Arc::new(Table::new(meta.clone(), Arc::clone(shelf), points))
-    };
-    let recovered = read_manifest(&*shelf.dir, &database, manifest, open)?;
+    let recovered = read_manifest(&*shelf.dir, &database, manifest, &Handles::new(shelf))?;
     let next_number = number_after(names, recovered.state.next_number)?;
     Ok(Found {
         database,
@@ -252,6 +245,16 @@ pub(super) fn read_found(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber,
         version: recovered.version,
         next_number,
     })
+}
+
+fn check_length(dir: &dyn Dir, name: &str, expected: u64) -> Result<()> {
+    let path = dir.path().join(name);
+    match dir.length(name) {
+        Ok(length) if length == expected => Ok(()),
+        Ok(length) => Err(Error::corrupt(&path, length, Damage::WrongLength)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::corrupt(&path, 0, Damage::Missing)),
+        Err(e) => Err(Error::io("examine", &path, e)),
+    }
 }
 
 /// Maps the segments, decides where the log ends, and indexes what is in it.

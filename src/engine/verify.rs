@@ -1,7 +1,5 @@
 //! Checking everything.
 
-use std::sync::Arc;
-
 use super::Engine;
 use crate::error::Error;
 
@@ -11,9 +9,11 @@ use crate::error::Error;
 pub struct Report {
     /// Tables checked.
     pub tables: usize,
+    /// Value files checked.
+    pub value_files: usize,
     /// Entries seen in tables and in the log, all versions and tombstones counted.
     pub entries: u64,
-    /// Bytes of tables and log segments read.
+    /// Bytes of tables, value files and log segments read.
     pub bytes: u64,
     /// What is wrong, one error for each damaged file; or why nothing could be checked.
     pub problems: Vec<Error>,
@@ -27,8 +27,8 @@ impl Report {
 }
 
 impl Engine {
-    /// Reads every byte of every table and of the log: checksums, order, counts, sequence numbers, and that each index leads
-    /// to each key.
+    /// Reads every byte of every table, of every value file and of the log: checksums, order, counts, sequence numbers, that
+    /// each index leads to each key, and each pointer to its value.
     pub(crate) fn verify(&self) -> Report {
         let mut report = Report::default();
         if let Err(closed) = self.check_open() {
@@ -41,13 +41,20 @@ impl Engine {
             report.bytes += memtable.log_bytes();
             report.problems.extend(self.verify_groups(memtable).err());
         }
-        for (_, table) in view.version.tables() {
+        for (level, table) in view.version.tables() {
+            // A section that has been consumed may point to values that are gone.
+            let serves = |keyspace| level > 0 || view.version.serves(table, keyspace);
             report.tables += 1;
             report.bytes += table.meta.file_bytes;
-            match table.reader().map(Arc::as_ref).and_then(crate::table::Reader::verify) {
+            match table.reader().and_then(|reader| reader.verify(view.version.values(), serves)) {
                 Ok(entries) => report.entries += entries,
                 Err(e) => report.problems.push(e),
             }
+        }
+        for stored in view.version.values().iter() {
+            report.value_files += 1;
+            report.bytes += stored.file.meta.file_bytes;
+            report.problems.extend(stored.file.verify(&self.cancelled).err());
         }
         report.problems.extend(self.mappings.check(&[]).err());
         report

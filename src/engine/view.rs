@@ -80,7 +80,7 @@ impl View {
         for table in self.version.level0(keyspace) {
             let reader = table.reader()?;
             match reader.get(keyspace, hash, key, at)? {
-                Answer::Entry(entry, block) => return Ok(found(reader, &entry, block)),
+                Answer::Entry(entry, block) => return self.found(reader, &entry, block),
                 Answer::Removed => return Ok(Find::Absent),
                 Answer::Missing => {}
             }
@@ -94,12 +94,31 @@ impl View {
             }
             let reader = table.reader()?;
             match reader.get(keyspace, hash, key, at)? {
-                Answer::Entry(entry, block) => return Ok(found(reader, &entry, block)),
+                Answer::Entry(entry, block) => return self.found(reader, &entry, block),
                 Answer::Removed => return Ok(Find::Absent),
                 Answer::Missing => {}
             }
         }
         Ok(Find::Absent)
+    }
+
+    #[inline]
+    fn found<'v>(&'v self, reader: &'v Reader, entry: &Entry, block: Option<Block>) -> Result<Find<'v>> {
+        let range = entry.value_start..entry.end;
+        Ok(match (entry.kind, block) {
+            (Kind::Put, None) => Find::Value(ValueAt::Mapped(reader.mapping(), range)),
+            (Kind::Put, Some(block)) => Find::Value(ValueAt::Block(block, range)),
+            (Kind::Pointer, None) => return self.apart(reader, entry, reader.bytes()),
+            (Kind::Pointer, Some(block)) => return self.apart(reader, entry, block.bytes()),
+            (Kind::Delete | Kind::RangeDelete, _) => Find::Absent,
+        })
+    }
+
+    /// The value that an entry in `bytes` points to.
+    fn apart<'v>(&'v self, reader: &Reader, entry: &Entry, bytes: &[u8]) -> Result<Find<'v>> {
+        let path = || reader.file().path().to_owned();
+        let (pointer, file) = self.version.values().find(entry, bytes, path)?;
+        file.value(pointer).map(|(mapping, range)| Find::Value(ValueAt::Mapped(mapping, range)))
     }
 
     /// Sorted sources, newest first, that together hold everything that someone in `rule` sees, and the range tombstones over
@@ -125,15 +144,5 @@ impl View {
             }
         }
         Ok((sources, cover))
-    }
-}
-
-#[inline]
-fn found<'v>(reader: &'v Reader, entry: &Entry, block: Option<Block>) -> Find<'v> {
-    let range = entry.value_start..entry.end;
-    match (entry.kind, block) {
-        (Kind::Put, None) => Find::Value(ValueAt::Mapped(reader.mapping(), range)),
-        (Kind::Put, Some(block)) => Find::Value(ValueAt::Block(block, range)),
-        (Kind::Delete | Kind::RangeDelete, _) => Find::Absent,
     }
 }

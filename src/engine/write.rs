@@ -393,7 +393,7 @@ impl Engine {
     /// A fresh manifest before the first segment of this run: it names where the segments of earlier runs end.
     fn start_manifest(&self) -> Result<()> {
         let fresh = self.manifest.lock().is_fresh();
-        if fresh { Ok(()) } else { self.install(Edit::default(), &[], &[]).map(|_| ()) }
+        if fresh { Ok(()) } else { self.install_edit(Edit::default()).map(|_| ()) }
     }
 }
 

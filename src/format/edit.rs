@@ -6,6 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::block::BLOCK_LOG2;
 use super::checksum::Id;
 use super::section::{Codec, Section};
+use super::values::ValuesMeta;
 use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Position, Sequence, bytes};
 use crate::error::{Damage, Fault, Feature};
 
@@ -24,6 +25,9 @@ pub(crate) const ZSTD_LEVEL: std::ops::RangeInclusive<i32> = -7..=22;
 /// Keys for each entry of a sparse index.
 pub(crate) const INTERVAL: std::ops::RangeInclusive<u16> = 1..=256;
 
+/// Shorter values never go into a value file: a pointer would save nothing.
+pub(crate) const LARGE_VALUE_BYTES_MIN: u32 = 64;
+
 /// What the manifest knows of a keyspace other than the default one. Nothing of it ever changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyspaceMeta {
@@ -38,6 +42,8 @@ pub(crate) struct KeyspaceMeta {
     pub(crate) compressed_from: u8,
     /// The block size of compressed sections as a power of two.
     pub(crate) block_log2: u8,
+    /// Values of at least this many bytes go into value files; 0 for none.
+    pub(crate) large_value_bytes: u32,
     pub(crate) name: String,
 }
 
@@ -87,6 +93,8 @@ pub(crate) struct Edit {
     pub(crate) segment_ends: Vec<(FileNumber, u64)>,
     /// The log was durable up to this place before the edit was made.
     pub(crate) log_durable: Option<Position>,
+    /// Value files. One that no table of the version refers to is not part of it any more.
+    pub(crate) add_values: Vec<ValuesMeta>,
     pub(crate) add: Vec<(u8, TableMeta)>,
     /// Moves to another level without a rewrite.
     pub(crate) moves: Vec<(FileNumber, u8)>,
@@ -140,7 +148,8 @@ struct KeyspaceRecord {
     compressed_from: u8,
     block_log2: u8,
     required: U32,
-    reserved_tail: [u8; 20],
+    large_value_bytes: U32,
+    reserved_tail: [u8; 16],
 }
 
 const RECORD_HEADER_BYTES: u64 = 8;
@@ -159,6 +168,7 @@ const CREATE_KEYSPACE: u16 = 9;
 const DROP_KEYSPACE: u16 = 10;
 const NEXT_KEYSPACE: u16 = 11;
 const LOG_DURABLE: u16 = 12;
+const ADD_VALUES: u16 = 13;
 
 const POINT_HASH: u8 = 1;
 const POINT_BLOOM: u8 = 2;
@@ -213,6 +223,9 @@ impl Edit {
         }
         if let Some(position) = self.log_durable {
             push_numbers(&mut out, LOG_DURABLE, &[position.segment.0, position.offset]);
+        }
+        for values in &self.add_values {
+            push_record(&mut out, ADD_VALUES, &values.encode());
         }
         for (level, table) in &self.add {
             push_record(&mut out, ADD_TABLE, &encode_table(*level, table));
@@ -281,6 +294,7 @@ impl Edit {
             CREATE_KEYSPACE => self.create.push(decode_keyspace(payload)?),
             DROP_KEYSPACE => self.drop.push(check_keyspace(one(payload)?)?),
             NEXT_KEYSPACE => self.next_keyspace = Some(check_keyspace(one(payload)?)?),
+            ADD_VALUES => self.add_values.push(ValuesMeta::decode(payload)?),
             other => return Err(Feature::RecordKind(other).into()),
         }
         Ok(())
@@ -376,7 +390,8 @@ fn encode_keyspace(keyspace: &KeyspaceMeta) -> Vec<u8> {
         compressed_from: keyspace.compressed_from,
         block_log2: keyspace.block_log2,
         required: U32::ZERO,
-        reserved_tail: [0; 20],
+        large_value_bytes: U32::new(keyspace.large_value_bytes),
+        reserved_tail: [0; 16],
     };
     let mut out = record.as_bytes().to_vec();
     out.extend_from_slice(keyspace.name.as_bytes());
@@ -400,13 +415,17 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
         (POINT_HASH | POINT_BLOOM, _) => return Err(Damage::BadField.into()),
         (other, _) => return Err(Feature::Algorithm(other).into()),
     };
+    let large_value_bytes = record.large_value_bytes.get();
+    if large_value_bytes != 0 && large_value_bytes < LARGE_VALUE_BYTES_MIN {
+        return Err(Damage::BadField.into());
+    }
     let codec = Codec::decode(record.compression)?;
     codec.check_built()?;
     let levels = if codec == Codec::Zstd { ZSTD_LEVEL } else { 0..=0 };
     let blocks = levels.contains(&record.zstd_level.into())
         && record.compressed_from < LEVELS
         && BLOCK_LOG2.contains(&record.block_log2);
-    let reserved = record.reserved_tail == [0; 20];
+    let reserved = record.reserved_tail == [0; 16];
     if !reserved || !blocks || !INTERVAL.contains(&record.interval.get()) || record.id.get() == KeyspaceId::DEFAULT.0 {
         return Err(Damage::BadField.into());
     }
@@ -424,6 +443,7 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
         zstd_level: record.zstd_level,
         compressed_from: record.compressed_from,
         block_log2: record.block_log2,
+        large_value_bytes,
         name: name.to_owned(),
     })
 }
@@ -466,12 +486,21 @@ mod tests {
             footer_checksum: 99,
             sections: vec![section(0, b"a", b"b"), section(3, b"", b"zzz")],
         };
+        let values = ValuesMeta {
+            number: FileNumber(14),
+            id: [2; 16],
+            file_bytes: 9999,
+            record_bytes: 4096,
+            records: 1,
+            footer_checksum: 77,
+        };
         let edit = Edit {
             next_number: Some(FileNumber(13)),
             last_sequence: Some(Sequence(6)),
             first_segment: Some(FileNumber(11)),
             segment_ends: vec![(FileNumber(11), 4096)],
             log_durable: Some(Position { segment: FileNumber(11), offset: 4096 }),
+            add_values: vec![values],
             add: vec![(0, table)],
             moves: vec![(FileNumber(4), 3)],
             remove: vec![FileNumber(5)],
@@ -485,12 +514,12 @@ mod tests {
             drop: vec![KeyspaceId(4), KeyspaceId(6)],
         };
         let (body, count) = edit.encode();
-        assert_eq!((count, body.len() % 8), (15, 0));
+        assert_eq!((count, body.len() % 8), (16, 0));
         assert_eq!(Edit::decode(&body, count), Ok(edit));
         for length in 0..body.len() {
             assert!(Edit::decode(&body[..length], count).is_err(), "{length}");
         }
-        assert_eq!(Edit::decode(&[13, 0, 0, 0, 0, 0, 0, 0], 1), Err(Feature::RecordKind(13).into()));
+        assert_eq!(Edit::decode(&[14, 0, 0, 0, 0, 0, 0, 0], 1), Err(Feature::RecordKind(14).into()));
     }
 
     fn keyspace(id: u32, name: &str, bloom: Option<u64>) -> KeyspaceMeta {
@@ -502,6 +531,7 @@ mod tests {
             zstd_level: 0,
             compressed_from: 1,
             block_log2: 14,
+            large_value_bytes: if id == 3 { 4096 } else { 0 },
             name: name.to_owned(),
         }
     }
@@ -518,7 +548,7 @@ mod tests {
         let damaged: Result<KeyspaceMeta, Fault> = Err(Damage::BadField.into());
         // Id 0, intervals 0 and 272, name lengths, an error rate without a filter, one without a rate, reserved bytes, names
         // with a control character and a lone continuation byte, padding.
-        // A level of Zstandard without it, levels and block sizes that there are not.
+        // A level of Zstandard without it, levels and block sizes that there are not, a threshold below the least.
         let changes = [
             (0, 0),
             (4, 0),
@@ -532,6 +562,7 @@ mod tests {
             (22, 7),
             (23, 11),
             (23, 21),
+            (28, 63),
             (47, 1),
         ];
         for (at, byte) in changes.into_iter().chain([(48, 7), (50, 0x80), (55, 1)]) {

@@ -14,10 +14,11 @@
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::values::{POINTER_BYTES, Pointer};
 use super::{SEQUENCE_SPAN, Sequence, align_up, bytes};
 use crate::error::{Damage, Fault, Feature};
 
-/// What an entry says about its key. Kinds 3 (merge operand) and 4 (value pointer) are reserved.
+/// What an entry says about its key. Kind 3 (merge operand) is reserved.
 /// A word wide, so that an [`Entry`] has no padding: copies of padding are odd-sized moves that stall the loads behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
@@ -26,6 +27,16 @@ pub(crate) enum Kind {
     Delete = 1,
     /// Removes a range of keys that begins at the entry's key; see [`range_of`](super::range::range_of). Only in the log.
     RangeDelete = 2,
+    /// The key has a value that stands in a value file; the entry's value is a [`Pointer`]. Only in tables.
+    Pointer = 4,
+}
+
+impl Kind {
+    /// Whether the key of such an entry has a value.
+    #[inline]
+    pub(crate) fn has_value(self) -> bool {
+        matches!(self, Self::Put | Self::Pointer)
+    }
 }
 
 /// What completes the numbers in the headers of entries to sequence numbers.
@@ -44,6 +55,7 @@ impl From<Sequence> for Base {
     }
 }
 
+const KIND: u8 = 0x0f;
 const OLDEST: u8 = 0x80;
 const SEQUENCE_MASK: u64 = SEQUENCE_SPAN - 1;
 
@@ -149,15 +161,35 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Decodes the entry at `start`, which must end, padding included, at or before `limit`.
+    /// Decodes the entry at `start` of a log segment, which must end, padding included, at or before `limit`.
     #[inline]
     pub(crate) fn parse(file: &[u8], start: usize, limit: usize, base: impl Into<Base>) -> Result<Self, Fault> {
+        let entry = Self::decode(file, start, limit, base.into())?;
+        if entry.kind == Kind::Pointer { Err(Damage::BadField.into()) } else { Ok(entry) }
+    }
+
+    /// Like [`parse`](Self::parse), in a table: range tombstones stand apart there and not among the entries, and values may
+    /// stand in value files.
+    #[inline]
+    pub(crate) fn parse_in_table(file: &[u8], start: usize, limit: usize, base: Base) -> Result<Self, Fault> {
+        let entry = Self::decode(file, start, limit, base)?;
+        let misplaced = match entry.kind {
+            Kind::Put | Kind::Delete => false,
+            Kind::RangeDelete => true,
+            Kind::Pointer => entry.end.wrapping_sub(entry.value_start) != POINTER_BYTES,
+        };
+        if misplaced { Err(Damage::BadField.into()) } else { Ok(entry) }
+    }
+
+    #[inline]
+    fn decode(file: &[u8], start: usize, limit: usize, base: Base) -> Result<Self, Fault> {
         let region = file.get(start..limit).ok_or(Damage::OutOfBounds)?;
         let (header, _) = EntryHeader::read_from_prefix(region).map_err(|_| Damage::OutOfBounds)?;
         let kind = match header.flags & !OLDEST {
             0 => Kind::Put,
             1 => Kind::Delete,
             2 => Kind::RangeDelete,
+            4 => Kind::Pointer,
             other => return Err(Feature::EntryKind(other).into()),
         };
         let key_bytes = usize::from(header.key_bytes.get());
@@ -173,21 +205,26 @@ impl Entry {
             key_start,
             value_start,
             end: value_start.wrapping_add(value_bytes),
-            sequence: header.sequence(base.into()),
+            sequence: header.sequence(base),
             kind,
         })
-    }
-
-    /// Like [`parse`](Self::parse); in tables, range tombstones stand apart and not among the entries.
-    #[inline]
-    pub(crate) fn parse_in_table(file: &[u8], start: usize, limit: usize, base: Base) -> Result<Self, Fault> {
-        let entry = Self::parse(file, start, limit, base)?;
-        if entry.kind == Kind::RangeDelete { Err(Damage::BadField.into()) } else { Ok(entry) }
     }
 
     #[inline]
     pub(crate) fn key<'a>(&self, file: &'a [u8]) -> &'a [u8] {
         file.get(self.key_start..self.value_start).unwrap_or_default()
+    }
+
+    /// The length of its value; of a pointer, that of the pointer.
+    #[inline]
+    pub(crate) fn value_bytes(&self) -> usize {
+        self.end.saturating_sub(self.value_start)
+    }
+
+    /// Where the value of an entry that is a pointer stands.
+    #[inline]
+    pub(crate) fn pointer(&self, file: &[u8]) -> Result<Pointer, Damage> {
+        Pointer::decode(self.value(file))
     }
 
     #[inline]
@@ -216,6 +253,28 @@ pub(crate) fn push_entry(out: &mut Vec<u8>, kind: Kind, sequence: Sequence, key:
     out.extend_from_slice(key);
     out.extend_from_slice(value);
     pad(out);
+}
+
+/// Replaces `out` by the same entry with a pointer as its value, and answers its places there.
+#[expect(clippy::cast_possible_truncation, reason = "a pointer has 24 bytes")]
+pub(crate) fn copy_with_pointer(
+    out: &mut Vec<u8>,
+    entry: &Entry,
+    file: &[u8],
+    pointer: Pointer,
+) -> Result<Entry, Damage> {
+    let mut header = header_at(file, entry.start)?;
+    header.flags = (header.flags & !KIND) | Kind::Pointer as u8;
+    header.value_bytes = U32::new(POINTER_BYTES as u32);
+    out.clear();
+    out.extend_from_slice(header.as_bytes());
+    out.extend_from_slice(file.get(entry.start.saturating_add(out.len())..entry.value_start).unwrap_or_default());
+    let value_start = out.len();
+    out.extend_from_slice(&pointer.encode());
+    let end = out.len();
+    pad(out);
+    let key_start = entry.key_start.saturating_sub(entry.start);
+    Ok(Entry { start: 0, key_start, value_start, end, sequence: entry.sequence, kind: Kind::Pointer })
 }
 
 /// Appends zeros up to the next multiple of [`UNIT`](super::UNIT).
@@ -295,7 +354,7 @@ mod tests {
         for limit in 0..bytes.len() {
             assert!(Entry::parse(&bytes, 0, limit, Sequence(0)).is_err(), "{limit}");
         }
-        for flags in 3..0x80 {
+        for flags in (3..0x80).filter(|flags| *flags != 4) {
             let mut bad = bytes.clone();
             bad[0] = flags;
             assert_eq!(
@@ -303,9 +362,36 @@ mod tests {
                 Err(Fault::Unsupported(Feature::EntryKind(flags)))
             );
         }
+        let misplaced: Result<Entry, Fault> = Err(Damage::BadField.into());
+        let of_kind = |kind: u8, value: &[u8]| {
+            let mut bytes = Vec::new();
+            push_entry(&mut bytes, Kind::Put, Sequence(1), b"key", value);
+            bytes[0] = kind;
+            bytes
+        };
+        let range = of_kind(2, b"value");
+        assert_eq!(Entry::parse_in_table(&range, 0, range.len(), Sequence(0).into()), misplaced);
+        for (length, good) in [(23, false), (24, true), (25, false)] {
+            let pointer = of_kind(4, &vec![0; length]);
+            assert_eq!(Entry::parse(&pointer, 0, pointer.len(), Sequence(0)), misplaced);
+            assert_eq!(Entry::parse_in_table(&pointer, 0, pointer.len(), Sequence(0).into()).is_ok(), good, "{length}");
+        }
         let mut oldest = bytes.clone();
         oldest[0] |= OLDEST;
         assert_eq!(Entry::parse(&oldest, 0, oldest.len(), Sequence(7)).unwrap().sequence, Sequence(0));
+    }
+
+    #[test]
+    fn a_pointer_takes_the_place_of_a_value_and_of_nothing_else() {
+        let mut bytes = vec![0xaa; 8];
+        push_entry(&mut bytes, Kind::Put, Sequence(77), b"some key", &[b'v'; 5000]);
+        let entry = Entry::parse(&bytes, 8, bytes.len(), Sequence(70)).unwrap();
+        let pointer = Pointer { file: super::super::FileNumber(5), offset: 4096, length: 5000 };
+        let mut copy = b"what was there before".to_vec();
+        let found = copy_with_pointer(&mut copy, &entry, &bytes, pointer).unwrap();
+        assert_eq!(Ok(found), Entry::parse_in_table(&copy, 0, copy.len(), Sequence(70).into()));
+        assert_eq!((found.key(&copy), found.sequence, found.next()), (&b"some key"[..], Sequence(77), copy.len()));
+        assert_eq!(found.pointer(&copy), Ok(pointer));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub(crate) mod range;
 pub(crate) mod section;
 pub(crate) mod segment;
 pub(crate) mod table;
+pub(crate) mod values;
 
 use std::fmt;
 

@@ -16,11 +16,17 @@ pub(crate) enum FileKind {
     Segment,
     Table,
     Index,
+    Values,
 }
 
 impl FileKind {
-    const ALL: [(Self, &'static str); 4] =
-        [(Self::Manifest, "manifest"), (Self::Segment, "wal"), (Self::Table, "sst"), (Self::Index, "idx")];
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Manifest, "manifest"),
+        (Self::Segment, "wal"),
+        (Self::Table, "sst"),
+        (Self::Index, "idx"),
+        (Self::Values, "val"),
+    ];
 
     fn extension(self) -> &'static str {
         match self {
@@ -28,6 +34,7 @@ impl FileKind {
             Self::Segment => "wal",
             Self::Table => "sst",
             Self::Index => "idx",
+            Self::Values => "val",
         }
     }
 

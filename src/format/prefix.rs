@@ -19,6 +19,7 @@ impl Magic {
     pub(crate) const SEGMENT: Self = Self(*b"\x89mlWAL\r\n");
     pub(crate) const TABLE: Self = Self(*b"\x89mlSST\r\n");
     pub(crate) const INDEX: Self = Self(*b"\x89mlIDX\r\n");
+    pub(crate) const VALUES: Self = Self(*b"\x89mlVAL\r\n");
 }
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

@@ -7,6 +7,7 @@ use super::block::{BLOCK_LOG2, BLOCK_RECORD_BYTES, blocks_max};
 use super::entry::{Base, ENTRY_BYTES_MIN};
 use super::range::{Edge, Fragment, bounds, bounds_byte, decode_fragments};
 use super::table::{Frame, TABLE_HEADER_BYTES};
+use super::values::{Pointer, record_bytes};
 use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Sequence, UNIT, align_up, bytes};
 use crate::error::{Damage, Fault, Feature};
 
@@ -39,9 +40,10 @@ struct SectionRecord {
     blocks_offset: U64,
     blocks: U32,
     flags: U16,
-    value_files: U16,
+    reserved: [u8; 2],
     block_log2: u8,
-    reserved: [u8; 7],
+    reserved_too: [u8; 3],
+    value_files: U32,
 }
 
 const _: () = assert!(size_of::<SectionRecord>() == 128 && align_of::<SectionRecord>() == 1);
@@ -92,6 +94,19 @@ pub(crate) struct ValueFileShare {
     pub(crate) bytes: u64,
 }
 
+/// Counts a value that an entry of a section points to.
+pub(crate) fn count_value(shares: &mut Vec<ValueFileShare>, pointer: Pointer, key_bytes: usize) {
+    let length = record_bytes(key_bytes as u64, pointer.length.into());
+    let at = shares.binary_search_by_key(&pointer.file, |share| share.file).unwrap_or_else(|at| {
+        shares.insert(at, ValueFileShare { file: pointer.file, values: 0, bytes: 0 });
+        at
+    });
+    if let Some(share) = shares.get_mut(at) {
+        share.values = share.values.saturating_add(1);
+        share.bytes = share.bytes.saturating_add(length);
+    }
+}
+
 /// A checked section: which entries are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Section {
@@ -132,7 +147,7 @@ impl Section {
     /// Appends the directory record.
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "keys have at most KEY_BYTES_MAX bytes, and one flush makes few value files"
+        reason = "keys have at most KEY_BYTES_MAX bytes, and there are fewer value files than entries"
     )]
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let record = SectionRecord {
@@ -160,9 +175,10 @@ impl Section {
             blocks_offset: U64::new(if self.blocks == 0 { 0 } else { self.blocks_offset() }),
             blocks: U32::new(self.blocks),
             flags: U16::new(if self.takes_global_sequence { TAKES_GLOBAL_SEQUENCE } else { 0 }),
-            value_files: U16::new(self.value_files.len() as u16),
+            reserved: [0; 2],
             block_log2: self.block_log2,
-            reserved: [0; 7],
+            reserved_too: [0; 3],
+            value_files: U32::new(self.value_files.len() as u32),
         };
         out.extend_from_slice(record.as_bytes());
         out.extend_from_slice(self.lower.key());
@@ -189,7 +205,7 @@ impl Section {
         if record.flags.get() & !TAKES_GLOBAL_SEQUENCE != 0 {
             return Err(Feature::RequiredBits(record.flags.get().into()).into());
         }
-        if record.reserved != [0; 7] {
+        if record.reserved != [0; 2] || record.reserved_too != [0; 3] {
             return Err(Damage::BadField.into());
         }
         let keyspace = KeyspaceId(record.keyspace.get());
@@ -257,6 +273,10 @@ impl Section {
         if !counts || !sequences || !aligned || !global || !(1..=256).contains(&self.interval) {
             return Err(Damage::BadField);
         }
+        let pointers = self.value_files.iter().fold(0u64, |sum, share| sum.saturating_add(share.values));
+        if pointers > self.entries.saturating_sub(self.tombstones) {
+            return Err(Damage::BadField);
+        }
         self.check_blocks()
     }
 
@@ -281,7 +301,7 @@ impl Section {
         if self.alignment_log2 != 0 {
             return Err(Feature::Algorithm(self.alignment_log2).into());
         }
-        if self.value_files.is_empty() { Ok(()) } else { Err(Feature::EntryKind(4).into()) }
+        Ok(())
     }
 
     /// What the sequence numbers of its entries are completed with.
@@ -355,7 +375,7 @@ impl Section {
 }
 
 /// Decodes `count` shares of value files, in order of number, and answers what follows.
-fn decode_value_files(rest: &[u8], count: u16) -> Result<(Vec<ValueFileShare>, &[u8]), Damage> {
+fn decode_value_files(rest: &[u8], count: u32) -> Result<(Vec<ValueFileShare>, &[u8]), Damage> {
     let bytes = u64::from(count).saturating_mul(VALUE_FILE_RECORD_BYTES);
     let records: &[ValueFileRecord] = bytes::array(rest, 0, u64::from(count))?;
     let share = |record: &ValueFileRecord| ValueFileShare {

@@ -1,4 +1,4 @@
-//! The frame of `.sst` and `.idx` files.
+//! The frame of `.sst`, `.idx` and `.val` files.
 //!
 //! ```text
 //! header      64 bytes

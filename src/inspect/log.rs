@@ -1,6 +1,6 @@
 //! Log segments and manifests: groups, and what is in them.
 
-use super::table::{codec, entry_fields, section_fields};
+use super::table::{codec, entry_fields, show_section};
 use super::{Sink, Value, position, version};
 use crate::error::{Damage, Result};
 use crate::format::checksum::Seed;
@@ -144,6 +144,17 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
         let fields = vec![number("segment", durable.segment), ("offset", Value::Number(durable.offset))];
         sink.item(offset, "log-durable", fields)?;
     }
+    for values in &edit.add_values {
+        let fields = vec![
+            number("value_file", values.number),
+            ("id", Value::Id(values.id)),
+            ("bytes", Value::Number(values.file_bytes)),
+            ("footer_checksum", Value::Number(values.footer_checksum.into())),
+            ("records", Value::Number(values.records)),
+            ("record_bytes", Value::Number(values.record_bytes)),
+        ];
+        sink.item(offset, "add-values", fields)?;
+    }
     for (level, table) in &edit.add {
         let mut fields = vec![
             number("table", table.number),
@@ -157,7 +168,7 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
         fields.extend((global != Sequence(0)).then_some(("global_sequence", Value::Number(global.0))));
         sink.item(offset, "add-table", fields)?;
         for section in &table.sections {
-            sink.item(offset, "section", section_fields(section))?;
+            show_section(sink, offset, section)?;
         }
     }
     for (table, level) in &edit.moves {
@@ -179,6 +190,7 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
             ("name", Value::Bytes(keyspace.name.as_bytes())),
             ("interval", Value::Number(keyspace.interval.into())),
             ("point_index", Value::Text(if keyspace.bloom.is_some() { "bloom" } else { "hash" })),
+            ("large_value_bytes", Value::Number(keyspace.large_value_bytes.into())),
         ];
         fields.extend(keyspace.bloom.map(|bits| ("error_rate_bits", Value::Number(bits))));
         if keyspace.codec != Codec::None {

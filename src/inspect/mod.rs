@@ -1,8 +1,8 @@
 //! What one file of the format holds, without opening a database.
 //!
 //! Items come in the order in which a reader needs them. A log segment or manifest is shown from front to back: its header,
-//! each group with the runs and entries, or the records, in it, and an `end`. A table or index shows header, footer and
-//! directory before what they describe. Every checksum is verified before the bytes under it are shown, so whatever reaches
+//! each group with the runs and entries, or the records, in it, and an `end`. A table, index or value file shows header, footer
+//! and directory before what they describe. Every checksum is verified before the bytes under it are shown, so whatever reaches
 //! the sink is as it was written; the first damage ends the inspection.
 //!
 //! ```
@@ -26,6 +26,7 @@ mod frame;
 mod index;
 mod log;
 mod table;
+mod values;
 
 use std::io;
 use std::path::Path;
@@ -88,6 +89,7 @@ pub fn bytes(path: &Path, bytes: &[u8], sink: &mut dyn FnMut(Item<'_>) -> io::Re
         Some(magic @ (Magic::SEGMENT | Magic::MANIFEST)) => log::show(&mut sink, bytes, magic),
         Some(Magic::TABLE) => table::show(&mut sink, bytes),
         Some(Magic::INDEX) => index::show(&mut sink, bytes),
+        Some(Magic::VALUES) => values::show(&mut sink, bytes),
         _ if is_log(path) && all_zero(bytes) => log::show_unwritten(&mut sink),
         _ => Err(sink.damaged(0, Damage::BadMagic)),
     }

@@ -11,6 +11,7 @@ use crate::format::entry::{ENTRY_HEADER_BYTES, Entry, Kind};
 use crate::format::prefix::Magic;
 use crate::format::range::{Edge, FRAGMENT_HEADER_BYTES, range_of};
 use crate::format::section::{Codec, Section};
+use crate::format::values::Pointer;
 
 pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
     let mut table = Framed::open(sink, file, Magic::TABLE, "table")?;
@@ -18,7 +19,7 @@ pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
     let mut rest = table.frame.directory(file).map_err(|damage| sink.damaged(at, damage))?;
     let sections = Section::decode_directory(&table.frame, rest).map_err(|fault| sink.damaged(at, fault))?;
     for section in &sections {
-        sink.item(table.directory_position(rest), "section", section_fields(section))?;
+        show_section(sink, table.directory_position(rest), section)?;
         (_, rest) = Section::decode(rest).map_err(|fault| sink.damaged(at, fault))?;
     }
     for section in &sections {
@@ -128,6 +129,7 @@ pub(super) fn entry_fields<'a>(entry: &Entry, file: &'a [u8]) -> Vec<(&'static s
         Kind::Put => "put",
         Kind::Delete => "delete",
         Kind::RangeDelete => "range delete",
+        Kind::Pointer => "pointer",
     };
     let mut fields = vec![
         ("sequence", Value::Number(entry.sequence.0)),
@@ -141,6 +143,17 @@ pub(super) fn entry_fields<'a>(entry: &Entry, file: &'a [u8]) -> Vec<(&'static s
             ("end_side", side(&end)),
             ("end_key", Value::Bytes(end.into_key())),
         ]),
+        (Kind::Pointer, _) => {
+            // One that names no place is shown without.
+            let fields_of = |pointer: Pointer| {
+                [
+                    ("value_file", Value::Number(pointer.file.0)),
+                    ("value_offset", Value::Number(pointer.offset)),
+                    ("value_bytes", Value::Number(pointer.length.into())),
+                ]
+            };
+            fields.extend(entry.pointer(file).ok().into_iter().flat_map(fields_of));
+        }
         (Kind::Delete | Kind::RangeDelete, _) => {}
     }
     fields
@@ -154,7 +167,21 @@ pub(super) fn codec(codec: Codec) -> &'static str {
     }
 }
 
-pub(super) fn section_fields(section: &Section) -> Vec<(&'static str, Value<'_>)> {
+/// A section record, and what the section has in value files.
+pub(super) fn show_section(sink: &mut Sink<'_>, offset: u64, section: &Section) -> Result<()> {
+    sink.item(offset, "section", section_fields(section))?;
+    for share in &section.value_files {
+        let fields = vec![
+            ("value_file", Value::Number(share.file.0)),
+            ("values", Value::Number(share.values)),
+            ("bytes", Value::Number(share.bytes)),
+        ];
+        sink.item(offset, "value-file", fields)?;
+    }
+    Ok(())
+}
+
+fn section_fields(section: &Section) -> Vec<(&'static str, Value<'_>)> {
     let mut fields = vec![
         ("keyspace", Value::Number(section.keyspace.0.into())),
         ("start", Value::Number(section.start)),

@@ -3,23 +3,24 @@
 //! A loser tree (Knuth, The Art of Computer Programming, vol. 3, 5.4.1): advancing the winner costs one comparison on each
 //! of log2(k) levels, most of them decided, without a branch, by the cached eight-byte heads of the keys.
 
+mod scan;
 mod source;
 
 use std::cmp::Ordering;
 use std::hint::select_unpredictable;
 use std::path::Path;
+use std::sync::Arc;
 
+pub(crate) use scan::Scan;
 pub(crate) use source::{LevelCursor, Place, Source};
 
 use crate::error::{Damage, Error, Result};
 use crate::format::entry::{Entry, Kind};
-use crate::format::range::Edge;
-use crate::format::{KEY_BYTES_MAX, Sequence, key_head};
-use crate::sys::{Block, Mappings, Pinned};
+use crate::format::values::Pointer;
+use crate::format::{Sequence, key_head};
+use crate::sys::{Block, Pinned};
+use crate::table::{ValueFile, Values};
 use crate::visibility::{Cover, Visibility};
-
-/// Removed entries in a row after which a scan jumps: a seek costs about as much as this many steps.
-const HIDDEN_MAX: u32 = 32;
 
 /// An entry and where its bytes are; valid as long as the merge, wherever its sources have gone since.
 #[derive(Debug, Clone)]
@@ -193,6 +194,17 @@ impl Merge {
         of.entry.value(self.bytes(of))
     }
 
+    /// Where the value of an entry stands that is a pointer.
+    pub(crate) fn find_value<'v>(&self, of: &Located, values: &'v Values) -> Result<(Pointer, &'v Arc<ValueFile>)> {
+        let path = || {
+            self.sources
+                .get(of.source as usize)
+                .and_then(|source| source.path(of.table as usize))
+                .unwrap_or(Path::new(""))
+        };
+        values.find(&of.entry, self.bytes(of), || path().to_owned())
+    }
+
     /// The bytes of an entry, kept alive on their own.
     pub(crate) fn pin(&self, of: &Located) -> Option<Pinned> {
         let range = of.entry.key_start..of.entry.end;
@@ -296,183 +308,6 @@ impl Versions {
     }
 }
 
-/// What one reader sees of a merge: the newest version of each key at its sequence, without tombstones, in both directions.
-#[derive(Debug, Clone)]
-pub(crate) struct Scan {
-    merge: Merge,
-    cover: Cover,
-    at: Sequence,
-    current: Option<Located>,
-    /// Removed entries met in a row.
-    hidden: u32,
-    /// What is read from, to be checked before anything is shown.
-    mappings: Option<Mappings>,
-}
-
-impl Scan {
-    /// Sources come newest first; `cover` has the range tombstones of all of them.
-    pub(crate) fn new(sources: Vec<Source>, cover: Cover, at: Sequence) -> Self {
-        Self { merge: Merge::new(sources), cover, at, current: None, hidden: 0, mappings: None }
-    }
-
-    /// Sees to it that nothing is shown of a mapping that was lost.
-    pub(crate) fn of(mut self, mappings: &Mappings) -> Self {
-        self.mappings = Some(mappings.clone());
-        self
-    }
-
-    /// What a move has found, if it can be believed.
-    #[inline]
-    fn checked(&self, moved: Result<bool>) -> Result<bool> {
-        if Mappings::are_guarded() { self.check_mappings().and(moved) } else { moved }
-    }
-
-    #[cold]
-    fn check_mappings(&self) -> Result<()> {
-        let found = self.current().map_or(&[][..], |(_, value)| value);
-        self.mappings.as_ref().map_or(Ok(()), |mappings| mappings.check(found))
-    }
-
-    /// Key and value of the current entry.
-    #[inline]
-    pub(crate) fn current(&self) -> Option<(&[u8], &[u8])> {
-        let current = self.current.as_ref()?;
-        Some((self.merge.key(current), self.merge.value(current)))
-    }
-
-    /// The current entry, kept alive on its own, and the length of its key.
-    #[inline]
-    pub(crate) fn pin(&self) -> Option<(Pinned, usize)> {
-        let current = self.current.as_ref()?;
-        Some((self.merge.pin(current)?, current.entry.value_start - current.entry.key_start))
-    }
-
-    /// Goes to the first (or, for places from behind, the last) visible entry from `place` on.
-    pub(crate) fn go(&mut self, place: Place<'_>) -> Result<bool> {
-        self.current = None;
-        self.merge.go(place)?;
-        let moved = if self.merge.forward { self.forward(false) } else { self.backward() };
-        self.checked(moved)
-    }
-
-    /// The next visible entry; from no entry, there is none.
-    #[inline]
-    pub(crate) fn next(&mut self) -> Result<bool> {
-        let Some(current) = &self.current else { return Ok(false) };
-        if !self.merge.forward {
-            let key = self.merge.key(current).to_vec();
-            self.merge.go(Place::AtOrBehind(&key))?;
-        }
-        let moved = self.forward(true);
-        self.checked(moved)
-    }
-
-    /// The visible entry in front; from no entry, there is none.
-    pub(crate) fn prev(&mut self) -> Result<bool> {
-        let Some(done) = self.current.clone() else { return Ok(false) };
-        if self.merge.forward {
-            let key = self.merge.key(&done).to_vec();
-            self.merge.go(Place::AtOrInFront(&key))?;
-            while let Some(top) = self.merge.top() {
-                if self.merge.compare(&done, &top)? == Ordering::Less {
-                    break;
-                }
-                self.merge.advance()?;
-            }
-        }
-        let moved = self.backward();
-        self.checked(moved)
-    }
-
-    /// Going forwards, the merge stands at the current entry. With `done`, the versions of its key have had their turn.
-    #[inline]
-    fn forward(&mut self, mut done: bool) -> Result<bool> {
-        if done {
-            done = self.merge.advance_in_order()?;
-        }
-        while let Some((sequence, kind)) = self.merge.top_version() {
-            if !done && sequence <= self.at {
-                let removed = !self.cover.is_empty() && self.is_top_removed();
-                if kind == Kind::Put && !removed {
-                    self.current = self.merge.top();
-                    return Ok(true);
-                }
-                done = true;
-                if removed && let Some(left) = self.leave_hole()? {
-                    done = self.merge.is_same_key(&left)?;
-                    continue;
-                }
-            }
-            done &= self.merge.advance_in_order()?;
-        }
-        self.current = None;
-        Ok(false)
-    }
-
-    fn is_top_removed(&mut self) -> bool {
-        self.merge.top().is_some_and(|top| self.is_removed(&top))
-    }
-
-    /// See [`step_over`](Self::step_over); answers where the merge stood before, if it has moved.
-    fn leave_hole(&mut self) -> Result<Option<Located>> {
-        let Some(top) = self.merge.top() else { return Ok(None) };
-        Ok(self.step_over(&top)?.then_some(top))
-    }
-
-    fn is_removed(&mut self, entry: &Located) -> bool {
-        let removed = self.cover.removed(self.merge.key(entry), self.at).is_some_and(|(r, _)| r > entry.entry.sequence);
-        self.hidden = if removed { self.hidden + 1 } else { 0 };
-        removed
-    }
-
-    /// After many removed entries in a row, jumps to the end of the hole that `entry` is in with all sources that are older
-    /// than it, so that a scan does not pay for everything that was ever in a removed range. Answers whether it has moved.
-    fn step_over(&mut self, entry: &Located) -> Result<bool> {
-        if self.hidden < HIDDEN_MAX {
-            return Ok(false);
-        }
-        self.hidden = 0;
-        let key = self.merge.key(entry).to_vec();
-        let Some((_, layer)) = self.cover.removed(&key, self.at) else { return Ok(false) };
-        let Some((hole, older)) = self.cover.hole(layer, &key) else { return Ok(false) };
-        if older > entry.source as usize {
-            return Ok(false);
-        }
-        match (self.merge.forward, &hole.end) {
-            (true, Edge::End) => self.merge.skip(older, &vec![u8::MAX; KEY_BYTES_MAX])?,
-            (true, end) => self.merge.skip(older, end.key())?,
-            (false, _) => self.merge.skip(older, hole.start.key())?,
-        }
-        Ok(true)
-    }
-
-    /// Going backwards, versions come from old to new, so the merge stands behind all versions of the current entry's key.
-    fn backward(&mut self) -> Result<bool> {
-        while self.merge.top_version().is_some() {
-            let mut newest: Option<Located> = None;
-            while let Some((sequence, _)) = self.merge.top_version() {
-                if sequence <= self.at {
-                    newest = self.merge.top();
-                }
-                if !self.merge.advance_in_order()? {
-                    break;
-                }
-            }
-            let Some(newest) = newest else { continue };
-            let removed = !self.cover.is_empty() && self.is_removed(&newest);
-            if newest.entry.kind == Kind::Put && !removed {
-                self.current = Some(newest);
-                return Ok(true);
-            }
-            if removed {
-                self.step_over(&newest)?;
-            }
-        }
-        self.current = None;
-        Ok(false)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -537,7 +372,7 @@ mod tests {
             let (fixtures, history) = random(1, seed);
             for at in [0, 10, 30, 100] {
                 let expected = seen(&history, at);
-                let mut scan = Scan::new(sources(&fixtures), Cover::default(), Sequence(at));
+                let mut scan = Scan::new(sources(&fixtures), Cover::default(), Arc::default(), Sequence(at));
                 let here = |scan: &Scan| scan.current().map(|(k, v)| (k.to_vec(), v.to_vec()));
                 let mut found = Vec::new();
                 let mut more = scan.go(Place::First).unwrap();

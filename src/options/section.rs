@@ -4,8 +4,12 @@ use super::PointIndex;
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::block::BLOCK_LOG2;
-use crate::format::edit::{ERROR_RATE, INTERVAL, KeyspaceMeta, LEVELS, ZSTD_LEVEL};
+use crate::format::edit::{ERROR_RATE, INTERVAL, KeyspaceMeta, LARGE_VALUE_BYTES_MIN, LEVELS, ZSTD_LEVEL};
+use crate::format::entry::{Entry, Kind};
 use crate::format::section::Codec;
+
+/// The default of [`Options::large_value_bytes`](crate::Options::large_value_bytes) without compression.
+const LARGE_VALUE_BYTES: u32 = 4 << 10;
 
 /// Compression of the entries of a table, block by block.
 ///
@@ -31,6 +35,8 @@ pub(crate) struct SectionOptions {
     /// The first level that is compressed.
     pub(crate) compressed_from: u8,
     pub(crate) block_log2: u8,
+    /// Values of at least this many bytes go into value files, 0 for none; see [`large_value_bytes`](Self::large_value_bytes).
+    pub(crate) threshold: Option<u32>,
 }
 
 impl Default for SectionOptions {
@@ -41,6 +47,7 @@ impl Default for SectionOptions {
             compression: Compression::None,
             compressed_from: 1,
             block_log2: 14,
+            threshold: None,
         }
     }
 }
@@ -48,7 +55,23 @@ impl Default for SectionOptions {
 impl SectionOptions {
     /// The options for sections on `level`.
     pub(crate) fn at_level(self, level: u8) -> Self {
-        if level < self.compressed_from { Self { compression: Compression::None, ..self } } else { self }
+        let threshold = Some(self.large_value_bytes().unwrap_or(0));
+        let compression = if level < self.compressed_from { Compression::None } else { self.compression };
+        Self { compression, threshold, ..self }
+    }
+
+    /// The length from which on values go into value files. Without a choice that depends on whether they would be compressed
+    /// elsewhere.
+    pub(crate) fn large_value_bytes(self) -> Option<u32> {
+        let default = if self.compression == Compression::None { LARGE_VALUE_BYTES } else { 0 };
+        Some(self.threshold.unwrap_or(default)).filter(|bytes| *bytes > 0)
+    }
+
+    /// Whether the value of an entry belongs into a value file. The options are those of a level.
+    #[inline]
+    pub(crate) fn stands_apart(&self, entry: &Entry) -> bool {
+        let large = |bytes: u32| bytes > 0 && entry.value_bytes() >= bytes as usize;
+        entry.kind == Kind::Put && self.threshold.is_some_and(large)
     }
 
     /// The codec and, for Zstandard, its level.
@@ -78,6 +101,9 @@ impl SectionOptions {
         if !BLOCK_LOG2.contains(&self.block_log2) {
             return refuse("block_bytes", "must be a power of two from 4 KiB to 1 MiB");
         }
+        if self.threshold.is_some_and(|bytes| bytes != 0 && bytes < LARGE_VALUE_BYTES_MIN) {
+            return refuse("large_value_bytes", "must be at least 64");
+        }
         if !INTERVAL.contains(&self.interval) {
             return Err(Error::InvalidOptions { option: "index_interval", problem: "must be between 1 and 256" });
         }
@@ -104,6 +130,7 @@ impl From<&KeyspaceMeta> for SectionOptions {
             compression,
             compressed_from: meta.compressed_from,
             block_log2: meta.block_log2,
+            threshold: Some(meta.large_value_bytes),
         }
     }
 }
@@ -132,6 +159,7 @@ pub struct KeyspaceOptions {
     compression: Option<Compression>,
     compressed_from: Option<u8>,
     block_log2: Option<u8>,
+    threshold: Option<u32>,
 }
 
 impl KeyspaceOptions {
@@ -170,6 +198,12 @@ impl KeyspaceOptions {
         self
     }
 
+    /// See [`Options::large_value_bytes`](crate::Options::large_value_bytes).
+    pub fn large_value_bytes(&mut self, bytes: Option<u32>) -> &mut Self {
+        self.threshold = Some(threshold(bytes));
+        self
+    }
+
     /// The record of a new keyspace in a database with these options.
     pub(crate) fn record(&self, database: SectionOptions, id: KeyspaceId, name: &str) -> Result<KeyspaceMeta> {
         let options = SectionOptions {
@@ -178,6 +212,7 @@ impl KeyspaceOptions {
             compression: self.compression.unwrap_or(database.compression),
             compressed_from: self.compressed_from.unwrap_or(database.compressed_from),
             block_log2: self.block_log2.unwrap_or(database.block_log2),
+            threshold: self.threshold.or(database.threshold),
         };
         options.check()?;
         let bloom = match options.point_index {
@@ -193,9 +228,15 @@ impl KeyspaceOptions {
             zstd_level,
             compressed_from: options.compressed_from,
             block_log2: options.block_log2,
+            large_value_bytes: options.large_value_bytes().unwrap_or(0),
             name: name.to_owned(),
         })
     }
+}
+
+/// How a threshold is kept: 0 for none, and 1, which [`SectionOptions::check`] refuses, for 0.
+pub(super) fn threshold(bytes: Option<u32>) -> u32 {
+    bytes.map_or(0, |bytes| bytes.max(1))
 }
 
 /// The exponent of a power of two; 0, which no option allows, for other numbers.

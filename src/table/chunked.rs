@@ -29,7 +29,7 @@ pub(super) struct ChunkedWriter {
     /// Everything below is durable.
     synced: u64,
     /// Ends the writing with an error of kind `Interrupted`.
-    pub(super) stop: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
 }
 
 impl ChunkedWriter {
@@ -43,8 +43,26 @@ impl ChunkedWriter {
         self.buffer_start + self.buffer.len() as u64
     }
 
+    /// The flag that ends the writing.
+    pub(super) fn stop(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     #[inline]
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() <= WRITE_BYTES {
+            return self.push_piece(bytes);
+        }
+        // So that the buffer does not grow with the longest value.
+        bytes.chunks(WRITE_BYTES).try_for_each(|piece| self.push_piece(piece))
+    }
+
+    #[inline]
+    fn push_piece(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.buffer.extend_from_slice(bytes);
         if self.end() - self.summed >= 1 << self.chunk_log2 {
             self.sum_full_chunks();

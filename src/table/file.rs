@@ -115,6 +115,13 @@ impl ChunkedFile {
         touched.map_err(|e| Error::io("read", &self.path, e))
     }
 
+    /// Verifies every chunk that the bytes from `start` to `end` of the body touch, whatever is remembered of them.
+    pub(crate) fn check_again(&self, start: u64, end: u64) -> Result<()> {
+        let chunk_log2 = self.frame.chunk_log2;
+        (start >> chunk_log2..=end.saturating_sub(1).max(start) >> chunk_log2)
+            .try_for_each(|chunk| self.check_chunk(chunk))
+    }
+
     /// Where the chunk behind the one with `offset` begins.
     #[inline]
     pub(crate) fn chunk_end(&self, offset: usize) -> usize {

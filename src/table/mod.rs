@@ -11,6 +11,7 @@ mod index;
 mod packing;
 mod reader;
 mod salvage;
+mod values;
 mod verify;
 mod writer;
 
@@ -21,7 +22,8 @@ pub(crate) use body::Verify;
 use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
 pub(crate) use reader::{Answer, Reader};
-pub(crate) use salvage::read_meta;
+pub(crate) use salvage::{read_meta, read_values_meta};
+pub(crate) use values::{Stored, ValueFile, ValueWriter, Values};
 pub(crate) use writer::{TableWriter, WrittenTable, write_index};
 
 use crate::error::{Damage, Error, Result};

@@ -9,6 +9,7 @@ use crate::format::checksum::Id;
 use crate::format::edit::TableMeta;
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
+use crate::format::values::ValuesMeta;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 
 impl Reader {
@@ -63,4 +64,13 @@ pub(crate) fn read_meta(
     }
     let (id, footer_checksum) = (frame.id, frame.footer_checksum);
     Ok(TableMeta { number, id, file_bytes: file.bytes().len() as u64, footer_checksum, sections })
+}
+
+/// What a value file says of itself: the record that its manifest has, or had.
+pub(crate) fn read_values_meta(shelf: &Shelf, number: FileNumber) -> Result<ValuesMeta> {
+    let name = FileKind::Values.name(number);
+    let path = shelf.dir.path().join(&name);
+    let mapping = shelf.dir.open(&name).map_err(|e| Error::io("map", &path, e))?;
+    let file = ChunkedFile::open(path, mapping, Magic::VALUES, false)?;
+    Ok(ValuesMeta::of(number, file.frame(), file.bytes().len() as u64))
 }

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::body::{Verify, Window};
 use super::index::Point;
 use super::reader::Reader;
+use super::values::Values;
 use crate::error::{Damage, Result};
 use crate::format::entry::{Kind, header_at};
-use crate::format::section::Section;
-use crate::format::{Sequence, key_hash};
+use crate::format::section::{Section, count_value};
+use crate::format::{KeyspaceId, Sequence, key_hash};
 
 impl Reader {
     /// Reads back a table that this process has just written: every checksum of table and index, the counts, and the order
@@ -48,24 +49,27 @@ impl Reader {
         Ok(())
     }
 
-    /// Checks every byte of the table and its index, the order of the entries, their counts and sequence numbers, and that
-    /// the index leads to every key. Answers how many entries there are.
-    pub(crate) fn verify(&self) -> Result<u64> {
+    /// Checks every byte of the table and its index, the order of the entries, their counts and sequence numbers, that
+    /// the index leads to every key, and, for keyspaces that it `serves`, that pointers lead to their values. Answers how
+    /// many entries there are.
+    pub(crate) fn verify(&self, values: &Values, serves: impl Fn(KeyspaceId) -> bool) -> Result<u64> {
         let never = AtomicBool::new(false);
         self.file().verify(&never)?;
         self.index().file().verify(&never)?;
         let mut total = 0;
         for (number, section) in self.sections().iter().enumerate() {
             self.body.check_gaps(section)?;
-            self.verify_section(number, section)?;
+            self.verify_section(number, section, serves(section.keyspace).then_some(values))?;
             total += section.entries;
         }
         Ok(total)
     }
 
-    fn verify_section(&self, number: usize, section: &Section) -> Result<()> {
+    /// Without `values`, pointers may lead nowhere.
+    fn verify_section(&self, number: usize, section: &Section, values: Option<&Values>) -> Result<()> {
         let mut previous: Option<(Vec<u8>, Sequence)> = None;
         let (mut entries, mut keys, mut tombstones) = (0u64, 0u64, 0u64);
+        let mut value_files = Vec::new();
         self.body.walk(section, |place, entry, bytes, is_new_key| {
             entries += 1;
             tombstones += u64::from(entry.kind == Kind::Delete);
@@ -84,6 +88,15 @@ impl Reader {
             if !numbered || entry.sequence > section.max_sequence {
                 return damaged(Damage::BadSequence);
             }
+            if entry.kind == Kind::Pointer {
+                let at = self.body.offset(section, place);
+                let pointer = entry.pointer(bytes).map_err(|what| self.file().corrupt(at, what))?;
+                count_value(&mut value_files, pointer, key.len());
+                if let Some(values) = values {
+                    let file = values.file(pointer).ok_or_else(|| self.file().corrupt(at, Damage::BadPointer))?;
+                    file.record(section.keyspace, key, pointer)?;
+                }
+            }
             let previous = previous.get_or_insert_default();
             previous.1 = entry.sequence;
             if is_new_key {
@@ -99,7 +112,8 @@ impl Reader {
             }
             Ok(())
         })?;
-        if (entries, keys, tombstones) != (section.entries, section.keys, section.tombstones) {
+        let counted = (entries, keys, tombstones) == (section.entries, section.keys, section.tombstones);
+        if !counted || value_files != section.value_files {
             return Err(self.file().corrupt(self.file().frame().directory_offset, Damage::ManifestMismatch));
         }
         Ok(())

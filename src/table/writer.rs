@@ -18,7 +18,7 @@ use crate::format::entry::{Entry, Kind, header_at};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::range::Edge;
-use crate::format::section::{Codec, Section};
+use crate::format::section::{Codec, Section, count_value};
 use crate::format::table::{Frame, TableHeader, Totals, encode_tail};
 use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, SEQUENCE_SPAN, Sequence, key_hash};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
@@ -101,7 +101,7 @@ impl TableWriter {
     }
 
     fn error(&self, operation: &'static str, e: io::Error) -> Error {
-        if e.kind() == io::ErrorKind::Interrupted && self.out.stop.load(Ordering::Relaxed) {
+        if e.kind() == io::ErrorKind::Interrupted && self.out.is_stopped() {
             return Error::Closed;
         }
         Error::io(operation, &self.shelf.dir.path().join(FileKind::Table.name(self.number)), e)
@@ -171,6 +171,12 @@ impl TableWriter {
         }
         section.entries += 1;
         section.tombstones += u64::from(entry.kind == Kind::Delete);
+        if entry.kind == Kind::Pointer {
+            match entry.pointer(bytes) {
+                Ok(pointer) => count_value(&mut section.value_files, pointer, key.len()),
+                Err(_) => return Err(self.error("write", io::ErrorKind::InvalidData.into())),
+            }
+        }
         if !oldest && entry.sequence != Sequence(0) {
             section.min_sequence = section.min_sequence.min(entry.sequence);
             section.max_sequence = section.max_sequence.max(entry.sequence);
@@ -297,7 +303,7 @@ impl TableWriter {
         }
         let sections = u32::try_from(self.sections.len()).unwrap_or(u32::MAX);
         let path = self.shelf.dir.path().join(FileKind::Table.name(self.number));
-        let stop = Arc::clone(&self.out.stop);
+        let stop = self.out.stop();
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Closed);
         }
@@ -362,7 +368,7 @@ mod tests {
     use crate::format::entry::push_entry;
     use crate::options::Compression;
     use crate::sys::{Access, Fs, disk::DiskFs};
-    use crate::table::{Answer, TableCursor, Verify};
+    use crate::table::{Answer, TableCursor, Values, Verify};
 
     struct Fixture {
         _temp: tempfile::TempDir,
@@ -445,7 +451,7 @@ mod tests {
         for options in shapes() {
             let fixture = write(700, options);
             let reader = Reader::open(&fixture.shelf, &fixture.meta, &[]).unwrap();
-            assert_eq!(reader.verify().unwrap(), 700 * 3 * 2);
+            assert_eq!(reader.verify(&Values::default(), |_| true).unwrap(), 700 * 3 * 2);
             assert!(reader.lost_index().is_none());
             let get = |keyspace: u32, key: &[u8], at: u64| {
                 let keyspace = KeyspaceId(keyspace);
@@ -551,6 +557,6 @@ mod tests {
             |key: &[u8]| reader.get(KeyspaceId(0), key_hash(KeyspaceId(0), key), key, Sequence(u64::MAX)).unwrap();
         assert_eq!(get(b"old").entry().unwrap().sequence, Sequence(0));
         assert_eq!(get(b"recent").entry().unwrap().sequence, Sequence(far));
-        assert_eq!(reader.verify().unwrap(), 2);
+        assert_eq!(reader.verify(&Values::default(), |_| true).unwrap(), 2);
     }
 }

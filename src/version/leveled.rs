@@ -8,7 +8,8 @@
 
 use std::sync::Arc;
 
-use super::pick::{DEEPEST, Limits, Plan, Running, Strategy, overlapping, range_of, section_bytes};
+use super::garbage::Garbage;
+use super::pick::{DEEPEST, Limits, Plan, Running, Strategy, overlapping, range_of, section_bytes, value_bytes};
 use super::{Tree, Version};
 use crate::format::KeyspaceId;
 use crate::format::range::Range;
@@ -26,6 +27,9 @@ const SMALL_SHARE: u64 = 8;
 
 /// A merge within level 0 takes an older table along unless it is this many times as large as all newer ones.
 const TIER_RATIO: u64 = 4;
+
+/// Value files with this many times as much garbage as they may have come before everything else.
+const GARBAGE_FIRST: f64 = 2.0;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Leveled;
@@ -57,7 +61,12 @@ impl Strategy for Leveled {
         due.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
         let plan_small = || merge_small(version, &small, limits).filter(|plan| running.allows(plan));
         let plan_due = || due.iter().find_map(|(_, shape, action)| shape.plan(version, *action, running));
-        plan_small().or_else(plan_due)
+        let garbage = Garbage::of(version, limits);
+        // Other compactions collect it on their way; if that is not enough, it goes first.
+        let (first, last) = if garbage.urgency > GARBAGE_FIRST { (true, false) } else { (false, true) };
+        let collect = |now: bool| now.then(|| garbage.plan(version, running)).flatten();
+        let plan = collect(first).or_else(plan_small).or_else(plan_due).or_else(|| collect(last))?;
+        Some(if plan.is_move() { plan } else { plan.moving_values(&garbage.files) })
     }
 }
 
@@ -67,8 +76,10 @@ struct Shape<'a> {
     keyspace: KeyspaceId,
     tree: Option<&'a Tree>,
     level0_tables: usize,
-    /// Bytes of its sections in level 0, and of the levels below.
+    /// Bytes of its sections in level 0, and of the tables of the levels below: what a rewrite costs.
     bytes: [u64; DEEPEST as usize + 1],
+    /// The same with what stands in value files.
+    space: [u64; DEEPEST as usize + 1],
     largest_of_level0: u64,
     /// The deepest level with tables.
     bottom: u8,
@@ -83,6 +94,7 @@ impl<'a> Shape<'a> {
             tree: version.tree(keyspace),
             level0_tables: 0,
             bytes: [0; DEEPEST as usize + 1],
+            space: [0; DEEPEST as usize + 1],
             largest_of_level0: 0,
             bottom: 0,
             shadowed_bytes: 0,
@@ -90,8 +102,10 @@ impl<'a> Shape<'a> {
         let mut tombstones = 0;
         for section in version.level0(keyspace).filter_map(|table| table.section(keyspace)) {
             shape.level0_tables += 1;
+            let space = section_bytes(section).saturating_add(value_bytes(section));
             shape.bytes[0] += section_bytes(section);
-            shape.largest_of_level0 = shape.largest_of_level0.max(section_bytes(section));
+            shape.space[0] = shape.space[0].saturating_add(space);
+            shape.largest_of_level0 = shape.largest_of_level0.max(space);
             tombstones += section.tombstones;
         }
         for (level, tables) in shape.tree.iter().flat_map(|tree| tree.levels()).filter(|(_, t)| !t.is_empty()) {
@@ -99,9 +113,11 @@ impl<'a> Shape<'a> {
             let sections = || tables.iter().filter_map(|table| table.only_section());
             let bytes: u64 = tables.iter().map(|table| table.meta.file_bytes).sum();
             let entries: u64 = sections().map(|section| section.entries).sum();
+            let space = sections().map(value_bytes).fold(bytes, u64::saturating_add);
             shape.bytes[usize::from(level)] = bytes;
+            shape.space[usize::from(level)] = space;
             shape.bottom = level;
-            shape.shadowed_bytes = (bytes / entries.max(1)).saturating_mul(tombstones).min(bytes);
+            shape.shadowed_bytes = (space / entries.max(1)).saturating_mul(tombstones).min(space);
             tombstones += sections().map(|section| section.tombstones).sum::<u64>();
         }
         shape
@@ -154,16 +170,18 @@ impl<'a> Shape<'a> {
 
     /// What to do if nothing else is to be done and the levels above the deepest one are more than a share of it.
     fn when_calm(&self, limits: &Limits) -> Option<Action<'a>> {
-        let total: u64 = self.bytes.iter().sum();
-        let deepest = if self.bottom > 0 { self.level_bytes(self.bottom) } else { self.largest_of_level0 };
+        let space = |level: u8| self.space.get(usize::from(level)).copied().unwrap_or(0);
+        let total = self.space.iter().copied().fold(0, u64::saturating_add);
+        let deepest = if self.bottom > 0 { space(self.bottom) } else { self.largest_of_level0 };
         let above = total - deepest;
         let base = deepest.max(self.largest_of_level0);
         if !limits.calm || above.saturating_add(self.shadowed_bytes).saturating_mul(CALM_SHARE) <= base {
             return None;
         }
-        let level = (0..self.bottom.max(1)).max_by_key(|level| self.level_bytes(*level))?;
+        let level = (0..self.bottom.max(1)).max_by_key(|level| space(*level))?;
+        let is_small = space(0) < limits.small_bytes.max(space(1) / SMALL_SHARE);
         match level {
-            0 if self.is_small(limits) || self.level0_tables == 0 => None,
+            0 if is_small || self.level0_tables == 0 => None,
             0 => Some(Action::Level0),
             _ => Some(Action::Level(level)),
         }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
-use super::{Keyspaces, Version};
+use super::{Handles, Version};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
 use crate::format::current::Current;
-use crate::format::edit::{Edit, TableMeta};
+use crate::format::edit::Edit;
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, GroupKind};
 use crate::format::names::{self, FileKind};
 use crate::format::prefix::Magic;
@@ -18,7 +18,6 @@ use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
 use crate::log;
 use crate::sys::{AppendFile, Dir};
-use crate::table::Table;
 
 /// A manifest longer than this, and than four times its first edit, is replaced by a fresh one.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
@@ -72,7 +71,7 @@ pub(crate) fn read_manifest(
     dir: &dyn Dir,
     database: &Id,
     number: FileNumber,
-    mut open: impl FnMut(&TableMeta, &Keyspaces) -> Arc<Table>,
+    handles: &Handles<'_>,
 ) -> Result<Recovered> {
     let name = FileKind::Manifest.name(number);
     let path = dir.path().join(&name);
@@ -101,7 +100,7 @@ pub(crate) fn read_manifest(
         if group.kind == GroupKind::Data {
             let edit = Edit::decode(body, group.count).map_err(at)?;
             recovered.state.apply(&edit);
-            recovered.version = recovered.version.apply(&edit, &mut open).map_err(|damage| at(damage.into()))?;
+            recovered.version = recovered.version.apply(&edit, handles).map_err(|damage| at(damage.into()))?;
         }
         offset = offset.saturating_add(group.span());
     }
@@ -265,9 +264,12 @@ mod tests {
     fn read(fs: &SimFs) -> Result<Recovered> {
         let dir = dir(fs);
         let (database, number) = read_current(&*dir)?.expect("CURRENT");
-        read_manifest(&*dir, &database, number, |meta, _| {
-            Arc::new(Table::new(meta.clone(), Shelf::new(Arc::clone(&dir), TableOptions::default(), 0), Vec::new()))
-        })
+        read_manifest(
+            &*dir,
+            &database,
+            number,
+            &Handles::new(&Shelf::new(Arc::clone(&dir), TableOptions::default(), 0)),
+        )
     }
 
     /// Three edits, each adding a table; answers the versions on the way.

@@ -4,6 +4,8 @@
 //! A [`Version`] is immutable. Applying an edit to one is a pure function, used alike by recovery, flush and compaction, and
 //! so is picking the next compaction.
 
+mod garbage;
+mod handles;
 mod keyspaces;
 mod leveled;
 mod manifest;
@@ -13,6 +15,7 @@ mod place;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub(crate) use handles::Handles;
 pub(crate) use keyspaces::Keyspaces;
 pub(crate) use leveled::Leveled;
 pub(crate) use manifest::{Appended, Manifest, State, read_current, read_manifest, swap_current};
@@ -20,10 +23,10 @@ pub(crate) use pick::{Limits, Plan, Running, Share, Strategy, plan_range};
 pub(crate) use place::level_for;
 
 use crate::error::Damage;
-use crate::format::edit::{Edit, KeyspaceMeta, LEVELS, TableMeta};
+use crate::format::edit::{Edit, KeyspaceMeta, LEVELS};
 use crate::format::section::Section;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
-use crate::table::Table;
+use crate::table::{Table, Values};
 
 /// The tables of one level of one keyspace: in order of key, not overlapping.
 pub(crate) type Level = Arc<[Arc<Table>]>;
@@ -72,6 +75,7 @@ pub(crate) struct Version {
     level0: Vec<Shared>,
     trees: BTreeMap<KeyspaceId, Tree>,
     named: Arc<Keyspaces>,
+    values: Arc<Values>,
 }
 
 impl Version {
@@ -79,6 +83,12 @@ impl Version {
     #[inline]
     pub(crate) fn named(&self) -> &Keyspaces {
         &self.named
+    }
+
+    /// The value files that the tables refer to.
+    #[inline]
+    pub(crate) fn values(&self) -> &Arc<Values> {
+        &self.values
     }
 
     /// The tables of level 0 that speak for a keyspace, newest first.
@@ -163,12 +173,8 @@ impl Version {
         sections.filter(|(_, keyspace)| gone(*keyspace)).collect()
     }
 
-    /// The version after an edit. `open` makes the handle of a table that the edit adds.
-    pub(crate) fn apply(
-        &self,
-        edit: &Edit,
-        mut open: impl FnMut(&TableMeta, &Keyspaces) -> Arc<Table>,
-    ) -> Result<Self, Damage> {
+    /// The version after an edit. `handles` makes those of the files that the edit adds.
+    pub(crate) fn apply(&self, edit: &Edit, handles: &Handles<'_>) -> Result<Self, Damage> {
         let mut next = self.clone();
         let mut touched = Vec::new();
         if !edit.create.is_empty() || edit.next_keyspace.is_some() {
@@ -185,7 +191,7 @@ impl Version {
             if next.tables().any(|(_, table)| table.number() == meta.number) {
                 return Err(Damage::BadField);
             }
-            let table = open(meta, &next.named);
+            let table = handles.table(meta, &next.named);
             touched.push(next.put(*level, table)?);
         }
         for (number, keyspace) in &edit.consume {
@@ -198,6 +204,11 @@ impl Version {
         for (level, keyspace) in touched {
             next.check_order(level, keyspace)?;
         }
+        if !self.values.is_empty() || !edit.add_values.is_empty() || next.sections().any(|s| !s.value_files.is_empty())
+        {
+            let added = edit.add_values.iter().map(|meta| handles.values(meta)).collect();
+            next.values = Arc::new(self.values.after(added, next.sections())?);
+        }
         Ok(next)
     }
 
@@ -208,6 +219,7 @@ impl Version {
             .iter()
             .flat_map(|shared| shared.consumed.iter().map(|keyspace| (shared.table.number(), *keyspace)));
         Edit {
+            add_values: self.values.iter().map(|stored| stored.file.meta).collect(),
             add: self.tables().map(|(level, table)| (level, table.meta.clone())).collect(),
             consume: consume.collect(),
             next_keyspace: Some(self.named.next()).filter(|next| *next != Keyspaces::default().next()),
@@ -310,6 +322,7 @@ fn age(table: &Table) -> (Option<Sequence>, FileNumber) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::format::edit::TableMeta;
     use crate::format::range::Edge;
     use crate::format::section::Codec;
     use crate::options::TableOptions;
@@ -366,6 +379,7 @@ pub(crate) mod tests {
             zstd_level: 0,
             compressed_from: 1,
             block_log2: 14,
+            large_value_bytes: 0,
             name: name.to_owned(),
         }
     }
@@ -373,8 +387,7 @@ pub(crate) mod tests {
     pub(crate) fn apply(version: &Version, edit: &Edit) -> Result<Version, Damage> {
         let fs = FileSystem::from(SimFs::new());
         let dir = fs.0.open_dir(std::path::Path::new("/db"), true, Access::Map).unwrap();
-        let shelf = Shelf::new(dir, TableOptions::default(), 0);
-        version.apply(edit, |meta, _| Arc::new(Table::new(meta.clone(), Arc::clone(&shelf), Vec::new())))
+        version.apply(edit, &Handles::new(&Shelf::new(dir, TableOptions::default(), 0)))
     }
 
     fn numbers(version: &Version) -> Vec<(u8, u64)> {

@@ -1,14 +1,16 @@
 //! Plans of compactions, and which of them may run at the same time: pure functions of the version.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::Version;
+use super::garbage::{CALM_SHARE, is_wasteful};
 use crate::format::edit::LEVELS;
 use crate::format::range::{Edge, Range};
-use crate::format::section::Section;
-use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
-use crate::table::Table;
+use crate::format::section::{Section, ValueFileShare};
+use crate::format::{FileNumber, KeyspaceId, SEQUENCE_SPAN, Sequence};
+use crate::table::{Table, Values};
 
 pub(super) const DEEPEST: u8 = LEVELS - 1;
 
@@ -76,12 +78,16 @@ pub(crate) struct Plan {
     /// In order of keyspace; more than one only if `output` is 0.
     pub(crate) shares: Vec<Share>,
     pub(crate) output: u8,
+    /// Value files whose values move into new ones.
+    pub(crate) emptied: BTreeSet<FileNumber>,
+    /// Where the values of the inputs are.
+    pub(crate) values: Arc<Values>,
 }
 
 impl Plan {
     /// A compaction of one keyspace. The inputs have keys of it.
     pub(super) fn new(version: &Version, keyspace: KeyspaceId, inputs: Vec<(u8, Arc<Table>)>, output: u8) -> Self {
-        Self { shares: vec![Share::new(version, keyspace, inputs, output)], output }
+        Self::of(version, vec![Share::new(version, keyspace, inputs, output)], output)
     }
 
     /// A merge of tables of level 0 into one, for keyspaces that have too little there for tables of their own.
@@ -92,7 +98,46 @@ impl Plan {
             let share = Share::new(version, *keyspace, inputs, 0);
             (!share.inputs.is_empty() && share.sequence_span() < SEQUENCE_SPAN).then_some(share)
         };
-        Self { shares: keyspaces.iter().filter_map(share).collect(), output: 0 }
+        Self::of(version, keyspaces.iter().filter_map(share).collect(), 0)
+    }
+
+    pub(super) fn of(version: &Version, shares: Vec<Share>, output: u8) -> Self {
+        Self { shares, output, emptied: BTreeSet::new(), values: Arc::clone(version.values()) }
+    }
+
+    /// The same plan, which also moves what its inputs have in these value files.
+    pub(super) fn moving_values(mut self, files: &BTreeSet<FileNumber>) -> Self {
+        self.emptied = self.value_shares().map(|share| share.file).filter(|file| files.contains(file)).collect();
+        self
+    }
+
+    /// The same plan, which also empties the value files with garbage that only its inputs have values in, and those with much
+    /// garbage.
+    pub(crate) fn reclaiming(self) -> Self {
+        let mut inside: BTreeMap<FileNumber, u64> = BTreeMap::new();
+        for share in self.value_shares() {
+            *inside.entry(share.file).or_default() += share.values;
+        }
+        let is_reclaimed = |(file, values): (&FileNumber, &u64)| {
+            let stored = self.values.get(*file).filter(|stored| stored.garbage_bytes() > 0);
+            stored.is_some_and(|stored| stored.live == *values || is_wasteful(stored, CALM_SHARE))
+        };
+        let files = inside.iter().filter(|entry| is_reclaimed(*entry)).map(|(file, _)| *file).collect();
+        self.moving_values(&files)
+    }
+
+    /// What the inputs have in value files.
+    fn value_shares(&self) -> impl Iterator<Item = &ValueFileShare> {
+        self.shares.iter().flat_map(Share::sections).flat_map(|(_, section)| &section.value_files)
+    }
+
+    pub(crate) fn moves_values(&self) -> bool {
+        !self.emptied.is_empty()
+    }
+
+    /// Bytes of the values that move.
+    fn moved_bytes(&self) -> u64 {
+        self.value_shares().filter(|share| self.emptied.contains(&share.file)).map(|share| share.bytes).sum()
     }
 
     /// Level, table and keyspace of everything that is merged.
@@ -102,6 +147,9 @@ impl Plan {
 
     /// Whether the inputs can go to their new level as they are.
     pub(crate) fn is_move(&self) -> bool {
+        if self.moves_values() {
+            return false;
+        }
         let mut ranges: Vec<Range<'_>> = Vec::new();
         for (level, table, _) in self.inputs() {
             match &table.meta.sections[..] {
@@ -113,8 +161,11 @@ impl Plan {
         ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0)
     }
 
+    /// What has to be written, at most.
     pub(crate) fn input_bytes(&self) -> u64 {
-        self.shares.iter().flat_map(Share::sections).map(|(_, section)| section_bytes(section)).sum()
+        let entries: u64 =
+            self.shares.iter().flat_map(Share::sections).map(|(_, section)| section_bytes(section)).sum();
+        entries.saturating_add(self.moved_bytes())
     }
 
     fn levels(&self) -> RangeInclusive<u8> {
@@ -168,6 +219,11 @@ impl Running {
 /// What a section takes in its file.
 pub(super) fn section_bytes(section: &Section) -> u64 {
     section.end.saturating_sub(section.start).saturating_add(section.range_tombstones_bytes)
+}
+
+/// What the values of a section take in value files.
+pub(super) fn value_bytes(section: &Section) -> u64 {
+    section.value_files.iter().fold(0, |sum, share| sum.saturating_add(share.bytes))
 }
 
 /// Range tombstones count as well as keys.

@@ -45,7 +45,7 @@ fn write(db: &Db, keys: impl Iterator<Item = u32>, round: u32) {
 fn options(fs: &SimFs, compression: Compression) -> Options {
     let mut options = sim_options(fs);
     options.durability(Durability::Buffered).memtable_bytes(64 << 10).table_bytes(64 << 10).level_bytes_base(128 << 10);
-    options.compression(compression).block_bytes(4 << 10);
+    options.compression(compression).block_bytes(4 << 10).large_value_bytes(None);
     options
 }
 

@@ -17,12 +17,14 @@ fn is_kind(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == extension)
 }
 
-/// A closed database with two tables, one of them with versions and tombstones, and something in the log.
+/// A closed database with two tables, one of them with versions and tombstones, two value files, and something in the log.
 fn small(options: &Options) -> Map {
-    let db = options.open(DIR).unwrap();
+    let db = options.clone().large_value_bytes(Some(100)).open(DIR).unwrap();
     load(&db, (0..12u8).map(|i| (vec![b'k', i * 16], vec![i; usize::from(i) * 3])), 5);
+    db.insert([b'k', 80], [b'l'; 150]).unwrap();
     db.compact().unwrap();
     db.write(WriteBatch::new().insert("", "empty").insert([b'k', 16], "new").remove([b'k', 32])).unwrap();
+    db.insert([b'k', 96], [b'm'; 120]).unwrap();
     let snapshot = db.snapshot();
     db.insert([b'k', 48], "newer").unwrap();
     db.insert([b'k', 48], "newest").unwrap();
@@ -31,7 +33,7 @@ fn small(options: &Options) -> Map {
     db.write(WriteBatch::new().insert("log", "1").remove([b'k', 64])).unwrap();
     db.insert("log", "2").unwrap();
     let state = contents(&db);
-    assert_eq!((state.len(), db.stats().tables.len()), (12, 2));
+    assert_eq!((state.len(), db.stats().tables.len(), db.stats().value_files.len()), (12, 2, 2));
     db.close().unwrap();
     state
 }
@@ -173,6 +175,7 @@ fn every_flipped_bit_is_noticed_or_harmless() {
         assert_eq!(count("wal", Outcome::Harmless), log_tail * 8);
         assert_eq!(count("sst", Outcome::Harmless), 0);
         assert_eq!(count("idx", Outcome::Harmless), bits("idx"));
+        assert_eq!((count("val", Outcome::Harmless), bits("val") > 0), (0, true));
     }
 }
 
@@ -322,11 +325,11 @@ fn a_lost_index_is_made_again() {
 }
 
 #[test]
-fn a_missing_or_shortened_table_is_told_at_open() {
+fn a_missing_or_shortened_table_or_value_file_is_told_at_open() {
     let fs = SimFs::new();
     let options = sim_options(&fs);
     small(&options);
-    for name in names(&fs, ".sst") {
+    for name in names(&fs, ".sst").into_iter().chain(names(&fs, ".val")) {
         for read_only in [false, true] {
             let lost = fs.kill();
             lost.remove(&path(&name));
@@ -393,11 +396,11 @@ fn the_inside_of_another_table_is_noticed() {
 }
 
 #[test]
-fn files_of_two_tables_cannot_be_exchanged() {
+fn two_files_of_a_kind_cannot_be_exchanged() {
     let fs = SimFs::new();
     let options = sim_options(&fs);
     let state = small(&options);
-    for ending in [".sst", ".idx"] {
+    for ending in [".sst", ".idx", ".val"] {
         let swapped = fs.kill();
         let found = names(&fs, ending);
         let read = |name: &String| fs.read(&path(name)).unwrap();

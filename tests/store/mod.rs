@@ -21,3 +21,4 @@ mod repair;
 mod security;
 mod stress;
 mod transactions;
+mod values;

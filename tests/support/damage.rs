@@ -42,7 +42,7 @@ impl Shape {
         options.background_threads(0).durability(Durability::Buffered).point_index(index);
         options.memtable_bytes(8 << 10).table_bytes(4 << 10).level_bytes_base(8 << 10).level_multiplier(4);
         options.l0_tables(4);
-        options.index_interval(4);
+        options.index_interval(4).large_value_bytes(Some(3000));
         if self == Self::Bloom && cfg!(feature = "lz4") {
             options.compression(Compression::Lz4).block_bytes(4 << 10);
         }
@@ -118,12 +118,14 @@ impl Image {
         let noise = |key: u8| (0..2600u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 24) as u8 ^ key).collect();
         let large: Vec<_> = (0..14).map(|key| (vec![0xfe, key], Some(noise(key)))).collect();
         author.write(&large);
+        author.write(&[(vec![0xfd], Some(vec![7; 3100]))]);
         author.db.compact().expect("a good disk");
         let snapshot = author.db.snapshot();
         author.round(2, (0..90).step_by(3));
         author.round(3, (0..90).step_by(9));
         author.db.flush().expect("a good disk");
         author.round(4, (5..60).step_by(2));
+        author.write(&[(vec![0xfd, 1], Some(vec![8; 3100]))]);
         author.db.flush().expect("a good disk");
         // A segment that the next run finds closed, with an idle mark in it.
         author.round(5, 10..14);
@@ -282,6 +284,7 @@ pub(crate) fn run(target: &str, data: &[u8]) {
         "wal_replay" => damage_one(Kind::Segment, data),
         "sst_open" => damage_one(Kind::Table, data),
         "idx_open" => damage_one(Kind::Index, data),
+        "val_open" => damage_one(Kind::Values, data),
         "manifest_replay" => damage_one(Kind::Manifest, data),
         "directory" => damage_any(data),
         "inspect" => inspect(data),
@@ -339,8 +342,8 @@ fn damage_one(kind: Kind, mut data: &[u8]) {
     }
     let fs = image.plant();
     fs.write(&path(name), &file);
-    if kind == Kind::Table && mode.reseals() {
-        adopt_table(&fs, image, name, &file);
+    if matches!(kind, Kind::Table | Kind::Values) && mode.reseals() {
+        adopt_file(&fs, image, name, &file);
     }
     let trust = match (kind, mode.reseals()) {
         (Kind::Segment, true) => Trust::Agrees,
@@ -350,20 +353,20 @@ fn damage_one(kind: Kind, mut data: &[u8]) {
     };
     // A table must look whole, and an index lead to everything that it is asked for.
     let verified = match kind {
-        Kind::Table if mode.reseals() => Trust::Consistent,
-        Kind::Table if file != image.bytes(name) => Trust::Impossible,
+        Kind::Table | Kind::Values if mode.reseals() => Trust::Consistent,
+        Kind::Table | Kind::Values if file != image.bytes(name) => Trust::Impossible,
         Kind::Index => Trust::Right,
         _ => trust,
     };
     exercise(&fs, image, mode, trust, verified);
 }
 
-/// Makes the manifest say what the table says.
-fn adopt_table(fs: &SimFs, image: &Image, name: &str, table: &[u8]) {
+/// Makes the manifest say what the table or value file says.
+fn adopt_file(fs: &SimFs, image: &Image, name: &str, file: &[u8]) {
     let Some(number) = name.split('.').next().and_then(|number| number.parse().ok()) else { return };
     for manifest in image.names(Kind::Manifest) {
         let Some(mut bytes) = fs.read(&path(manifest)) else { continue };
-        adopt(&mut bytes, number, table);
+        adopt(&mut bytes, number, file);
         reseal(Kind::Manifest, &mut bytes);
         fs.write(&path(manifest), &bytes);
     }
@@ -382,8 +385,8 @@ fn damage_any(mut data: &[u8]) {
             if let (Some(kind), Some(mut bytes)) = (Kind::of(&name), fs.read(&path(&name))) {
                 reseal(kind, &mut bytes);
                 fs.write(&path(&name), &bytes);
-                if kind == Kind::Table {
-                    adopt_table(&fs, image, &name, &bytes);
+                if matches!(kind, Kind::Table | Kind::Values) {
+                    adopt_file(&fs, image, &name, &bytes);
                 }
             }
         }
@@ -393,12 +396,13 @@ fn damage_any(mut data: &[u8]) {
 }
 
 /// Names that are not among the files, or should not be.
-const STRANGE: [&str; 12] = [
+const STRANGE: [&str; 13] = [
     "CURRENT.new",
     "000099.wal",
     "000099.manifest",
     "000099.sst",
     "000099.idx",
+    "000099.val",
     "7.sst",
     "000007.SST",
     "+00007.wal",
@@ -673,6 +677,7 @@ mod tests {
             let image = Image::new(shape);
             let of = |kind| image.names(kind).count();
             assert!(of(Kind::Segment) >= 2 && of(Kind::Table) >= 4 && of(Kind::Index) == of(Kind::Table), "{shape:?}");
+            assert!(of(Kind::Values) >= 1, "{shape:?}");
             assert!(image.files == Image::new(shape).files, "{shape:?} is not the same each time");
             let bytes: usize = image.files.iter().map(|(_, bytes)| bytes.len()).sum();
             assert!(bytes < 100_000, "{shape:?} has {bytes} bytes");
@@ -681,7 +686,7 @@ mod tests {
 
     #[test]
     fn undamaged_images_are_right_in_every_mode() {
-        for target in ["wal_replay", "sst_open", "idx_open", "manifest_replay", "directory"] {
+        for target in ["wal_replay", "sst_open", "idx_open", "val_open", "manifest_replay", "directory"] {
             for mode in 0..128u8 {
                 if mode & 8 == 0 || target == "directory" {
                     run(target, &[mode]);

@@ -169,6 +169,8 @@ fn removed_range(source: &mut Source<'_>) -> Range {
 /// What changes the bytes of files, or the way they are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Format {
+    /// The threshold of large values.
+    pub(crate) large: Option<u32>,
     pub(crate) bloom: bool,
     pub(crate) interval: u16,
     pub(crate) chunk: u32,
@@ -178,7 +180,7 @@ pub(crate) struct Format {
 
 impl Format {
     /// How many there are.
-    pub(crate) const COUNT: u64 = 2 * 4 * 3 * 2 * 2;
+    pub(crate) const COUNT: u64 = 3 * 2 * 4 * 3 * 2 * 2;
 
     /// The `number`-th one, modulo their count.
     pub(crate) fn of(number: u64) -> Self {
@@ -189,6 +191,7 @@ impl Format {
             chosen
         };
         Self {
+            large: [Some(64), None, Some(150)][choose(3)],
             bloom: choose(2) == 1,
             interval: [1, 3, 16, 256][choose(4)],
             chunk: [4 << 10, 64 << 10, 1 << 20][choose(3)],
@@ -277,6 +280,7 @@ impl Setup {
             .background_threads(self.threads)
             .point_index(if format.bloom { PointIndex::Bloom { error_rate: 0.01 } } else { PointIndex::Hash })
             .index_interval(format.interval)
+            .large_value_bytes(format.large)
             .checksum_chunk_bytes(format.chunk)
             .io_mode(if format.read { IoMode::Read } else { IoMode::Map })
             .verify_always(format.verify_always)

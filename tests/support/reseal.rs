@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-/// The five kinds of files.
+/// The six kinds of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Current,
@@ -14,6 +14,7 @@ pub(crate) enum Kind {
     Segment,
     Table,
     Index,
+    Values,
 }
 
 const GROUP_MAGIC: u8 = 0x96;
@@ -35,6 +36,7 @@ impl Kind {
             "wal" => Some(Self::Segment),
             "sst" => Some(Self::Table),
             "idx" => Some(Self::Index),
+            "val" => Some(Self::Values),
             _ => None,
         }
     }
@@ -91,7 +93,7 @@ pub(crate) fn reseal(kind: Kind, bytes: &mut [u8]) {
     let _ = match kind {
         Kind::Current => reseal_current(bytes),
         Kind::Manifest | Kind::Segment => reseal_groups(bytes),
-        Kind::Table | Kind::Index => reseal_table(bytes),
+        Kind::Table | Kind::Index | Kind::Values => reseal_table(bytes),
     };
 }
 
@@ -185,24 +187,28 @@ fn reseal_directory(bytes: &mut [u8], identity: &[u8], footer: usize) -> Option<
     put_sum(bytes, identity, directory(bytes)?, footer + 60)
 }
 
-/// Writes what a table says of itself into its record in the manifest (section 12.3), as far as it fits, so that the two
-/// agree. The manifest must be resealed afterwards.
-pub(crate) fn adopt(manifest: &mut [u8], file_number: u64, table: &[u8]) {
+/// Writes what a table or value file says of itself into its record in the manifest (sections 12.3 and 12.6), as far as it
+/// fits, so that the two agree. The manifest must be resealed afterwards.
+pub(crate) fn adopt(manifest: &mut [u8], file_number: u64, file: &[u8]) {
     let bodies: Vec<Range<usize>> = groups(manifest).into_iter().filter_map(|group| group.body).collect();
     for body in bodies {
         let mut at = body.start;
         while let (Some(kind), Some(length)) = (number::<2>(manifest, at), offset::<4>(manifest, at + 4)) {
             let payload = at + 8;
             let Some(end) = payload.checked_add(length).filter(|end| *end <= body.end) else { break };
-            if kind == 5 && number::<8>(manifest, payload) == Some(file_number) {
-                let _ = adopt_record(manifest, payload..end, table);
+            if number::<8>(manifest, payload) == Some(file_number) {
+                let _ = match kind {
+                    5 => adopt_table(manifest, payload..end, file),
+                    13 => adopt_values(manifest, payload..end, file),
+                    _ => None,
+                };
             }
             at = end;
         }
     }
 }
 
-fn adopt_record(manifest: &mut [u8], payload: Range<usize>, table: &[u8]) -> Option<()> {
+fn adopt_table(manifest: &mut [u8], payload: Range<usize>, table: &[u8]) -> Option<()> {
     let record = manifest.get_mut(payload)?;
     record.get_mut(8..24)?.copy_from_slice(table.get(24..40)?);
     record.get_mut(24..32)?.copy_from_slice(&(table.len() as u64).to_le_bytes());
@@ -215,10 +221,24 @@ fn adopt_record(manifest: &mut [u8], payload: Range<usize>, table: &[u8]) -> Opt
     Some(())
 }
 
+fn adopt_values(manifest: &mut [u8], payload: Range<usize>, file: &[u8]) -> Option<()> {
+    let record = manifest.get_mut(payload)?;
+    let footer = file.len().checked_sub(FOOTER)?;
+    let record_bytes = number::<8>(file, footer + 32)?.wrapping_sub(TABLE_HEADER as u64);
+    record.get_mut(8..24)?.copy_from_slice(file.get(24..40)?);
+    record.get_mut(24..32)?.copy_from_slice(&(file.len() as u64).to_le_bytes());
+    record.get_mut(32..40)?.copy_from_slice(&record_bytes.to_le_bytes());
+    record.get_mut(40..48)?.copy_from_slice(file.get(footer + 64..footer + 72)?);
+    record.get_mut(48..52)?.copy_from_slice(file.get(footer + 124..)?);
+    Some(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::damage::{Image, Shape};
     use super::*;
+
+    const ALL: [Kind; 6] = [Kind::Current, Kind::Manifest, Kind::Segment, Kind::Table, Kind::Index, Kind::Values];
 
     #[test]
     fn the_worked_examples_of_the_specification() {
@@ -241,7 +261,7 @@ mod tests {
                 assert!(again == *bytes, "{shape:?}: {name} changed");
                 seen.push(kind);
             }
-            for kind in [Kind::Current, Kind::Manifest, Kind::Segment, Kind::Table, Kind::Index] {
+            for kind in ALL {
                 assert!(seen.contains(&kind), "{shape:?} has no {kind:?}");
             }
         }
@@ -276,8 +296,9 @@ mod tests {
     fn tables_and_their_records_agree_as_written() {
         for shape in Shape::ALL {
             let image = Image::new(shape);
-            for (name, table) in image.files.iter().filter(|(name, _)| Kind::of(name) == Some(Kind::Table)) {
-                let number = name.trim_end_matches(".sst").parse().unwrap();
+            let of_manifest = [Some(Kind::Table), Some(Kind::Values)];
+            for (name, table) in image.files.iter().filter(|(name, _)| of_manifest.contains(&Kind::of(name))) {
+                let number = name.split('.').next().unwrap().parse().unwrap();
                 let (_, manifest) =
                     image.files.iter().find(|(name, _)| Kind::of(name) == Some(Kind::Manifest)).unwrap();
                 let mut again = manifest.clone();
@@ -295,7 +316,7 @@ mod tests {
     fn anything_can_be_resealed() {
         let mut noise = 1u64;
         for length in 0..400 {
-            for kind in [Kind::Current, Kind::Manifest, Kind::Segment, Kind::Table, Kind::Index] {
+            for kind in ALL {
                 let mut bytes: Vec<u8> = (0..length)
                     .map(|_| {
                         noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

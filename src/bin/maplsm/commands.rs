@@ -135,6 +135,13 @@ fn verify(target: &Target) -> Result<Status, Failure> {
         Status::Failed => "not verified",
         Status::Damaged => "damaged",
     };
-    writeln!(io::stdout(), "{verdict}: {} tables, {} entries, {}", report.tables, report.entries, Size(report.bytes))?;
+    writeln!(
+        io::stdout(),
+        "{verdict}: {} tables, {} value files, {} entries, {}",
+        report.tables,
+        report.value_files,
+        report.entries,
+        Size(report.bytes)
+    )?;
     Ok(status)
 }

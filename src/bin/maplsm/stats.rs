@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use maplsm::Stats;
+use maplsm::{Stats, ValueFileStats};
 use serde_json::{Value, json};
 
 use crate::escape::Escaped;
@@ -15,6 +15,9 @@ pub(crate) fn write_text(out: &mut (impl Write + ?Sized), stats: &Stats) -> io::
     row(out, "memtable", format_args!("{} entries, {}", stats.memtable_entries, Size(stats.memtable_bytes)))?;
     row(out, "frozen memtables", stats.frozen_memtables)?;
     row(out, "SSTable files", format_args!("{}, {bytes}", stats.tables.len()))?;
+    let values = |of: fn(&ValueFileStats) -> u64| Size(stats.value_files.iter().map(of).fold(0, u64::saturating_add));
+    let (size, garbage) = (values(|file| file.bytes), values(|file| file.garbage_bytes));
+    row(out, "value files", format_args!("{}, {size}, of it garbage {garbage}", stats.value_files.len()))?;
     row(out, "log segments", stats.log_segments)?;
     row(out, "last sequence", stats.last_sequence)?;
     row(out, "snapshots", stats.snapshots)?;
@@ -71,6 +74,16 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
             "tombstones": table.tombstones,
         })
     });
+    let value_files = stats.value_files.iter().map(|file| {
+        json!({
+            "number": file.number,
+            "bytes": file.bytes,
+            "values": file.values,
+            "live_values": file.live_values,
+            "live_bytes": file.live_bytes,
+            "garbage_bytes": file.garbage_bytes,
+        })
+    });
     let keyspaces = stats.keyspaces.iter().map(|keyspace| {
         json!({
             "name": keyspace.name,
@@ -78,6 +91,7 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
             "entries": keyspace.entries,
             "tombstones": keyspace.tombstones,
             "bytes": keyspace.bytes,
+            "value_bytes": keyspace.value_bytes,
             "tables": keyspace.tables,
         })
     });
@@ -87,6 +101,7 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
         "frozen_memtables": stats.frozen_memtables,
         "levels": levels.collect::<Vec<_>>(),
         "tables": tables.collect::<Vec<_>>(),
+        "value_files": value_files.collect::<Vec<_>>(),
         "keyspaces": keyspaces.collect::<Vec<_>>(),
         "log_segments": stats.log_segments,
         "last_sequence": stats.last_sequence,

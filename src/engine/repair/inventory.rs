@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::evidence::Evidence;
 use super::log::read_segment;
@@ -18,7 +19,7 @@ use crate::format::{FileNumber, KeyspaceId};
 use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::sys::Dir;
-use crate::table::{Shelf, Table, read_meta, write_index};
+use crate::table::{Shelf, Table, ValueFile, Values, read_meta, read_values_meta, write_index};
 use crate::version::{read_current, swap_current};
 
 /// A table of which entries are to be had.
@@ -47,6 +48,8 @@ pub(super) struct Inventory {
     pub(super) findings: Vec<Finding>,
     pub(super) keyspaces: Vec<KeyspaceMeta>,
     pub(super) sources: Vec<Source>,
+    /// Where values are that stand apart from their entries.
+    pub(super) values: Arc<Values>,
     pub(super) memtables: Vec<Arc<Memtable>>,
     /// Tables whose index is to be made again.
     without_index: Vec<Arc<Table>>,
@@ -62,6 +65,7 @@ impl Inventory {
             findings: Vec::new(),
             keyspaces: Vec::new(),
             sources: Vec::new(),
+            values: Arc::default(),
             memtables: Vec::new(),
             without_index: Vec::new(),
         };
@@ -69,6 +73,7 @@ impl Inventory {
             Some(found) => inventory.go_by_manifest(&found)?,
             None => inventory.go_by_tables()?,
         }
+        inventory.examine_values()?;
         Ok(inventory)
     }
 
@@ -172,6 +177,7 @@ impl Inventory {
 
     fn go_by_manifest(&mut self, found: &Found) -> Result<()> {
         let version = &found.version;
+        self.values = Arc::clone(version.values());
         self.keyspaces = version.named().iter().map(|meta| KeyspaceMeta::clone(meta)).collect();
         for (level, table) in version.tables() {
             let keyspaces = table.meta.sections.iter().map(|section| section.keyspace);
@@ -192,6 +198,15 @@ impl Inventory {
     fn go_by_tables(&mut self) -> Result<()> {
         self.need = Need::Rebuild;
         let evidence = Evidence::gather(&self.dir, &self.of_kind(FileKind::Manifest));
+        let mut values = Vec::new();
+        for number in self.of_kind(FileKind::Values) {
+            match read_values_meta(&self.shelf, number) {
+                Ok(meta) => values.push(Arc::new(ValueFile::new(meta, Arc::clone(&self.shelf)))),
+                // The tables that need it tell.
+                Err(e) => drop(damage(e)?),
+            }
+        }
+        self.values = Arc::new(Values::found(values));
         for number in self.of_kind(FileKind::Table) {
             if evidence.removed.contains(&number) {
                 continue;
@@ -236,7 +251,7 @@ impl Inventory {
         let index = FileKind::Index.name(table.number());
         let index_damage = |e: &Error| e.corruption().is_some_and(|c| c.path.file_name().is_some_and(|n| *n == *index));
         let mut damaged = false;
-        match reader.verify() {
+        match reader.verify(&self.values, |keyspace| serves.contains(&keyspace)) {
             Ok(_) => {}
             Err(e) if index_damage(&e) => reader.forget_index()?,
             Err(e) => {
@@ -252,6 +267,22 @@ impl Inventory {
             self.without_index.push(Arc::clone(&table));
         }
         self.sources.push(Source { table, serves, damaged });
+        Ok(())
+    }
+
+    /// Looks at every byte of the value files; what tables need of them has been seen already.
+    fn examine_values(&mut self) -> Result<()> {
+        let values = Arc::clone(&self.values);
+        for stored in values.iter() {
+            let Err(e) = stored.file.verify(&AtomicBool::new(false)) else { continue };
+            let e = damage(e)?;
+            let path = stored.file.path();
+            let is_known = |finding: &Finding| finding.problem.corruption().is_some_and(|c| c.path == path);
+            if !self.findings.iter().any(is_known) {
+                self.need = Need::Rebuild;
+                self.note(e, Outcome::Restored);
+            }
+        }
         Ok(())
     }
 

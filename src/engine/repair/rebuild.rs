@@ -11,7 +11,8 @@ use crate::engine::checkpoint::copy_file;
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
 use crate::format::current::Current;
-use crate::format::edit::{Edit, KeyspaceMeta, TableMeta};
+use crate::format::edit::{Edit, KeyspaceMeta};
+use crate::format::entry::{Entry, Kind};
 use crate::format::names::{self, FileKind};
 use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Sequence};
 use crate::keyspace_state::KeyspaceState;
@@ -20,8 +21,8 @@ use crate::merge::{Place, Scan, Source as Sorted};
 use crate::options::{KeyspaceOptions, Options};
 use crate::sys::atomic::AtomicBool;
 use crate::sys::{Dir, Fs};
-use crate::table::{Shelf, Table, TableCursor, TableWriter, Verify};
-use crate::version::{Manifest, State, Version, read_current, swap_current};
+use crate::table::{Shelf, Table, TableCursor, TableWriter, Values, Verify};
+use crate::version::{Handles, Manifest, State, Version, read_current, swap_current};
 use crate::visibility::{Cover, Visibility};
 
 /// Where the new database is until it takes the place of the old one.
@@ -90,11 +91,9 @@ impl Rebuild<'_> {
         self.copy_damaged(&shelf)?;
         let mut report = RepairReport { rebuilt: true, ..RepairReport::default() };
         let keyspaces = self.keyspaces(&mut report)?;
-        let open = |meta: &TableMeta, _: &crate::version::Keyspaces| {
-            Arc::new(Table::new(meta.clone(), Arc::clone(&shelf), Vec::new()))
-        };
         let create = Edit { create: keyspaces.clone(), ..Edit::default() };
-        let version = Version::default().apply(&create, open).map_err(|damage| Error::corrupt(path, 0, damage))?;
+        let handles = Handles::new(&shelf);
+        let version = Version::default().apply(&create, &handles).map_err(|damage| Error::corrupt(path, 0, damage))?;
         let manifest = self.new_number();
         let next = FileNumber(self.next_number);
         let state = State { next_number: next, first_segment: next, ..State::default() };
@@ -146,7 +145,7 @@ impl Rebuild<'_> {
         for at in damaged {
             let (number, id) = (self.new_number(), self.new_id()?);
             let source = &self.inventory.sources[at];
-            let (copy, entries) = copy_readable(shelf, number, id, source)?;
+            let (copy, entries) = copy_readable(shelf, number, id, source, &self.inventory.values)?;
             let path = self.dir.path().join(FileKind::Table.name(source.table.number()));
             let total: u64 = source.table.meta.sections.iter().map(|section| section.entries).sum();
             let of_table = |problem: &Error| problem.corruption().is_some_and(|c| c.path == path);
@@ -183,7 +182,7 @@ impl Rebuild<'_> {
         }
         // Nothing is known of which source is older than which removal.
         cover.add(&removals, sources.len());
-        let mut scan = Scan::new(sources, cover, Sequence(NUMBER_MAX));
+        let mut scan = Scan::new(sources, cover, Arc::clone(&self.inventory.values), Sequence(NUMBER_MAX));
         let mut more = scan.go(Place::First)?;
         let entries = std::iter::from_fn(|| {
             if !more {
@@ -248,8 +247,27 @@ impl Rebuild<'_> {
     }
 }
 
+/// Whether the value of an entry can be read if it stands apart.
+fn has_value(cursor: &TableCursor, keyspace: KeyspaceId, entry: &Entry, values: &Values) -> Result<bool> {
+    if entry.kind != Kind::Pointer {
+        return Ok(true);
+    }
+    let found = values.find(entry, cursor.bytes(), || cursor.reader().file().path().to_owned());
+    let record = found.and_then(|(pointer, file)| file.record(keyspace, entry.key(cursor.bytes()), pointer).map(drop));
+    match record {
+        Err(e) if !e.is_corruption() => Err(e),
+        record => Ok(record.is_ok()),
+    }
+}
+
 /// Copies every entry of a table that can be read, and its range tombstones; answers how many entries there are.
-fn copy_readable(shelf: &Arc<Shelf>, number: FileNumber, id: Id, source: &Source) -> Result<(Option<Table>, u64)> {
+fn copy_readable(
+    shelf: &Arc<Shelf>,
+    number: FileNumber,
+    id: Id,
+    source: &Source,
+    values: &Values,
+) -> Result<(Option<Table>, u64)> {
     let stop = Arc::default();
     let mut writer = TableWriter::create(shelf, number, id, &stop)?;
     let reader = source.table.reader()?;
@@ -264,8 +282,10 @@ fn copy_readable(shelf: &Arc<Shelf>, number: FileNumber, id: Id, source: &Source
             match (&moved, cursor.current()) {
                 (Ok(()), None) => break,
                 (Ok(()), Some(entry)) => {
-                    writer.add(*keyspace, entry, cursor.bytes(), false)?;
-                    entries += 1;
+                    if has_value(&cursor, *keyspace, entry, values)? {
+                        writer.add(*keyspace, entry, cursor.bytes(), false)?;
+                        entries += 1;
+                    }
                     last = Some(entry.key(cursor.bytes()).to_vec());
                     moved = cursor.next();
                 }

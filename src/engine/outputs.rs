@@ -1,0 +1,135 @@
+//! What a flush or a compaction writes: tables, and the value files that they point to.
+
+use std::sync::Arc;
+
+use super::Engine;
+use crate::error::{Damage, Error, Result};
+use crate::format::edit::Edit;
+use crate::format::entry::{Entry, copy_with_pointer};
+use crate::format::{KeyspaceId, Sequence};
+use crate::table::{Table, TableWriter, ValueFile, ValueWriter};
+
+/// Size at which a new value file is begun, in bytes.
+const VALUE_FILE_BYTES: u64 = 256 << 20;
+
+/// Files that are on disk, and not part of the database yet.
+#[derive(Debug, Default)]
+pub(super) struct Outputs {
+    pub(super) tables: Vec<Arc<Table>>,
+    pub(super) values: Vec<Arc<ValueFile>>,
+}
+
+impl Outputs {
+    pub(super) fn extend(&mut self, others: Self) {
+        self.tables.extend(others.tables);
+        self.values.extend(others.values);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.values.is_empty()
+    }
+
+    /// Makes them part of an edit, the tables at a level.
+    pub(super) fn add_to(&self, edit: &mut Edit, level: u8) {
+        edit.add_values.extend(self.values.iter().map(|file| file.meta));
+        edit.add.extend(self.tables.iter().map(|table| (level, table.meta.clone())));
+    }
+}
+
+impl Engine {
+    /// Removes files that have not become part of the database.
+    pub(super) fn discard(&self, outputs: &Outputs) {
+        for table in &outputs.tables {
+            self.remove_table_files(table.number());
+        }
+        for file in &outputs.values {
+            self.remove_value_file(file.number());
+        }
+    }
+}
+
+/// Where values go that stand apart from their entries: into value files that are made when the first one comes, and cut at
+/// a size. What has not been [finished](Self::finish) is removed again.
+pub(super) struct ValueSink<'e> {
+    engine: &'e Engine,
+    writer: Option<ValueWriter>,
+    done: Vec<Arc<ValueFile>>,
+    /// The entry that is written with a pointer.
+    entry: Vec<u8>,
+}
+
+impl<'e> ValueSink<'e> {
+    pub(super) fn new(engine: &'e Engine) -> Self {
+        Self { engine, writer: None, done: Vec::new(), entry: Vec::new() }
+    }
+
+    fn writer(&mut self) -> Result<&mut ValueWriter> {
+        if self.writer.as_ref().is_some_and(|writer| writer.bytes() >= VALUE_FILE_BYTES) {
+            self.finish_file()?;
+        }
+        match &mut self.writer {
+            Some(writer) => Ok(writer),
+            empty => {
+                let engine = self.engine;
+                let (number, id) = (engine.new_number()?, engine.new_id()?);
+                let writer = ValueWriter::create(&engine.shelf, number, id, &engine.cancelled)?;
+                Ok(empty.insert(writer))
+            }
+        }
+    }
+
+    fn finish_file(&mut self) -> Result<()> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let number = writer.number();
+        let finished = writer.finish().inspect_err(|_| self.engine.remove_value_file(number))?;
+        self.done.push(Arc::new(finished));
+        Ok(())
+    }
+
+    /// Writes an entry that stands in `bytes`, and its value, with the sequence number to go with it, apart from it.
+    pub(super) fn add(
+        &mut self,
+        writer: &mut TableWriter,
+        keyspace: KeyspaceId,
+        (entry, bytes): (&Entry, &[u8]),
+        (sequence, value): (Sequence, &[u8]),
+        oldest: bool,
+    ) -> Result<()> {
+        let pointer = self.writer()?.add(keyspace, sequence, entry.key(bytes), value)?;
+        let copy =
+            copy_with_pointer(&mut self.entry, entry, bytes, pointer).map_err(|damage| self.malformed(damage))?;
+        writer.add(keyspace, &copy, &self.entry, oldest)
+    }
+
+    /// An entry that has been parsed has a header.
+    fn malformed(&self, damage: Damage) -> Error {
+        Error::corrupt(self.engine.path(), 0, damage)
+    }
+
+    /// Completes the files; their directory entries are not durable yet.
+    pub(super) fn finish(&mut self) -> Result<Vec<Arc<ValueFile>>> {
+        self.finish_file()?;
+        Ok(std::mem::take(&mut self.done))
+    }
+
+    /// Leaves what there is to the next open.
+    pub(super) fn abandon(&mut self) {
+        self.writer = None;
+        self.done.clear();
+    }
+
+    /// Removes what has not been finished.
+    pub(super) fn discard(&mut self) {
+        let unfinished = self.writer.take().map(|writer| writer.number());
+        let done: Vec<Arc<ValueFile>> = std::mem::take(&mut self.done);
+        for number in unfinished.into_iter().chain(done.iter().map(|file| file.number())) {
+            self.engine.remove_value_file(number);
+        }
+    }
+}
+
+impl Drop for ValueSink<'_> {
+    fn drop(&mut self) {
+        self.discard();
+    }
+}

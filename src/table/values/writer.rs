@@ -1,0 +1,101 @@
+//! Writing value files.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use zerocopy::IntoBytes;
+
+use super::ValueFile;
+use crate::error::{Error, Result};
+use crate::format::checksum::{Id, Seed};
+use crate::format::names::FileKind;
+use crate::format::prefix::Magic;
+use crate::format::table::{Frame, TableHeader, Totals, encode_tail};
+use crate::format::values::{Pointer, ValuesMeta, encode_head, padding};
+use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, Sequence};
+use crate::table::Shelf;
+use crate::table::chunked::ChunkedWriter;
+
+/// Writes one value file.
+#[derive(Debug)]
+pub(crate) struct ValueWriter {
+    shelf: Arc<Shelf>,
+    number: FileNumber,
+    id: Id,
+    out: ChunkedWriter,
+    records: u64,
+}
+
+impl ValueWriter {
+    /// Makes the file. Once `stop` is set, adding and finishing end with [`Error::Closed`] sooner or later.
+    pub(crate) fn create(shelf: &Arc<Shelf>, number: FileNumber, id: Id, stop: &Arc<AtomicBool>) -> Result<Self> {
+        let name = FileKind::Values.name(number);
+        let file = shelf.dir.create(&name).map_err(|e| Error::io("create", &shelf.dir.path().join(&name), e))?;
+        let options = shelf.options;
+        let out = ChunkedWriter::new(file, Seed::of_table(&id), options.chunk_log2, Arc::clone(stop));
+        let mut writer = Self { shelf: Arc::clone(shelf), number, id, out, records: 0 };
+        writer.push(TableHeader::new(Magic::VALUES, id, options.chunk_log2).as_bytes())?;
+        Ok(writer)
+    }
+
+    pub(crate) fn number(&self) -> FileNumber {
+        self.number
+    }
+
+    /// Bytes written so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.out.end()
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.push(bytes).map_err(|e| self.error(e))
+    }
+
+    fn error(&self, e: io::Error) -> Error {
+        if e.kind() == io::ErrorKind::Interrupted && self.out.is_stopped() {
+            return Error::Closed;
+        }
+        Error::io("write", &self.shelf.dir.path().join(FileKind::Values.name(self.number)), e)
+    }
+
+    /// Appends a value; answers the pointer to it.
+    pub(crate) fn add(
+        &mut self,
+        keyspace: KeyspaceId,
+        sequence: Sequence,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Pointer> {
+        let length = u32::try_from(value.len()).map_err(|_| Error::ValueTooLong { bytes: value.len() })?;
+        self.push(&encode_head(keyspace, sequence, key, length))?;
+        let pointer = Pointer { file: self.number, offset: self.out.end(), length };
+        self.push(value)?;
+        self.push(padding(length))?;
+        self.records += 1;
+        Ok(pointer)
+    }
+
+    /// Completes the file, makes it durable (not its directory entry), and reads it back through the mapping that readers
+    /// will use.
+    pub(crate) fn finish(self) -> Result<ValueFile> {
+        if self.out.end() > FILE_BYTES_MAX {
+            return Err(self.error(io::ErrorKind::FileTooLarge.into()));
+        }
+        let stop = self.out.stop();
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        let path = self.shelf.dir.path().join(FileKind::Values.name(self.number));
+        let totals = Totals { entries: self.records, ..Totals::default() };
+        let tail = |body_end, sums: &[u32]| encode_tail(Magic::VALUES, self.id, body_end, sums, &[], 0, totals);
+        self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
+        let mapping =
+            self.shelf.dir.open(&FileKind::Values.name(self.number)).map_err(|e| Error::io("map", &path, e))?;
+        let frame = Frame::parse(mapping.bytes(), Magic::VALUES).map_err(|(offset, fault)| fault.at(&path, offset))?;
+        let meta = ValuesMeta::of(self.number, &frame, mapping.bytes().len() as u64);
+        let written = ValueFile::new(meta, self.shelf);
+        written.verify(&stop)?;
+        Ok(written)
+    }
+}
