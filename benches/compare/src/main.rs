@@ -14,9 +14,9 @@ use std::{env, fs};
 
 use clap::{Parser, ValueEnum};
 
-use crate::data::{Data, Head, KEY_BYTES, VALUE_BYTES, key, value};
+use crate::data::{Data, Head, KEY_BYTES, VALUE_BYTES, Values, key, value};
 use crate::report::Samples;
-use crate::store::{Durability, Result, Settings};
+use crate::store::{Compression, Durability, Result, Settings};
 use crate::stores::Kind;
 use crate::workload::{Plan, Workload};
 
@@ -51,6 +51,15 @@ struct Arguments {
     /// Threads for flushes and compactions, where there are such
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     background_threads: u8,
+    /// Compression of tables; by default only the stores run that have it
+    #[arg(long, value_enum, default_value = "none")]
+    compression: Compression,
+    /// KiB that are compressed together; by default what each store prefers
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    block_kib: Option<u32>,
+    /// What values are made of
+    #[arg(long, value_enum, default_value = "noise")]
+    values: Values,
 }
 
 fn main() -> Result<()> {
@@ -58,7 +67,9 @@ fn main() -> Result<()> {
     let mut stores = arguments.stores;
     if stores.is_empty() {
         stores = Kind::value_variants().to_vec();
+        stores.retain(|store| arguments.compression == Compression::None || store.compresses());
     }
+    data::set_values(arguments.values);
     stores.sort_unstable();
     stores.dedup();
     let mut workloads = arguments.workloads;
@@ -70,6 +81,8 @@ fn main() -> Result<()> {
         write_buffer_bytes: usize::from(arguments.write_buffer_mib) << 20,
         cache_bytes: usize::from(arguments.cache_mib) << 20,
         background_threads: arguments.background_threads.into(),
+        compression: arguments.compression,
+        block_bytes: arguments.block_kib.map(|kib| kib << 10),
     };
     let plan = Plan { data: Data::new(arguments.entries), workloads, threads: arguments.threads, settings };
 
@@ -79,7 +92,7 @@ fn main() -> Result<()> {
     facts.push(format!("Command: `{}`", env::args().collect::<Vec<_>>().join(" ")));
     facts.push(format!(
         "{} entries of {KEY_BYTES} + {VALUE_BYTES} bytes, {} repetitions; {} MiB write buffer, {} MiB cache, {} background \
-         threads, no compression",
+         threads",
         arguments.entries,
         arguments.repetitions,
         arguments.write_buffer_mib,

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::path::Path;
 
+use clap::ValueEnum;
+
 use crate::data::{Key, Value};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -16,6 +18,18 @@ pub(crate) struct Settings {
     /// Bytes of the store's own cache, if it does not rely on the kernel's.
     pub(crate) cache_bytes: usize,
     pub(crate) background_threads: usize,
+    pub(crate) compression: Compression,
+    /// Bytes that are compressed together; the store's own choice if there is none.
+    pub(crate) block_bytes: Option<u32>,
+}
+
+/// How tables are compressed, where a store can do that.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compression {
+    None,
+    Lz4,
+    /// Of level 3.
+    Zstd,
 }
 
 /// What has happened when a write returns.

@@ -40,6 +40,8 @@ pub(crate) enum Workload {
     ReadReverse,
     /// Opening the settled store; one get; one put.
     Open,
+    /// Gets of present keys in random order, right after an open with nothing of the store in the kernel's page cache.
+    ReadCold,
     /// Bytes on disk once settled and closed.
     Disk,
     /// Single puts of present keys in random order.
@@ -172,6 +174,9 @@ fn singles<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> Re
     if plan.wants(Workload::Disk) {
         samples.add_bytes("disk after fillrandom", data.entries, bytes_in(directory)?);
     }
+    if plan.wants(Workload::ReadCold) {
+        read_cold::<S>(directory, plan, samples)?;
+    }
     store = reopen(directory, plan, 0, samples)?;
     if plan.wants_any(&[Workload::Overwrite, Workload::ReadWhileWriting, Workload::YcsbA, Workload::YcsbE]) {
         fill(&store, plan, 1, samples)?;
@@ -183,6 +188,41 @@ fn singles<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> Re
         mixed(&store, plan, samples)?;
     }
     store.close()
+}
+
+/// Reads a fiftieth of the entries from a store that is on disk only.
+fn read_cold<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> Result<()> {
+    evict(directory)?;
+    let gets = plan.data.entries.div_ceil(50);
+    let store = S::open(directory, plan.settings(Durability::Buffered))?;
+    let mut right = 0;
+    let mut reader = store.reader()?;
+    let begin = Instant::now();
+    for number in data_from_the_middle(&plan.data).take(gets as usize) {
+        let found = reader.get(&key(number), head)?.flatten();
+        right += u32::from(found == Some(Head::new(number)));
+    }
+    samples.add("readrandom, cold", Unit::Nanoseconds, gets, begin.elapsed());
+    drop(reader);
+    require(right == gets, "readrandom, cold", "the values")?;
+    store.close()
+}
+
+fn data_from_the_middle(data: &Data) -> impl Iterator<Item = u32> {
+    data.read().skip(data.entries as usize / 2)
+}
+
+/// Asks the kernel to drop what it has cached of the files in a directory.
+fn evict(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_file() {
+            let file = fs::File::open(path)?;
+            file.sync_all()?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens a store that was settled and closed, to the point where reads and writes cost what they do later.

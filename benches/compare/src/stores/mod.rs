@@ -51,6 +51,16 @@ impl Kind {
         }
     }
 
+    /// Whether it has compression here.
+    pub(crate) fn compresses(self) -> bool {
+        match self {
+            Self::Maplsm => true,
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb => true,
+            Self::Fjall | Self::Redb | Self::Lmdb => false,
+        }
+    }
+
     /// What the settings mean for this store.
     pub(crate) fn meaning(self) -> &'static str {
         match self {

@@ -8,7 +8,7 @@ use rocksdb::{
 };
 
 use crate::data::{Key, Value};
-use crate::store::{Durability, Reader, Result, Settings, Store};
+use crate::store::{Compression, Durability, Reader, Result, Settings, Store};
 
 pub(crate) const MEANING: &str = "Buffered: in the log, in the page cache. Sync: `WriteOptions::sync`, `fdatasync` of the \
     log, shared by concurrent commits. Block cache, bloom filters of 10 bits a key, levels and block size as by default.";
@@ -25,9 +25,16 @@ impl Store for RocksDb {
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(&Cache::new_lru_cache(settings.cache_bytes));
         blocks.set_bloom_filter(10.0, false);
+        if let Some(bytes) = settings.block_bytes {
+            blocks.set_block_size(bytes as usize);
+        }
         let mut options = Options::default();
         options.create_if_missing(true);
-        options.set_compression_type(DBCompressionType::None);
+        options.set_compression_type(match settings.compression {
+            Compression::None => DBCompressionType::None,
+            Compression::Lz4 => DBCompressionType::Lz4,
+            Compression::Zstd => DBCompressionType::Zstd,
+        });
         options.set_write_buffer_size(settings.write_buffer_bytes);
         options.set_max_background_jobs(i32::try_from(settings.background_threads)?);
         options.set_block_based_table_factory(&blocks);
