@@ -44,8 +44,10 @@ pub enum IoMode {
     /// directory, which its lock and its mode (0700) are there for; an I/O error under a mapping is a `SIGBUS` signal.
     #[default]
     Map,
-    /// Nothing is mapped: a table is read into memory when it is first used, and the log is written with positioned writes.
-    /// For file systems and rules that forbid mappings; memory use grows with the tables that are read.
+    /// Nothing is mapped, and every checksum is verified at every read: indexes of tables are read into memory when the table is
+    /// first used, entries with positioned reads, in pages of 16 KiB or in compressed blocks, that go into the cache of
+    /// [`Options::cache_bytes`]; the log is written with positioned writes. For file systems and rules that forbid mappings.
+    /// Each table in use has a file descriptor open. A read that is not in the cache costs a system call and a copy.
     Read,
 }
 
@@ -291,7 +293,8 @@ impl Options {
         self
     }
 
-    /// Memory for unpacked blocks of compressed tables, in bytes, for the whole database. Blocks that a
+    /// Memory for unpacked blocks of compressed tables and, in [`IoMode::Read`], for pages of plain ones, in bytes, for the whole
+    /// database. Blocks that a
     /// [`Slice`](crate::Slice) or an iterator holds on to after they have left the cache come on top, as do memtables and, in
     /// [`IoMode::Read`], indexes. Plain tables that are mapped need no cache but the operating system's. 0: every read
     /// unpacks its block. At most 1 TiB; default: 64 MiB, taken as it is needed.

@@ -4,6 +4,29 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use crate::error::Damage;
 
+/// A part of a file: `bytes` stand at `start` of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) start: u64,
+}
+
+impl<'a> Part<'a> {
+    pub(crate) fn whole(file: &'a [u8]) -> Self {
+        Self { bytes: file, start: 0 }
+    }
+
+    /// `length` bytes from `offset` of the file.
+    pub(crate) fn slice(self, offset: u64, length: u64) -> Result<&'a [u8], Damage> {
+        slice(self.bytes, offset.checked_sub(self.start).ok_or(Damage::OutOfBounds)?, length)
+    }
+
+    /// A copy of the structure at `offset` of the file.
+    pub(crate) fn read<T: FromBytes>(self, offset: u64) -> Result<T, Damage> {
+        read(self.bytes, offset.checked_sub(self.start).ok_or(Damage::OutOfBounds)?)
+    }
+}
+
 /// `length` bytes from `start`.
 #[inline]
 pub(crate) fn slice(bytes: &[u8], start: u64, length: u64) -> Result<&[u8], Damage> {

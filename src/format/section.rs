@@ -345,10 +345,9 @@ impl Section {
         self.blocks_offset().saturating_add(self.blocks_bytes())
     }
 
-    /// The range tombstones of the section, whose chunks have been verified.
-    pub(crate) fn fragments(&self, file: &[u8]) -> Result<Vec<Fragment>, Damage> {
-        let fragments = bytes::slice(file, self.end, self.range_tombstones_bytes)?;
-        decode_fragments(fragments, self.range_tombstones, (&self.lower, &self.upper), self.max_sequence)
+    /// The range tombstones of the section, whose chunks have been verified, from the bytes that they take.
+    pub(crate) fn fragments(&self, bytes: &[u8]) -> Result<Vec<Fragment>, Damage> {
+        decode_fragments(bytes, self.range_tombstones, (&self.lower, &self.upper), self.max_sequence)
     }
 
     /// Decodes a whole directory; sections are in order of keyspace and fill the body.

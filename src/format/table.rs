@@ -14,6 +14,7 @@
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::bytes::Part;
 use super::checksum::{Id, Seed};
 use super::prefix::{Magic, Prefix};
 use super::{FILE_BYTES_MAX, NUMBER_MAX, Sequence, UNIT, align_up, bytes};
@@ -181,12 +182,25 @@ impl Footer {
 impl Frame {
     /// Checks header, footer and directory of a whole file. On damage, answers the offset as well.
     pub(crate) fn parse(file: &[u8], magic: Magic) -> Result<Self, (u64, Fault)> {
-        let header = TableHeader::parse(file, magic).map_err(|fault| (0, fault))?;
+        let whole = Part::whole(file);
+        let (frame, directory) = Self::parse_ends(file, whole, file.len() as u64, magic)?;
+        frame.check_directory(whole, directory)?;
+        Ok(frame)
+    }
+
+    /// Checks header and footer of a file of this length, given its first bytes and its last ones. Answers the checksum of
+    /// the directory as well.
+    pub(crate) fn parse_ends(
+        header: &[u8],
+        end: Part<'_>,
+        length: u64,
+        magic: Magic,
+    ) -> Result<(Self, u32), (u64, Fault)> {
+        let header = TableHeader::parse(header, magic).map_err(|fault| (0, fault))?;
         let seed = Seed::of_table(&header.id);
-        let length = file.len() as u64;
         let footer_offset = length.checked_sub(FOOTER_BYTES).ok_or((length, Damage::Truncated.into()))?;
         let bad = |damage: Damage| (footer_offset, Fault::from(damage));
-        let footer: Footer = bytes::read(file, footer_offset).map_err(bad)?;
+        let footer: Footer = end.read(footer_offset).map_err(bad)?;
         if footer.magic != magic.0 {
             return Err(bad(Damage::BadMagic));
         }
@@ -218,12 +232,18 @@ impl Frame {
         if !bytes::all_zero(&footer.reserved) || frame.totals.max_sequence.0 >= NUMBER_MAX {
             return Err(bad(Damage::BadField));
         }
-        let at_directory = |damage: Damage| (frame.directory_offset, Fault::from(damage));
-        let directory = frame.directory(file).map_err(at_directory)?;
-        if footer.directory_checksum.get() != seed.sum(frame.directory_offset, directory) {
-            return Err(at_directory(Damage::BadChecksum));
+        Ok((frame, footer.directory_checksum.get()))
+    }
+
+    /// Checks the directory, which is in `tail`.
+    pub(crate) fn check_directory(&self, tail: Part<'_>, checksum: u32) -> Result<(), (u64, Fault)> {
+        let at_directory = |damage: Damage| (self.directory_offset, Fault::from(damage));
+        let directory = self.directory(tail).map_err(at_directory)?;
+        if checksum == self.seed.sum(self.directory_offset, directory) {
+            Ok(())
+        } else {
+            Err(at_directory(Damage::BadChecksum))
         }
-        Ok(frame)
     }
 
     /// The parts follow each other without gaps.
@@ -241,8 +261,9 @@ impl Frame {
         Ok(())
     }
 
-    pub(crate) fn directory<'a>(&self, file: &'a [u8]) -> Result<&'a [u8], Damage> {
-        bytes::slice(file, self.directory_offset, self.directory_bytes)
+    /// The directory; `tail` has at least what follows the body, as everywhere here.
+    pub(crate) fn directory<'a>(&self, tail: Part<'a>) -> Result<&'a [u8], Damage> {
+        tail.slice(self.directory_offset, self.directory_bytes)
     }
 
     pub(crate) fn chunks(&self) -> u64 {
@@ -255,18 +276,24 @@ impl Frame {
         (start, (1 << self.chunk_log2).min(self.body_end.saturating_sub(start)))
     }
 
-    /// Computes the checksum of a chunk of the body and compares it with the stored one; checks the page that holds that as
-    /// well if `check_page`. Answers the offset of the damage.
+    /// Computes the checksum of a chunk of the body, whose bytes `body` has, and compares it with the stored one; checks the
+    /// page that holds that as well if `check_page`. Answers the offset of the damage.
     #[expect(clippy::arithmetic_side_effects, reason = "offsets of a frame whose places have been checked")]
-    pub(crate) fn check_chunk(&self, file: &[u8], chunk: u64, check_page: bool) -> Result<(), (u64, Damage)> {
+    pub(crate) fn check_chunk(
+        &self,
+        body: Part<'_>,
+        tail: Part<'_>,
+        chunk: u64,
+        check_page: bool,
+    ) -> Result<(), (u64, Damage)> {
         let page_start = self.body_end + chunk / SUMS_PER_PAGE * PAGE_BYTES;
         if check_page {
-            self.check_page(file, chunk / SUMS_PER_PAGE)?;
+            self.check_page(tail, chunk / SUMS_PER_PAGE)?;
         }
         let slot = page_start + chunk % SUMS_PER_PAGE * SUM_BYTES;
-        let stored: U32 = bytes::read(file, slot).map_err(|damage| (slot, damage))?;
+        let stored: U32 = tail.read(slot).map_err(|damage| (slot, damage))?;
         let (start, length) = self.chunk_range(chunk);
-        let chunk_bytes = bytes::slice(file, start, length).map_err(|damage| (start, damage))?;
+        let chunk_bytes = body.slice(start, length).map_err(|damage| (start, damage))?;
         if self.seed.sum(start, chunk_bytes) != stored.get() {
             return Err((start, Damage::BadChecksum));
         }
@@ -275,12 +302,12 @@ impl Frame {
 
     /// Checks one page of chunk checksums.
     #[expect(clippy::arithmetic_side_effects, reason = "offsets of a frame whose places have been checked")]
-    fn check_page(&self, file: &[u8], page: u64) -> Result<(), (u64, Damage)> {
+    fn check_page(&self, tail: Part<'_>, page: u64) -> Result<(), (u64, Damage)> {
         let start = self.body_end + page * PAGE_BYTES;
         let sums = SUMS_PER_PAGE.min(self.chunks().saturating_sub(page * SUMS_PER_PAGE));
         let at_page = |damage| (start, damage);
-        let page_bytes = bytes::slice(file, start, sums * SUM_BYTES).map_err(at_page)?;
-        let stored: U32 = bytes::read(file, start + sums * SUM_BYTES).map_err(at_page)?;
+        let page_bytes = tail.slice(start, sums * SUM_BYTES).map_err(at_page)?;
+        let stored: U32 = tail.read(start + sums * SUM_BYTES).map_err(at_page)?;
         if self.seed.sum(start, page_bytes) != stored.get() {
             return Err((start, Damage::BadChecksum));
         }
@@ -288,9 +315,9 @@ impl Frame {
     }
 
     /// The padding between the checksum pages and the directory is zero.
-    pub(crate) fn check_padding(&self, file: &[u8]) -> Result<(), (u64, Damage)> {
+    pub(crate) fn check_padding(&self, tail: Part<'_>) -> Result<(), (u64, Damage)> {
         let end = self.body_end.saturating_add(checksums_bytes(self.chunks()));
-        let padding = bytes::slice(file, end, self.directory_offset.saturating_sub(end)).map_err(|d| (end, d))?;
+        let padding = tail.slice(end, self.directory_offset.saturating_sub(end)).map_err(|d| (end, d))?;
         if bytes::all_zero(padding) { Ok(()) } else { Err((end, Damage::BadField)) }
     }
 }
@@ -315,11 +342,11 @@ mod tests {
         for body in [0, 8, 4096 - 64, 4096, 1023 * 4096 - 64, 1023 * 4096, 1024 * 4096] {
             let file = file(body);
             let frame = Frame::parse(&file, Magic::INDEX).unwrap();
-            assert_eq!(frame.directory(&file).unwrap(), b"directory-record");
+            assert_eq!(frame.directory(Part::whole(&file)).unwrap(), b"directory-record");
             for chunk in 0..frame.chunks() {
-                frame.check_chunk(&file, chunk, true).unwrap();
+                frame.check_chunk(Part::whole(&file), Part::whole(&file), chunk, true).unwrap();
             }
-            frame.check_padding(&file).unwrap();
+            frame.check_padding(Part::whole(&file)).unwrap();
         }
     }
 
@@ -332,8 +359,9 @@ mod tests {
             let found = match Frame::parse(&bad, Magic::INDEX) {
                 Err(_) => true,
                 Ok(frame) => {
-                    (0..frame.chunks()).any(|chunk| frame.check_chunk(&bad, chunk, true).is_err())
-                        || frame.check_padding(&bad).is_err()
+                    (0..frame.chunks())
+                        .any(|chunk| frame.check_chunk(Part::whole(&bad), Part::whole(&bad), chunk, true).is_err())
+                        || frame.check_padding(Part::whole(&bad)).is_err()
                 }
             };
             assert!(found, "bit {bit}");

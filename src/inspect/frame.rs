@@ -2,6 +2,7 @@
 
 use super::{Sink, Value, version};
 use crate::error::Result;
+use crate::format::bytes::Part;
 use crate::format::prefix::Magic;
 use crate::format::table::{FOOTER_BYTES, Frame, TableHeader};
 
@@ -44,7 +45,8 @@ impl<'a> Framed<'a> {
     pub(super) fn verify_to(&mut self, sink: &Sink<'_>, end: u64) -> Result<()> {
         let chunks = end.div_ceil(1 << self.frame.chunk_log2);
         while self.verified < chunks {
-            let checked = self.frame.check_chunk(self.file, self.verified, true);
+            let whole = Part::whole(self.file);
+            let checked = self.frame.check_chunk(whole, whole, self.verified, true);
             checked.map_err(|(offset, damage)| sink.damaged(offset, damage))?;
             self.verified += 1;
         }
@@ -54,7 +56,7 @@ impl<'a> Framed<'a> {
     /// Verifies what is left and shows how much that was in all.
     pub(super) fn finish(mut self, sink: &mut Sink<'_>) -> Result<()> {
         self.verify_to(sink, self.frame.body_end)?;
-        self.frame.check_padding(self.file).map_err(|(offset, damage)| sink.damaged(offset, damage))?;
+        self.frame.check_padding(Part::whole(self.file)).map_err(|(offset, damage)| sink.damaged(offset, damage))?;
         sink.item(self.frame.body_end, "checksums", vec![("chunks", Value::Number(self.frame.chunks()))])
     }
 

@@ -5,14 +5,15 @@ use zerocopy::little_endian::U32;
 use super::frame::Framed;
 use super::{Sink, Value};
 use crate::error::{Damage, Result};
+use crate::format::UNIT;
+use crate::format::bytes::{self, Part};
 use crate::format::index::{BUCKET_BYTES, BUCKET_SLOTS, Block, Bucket, IndexSection, PointKind};
 use crate::format::prefix::Magic;
-use crate::format::{UNIT, bytes};
 
 pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
     let mut index = Framed::open(sink, file, Magic::INDEX, "index")?;
     let at = index.frame.directory_offset;
-    let mut rest = index.frame.directory(file).map_err(|damage| sink.damaged(at, damage))?;
+    let mut rest = index.frame.directory(Part::whole(file)).map_err(|damage| sink.damaged(at, damage))?;
     let mut sections: Vec<IndexSection> = Vec::new();
     for _ in 0..index.frame.section_count {
         let offset = index.directory_position(rest);

@@ -6,7 +6,7 @@ use super::frame::Framed;
 use super::{Sink, Value, position};
 use crate::error::{Damage, Fault, Result};
 use crate::format::block::{BLOCK_RECORD_BYTES, BlockPlace, check_blocks, unpack};
-use crate::format::bytes;
+use crate::format::bytes::{self, Part};
 use crate::format::entry::{ENTRY_HEADER_BYTES, Entry, Kind};
 use crate::format::prefix::Magic;
 use crate::format::range::{Edge, FRAGMENT_HEADER_BYTES, range_of};
@@ -16,7 +16,7 @@ use crate::format::values::Pointer;
 pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
     let mut table = Framed::open(sink, file, Magic::TABLE, "table")?;
     let at = table.frame.directory_offset;
-    let mut rest = table.frame.directory(file).map_err(|damage| sink.damaged(at, damage))?;
+    let mut rest = table.frame.directory(Part::whole(file)).map_err(|damage| sink.damaged(at, damage))?;
     let sections = Section::decode_directory(&table.frame, rest).map_err(|fault| sink.damaged(at, fault))?;
     for section in &sections {
         show_section(sink, table.directory_position(rest), section)?;
@@ -95,7 +95,9 @@ fn raw_block<'b>(section: &Section, block: &BlockPlace, stored: &'b [u8]) -> Res
 fn show_ranges(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) -> Result<()> {
     if section.range_tombstones > 0 {
         table.verify_to(sink, section.ranges_end())?;
-        let fragments = section.fragments(table.file).map_err(|damage| sink.damaged(section.end, damage))?;
+        let bytes = bytes::slice(table.file, section.end, section.range_tombstones_bytes);
+        let fragments = bytes.and_then(|bytes| section.fragments(bytes));
+        let fragments = fragments.map_err(|damage| sink.damaged(section.end, damage))?;
         let mut at = section.end;
         for fragment in &fragments {
             let fields = vec![

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::guard::Owner;
 use super::region::ArenaWriter;
-use super::{Access, AppendFile, Dir, Fs, Lock, LockMode, LogFile, Mapping, SyncFile};
+use super::{Access, AppendFile, Contents, Dir, Fs, Lock, LockMode, LogFile, Mapping, RandomFile, SyncFile};
 
 /// A log file starts with this much space and doubles it ahead of the writer.
 const LOG_BYTES_MIN: usize = 1 << 20;
@@ -170,6 +170,14 @@ impl Dir for DiskDir {
         }
     }
 
+    fn contents(&self, name: &str) -> io::Result<Contents> {
+        if self.access == Access::Map {
+            return self.open(name).map(Contents::Mapped);
+        }
+        let (file, length) = self.open_regular(name, open_options().read(true))?;
+        Ok(Contents::Random(Box::new(DiskRandom { file }), length))
+    }
+
     fn length(&self, name: &str) -> io::Result<u64> {
         let metadata = fs::symlink_metadata(self.path.join(name))?;
         if metadata.is_file() { Ok(metadata.len()) } else { Err(io::Error::from(io::ErrorKind::InvalidInput)) }
@@ -289,6 +297,32 @@ impl LogFile for DiskLog {
 
     fn syncer(&self) -> Arc<dyn SyncFile> {
         Arc::new(DiskSync { file: Arc::clone(&self.file) })
+    }
+}
+
+#[derive(Debug)]
+struct DiskRandom {
+    file: File,
+}
+
+impl RandomFile for DiskRandom {
+    #[cfg(unix)]
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, out, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, mut offset: u64, mut out: &mut [u8]) -> io::Result<()> {
+        while !out.is_empty() {
+            match std::os::windows::fs::FileExt::seek_read(&self.file, out, offset)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => {
+                    out = &mut out[read..];
+                    offset += read as u64;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

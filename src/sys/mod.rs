@@ -93,6 +93,9 @@ pub(crate) trait Dir: fmt::Debug + Send + Sync {
     /// The contents of a file that nobody writes any more.
     fn open(&self, name: &str) -> io::Result<Mapping>;
 
+    /// The contents of a table: as a mapping, or, where nothing is mapped, to be read piece by piece.
+    fn contents(&self, name: &str) -> io::Result<Contents>;
+
     /// The length of a regular file.
     fn length(&self, name: &str) -> io::Result<u64>;
 
@@ -113,6 +116,19 @@ pub(crate) trait Dir: fmt::Debug + Send + Sync {
     fn lost(&self) -> Option<String> {
         None
     }
+}
+
+/// What a file holds.
+pub(crate) enum Contents {
+    Mapped(Mapping),
+    /// The file, and its length.
+    Random(Box<dyn RandomFile>, u64),
+}
+
+/// A file that is read at any place. It stays readable after its name is gone.
+pub(crate) trait RandomFile: fmt::Debug + Send + Sync {
+    /// Fills `out` with the bytes from `offset` on; an error of kind `UnexpectedEof` if there are fewer.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
 }
 
 /// A file being written from front to back.

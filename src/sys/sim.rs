@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::region::ArenaWriter;
-use super::{Access, AppendFile, Dir, FileSystem, Fs, Lock, LockMode, LogFile, Mapping, Mutex, SyncFile};
+use super::{
+    Access, AppendFile, Contents, Dir, FileSystem, Fs, Lock, LockMode, LogFile, Mapping, Mutex, RandomFile, SyncFile,
+};
 use tree::{Disk, FileId, split};
 
 /// A log file starts with this much space and doubles it ahead of the writer, as on a real disk.
@@ -196,20 +198,20 @@ impl From<SimFs> for FileSystem {
 }
 
 impl Fs for SimFs {
-    fn open_dir(&self, path: &Path, create: bool, _: Access) -> io::Result<Arc<dyn Dir>> {
+    fn open_dir(&self, path: &Path, create: bool, access: Access) -> io::Result<Arc<dyn Dir>> {
         let mut disk = self.disk.lock();
         if create {
             disk.make_dir(path)?;
         }
         disk.check_dir(path)?;
-        Ok(Arc::new(SimDir { fs: self.clone(), path: path.to_owned() }))
+        Ok(Arc::new(SimDir { fs: self.clone(), path: path.to_owned(), access }))
     }
 
-    fn create_dir(&self, path: &Path, _: Access) -> io::Result<Arc<dyn Dir>> {
+    fn create_dir(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Dir>> {
         let mut disk = self.disk.lock();
         disk.check_free(path)?;
         disk.make_dir(path)?;
-        Ok(Arc::new(SimDir { fs: self.clone(), path: path.to_owned() }))
+        Ok(Arc::new(SimDir { fs: self.clone(), path: path.to_owned(), access }))
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -229,6 +231,7 @@ impl Fs for SimFs {
 struct SimDir {
     fs: SimFs,
     path: PathBuf,
+    access: Access,
 }
 
 impl Dir for SimDir {
@@ -271,6 +274,18 @@ impl Dir for SimDir {
         Ok(Mapping::heap(disk.image(&self.path, name)?.contents()))
     }
 
+    fn contents(&self, name: &str) -> io::Result<Contents> {
+        if self.access == Access::Map {
+            return self.open(name).map(Contents::Mapped);
+        }
+        let mut disk = self.fs.disk.lock();
+        disk.look()?;
+        let bytes = disk.image(&self.path, name)?.contents();
+        let length = bytes.len() as u64;
+        drop(disk);
+        Ok(Contents::Random(Box::new(SimRandom { fs: self.fs.clone(), bytes }), length))
+    }
+
     fn length(&self, name: &str) -> io::Result<u64> {
         let mut disk = self.fs.disk.lock();
         disk.look()?;
@@ -291,6 +306,28 @@ impl Dir for SimDir {
 
     fn sync(&self) -> io::Result<()> {
         self.fs.disk.lock().sync_dir(&self.path)
+    }
+}
+
+/// A file that nobody writes any more, so its bytes are those that it had when it was opened.
+struct SimRandom {
+    fs: SimFs,
+    bytes: Vec<u8>,
+}
+
+impl fmt::Debug for SimRandom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimRandom({} bytes)", self.bytes.len())
+    }
+}
+
+impl RandomFile for SimRandom {
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.fs.disk.lock().look()?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = self.bytes.get(start..).and_then(|rest| rest.get(..out.len()));
+        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
 }
 

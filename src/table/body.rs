@@ -3,8 +3,9 @@
 //! Entries are named by *places*, numbers that grow with the order of the entries. In a plain section the place of an entry
 //! is its offset in the file, in a compressed one it is its block and its offset in there (see `format::block`). A locator of
 //! the index is a place in units either way. A [`Window`] is a run of entries that are in memory together: the whole
-//! section, in place, or one block.
+//! section, in place; one block; or, where nothing is mapped, a page of the file or what a walk is about to need.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::FileNumber;
 use crate::format::block::{BlockPlace, check_blocks, unpack};
 use crate::format::bytes;
-use crate::format::entry::{Entry, EntryHeader};
+use crate::format::entry::{Entry, EntryHeader, header_at};
 use crate::format::section::{Codec, Section};
 use crate::sys::{Block, BlockBuffer};
 
@@ -44,6 +45,8 @@ pub(crate) struct Window {
     block: Option<Block>,
     /// Where in the file the bytes of the block come from.
     origin: u64,
+    /// Whether an entry may go on behind the window: it was cut out without regard to them.
+    is_cut: bool,
     /// Mapped bytes that this walk knows to be verified.
     checked: Range<usize>,
 }
@@ -84,7 +87,15 @@ pub(super) struct Body {
     pub(super) sections: Vec<Section>,
     number: FileNumber,
     shelf: Arc<Shelf>,
+    /// The directories of blocks of the sections, if the file is not in memory.
+    directories: Vec<Vec<u8>>,
 }
+
+/// What is read of a plain section at a time, and kept in the cache, if the file is not in memory.
+const PAGE_BYTES: usize = 16 << 10;
+
+/// The same for walks that leave the cache alone.
+const WALK_BYTES: usize = 256 << 10;
 
 /// A place as a number of bytes of the address space; tables are not larger than that.
 pub(super) fn position(place: u64) -> usize {
@@ -117,9 +128,17 @@ impl Body {
         number: FileNumber,
         shelf: Arc<Shelf>,
     ) -> Result<Self> {
-        let body = Self { file, sections, number, shelf };
+        let mut body = Self { file, sections, number, shelf, directories: Vec::new() };
+        for section in &body.sections {
+            let directory = match section.blocks {
+                0 => Cow::default(),
+                _ => body.file.verified(section.blocks_offset(), section.parts_end())?,
+            };
+            if !body.file.is_in_memory() {
+                body.directories.push(directory.into_owned());
+            }
+        }
         for section in body.sections.iter().filter(|section| section.blocks > 0) {
-            body.file.check(position(section.blocks_offset()), position(section.parts_end()))?;
             check_blocks(body.blocks(section)?, section)
                 .map_err(|(record, damage)| body.at_record(section, record, damage))?;
         }
@@ -128,11 +147,16 @@ impl Body {
 
     /// Whether the entries of a section are read where they stand in the file.
     #[inline]
-    pub(super) fn is_in_place(section: &Section) -> bool {
-        section.codec == Codec::None
+    pub(super) fn is_in_place(&self, section: &Section) -> bool {
+        section.codec == Codec::None && self.file.is_in_memory()
     }
 
     fn blocks(&self, section: &Section) -> Result<&[u8]> {
+        if let Ok(at) = self.sections.binary_search_by_key(&section.keyspace, |section| section.keyspace)
+            && let Some(directory) = self.directories.get(at)
+        {
+            return Ok(directory);
+        }
         let (start, length) = (section.blocks_offset(), section.blocks_bytes());
         bytes::slice(self.file.bytes(), start, length).map_err(|damage| self.file.corrupt(start, damage))
     }
@@ -154,6 +178,9 @@ impl Body {
     pub(super) fn entry(&self, window: &mut Window, section: &Section, place: usize, verify: Verify) -> Result<Entry> {
         if !window.contains(place) {
             *window = self.window(section, place, verify)?;
+        }
+        if window.is_cut {
+            self.complete(window, section, place, verify)?;
         }
         let start = window.at + (place - window.start);
         let limit = window.at + (window.end - window.start);
@@ -204,9 +231,12 @@ impl Body {
         if !contains(section, place) {
             return Err(self.file.corrupt(section.start, Damage::OutOfBounds));
         }
-        if Self::is_in_place(section) {
+        if self.is_in_place(section) {
             let (start, end) = (first(section), end(section));
             return Ok(Window { start, end, next: end, at: start, ..Window::default() });
+        }
+        if section.codec == Codec::None {
+            return self.page(section, place, verify);
         }
         let number = u32::try_from(place >> section.block_log2).unwrap_or(u32::MAX);
         let found = BlockPlace::read(self.blocks(section)?, number, section)
@@ -217,7 +247,7 @@ impl Body {
         if place >= end {
             return Err(self.file.corrupt(found.start, Damage::OutOfBounds));
         }
-        if found.is_plain() {
+        if found.is_plain() && self.file.is_in_memory() {
             return Ok(Window { at: position(found.start), ..window });
         }
         Ok(Window { block: Some(self.block(section, &found, verify)?), ..window })
@@ -231,17 +261,77 @@ impl Body {
         {
             return Ok(block);
         }
-        self.verify(position(found.start), position(found.start + found.stored), verify)?;
-        let damaged = |damage| self.file.corrupt(found.start, damage);
-        let stored = bytes::slice(self.file.bytes(), found.start, found.stored).map_err(damaged)?;
-        let mut buffer =
-            BlockBuffer::new(position(found.raw)).map_err(|e| Error::io("unpack a block of", self.file.path(), e))?;
-        unpack(section.codec, stored, buffer.bytes_mut()).map_err(|fault| fault.at(self.file.path(), found.start))?;
-        let block = buffer.into_block();
+        let end = found.start + found.stored;
+        if verify == Verify::Again && self.file.is_in_memory() {
+            self.verify(position(found.start), position(end), verify)?;
+        }
+        let stored = self.file.verified(found.start, end)?;
+        let block = if found.is_plain() {
+            self.owned(&stored)?
+        } else {
+            let mut buffer = self.buffer(position(found.raw))?;
+            let unpacked = unpack(section.codec, &stored, buffer.bytes_mut());
+            unpacked.map_err(|fault| fault.at(self.file.path(), found.start))?;
+            buffer.into_block()
+        };
         if verify == Verify::Once {
             self.shelf.cache.insert(key, &block);
         }
         Ok(block)
+    }
+
+    fn buffer(&self, length: usize) -> Result<BlockBuffer> {
+        BlockBuffer::new(length).map_err(|e| Error::io("make room for a block of", self.file.path(), e))
+    }
+
+    fn owned(&self, bytes: &[u8]) -> Result<Block> {
+        let mut buffer = self.buffer(bytes.len())?;
+        buffer.bytes_mut().copy_from_slice(bytes);
+        Ok(buffer.into_block())
+    }
+
+    /// A window on a plain section of a file that is not in memory: the page with `place`, or for walks that leave the cache
+    /// alone, what begins there.
+    fn page(&self, section: &Section, place: usize, verify: Verify) -> Result<Window> {
+        if verify != Verify::Once {
+            return self.piece(section, place, WALK_BYTES);
+        }
+        let page = place - place % PAGE_BYTES;
+        let (start, end) = (page.max(first(section)), (page + PAGE_BYTES).min(end(section)));
+        let key = BlockKey { table: self.number, start: start as u64 };
+        let window =
+            |block| Window { start, end, next: end, origin: start as u64, block, is_cut: true, ..Window::default() };
+        if let Some(block) = self.shelf.cache.get(key) {
+            return Ok(window(Some(block)));
+        }
+        let block = self.owned(&self.file.verified(start as u64, end as u64)?)?;
+        self.shelf.cache.insert(key, &block);
+        Ok(window(Some(block)))
+    }
+
+    /// The window on `length` bytes of such a section from `place` on, or as many as there are.
+    fn piece(&self, section: &Section, place: usize, length: usize) -> Result<Window> {
+        let end = place.saturating_add(length).min(end(section));
+        let block = self.owned(&self.file.verified(place as u64, end as u64)?)?;
+        let window =
+            Window { start: place, end, next: end, origin: place as u64, block: Some(block), ..Window::default() };
+        Ok(Window { is_cut: true, ..window })
+    }
+
+    /// Makes sure that the whole entry at `place` is in a window that was cut out without regard to entries.
+    #[cold]
+    fn complete(&self, window: &mut Window, section: &Section, place: usize, verify: Verify) -> Result<()> {
+        let header = size_of::<EntryHeader>();
+        if place.saturating_add(header) > window.end && window.end < end(section) {
+            *window = self.piece(section, place, header)?;
+        }
+        let at = window.at + (place - window.start);
+        let Ok(found) = header_at(self.bytes(window), at) else { return Ok(()) };
+        let span = position(found.span());
+        if place.saturating_add(span) > window.end && window.end < end(section) {
+            *window = self.piece(section, place, if verify == Verify::Once { span } else { span.max(WALK_BYTES) })?;
+        }
+        Ok(())
     }
 
     /// Shows every entry of a section in order, with its place and its bytes, and whether it is the first one of its key.
@@ -271,7 +361,7 @@ impl Body {
 
     /// Where in the file the entry at `place` is, or the block that it is in.
     pub(super) fn offset(&self, section: &Section, place: usize) -> u64 {
-        if Self::is_in_place(section) {
+        if section.codec == Codec::None {
             return place as u64;
         }
         let number = u32::try_from(place >> section.block_log2).unwrap_or(u32::MAX);
@@ -292,11 +382,7 @@ impl Body {
     }
 
     fn check_gap(&self, start: u64, end: u64) -> Result<()> {
-        let gap = bytes::slice(self.file.bytes(), start, end.saturating_sub(start));
-        match gap.map(bytes::all_zero) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.file.corrupt(start, Damage::BadField)),
-            Err(damage) => Err(self.file.corrupt(start, damage)),
-        }
+        let is_zero = start >= end || bytes::all_zero(&self.file.verified(start, end)?);
+        if is_zero { Ok(()) } else { Err(self.file.corrupt(start, Damage::BadField)) }
     }
 }

@@ -1,20 +1,35 @@
-//! A table or index file in memory, with checksums that are verified at first touch and remembered.
+//! A table or index file: in memory, with checksums that are verified at first touch and remembered; or read piece by piece,
+//! with checksums that are verified each time.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{Damage, Error, Result};
+use crate::format::bytes::{self, Part};
 use crate::format::prefix::Magic;
-use crate::format::table::Frame;
-use crate::sys::Mapping;
+use crate::format::table::{FOOTER_BYTES, Frame, TABLE_HEADER_BYTES};
+use crate::sys::{Contents, Mapping, RandomFile};
 
 /// What the kernel brings in around a page that is missing, and what is made present at a time.
 const TOUCH_BYTES: usize = 64 << 10;
 
+/// What is read at a time to verify a file that is not in memory.
+const VERIFY_BYTES: u64 = 1 << 20;
+
+/// A file that is not in memory, but for its end.
+struct OnDisk {
+    file: Box<dyn RandomFile>,
+    /// Everything behind the body: checksums, directory and footer.
+    tail: Vec<u8>,
+}
+
 pub(crate) struct ChunkedFile {
     path: PathBuf,
+    /// The whole file; empty if it is not in memory.
     mapping: Mapping,
+    on_disk: Option<OnDisk>,
     frame: Frame,
     /// One bit a chunk: its checksum has matched. Set bits are never cleared; a relaxed order suffices, because a bit says
     /// something about bytes that never change.
@@ -37,7 +52,27 @@ impl ChunkedFile {
         };
         let words = frame.chunks().div_ceil(64);
         let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self { path, mapping, frame, verified, always })
+        Ok(Self { path, mapping, on_disk: None, frame, verified, always })
+    }
+
+    /// The same for a file that may not be in memory. Then its end is read and kept, and nothing else.
+    pub(crate) fn open_contents(path: PathBuf, contents: Contents, magic: Magic, always: bool) -> Result<Self> {
+        let (file, length) = match contents {
+            Contents::Mapped(mapping) => return Self::open(path, mapping, magic, always),
+            Contents::Random(file, length) => (file, length),
+        };
+        let read =
+            |offset: u64, length: u64| read_piece(&*file, offset, length).map_err(|e| Error::io("read", &path, e));
+        let at = |(offset, fault): (u64, crate::error::Fault)| fault.at(&path, offset);
+        let header = read(0, TABLE_HEADER_BYTES.min(length))?;
+        let start = length.saturating_sub(FOOTER_BYTES);
+        let footer = read(start, length - start)?;
+        let end = Part { bytes: &footer, start };
+        let (frame, directory) = Frame::parse_ends(&header, end, length, magic).map_err(at)?;
+        let tail = read(frame.body_end, length - frame.body_end)?;
+        frame.check_directory(Part { bytes: &tail, start: frame.body_end }, directory).map_err(at)?;
+        let on_disk = Some(OnDisk { file, tail });
+        Ok(Self { path, mapping: Mapping::heap(Vec::new()), on_disk, frame, verified: Box::default(), always })
     }
 
     /// For a file whose bytes this process has just computed the checksums of.
@@ -55,9 +90,64 @@ impl ChunkedFile {
         &self.mapping
     }
 
+    /// The bytes of the file that are in memory: all or none.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         self.mapping.bytes()
+    }
+
+    /// Whether they are.
+    #[inline]
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.on_disk.is_none()
+    }
+
+    /// Everything behind the body, at least.
+    pub(crate) fn tail(&self) -> Part<'_> {
+        match &self.on_disk {
+            Some(on_disk) => Part { bytes: &on_disk.tail, start: self.frame.body_end },
+            None => Part::whole(self.mapping.bytes()),
+        }
+    }
+
+    /// Length of the file.
+    pub(crate) fn length(&self) -> u64 {
+        let tail = self.tail();
+        tail.start + tail.bytes.len() as u64
+    }
+
+    /// The verified bytes from `start` to `end` of the body. They are read if they are not in memory.
+    pub(crate) fn verified(&self, start: u64, end: u64) -> Result<Cow<'_, [u8]>> {
+        let length = end.saturating_sub(start);
+        if self.is_in_memory() {
+            let place = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
+            self.check(place(start), place(end))?;
+            let bytes = bytes::slice(self.bytes(), start, length);
+            return bytes.map(Cow::Borrowed).map_err(|damage| self.corrupt(start, damage));
+        }
+        let (first, mut chunks) = self.read_chunks(start, end)?;
+        let skipped = usize::try_from(start - first).unwrap_or(usize::MAX).min(chunks.len());
+        chunks.drain(..skipped);
+        chunks.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        Ok(Cow::Owned(chunks))
+    }
+
+    /// Reads and verifies the chunks with the bytes from `start` to `end` of the body; answers where they begin as well.
+    fn read_chunks(&self, start: u64, end: u64) -> Result<(u64, Vec<u8>)> {
+        let Some(on_disk) = &self.on_disk else { return Err(self.corrupt(start, Damage::OutOfBounds)) };
+        if start >= end || end > self.frame.body_end {
+            return Err(self.corrupt(start, Damage::OutOfBounds));
+        }
+        let (first, last) = (start >> self.frame.chunk_log2, (end - 1) >> self.frame.chunk_log2);
+        let (begin, _) = self.frame.chunk_range(first);
+        let (last_start, last_length) = self.frame.chunk_range(last);
+        let bytes = read_piece(&*on_disk.file, begin, last_start + last_length - begin);
+        let bytes = bytes.map_err(|e| Error::io("read", &self.path, e))?;
+        for chunk in first..=last {
+            let checked = self.frame.check_chunk(Part { bytes: &bytes, start: begin }, self.tail(), chunk, true);
+            checked.map_err(|(offset, damage)| self.corrupt(offset, damage))?;
+        }
+        Ok((begin, bytes))
     }
 
     /// The error for damage at `offset` of this file.
@@ -90,7 +180,8 @@ impl ChunkedFile {
             return Err(self.corrupt(chunk << self.frame.chunk_log2, Damage::OutOfBounds));
         }
         self.touch(chunk)?;
-        let checked = self.frame.check_chunk(self.bytes(), chunk, true);
+        let whole = Part::whole(self.bytes());
+        let checked = self.frame.check_chunk(whole, whole, chunk, true);
         checked.map_err(|(offset, damage)| self.corrupt(offset, damage))?;
         let word = usize::try_from(chunk / 64).ok().and_then(|word| self.verified.get(word));
         if let Some(word) = word {
@@ -131,12 +222,33 @@ impl ChunkedFile {
     /// Verifies every byte of the file: all chunks, checksum pages and padding. Ends with [`Error::Closed`] once `stop` is
     /// set.
     pub(crate) fn verify(&self, stop: &AtomicBool) -> Result<()> {
-        for chunk in 0..self.frame.chunks() {
+        if !self.is_in_memory() {
+            let mut start = 0;
+            while start < self.frame.body_end {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(Error::Closed);
+                }
+                let end = self.frame.body_end.min(start + VERIFY_BYTES);
+                self.read_chunks(start, end)?;
+                start = end;
+            }
+        }
+        for chunk in (0..self.frame.chunks()).take_while(|_| self.is_in_memory()) {
             if chunk % 256 == 0 && stop.load(Ordering::Relaxed) {
                 return Err(Error::Closed);
             }
             self.check_chunk(chunk)?;
         }
-        self.frame.check_padding(self.bytes()).map_err(|(offset, damage)| self.corrupt(offset, damage))
+        self.frame.check_padding(self.tail()).map_err(|(offset, damage)| self.corrupt(offset, damage))
     }
+}
+
+/// A piece of a file, whose length bounds it.
+fn read_piece(file: &dyn RandomFile, offset: u64, length: u64) -> std::io::Result<Vec<u8>> {
+    let length = usize::try_from(length).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length)?;
+    bytes.resize(length, 0);
+    file.read_at(offset, &mut bytes)?;
+    Ok(bytes)
 }

@@ -307,7 +307,7 @@ fn common_prefix<'k>(min_key: &'k [u8], max_key: &[u8]) -> &'k [u8] {
 
 fn decode_directory(file: &ChunkedFile) -> Result<Vec<IndexSection>, Fault> {
     let frame = file.frame();
-    let mut rest = frame.directory(file.bytes())?;
+    let mut rest = frame.directory(file.tail())?;
     let mut sections: Vec<IndexSection> = Vec::new();
     for _ in 0..frame.section_count {
         let (section, tail) = IndexSection::decode(rest, frame.body_end)?;

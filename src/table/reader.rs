@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Shelf;
-use super::body::{Body, Verify, Window, contains, end, first, position};
+use super::body::{Body, Verify, Window, contains, end, first};
 use super::file::ChunkedFile;
 use super::index::{Index, IndexBuilder, Point};
 use crate::error::{Damage, Error, Result};
@@ -36,19 +36,20 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Maps the table that `meta` describes, and its index. A lost or damaged index is made again in memory, O(size), with
+    /// Opens the table that `meta` describes, and its index: maps both, or, where nothing is mapped, reads the index and the
+    /// end of the table. A lost or damaged index is made again in memory, O(size), with
     /// the kind that `points` has for each section, or else that of the options.
     pub(crate) fn open(shelf: &Arc<Shelf>, meta: &TableMeta, points: &[PointIndex]) -> Result<Self> {
         let (dir, options) = (&shelf.dir, shelf.options);
         let name = FileKind::Table.name(meta.number);
         let path = dir.path().join(&name);
-        let mapping = dir.open(&name).map_err(|e| match e.kind() {
+        let contents = dir.contents(&name).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::corrupt(&path, 0, Damage::Missing),
-            _ => Error::io("map", &path, e),
+            _ => Error::io("open", &path, e),
         })?;
-        let file = ChunkedFile::open(path, mapping, Magic::TABLE, options.verify_always)?;
+        let file = ChunkedFile::open_contents(path, contents, Magic::TABLE, options.verify_always)?;
         let frame = file.frame();
-        if file.bytes().len() as u64 != meta.file_bytes || frame.id != meta.id {
+        if file.length() != meta.file_bytes || frame.id != meta.id {
             return Err(file.corrupt(0, Damage::WrongFile));
         }
         let mut sections = decode_sections(&file)?;
@@ -187,7 +188,7 @@ impl Reader {
     pub(crate) fn get(&self, keyspace: KeyspaceId, hash: u64, key: &[u8], at: Sequence) -> Result<Answer> {
         let Some(number) = self.section_of(keyspace) else { return Ok(Answer::Missing) };
         let section = self.section(number)?;
-        let found = if Body::is_in_place(section) {
+        let found = if self.body.is_in_place(section) {
             self.newest_in_place(number, section, hash, key, at)?
         } else {
             self.newest(number, section, hash, key, at)?
@@ -399,7 +400,7 @@ fn blame(index: &Index, place: usize, error: Error) -> Error {
 
 pub(super) fn decode_sections(file: &ChunkedFile) -> Result<Vec<Section>> {
     let frame = file.frame();
-    let directory = frame.directory(file.bytes()).map_err(|damage| file.corrupt(frame.directory_offset, damage))?;
+    let directory = frame.directory(file.tail()).map_err(|damage| file.corrupt(frame.directory_offset, damage))?;
     Section::decode_directory(frame, directory).map_err(|fault| fault.at(file.path(), frame.directory_offset))
 }
 
@@ -407,8 +408,8 @@ fn read_ranges(file: &ChunkedFile, section: &Section) -> Result<Arc<Fragments>> 
     if section.range_tombstones == 0 {
         return Ok(Arc::default());
     }
-    file.check(position(section.end), position(section.ranges_end()))?;
-    let fragments = section.fragments(file.bytes()).map_err(|damage| file.corrupt(section.end, damage))?;
+    let bytes = file.verified(section.end, section.ranges_end())?;
+    let fragments = section.fragments(&bytes).map_err(|damage| file.corrupt(section.end, damage))?;
     Ok(Arc::new(Fragments::from_sorted(fragments)))
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use zerocopy::IntoBytes;
 
 use super::chunked::ChunkedWriter;
+use super::file::ChunkedFile;
 use super::index::IndexBuilder;
 use super::packing::Packing;
 use super::reader::Reader;
@@ -19,7 +20,7 @@ use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::range::Edge;
 use crate::format::section::{Codec, Section, count_value};
-use crate::format::table::{Frame, TableHeader, Totals, encode_tail};
+use crate::format::table::{TableHeader, Totals, encode_tail};
 use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, SEQUENCE_SPAN, Sequence, key_hash};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
 use crate::sys::Dir;
@@ -313,14 +314,14 @@ impl TableWriter {
         self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
         write_index(&*self.shelf.dir, self.number, &self.index.finish(self.id))?;
 
-        let mapping =
-            self.shelf.dir.open(&FileKind::Table.name(self.number)).map_err(|e| Error::io("map", &path, e))?;
-        let frame = Frame::parse(mapping.bytes(), Magic::TABLE).map_err(|(offset, fault)| fault.at(&path, offset))?;
+        let contents = self.shelf.dir.contents(&FileKind::Table.name(self.number));
+        let contents = contents.map_err(|e| Error::io("open", &path, e))?;
+        let file = ChunkedFile::open_contents(path, contents, Magic::TABLE, true)?;
         let meta = TableMeta {
             number: self.number,
             id: self.id,
-            file_bytes: mapping.bytes().len() as u64,
-            footer_checksum: frame.footer_checksum,
+            file_bytes: file.length(),
+            footer_checksum: file.frame().footer_checksum,
             sections: self.sections,
         };
         let reader = Reader::open(&self.shelf, &meta, &self.points)?;

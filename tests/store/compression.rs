@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use maplsm::{Compression, Damage, Db, Durability, Error, ErrorKind, KeyspaceOptions, Options, PointIndex, SimFs};
+use maplsm::{
+    Compression, Damage, Db, Durability, Error, ErrorKind, FileSystem, IoMode, KeyspaceOptions, Options, PointIndex,
+    SimFs,
+};
 
 use crate::support::reseal::{Kind, adopt, reseal};
 use crate::support::{DIR, contents, names, sim_options};
@@ -254,5 +257,43 @@ fn lying_blocks_are_damage_and_bombs_do_not_go_off() {
             let expected = [Damage::BadBlock, Damage::BadField, Damage::OutOfBounds, Damage::OutOfOrder];
             assert!(expected.contains(&what), "{what:?}");
         }
+    }
+}
+
+/// Without mappings, the same files give the same answers, and every read verifies what it reads.
+#[test]
+fn tables_are_read_piece_by_piece_and_verified_each_time() {
+    for compression in [Compression::None].iter().chain(CODECS) {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("db");
+        let mut options = options(&SimFs::new(), *compression);
+        options.file_system(FileSystem::disk()).io_mode(IoMode::Read).cache_bytes(200 << 10);
+        let db = options.open(&path).unwrap();
+        write(&db, 0..2000, 1);
+        let kept = db.get(key(7)).unwrap();
+        db.compact().unwrap();
+        check(&db, 2000, |_| 1);
+        let stats = db.stats();
+        assert!(stats.cache_hits > 0 && (1..=200 << 10).contains(&stats.cache_bytes));
+        db.close().unwrap();
+        assert_eq!(kept.as_deref(), Some(&value(7, 1)[..]));
+
+        let mapped = options.io_mode(IoMode::Map).open(&path).unwrap();
+        check(&mapped, 2000, |_| 1);
+        mapped.close().unwrap();
+
+        let db = options.io_mode(IoMode::Read).cache_bytes(0).open(&path).unwrap();
+        assert!(db.get(key(0)).unwrap().is_some());
+        let table = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+        let table = table.filter(|path| path.extension().is_some_and(|e| e == "sst")).min().unwrap();
+        let mut bytes = std::fs::read(&table).unwrap();
+        bytes[100] ^= 1;
+        std::fs::write(&table, &bytes).unwrap();
+        assert!(db.get(key(0)).unwrap_err().is_corruption(), "{compression:?}: what was read before is verified again");
+        assert!(db.iter().next().unwrap().is_err() && !db.verify().is_ok());
+        bytes[100] ^= 1;
+        std::fs::write(&table, &bytes).unwrap();
+        assert!(db.get(key(0)).unwrap().is_some() && db.verify().is_ok());
+        db.close().unwrap();
     }
 }
