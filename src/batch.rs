@@ -8,6 +8,7 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
+use crate::format::alignment::Alignment;
 use crate::format::entry::{Kind, push_entry};
 use crate::format::group::RunHeader;
 use crate::format::range::{Edge, edges, range_value};
@@ -37,6 +38,8 @@ pub struct WriteBatch {
     /// Runs: a header with the keyspace, and entries without sequence numbers.
     body: Vec<u8>,
     count: usize,
+    /// Runs whose entries must begin at a multiple of 16 in the log.
+    wide_runs: usize,
     run: Option<(KeyspaceId, usize)>,
     /// The keyspaces named by a handle. All of one open database.
     keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceState>>,
@@ -59,7 +62,7 @@ impl WriteBatch {
 
     /// Sets the value of a key. A key or value beyond the limits is reported by the commit.
     pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
-        self.push(KeyspaceId::DEFAULT, Kind::Put, key.as_ref(), value.as_ref())
+        self.push(KeyspaceId::DEFAULT, Alignment::None, Kind::Put, key.as_ref(), value.as_ref())
     }
 
     /// The work behind `insert_into` and `remove_from`, which stand with [`Keyspace`](crate::Keyspace).
@@ -80,12 +83,12 @@ impl WriteBatch {
             }
             self.keyspaces.insert(keyspace.id, Arc::clone(keyspace));
         }
-        self.push(keyspace.id, kind, key, value)
+        self.push(keyspace.id, keyspace.alignment, kind, key, value)
     }
 
     /// Removes a key, whether it is there or not.
     pub fn remove(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
-        self.push(KeyspaceId::DEFAULT, Kind::Delete, key.as_ref(), &[])
+        self.push(KeyspaceId::DEFAULT, Alignment::None, Kind::Delete, key.as_ref(), &[])
     }
 
     /// Removes all keys of a range, those that this batch has set before included; see
@@ -95,7 +98,8 @@ impl WriteBatch {
         if start >= end {
             return self;
         }
-        self.push(KeyspaceId::DEFAULT, Kind::RangeDelete, start.key(), &range_value(&start, &end))
+        let range = range_value(&start, &end);
+        self.push(KeyspaceId::DEFAULT, Alignment::None, Kind::RangeDelete, start.key(), &range)
     }
 
     /// Adds a range delete, which is no change if the range is empty.
@@ -116,7 +120,7 @@ impl WriteBatch {
         self.count == 0
     }
 
-    /// Bytes that the batch takes in the log, apart from the header of its group.
+    /// Bytes that the batch takes in the log, apart from the header of its group and from padding.
     pub fn bytes(&self) -> usize {
         self.body.len()
     }
@@ -125,10 +129,10 @@ impl WriteBatch {
     pub fn clear(&mut self) {
         self.body.clear();
         self.keyspaces.clear();
-        (self.count, self.run, self.refused) = (0, None, None);
+        (self.count, self.wide_runs, self.run, self.refused) = (0, 0, None, None);
     }
 
-    fn push(&mut self, keyspace: KeyspaceId, kind: Kind, key: &[u8], value: &[u8]) -> &mut Self {
+    fn push(&mut self, keyspace: KeyspaceId, alignment: Alignment, kind: Kind, key: &[u8], value: &[u8]) -> &mut Self {
         if let Err(refused) = check_lengths(key, value) {
             self.refused.get_or_insert(refused);
             return self;
@@ -139,10 +143,11 @@ impl WriteBatch {
                 let start = self.body.len();
                 self.body.resize(start + RUN_HEADER, 0);
                 self.run = Some((keyspace, start));
+                self.wide_runs += usize::from(alignment == Alignment::Sixteen);
                 start
             }
         };
-        push_entry(&mut self.body, kind, Sequence(0), key, value);
+        push_entry(&mut self.body, kind, Sequence(0), key, value, alignment);
         let entries = self.body.len() - start - RUN_HEADER;
         let header = RunHeader::new(keyspace, entries as u64);
         self.body[start..start + RUN_HEADER].copy_from_slice(header.as_bytes());
@@ -152,6 +157,10 @@ impl WriteBatch {
 
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    pub(crate) fn wide_runs(&self) -> usize {
+        self.wide_runs
     }
 
     pub(crate) fn check(&self, owner: &Owner) -> Result<()> {

@@ -101,6 +101,21 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A value is not what a type looks like in memory: it was to be read in place with
+    /// [`Slice::get_as`](crate::Slice::get_as) or the like, and has another length or a place that is not a multiple of the
+    /// type's alignment.
+    WrongLayout {
+        /// The name of the type; of a list, that of an element.
+        of: &'static str,
+        /// The size of the type in bytes. A list takes a multiple of it.
+        size: usize,
+        /// The alignment of the type in bytes.
+        alignment: usize,
+        /// Length of the value in bytes.
+        bytes: usize,
+        /// The value begins at a multiple of this many bytes, a power of two. 4,096 stands for more.
+        aligned_to: usize,
+    },
     /// File numbers or sequence numbers (2^63 of them) or ids of keyspaces (2^32) are used up.
     NumbersExhausted,
 }
@@ -146,6 +161,11 @@ pub enum Feature {
     RequiredBits(u32),
     /// An entry of a kind that is reserved or not known.
     EntryKind(u8),
+    /// An entry with an extension of a type that is not known and may not be ignored.
+    EntryExtension(u8),
+    /// The value of a key is what a merge operator makes of several entries, and this build has no such operator. The entries
+    /// are kept as they are.
+    MergeOperand,
     /// A group or record of a kind that is not known.
     RecordKind(u16),
     /// A key order, hash, compression or encryption id other than the ones of format 1.
@@ -246,6 +266,7 @@ impl Error {
             | Self::ForeignKeyspace { .. }
             | Self::InvalidKeyspaceName { .. }
             | Self::InvalidOptions { .. }
+            | Self::WrongLayout { .. }
             | Self::NumbersExhausted => ErrorKind::InvalidInput,
         }
     }
@@ -301,6 +322,11 @@ impl fmt::Display for Error {
             }
             Self::InvalidKeyspaceName { problem } => write!(f, "the name of a keyspace is refused: {problem}"),
             Self::InvalidOptions { option, problem } => write!(f, "option {option}: {problem}"),
+            Self::WrongLayout { of, size, alignment, bytes, aligned_to } => write!(
+                f,
+                "a value of {bytes} bytes at a multiple of {aligned_to} cannot be read as {of}, \
+                 which takes {size} bytes at a multiple of {alignment}"
+            ),
             Self::NumbersExhausted => f.write_str("all file numbers, sequence numbers or keyspace ids are used up"),
         }
     }
@@ -352,6 +378,10 @@ impl fmt::Display for Feature {
             }
             Self::RequiredBits(bits) => write!(f, "required feature bits {bits:#x} are not supported by this build"),
             Self::EntryKind(byte) => write!(f, "entries with header byte {byte:#04x} are not supported by this build"),
+            Self::EntryExtension(kind) => {
+                write!(f, "entries with an extension of type {kind:#04x} are not supported by this build")
+            }
+            Self::MergeOperand => f.write_str("this value needs a merge operator, which this build does not have"),
             Self::RecordKind(kind) => write!(f, "records of kind {kind} are not supported by this build"),
             Self::Algorithm(id) => write!(f, "algorithm id {id} is not supported by this build"),
             Self::Compression(1) => f.write_str("this build cannot read LZ4: it was made without the feature `lz4`"),

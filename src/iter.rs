@@ -6,44 +6,51 @@ use std::io;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
 use crate::engine::Registration;
 use crate::error::{Error, Result};
 use crate::format::Sequence;
+use crate::format::alignment::Alignment;
 use crate::format::range::{Edge, edges};
 use crate::merge::{Place, Scan};
-use crate::slice::Slice;
+use crate::slice::{Slice, view_as, view_as_slice};
 use crate::sys::{BlockBuffer, Pinned};
 use crate::visibility::Cover;
 
 /// A key and its value, read in place; keeps the file that they are in mapped, like [`Slice`].
 #[derive(Clone)]
 pub struct Entry {
-    /// The key and, unless that stands apart, the value.
+    /// Key and value, and the zeros between them that an alignment of the value asks for; the key alone if the value stands
+    /// apart.
     bytes: Pinned,
-    key_bytes: usize,
+    key_end: usize,
+    value_start: usize,
     value: Option<Pinned>,
 }
 
 impl Entry {
     /// An entry that is in no file yet. An error if there is no memory for it.
-    pub(crate) fn new(key: &[u8], value: &[u8]) -> io::Result<Self> {
-        let length = key.len() + value.len();
+    pub(crate) fn new(key: &[u8], value: &[u8], alignment: Alignment) -> io::Result<Self> {
+        let value_start = usize::try_from(alignment.value_start(key.len() as u64)).unwrap_or(usize::MAX);
+        let length = value_start + value.len();
         let mut bytes = BlockBuffer::new(length)?;
-        let (to_key, to_value) = bytes.bytes_mut().split_at_mut(key.len());
-        to_key.copy_from_slice(key);
+        let (to_key, to_value) = bytes.bytes_mut().split_at_mut(value_start);
+        to_key[..key.len()].copy_from_slice(key);
+        to_key[key.len()..].fill(0);
         to_value.copy_from_slice(value);
-        Ok(Self { bytes: bytes.into_block().pin(0..length), key_bytes: key.len(), value: None })
+        Ok(Self { bytes: bytes.into_block().pin(0..length), key_end: key.len(), value_start, value: None })
     }
 
     /// The value, kept alive on its own.
     pub(crate) fn value_slice(&self) -> Slice {
-        Slice(self.value.clone().unwrap_or_else(|| self.bytes.tail(self.key_bytes)))
+        Slice(self.value.clone().unwrap_or_else(|| self.bytes.tail(self.value_start)))
     }
 
     /// The key.
     #[inline]
     pub fn key(&self) -> &[u8] {
-        self.bytes.get(..self.key_bytes).unwrap_or_default()
+        self.bytes.get(..self.key_end).unwrap_or_default()
     }
 
     /// The value.
@@ -51,8 +58,21 @@ impl Entry {
     pub fn value(&self) -> &[u8] {
         match &self.value {
             Some(value) => value,
-            None => self.bytes.get(self.key_bytes..).unwrap_or_default(),
+            None => self.bytes.get(self.value_start..).unwrap_or_default(),
         }
+    }
+
+    /// The value as a `T`, in place; see [`Slice::get_as`].
+    pub fn value_as<T: FromBytes + KnownLayout + Immutable>(&self) -> Result<&T> {
+        view_as(self.value())
+    }
+
+    /// The value as a list of `T`, in place; see [`Slice::get_as_slice`].
+    ///
+    /// # Panics
+    /// If `T` has no size.
+    pub fn value_as_slice<T: FromBytes + Immutable>(&self) -> Result<&[T]> {
+        view_as_slice(self.value())
     }
 }
 
@@ -216,8 +236,8 @@ impl Iter {
         match moved {
             Ok(true) => {
                 let scan = if back { self.back.as_ref() } else { Some(&self.front) };
-                let (bytes, key_bytes, value) = scan?.pin()?;
-                Some(Ok(Entry { bytes, key_bytes, value }))
+                let (bytes, [key_end, value_start], value) = scan?.pin()?;
+                Some(Ok(Entry { bytes, key_end, value_start, value }))
             }
             Ok(false) => {
                 self.state = State::Ended;
@@ -353,9 +373,14 @@ impl Cursor {
         self.scan.current().map_or(&[], |(_, value)| value)
     }
 
+    /// The value of the current entry as a `T`, in place; see [`Slice::get_as`].
+    pub fn value_as<T: FromBytes + KnownLayout + Immutable>(&self) -> Result<&T> {
+        view_as(self.value())
+    }
+
     /// The current entry, kept alive on its own.
     pub fn entry(&self) -> Option<Entry> {
-        let (bytes, key_bytes, value) = self.scan.pin()?;
-        Some(Entry { bytes, key_bytes, value })
+        let (bytes, [key_end, value_start], value) = self.scan.pin()?;
+        Some(Entry { bytes, key_end, value_start, value })
     }
 }

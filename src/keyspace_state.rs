@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
+use crate::format::alignment::Alignment;
 
 /// Tells the open databases of a process apart: those with the same one are the same.
 #[derive(Debug, Clone, Default)]
@@ -21,14 +22,16 @@ impl PartialEq for Owner {
 pub(crate) struct KeyspaceState {
     pub(crate) id: KeyspaceId,
     pub(crate) name: Arc<str>,
+    /// Of its values.
+    pub(crate) alignment: Alignment,
     owner: Owner,
     /// It is gone. Set under the writer lock, and before a view without its data is published.
     dropped: AtomicBool,
 }
 
 impl KeyspaceState {
-    pub(crate) fn new(id: KeyspaceId, name: &str, owner: &Owner) -> Self {
-        Self { id, name: name.into(), owner: owner.clone(), dropped: AtomicBool::new(false) }
+    pub(crate) fn new(id: KeyspaceId, name: &str, alignment: Alignment, owner: &Owner) -> Self {
+        Self { id, name: name.into(), alignment, owner: owner.clone(), dropped: AtomicBool::new(false) }
     }
 
     pub(crate) fn belongs_to(&self, owner: &Owner) -> Result<()> {

@@ -126,3 +126,5 @@ pub use stats::{KeyspaceStats, LevelStats, Stats, TableStats, ValueFileStats};
 pub use sys::sim::{Fault, SimFs};
 pub use sys::{FileSystem, guard_mappings};
 pub use transaction::{Savepoint, Transaction, TransactionIter};
+/// The crate whose traits [`Slice::get_as`] asks for, in the version that it needs.
+pub use zerocopy;

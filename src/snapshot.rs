@@ -4,13 +4,15 @@ use std::fmt;
 use std::ops::{Deref, RangeBounds};
 use std::sync::Arc;
 
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
 use crate::engine::{Engine, Find, Registration, ValueAt, View};
 use crate::error::Result;
 use crate::format::key_hash;
 use crate::iter::{Cursor, Entry, Iter, KeyRange};
 use crate::keyspace_state::KeyspaceState;
 use crate::merge::Scan;
-use crate::slice::Slice;
+use crate::slice::{Slice, view_as, view_as_slice};
 use crate::sys::{OnceLock, Pinned};
 
 /// The default keyspace as it was when [`Db::snapshot`](crate::Db::snapshot) was called, or another one as it was when
@@ -53,6 +55,21 @@ impl<'s> Ref<'s> {
             ValueAt::Mapped(mapping, range) => Place::Mapped(mapping.bytes().get(range).unwrap_or_default()),
             ValueAt::Block(block, range) => Place::Block(block.pin(range)),
         })
+    }
+}
+
+impl Ref<'_> {
+    /// The value as a `T`, in place; see [`Slice::get_as`].
+    pub fn get_as<T: FromBytes + KnownLayout + Immutable>(&self) -> Result<&T> {
+        view_as(self)
+    }
+
+    /// The value as a list of `T`, in place; see [`Slice::get_as_slice`].
+    ///
+    /// # Panics
+    /// If `T` has no size.
+    pub fn get_as_slice<T: FromBytes + Immutable>(&self) -> Result<&[T]> {
+        view_as_slice(self)
     }
 }
 

@@ -341,7 +341,8 @@ impl Transaction {
 
     fn put(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8], value: &[u8]) -> Result<()> {
         check_lengths(key, value)?;
-        let entry = Entry::new(key, value).map_err(|e| Error::io("keep an entry of", self.engine.path(), e))?;
+        let entry = Entry::new(key, value, keyspace.alignment);
+        let entry = entry.map_err(|e| Error::io("keep an entry of", self.engine.path(), e))?;
         self.change(keyspace, key, Word::Value(entry))
     }
 

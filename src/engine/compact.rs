@@ -202,7 +202,7 @@ impl<'a> Merging<'a> {
             if !self.is_last_word(found.entry.sequence) {
                 break;
             }
-            if found.entry.kind != Kind::Delete && !self.is_filtered(found)? {
+            if found.entry.kind() != Kind::Delete && !self.is_filtered(found)? {
                 break;
             }
             self.next = self.next_within()?;
@@ -220,8 +220,11 @@ impl<'a> Merging<'a> {
     /// Whether the user's filter wants a version removed that is the last word on its key.
     fn is_filtered(&self, found: &Located) -> Result<bool> {
         let Some(filter) = self.filter else { return Ok(false) };
+        if !found.entry.kind().has_value() || self.versions.is_below_operand() {
+            return Ok(false);
+        }
         let merge = self.versions.merge();
-        let value = match found.entry.kind {
+        let value = match found.entry.kind() {
             Kind::Pointer => {
                 let (pointer, file) = merge.find_value(found, &self.plan.values)?;
                 file.bytes(file.value(pointer)?.1)
@@ -251,6 +254,7 @@ impl<'a> Merging<'a> {
             let sequence = found.entry.sequence;
             let oldest = self.max_sequence.0 - sequence.0.min(self.max_sequence.0) >= marked_from
                 && sequence != Sequence(0)
+                && found.entry.kind() != Kind::Merge
                 && self.is_last_word(sequence);
             let fits = oldest || sequence == Sequence(0) || writer.spans(sequence);
             if !empty && *new_key && (writer.bytes() >= full || writer.is_full() || !fits) {
@@ -277,7 +281,7 @@ impl<'a> Merging<'a> {
     fn write(&self, writer: &mut TableWriter, sink: &mut ValueSink<'_>, found: &Located, oldest: bool) -> Result<()> {
         let (merge, keyspace) = (self.versions.merge(), self.share.keyspace);
         let bytes = merge.bytes(found);
-        if found.entry.kind == Kind::Pointer && self.plan.moves_values() {
+        if found.entry.kind() == Kind::Pointer && self.plan.moves_values() {
             let (pointer, file) = merge.find_value(found, &self.plan.values)?;
             if self.plan.emptied.contains(&pointer.file) {
                 let record = file.record(keyspace, merge.key(found), pointer)?;

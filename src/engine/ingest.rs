@@ -215,7 +215,7 @@ impl<'e> Load<'e> {
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
         self.entry.clear();
-        push_entry(&mut self.entry, Kind::Put, Sequence(0), key, value);
+        push_entry(&mut self.entry, Kind::Put, Sequence(0), key, value, self.keyspace.alignment);
         let limit = self.engine.options.table_bytes;
         let full = |(_, writer): &(FileNumber, TableWriter)| writer.bytes() >= limit || writer.is_full();
         if self.growing.as_ref().is_none_or(full) {

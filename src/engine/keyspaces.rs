@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Engine;
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
+use crate::format::alignment::Alignment;
 use crate::format::edit::{Edit, KeyspaceMeta, check_keyspace_name};
 use crate::keyspace_state::{KeyspaceState, Owner};
 use crate::options::{KeyspaceOptions, SectionOptions};
@@ -24,7 +25,8 @@ pub(super) struct Keyspaces {
 impl Keyspaces {
     pub(super) fn new(version: &Version) -> Self {
         let owner = Owner::default();
-        let default = Arc::new(KeyspaceState::new(KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME, &owner));
+        let default =
+            Arc::new(KeyspaceState::new(KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME, Alignment::None, &owner));
         let keyspaces = Self { owner, default, named: Mutex::default() };
         for meta in version.named().iter() {
             keyspaces.add(meta);
@@ -33,7 +35,7 @@ impl Keyspaces {
     }
 
     fn add(&self, meta: &KeyspaceMeta) -> Arc<KeyspaceState> {
-        let state = Arc::new(KeyspaceState::new(meta.id, &meta.name, &self.owner));
+        let state = Arc::new(KeyspaceState::new(meta.id, &meta.name, meta.alignment, &self.owner));
         self.named.lock().insert(Arc::clone(&state.name), Arc::clone(&state));
         state
     }

@@ -25,7 +25,7 @@ use crate::format::prefix::Magic;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
 use crate::log::{self, Scan};
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, Wanted};
 use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -319,12 +319,10 @@ fn index_segment(
     let memtable = Memtable::new(mapping.prefix(end), found.database, number, header.base(), 0);
     let keyspaces = found.version.named();
     let indexed = memtable.replay(SEGMENT_HEADER_BYTES..memtable.log_bytes(), |keyspace| {
-        if keyspaces.is_live(keyspace) {
-            Ok(true)
-        } else if keyspaces.was_created(keyspace) {
-            Ok(false)
-        } else {
-            Err(Damage::UnknownKeyspace)
+        match keyspaces.alignment(keyspace) {
+            None if !keyspaces.was_created(keyspace) => Err(Damage::UnknownKeyspace),
+            None => Ok(Wanted::None),
+            Some(alignment) => Ok(Wanted::Aligned(alignment)),
         }
     })?;
     Ok(indexed.then_some(memtable))

@@ -171,7 +171,7 @@ impl Engine {
 }
 
 fn touches(bytes: &[u8], entry: &Entry, ranges: &RangeSet) -> bool {
-    match (entry.kind, range_of(entry.key(bytes), entry.value(bytes))) {
+    match (entry.kind(), range_of(entry.key(bytes), entry.value(bytes))) {
         (Kind::RangeDelete, Ok((start, end))) => ranges.intersects(&start.to_owned(), &end.to_owned()),
         _ => ranges.contains(entry.key(bytes)),
     }

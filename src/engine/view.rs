@@ -1,10 +1,12 @@
 //! What a reader looks at: memtables and tables, immutable as a set.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Fault, Feature, Result};
 use crate::format::entry::{Entry, Kind};
+use crate::format::names::FileKind;
 use crate::format::{KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
 use crate::merge::{LevelCursor, Source};
@@ -71,9 +73,15 @@ impl View {
                 Lookup::Missing => {}
                 Lookup::Removed => return Ok(Find::Absent),
                 Lookup::Retry => return Ok(Find::Retry),
-                Lookup::Entry(entry) if entry.kind == Kind::Delete => return Ok(Find::Absent),
                 Lookup::Entry(entry) => {
-                    return Ok(Find::Value(ValueAt::Mapped(memtable.mapping(), entry.value_start..entry.end)));
+                    return match entry.kind() {
+                        Kind::Delete | Kind::RangeDelete => Ok(Find::Absent),
+                        Kind::Merge => Err(refuse(&entry, FileKind::Segment.name(memtable.number()).as_ref())),
+                        Kind::Put | Kind::Pointer => {
+                            let range = entry.value_start()..entry.end;
+                            Ok(Find::Value(ValueAt::Mapped(memtable.mapping(), range)))
+                        }
+                    };
                 }
             }
         }
@@ -104,13 +112,14 @@ impl View {
 
     #[inline]
     fn found<'v>(&'v self, reader: &'v Reader, entry: &Entry, block: Option<Block>) -> Result<Find<'v>> {
-        let range = entry.value_start..entry.end;
-        Ok(match (entry.kind, block) {
+        let range = entry.value_start()..entry.end;
+        Ok(match (entry.kind(), block) {
             (Kind::Put, None) => Find::Value(ValueAt::Mapped(reader.mapping(), range)),
             (Kind::Put, Some(block)) => Find::Value(ValueAt::Block(block, range)),
             (Kind::Pointer, None) => return self.apart(reader, entry, reader.bytes()),
             (Kind::Pointer, Some(block)) => return self.apart(reader, entry, block.bytes()),
             (Kind::Delete | Kind::RangeDelete, _) => Find::Absent,
+            (Kind::Merge, _) => return Err(refuse(entry, reader.file().path())),
         })
     }
 
@@ -145,4 +154,10 @@ impl View {
         }
         Ok((sources, cover))
     }
+}
+
+/// The error for a value that only a merge operator can tell.
+#[cold]
+fn refuse(operand: &Entry, path: &Path) -> Error {
+    Fault::from(Feature::MergeOperand).at(path, operand.start as u64)
 }

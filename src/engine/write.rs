@@ -13,9 +13,10 @@ use zerocopy::IntoBytes;
 use super::Engine;
 use crate::batch::{WriteBatch, check_lengths};
 use crate::error::{Error, Result};
+use crate::format::alignment::Alignment;
 use crate::format::edit::Edit;
-use crate::format::entry::{Entry, Kind, entry_bytes, stamp, write_entry};
-use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
+use crate::format::entry::{Entry, Kind, alignment_of, entry_bytes, stamp, write_entry};
+use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupKind, RUN_HEADER_BYTES, RunHeader, padding_before_run};
 use crate::format::names::FileKind;
 use crate::format::range::{edges, range_value};
 use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
@@ -40,14 +41,33 @@ impl Body<'_> {
         }
     }
 
-    /// Bytes of the group's body.
+    /// Bytes of the group's body, at most: padding depends on where it goes.
     fn bytes(&self) -> u64 {
         match self {
-            Self::One { key, value, .. } => {
-                let run = if self.kind() == GroupKind::Plain { 0 } else { RUN_HEADER_BYTES };
-                run + entry_bytes(key.len() as u64, value.len() as u64)
+            Self::One { keyspace, key, value, .. } => {
+                let (key_bytes, value_bytes) = (key.len() as u64, value.len() as u64);
+                if self.kind() == GroupKind::Plain {
+                    return entry_bytes(key_bytes, value_bytes, Alignment::None);
+                }
+                let padding = room(usize::from(keyspace.alignment == Alignment::Sixteen));
+                padding + RUN_HEADER_BYTES + entry_bytes(key_bytes, value_bytes, keyspace.alignment)
             }
-            Self::Batch(batch) => batch.body().len() as u64,
+            Self::Batch(batch) => batch.body().len() as u64 + room(batch.wide_runs()),
+        }
+    }
+
+    /// Bytes of a body that begins at `start` of the segment and has at most `bytes`.
+    fn bytes_at(&self, start: u64, bytes: u64) -> u64 {
+        match self {
+            Self::One { keyspace, .. } if keyspace.alignment != Alignment::Sixteen => bytes,
+            Self::One { keyspace, .. } => bytes - room(1) + padding_before_run(start, keyspace.alignment),
+            Self::Batch(batch) if batch.wide_runs() == 0 => bytes,
+            Self::Batch(batch) => {
+                log::runs(GroupKind::Data, batch.body()).flatten().fold(0, |length, (.., entries)| {
+                    let padding = padding_before_run(start + length, alignment_of(entries));
+                    length + padding + RUN_HEADER_BYTES + entries.len() as u64
+                })
+            }
         }
     }
 
@@ -79,30 +99,49 @@ impl Body<'_> {
         }
     }
 
-    /// Writes the body, whose entries get the sequence numbers from `first` on.
-    fn write(&self, out: &mut [u8], first: Sequence) {
-        let mut sequence = first;
+    /// Writes the body to `start` of the segment; its entries get the sequence numbers from `first` on.
+    fn write(&self, out: &mut [u8], start: u64, first: Sequence) {
         match self {
+            Self::One { kind, key, value, .. } if self.kind() == GroupKind::Plain => {
+                write_entry(out, *kind, first, key, value, Alignment::None);
+            }
             Self::One { keyspace, kind, key, value } => {
-                let run = if self.kind() == GroupKind::Plain { 0 } else { size_of::<RunHeader>() };
-                let (header, entry) = out.split_at_mut(run);
-                if run > 0 {
-                    header.copy_from_slice(RunHeader::new(keyspace.id, entry.len() as u64).as_bytes());
-                }
-                write_entry(entry, *kind, first, key, value);
+                let out = write_padding(out, padding_before_run(start, keyspace.alignment));
+                let (header, entry) = out.split_at_mut(size_of::<RunHeader>());
+                header.copy_from_slice(RunHeader::new(keyspace.id, entry.len() as u64).as_bytes());
+                write_entry(entry, *kind, first, key, value, keyspace.alignment);
             }
             Self::Batch(batch) => {
-                out.copy_from_slice(batch.body());
-                let mut at = 0;
-                for run in log::runs(self.kind(), batch.body()).flatten() {
-                    let start = at + size_of::<RunHeader>();
-                    let entries = &mut out[start..start + run.2.len()];
-                    sequence = Sequence(sequence.0 + stamp(entries, sequence));
-                    at = start + run.2.len();
+                let (mut out, mut start, mut sequence) = (out, start, first);
+                for (keyspace, _, entries) in log::runs(self.kind(), batch.body()).flatten() {
+                    let padding = padding_before_run(start, alignment_of(entries));
+                    let (header, rest) = write_padding(out, padding).split_at_mut(size_of::<RunHeader>());
+                    header.copy_from_slice(RunHeader::new(keyspace, entries.len() as u64).as_bytes());
+                    let (run, rest) = rest.split_at_mut(entries.len());
+                    run.copy_from_slice(entries);
+                    sequence = Sequence(sequence.0 + stamp(run, sequence));
+                    start += padding + RUN_HEADER_BYTES + entries.len() as u64;
+                    out = rest;
                 }
             }
         }
     }
+}
+
+/// Room for padding in front of runs.
+fn room(runs: usize) -> u64 {
+    runs as u64 * RUN_HEADER_BYTES
+}
+
+/// Fills the front of `out` with `bytes` of padding runs, and answers the rest.
+#[inline]
+fn write_padding(out: &mut [u8], bytes: u64) -> &mut [u8] {
+    if bytes == 0 {
+        return out;
+    }
+    let (padding, rest) = out.split_at_mut(size_of::<RunHeader>());
+    padding.copy_from_slice(RunHeader::padding().as_bytes());
+    rest
 }
 
 /// The state behind lock 2.
@@ -256,8 +295,9 @@ impl Engine {
             memtable.prefetch(keyspace.id, key);
         }
         let count32 = u32::try_from(count).unwrap_or(u32::MAX);
-        let group = Group { kind: body.kind(), body_bytes: bytes, count: count32, durable };
-        let range = log.append(group, |out| body.write(out, first)).map_err(|e| self.log_error(log, e))?;
+        let start = log.end() + GROUP_HEADER_BYTES;
+        let group = Group { kind: body.kind(), body_bytes: body.bytes_at(start, bytes), count: count32, durable };
+        let range = log.append(group, |out| body.write(out, start, first)).map_err(|e| self.log_error(log, e))?;
         self.check_mapped()?;
         self.index(memtable, group.kind, range.start, first)?;
         let end = Position { segment: log.number(), offset: log.end() };

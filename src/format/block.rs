@@ -185,6 +185,7 @@ impl Codec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::alignment::Alignment;
     use crate::format::range::Edge;
     use crate::format::{KeyspaceId, Sequence};
 
@@ -259,7 +260,7 @@ mod tests {
             codec: Codec::Lz4,
             blocks: 2,
             block_log2: 12,
-            alignment_log2: 0,
+            alignment: Alignment::None,
             takes_global_sequence: false,
             value_files: Vec::new(),
         };

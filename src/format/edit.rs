@@ -3,6 +3,7 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::alignment::Alignment;
 use super::block::BLOCK_LOG2;
 use super::checksum::Id;
 use super::section::{Codec, Section};
@@ -44,6 +45,8 @@ pub(crate) struct KeyspaceMeta {
     pub(crate) block_log2: u8,
     /// Values of at least this many bytes go into value files; 0 for none.
     pub(crate) large_value_bytes: u32,
+    /// Of its values.
+    pub(crate) alignment: Alignment,
     pub(crate) name: String,
 }
 
@@ -385,7 +388,7 @@ fn encode_keyspace(keyspace: &KeyspaceMeta) -> Vec<u8> {
         hash: 0,
         compression: keyspace.codec as u8,
         encryption: 0,
-        alignment_log2: 0,
+        alignment_log2: keyspace.alignment.log2(),
         zstd_level: keyspace.zstd_level,
         compressed_from: keyspace.compressed_from,
         block_log2: keyspace.block_log2,
@@ -401,11 +404,13 @@ fn encode_keyspace(keyspace: &KeyspaceMeta) -> Vec<u8> {
 
 fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
     let (record, rest) = KeyspaceRecord::read_from_prefix(payload).map_err(|_| Damage::OutOfBounds)?;
-    for algorithm in [record.key_order, record.hash, record.encryption, record.alignment_log2] {
+    for algorithm in [record.key_order, record.hash, record.encryption] {
         if algorithm != 0 {
             return Err(Feature::Algorithm(algorithm).into());
         }
     }
+    let log2 = record.alignment_log2;
+    let alignment = Alignment::of_log2(log2).ok_or(Feature::Algorithm(log2))?;
     if record.required.get() != 0 {
         return Err(Feature::RequiredBits(record.required.get()).into());
     }
@@ -444,6 +449,7 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
         compressed_from: record.compressed_from,
         block_log2: record.block_log2,
         large_value_bytes,
+        alignment,
         name: name.to_owned(),
     })
 }
@@ -471,7 +477,7 @@ mod tests {
             codec: Codec::None,
             blocks: 0,
             block_log2: 0,
-            alignment_log2: 0,
+            alignment: Alignment::None,
             takes_global_sequence: false,
             value_files: Vec::new(),
         }
@@ -532,6 +538,7 @@ mod tests {
             compressed_from: 1,
             block_log2: 14,
             large_value_bytes: if id == 3 { 4096 } else { 0 },
+            alignment: if id == 5 { Alignment::Sixteen } else { Alignment::None },
             name: name.to_owned(),
         }
     }

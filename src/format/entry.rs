@@ -6,32 +6,40 @@
 //!      1     5  low 40 bits of the sequence number
 //!      6     2  key length k
 //!      8     4  value length v
-//!     12     k  key
-//!   12+k     v  value
-//!              zeros up to the next multiple of 8
+//!     12     x  extension, 0 bytes without bit 4
+//!   12+x     k  key
+//!              zeros up to the alignment of the value
+//!            v  value
+//!              zeros up to the next multiple of 8, with alignment 16 of 16
 //! ```
 
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::alignment::Alignment;
+use super::extension::{Extension, extension_bytes};
 use super::values::{POINTER_BYTES, Pointer};
 use super::{SEQUENCE_SPAN, Sequence, align_up, bytes};
 use crate::error::{Damage, Fault, Feature};
 
-/// What an entry says about its key. Kind 3 (merge operand) is reserved.
-/// A word wide, so that an [`Entry`] has no padding: copies of padding are odd-sized moves that stall the loads behind them.
+/// What an entry says about its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u64)]
+#[repr(u8)]
 pub(crate) enum Kind {
     Put = 0,
     Delete = 1,
     /// Removes a range of keys that begins at the entry's key; see [`range_of`](super::range::range_of). Only in the log.
     RangeDelete = 2,
+    /// Changes what older versions of the key make of it, by an operator that this library does not have: it is kept, with
+    /// everything below it, and its value is refused.
+    Merge = 3,
     /// The key has a value that stands in a value file; the entry's value is a [`Pointer`]. Only in tables.
     Pointer = 4,
 }
 
 impl Kind {
+    const COUNT: u8 = 5;
+
     /// Whether the key of such an entry has a value.
     #[inline]
     pub(crate) fn has_value(self) -> bool {
@@ -56,6 +64,7 @@ impl From<Sequence> for Base {
 }
 
 const KIND: u8 = 0x0f;
+const EXTENSION: u8 = 0x10;
 const OLDEST: u8 = 0x80;
 const SEQUENCE_MASK: u64 = SEQUENCE_SPAN - 1;
 
@@ -74,31 +83,32 @@ const _: () = assert!(size_of::<EntryHeader>() == 12 && align_of::<EntryHeader>(
 /// The least space that an entry takes.
 pub(crate) const ENTRY_BYTES_MIN: u64 = 16;
 
-/// Space that an entry takes, padding included.
+/// Space that an entry without an extension takes, padding included.
 #[inline]
 #[expect(clippy::arithmetic_side_effects, reason = "the sum of three numbers below 2^33")]
-pub(crate) fn entry_bytes(key_bytes: u64, value_bytes: u64) -> u64 {
-    align_up(ENTRY_HEADER_BYTES + key_bytes + value_bytes)
+pub(crate) fn entry_bytes(key_bytes: u64, value_bytes: u64, alignment: Alignment) -> u64 {
+    alignment.entry_start(alignment.value_start(ENTRY_HEADER_BYTES + key_bytes) + value_bytes)
 }
 
 impl EntryHeader {
     /// A header; lengths are cut to their fields, whose limits the caller has checked.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the commit checks KEY_BYTES_MAX and VALUE_BYTES_MAX")]
-    pub(crate) fn new(kind: Kind, sequence: Sequence, key: &[u8], value: &[u8]) -> Self {
+    fn new(kind: Kind, sequence: Sequence, key: &[u8], value: &[u8], alignment: Alignment) -> Self {
         debug_assert!(key.len() <= super::KEY_BYTES_MAX && value.len() <= super::VALUE_BYTES_MAX);
         Self {
-            flags: kind as u8,
+            flags: kind as u8 | alignment.flags(),
             sequence: low_bytes(sequence),
             key_bytes: U16::new(key.len() as u16),
             value_bytes: U32::new(value.len() as u32),
         }
     }
 
-    /// Space that the entry takes, padding included.
+    /// Space that the entry takes if it has no extension, padding included.
     #[inline]
-    pub(crate) fn span(&self) -> u64 {
-        entry_bytes(u64::from(self.key_bytes.get()), u64::from(self.value_bytes.get()))
+    fn span(&self) -> u64 {
+        let alignment = Alignment::of_flags(self.flags).unwrap_or_default();
+        entry_bytes(u64::from(self.key_bytes.get()), u64::from(self.value_bytes.get()), alignment)
     }
 
     /// The same header with another sequence number: how a batch gets its place in history.
@@ -148,16 +158,74 @@ fn low_bytes(sequence: Sequence) -> [u8; 5] {
 
 /// A decoded entry: where its parts are in the bytes it was decoded from.
 ///
-/// Invariant: `start < key_start <= value_start <= end <= length of the bytes`.
+/// Invariant: `start < key_start <= key_end <= value_start() <= end <= length of the bytes`. All fields are words, so that it has
+/// no padding: copies of padding are odd-sized moves that stall the loads behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) start: usize,
     pub(crate) key_start: usize,
-    pub(crate) value_start: usize,
+    pub(crate) key_end: usize,
     /// End of the value; the next entry starts at [`next`](Self::next).
     pub(crate) end: usize,
     pub(crate) sequence: Sequence,
-    pub(crate) kind: Kind,
+    shape: Shape,
+}
+
+/// The flags of an entry without `oldest` in the low byte, and above it the number of zeros between key and value. Of most
+/// entries it is the kind and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape(usize);
+
+const GAP_SHIFT: u32 = 8;
+
+impl Shape {
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the low byte")]
+    fn flags(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// The same one with another kind.
+    fn of_kind(self, kind: Kind) -> Self {
+        Self((self.0 & !usize::from(KIND)) | kind as usize)
+    }
+
+    fn alignment(self) -> Alignment {
+        Alignment::of_flags(self.flags()).unwrap_or_default()
+    }
+
+    #[inline]
+    fn gap(self) -> usize {
+        self.0 >> GAP_SHIFT
+    }
+
+    /// One less than what the span is a multiple of: 7, or 15 if bit 6, an alignment of 16, is set.
+    #[inline]
+    fn mask(self) -> usize {
+        7 | (self.0 >> 3 & 8)
+    }
+}
+
+/// The shape of an entry whose flags say more than a kind, and the length of its extension; `region` begins with it.
+#[cold]
+#[inline(never)]
+fn read_shape(region: &[u8], start: usize, flags: u8, key_bytes: usize) -> Result<(Shape, usize), Fault> {
+    let alignment = Alignment::of_flags(flags).ok_or(Feature::EntryKind(flags))?;
+    if flags & KIND >= Kind::COUNT {
+        return Err(Feature::EntryKind(flags).into());
+    }
+    if alignment.entry_start(start as u64) != start as u64 {
+        return Err(Damage::BadField.into());
+    }
+    let mut extension = 0;
+    if flags & EXTENSION != 0 {
+        extension = extension_bytes(region.get(size_of::<EntryHeader>()..).unwrap_or_default())?;
+    }
+    // Below 2^17, so that nothing here wraps.
+    let key_end = ENTRY_HEADER_BYTES.wrapping_add(extension as u64).wrapping_add(key_bytes as u64);
+    let gap = alignment.value_start(key_end).wrapping_sub(key_end);
+    let gap = usize::try_from(gap).unwrap_or_default();
+    Ok((Shape(usize::from(flags) | gap << GAP_SHIFT), extension))
 }
 
 impl Entry {
@@ -165,7 +233,7 @@ impl Entry {
     #[inline]
     pub(crate) fn parse(file: &[u8], start: usize, limit: usize, base: impl Into<Base>) -> Result<Self, Fault> {
         let entry = Self::decode(file, start, limit, base.into())?;
-        if entry.kind == Kind::Pointer { Err(Damage::BadField.into()) } else { Ok(entry) }
+        if entry.kind() == Kind::Pointer { Err(Damage::BadField.into()) } else { Ok(entry) }
     }
 
     /// Like [`parse`](Self::parse), in a table: range tombstones stand apart there and not among the entries, and values may
@@ -173,10 +241,10 @@ impl Entry {
     #[inline]
     pub(crate) fn parse_in_table(file: &[u8], start: usize, limit: usize, base: Base) -> Result<Self, Fault> {
         let entry = Self::decode(file, start, limit, base)?;
-        let misplaced = match entry.kind {
-            Kind::Put | Kind::Delete => false,
+        let misplaced = match entry.kind() {
+            Kind::Put | Kind::Delete | Kind::Merge => false,
             Kind::RangeDelete => true,
-            Kind::Pointer => entry.end.wrapping_sub(entry.value_start) != POINTER_BYTES,
+            Kind::Pointer => entry.value_bytes() != POINTER_BYTES,
         };
         if misplaced { Err(Damage::BadField.into()) } else { Ok(entry) }
     }
@@ -185,40 +253,67 @@ impl Entry {
     fn decode(file: &[u8], start: usize, limit: usize, base: Base) -> Result<Self, Fault> {
         let region = file.get(start..limit).ok_or(Damage::OutOfBounds)?;
         let (header, _) = EntryHeader::read_from_prefix(region).map_err(|_| Damage::OutOfBounds)?;
-        let kind = match header.flags & !OLDEST {
-            0 => Kind::Put,
-            1 => Kind::Delete,
-            2 => Kind::RangeDelete,
-            4 => Kind::Pointer,
-            other => return Err(Feature::EntryKind(other).into()),
-        };
+        let flags = header.flags & !OLDEST;
         let key_bytes = usize::from(header.key_bytes.get());
-        let value_bytes = usize::try_from(header.value_bytes.get()).map_err(|_| Damage::OutOfBounds)?;
-        if u64::try_from(region.len()).is_ok_and(|length| length < header.span()) {
+        // Where the value would end without what only some entries have.
+        let plain = ENTRY_HEADER_BYTES.wrapping_add(key_bytes as u64).wrapping_add(header.value_bytes.get().into());
+        // Most entries are plain and must not pay for the others: what these add is constant here.
+        let (shape, key_offset, length, span) = if flags < Kind::COUNT {
+            (Shape(usize::from(flags)), size_of::<EntryHeader>(), plain, align_up(plain))
+        } else {
+            let (shape, extension) = read_shape(region, start, flags, key_bytes)?;
+            let length = plain.wrapping_add(extension as u64).wrapping_add(shape.gap() as u64);
+            let span = shape.alignment().entry_start(length);
+            (shape, size_of::<EntryHeader>().wrapping_add(extension), length, span)
+        };
+        if (region.len() as u64) < span {
             return Err(Damage::OutOfBounds.into());
         }
+        let length = usize::try_from(length).map_err(|_| Damage::OutOfBounds)?;
         // The span fits into `region`, so none of these sums overflows.
-        let key_start = start.wrapping_add(size_of::<EntryHeader>());
-        let value_start = key_start.wrapping_add(key_bytes);
+        let key_start = start.wrapping_add(key_offset);
         Ok(Self {
             start,
             key_start,
-            value_start,
-            end: value_start.wrapping_add(value_bytes),
+            key_end: key_start.wrapping_add(key_bytes),
+            end: start.wrapping_add(length),
             sequence: header.sequence(base),
-            kind,
+            shape,
         })
     }
 
     #[inline]
+    pub(crate) fn kind(&self) -> Kind {
+        match self.shape.flags() & KIND {
+            0 => Kind::Put,
+            1 => Kind::Delete,
+            2 => Kind::RangeDelete,
+            3 => Kind::Merge,
+            _ => Kind::Pointer,
+        }
+    }
+
+    /// The alignment that its flags name.
+    #[inline]
+    pub(crate) fn alignment(&self) -> Alignment {
+        self.shape.alignment()
+    }
+
+    /// Where the value begins: where the key ends, or a few zeros later.
+    #[inline]
+    pub(crate) fn value_start(&self) -> usize {
+        self.key_end.wrapping_add(self.shape.gap())
+    }
+
+    #[inline]
     pub(crate) fn key<'a>(&self, file: &'a [u8]) -> &'a [u8] {
-        file.get(self.key_start..self.value_start).unwrap_or_default()
+        file.get(self.key_start..self.key_end).unwrap_or_default()
     }
 
     /// The length of its value; of a pointer, that of the pointer.
     #[inline]
     pub(crate) fn value_bytes(&self) -> usize {
-        self.end.saturating_sub(self.value_start)
+        self.end.saturating_sub(self.value_start())
     }
 
     /// Where the value of an entry that is a pointer stands.
@@ -229,7 +324,14 @@ impl Entry {
 
     #[inline]
     pub(crate) fn value<'a>(&self, file: &'a [u8]) -> &'a [u8] {
-        file.get(self.value_start..self.end).unwrap_or_default()
+        file.get(self.value_start()..self.end).unwrap_or_default()
+    }
+
+    /// The extension, if there is one.
+    pub(crate) fn extension(&self, file: &[u8]) -> Option<Extension> {
+        let start = self.start.checked_add(size_of::<EntryHeader>())?;
+        let bytes = file.get(start..self.key_start).filter(|bytes| !bytes.is_empty())?;
+        Extension::read(bytes).ok()
     }
 
     /// The whole entry, padding included, as it is copied by flush and compaction.
@@ -243,16 +345,48 @@ impl Entry {
     #[expect(clippy::arithmetic_side_effects, reason = "`parse` has checked that the padded end is inside the bytes")]
     pub(crate) fn next(&self) -> usize {
         let length = self.end - self.start;
-        self.start + ((length + 7) & !7)
+        let mask = self.shape.mask();
+        self.start + ((length + mask) & !mask)
     }
 }
 
+/// The key of the entry at `start`, one that has been parsed before: this is less work.
+#[inline]
+pub(crate) fn key_at(file: &[u8], start: usize) -> Option<&[u8]> {
+    let (header, rest) = EntryHeader::read_from_prefix(file.get(start..)?).ok()?;
+    let extension = if header.flags & EXTENSION == 0 { 0 } else { usize::from(*rest.first()?) << 3 };
+    rest.get(extension..)?.get(..usize::from(header.key_bytes.get()))
+}
+
+/// The sequence number of the entry at `start`, one that has been parsed before.
+#[inline]
+pub(crate) fn sequence_at(file: &[u8], start: usize, base: Sequence) -> Option<Sequence> {
+    let (header, _) = EntryHeader::read_from_prefix(file.get(start..)?).ok()?;
+    Some(header.sequence(base.into()))
+}
+
 /// Appends an entry to `out`, padding included.
-pub(crate) fn push_entry(out: &mut Vec<u8>, kind: Kind, sequence: Sequence, key: &[u8], value: &[u8]) {
-    out.extend_from_slice(EntryHeader::new(kind, sequence, key, value).as_bytes());
+#[expect(clippy::arithmetic_side_effects, reason = "the sum of lengths of values in memory")]
+pub(crate) fn push_entry(
+    out: &mut Vec<u8>,
+    kind: Kind,
+    sequence: Sequence,
+    key: &[u8],
+    value: &[u8],
+    alignment: Alignment,
+) {
+    let start = out.len();
+    let header = EntryHeader::new(kind, sequence, key, value, alignment);
+    out.extend_from_slice(header.as_bytes());
     out.extend_from_slice(key);
+    if alignment == Alignment::None {
+        out.extend_from_slice(value);
+        return pad(out);
+    }
+    let length = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    out.resize(start + length(alignment.value_start((out.len() - start) as u64)), 0);
     out.extend_from_slice(value);
-    pad(out);
+    out.resize(start + length(header.span()), 0);
 }
 
 /// Replaces `out` by the same entry with a pointer as its value, and answers its places there.
@@ -268,13 +402,15 @@ pub(crate) fn copy_with_pointer(
     header.value_bytes = U32::new(POINTER_BYTES as u32);
     out.clear();
     out.extend_from_slice(header.as_bytes());
-    out.extend_from_slice(file.get(entry.start.saturating_add(out.len())..entry.value_start).unwrap_or_default());
-    let value_start = out.len();
+    // The extension, the key, and the zeros in front of the value, which are as many for another one.
+    let before_value = entry.start.saturating_add(out.len())..entry.value_start();
+    out.extend_from_slice(file.get(before_value).unwrap_or_default());
     out.extend_from_slice(&pointer.encode());
     let end = out.len();
-    pad(out);
-    let key_start = entry.key_start.saturating_sub(entry.start);
-    Ok(Entry { start: 0, key_start, value_start, end, sequence: entry.sequence, kind: Kind::Pointer })
+    let padded = entry.alignment().entry_start(end as u64);
+    out.resize(usize::try_from(padded).map_err(|_| Damage::OutOfBounds)?, 0);
+    let [key_start, key_end] = [entry.key_start, entry.key_end].map(|at| at.saturating_sub(entry.start));
+    Ok(Entry { start: 0, key_start, key_end, end, sequence: entry.sequence, shape: entry.shape.of_kind(Kind::Pointer) })
 }
 
 /// Appends zeros up to the next multiple of [`UNIT`](super::UNIT).
@@ -284,15 +420,41 @@ pub(crate) fn pad(out: &mut Vec<u8>) {
 
 /// Copies an entry into `out`, which has exactly [`entry_bytes`] bytes.
 #[inline]
-pub(crate) fn write_entry(out: &mut [u8], kind: Kind, sequence: Sequence, key: &[u8], value: &[u8]) {
-    let header = EntryHeader::new(kind, sequence, key, value);
-    let mut rest = out;
-    for part in [header.as_bytes(), key, value] {
-        let Some((head, tail)) = rest.split_at_mut_checked(part.len()) else { return };
-        head.copy_from_slice(part);
-        rest = tail;
+pub(crate) fn write_entry(
+    out: &mut [u8],
+    kind: Kind,
+    sequence: Sequence,
+    key: &[u8],
+    value: &[u8],
+    alignment: Alignment,
+) {
+    let header = EntryHeader::new(kind, sequence, key, value, alignment);
+    let Some(rest) = put(out, header.as_bytes()).and_then(|rest| put(rest, key)) else { return };
+    let rest = if alignment == Alignment::None {
+        rest
+    } else {
+        let key_end = ENTRY_HEADER_BYTES.wrapping_add(key.len() as u64);
+        let gap = alignment.value_start(key_end).wrapping_sub(key_end);
+        let zeros = usize::try_from(gap).ok().and_then(|gap| [0; 16].get(..gap).and_then(|zeros| put(rest, zeros)));
+        let Some(rest) = zeros else { return };
+        rest
+    };
+    if let Some(padding) = put(rest, value) {
+        padding.fill(0);
     }
-    rest.fill(0);
+}
+
+/// Copies `part` to the front of `out`, and answers what is behind it.
+#[inline]
+fn put<'o>(out: &'o mut [u8], part: &[u8]) -> Option<&'o mut [u8]> {
+    let (head, rest) = out.split_at_mut_checked(part.len())?;
+    head.copy_from_slice(part);
+    Some(rest)
+}
+
+/// The alignment of the entries of a run, all of one keyspace.
+pub(crate) fn alignment_of(run: &[u8]) -> Alignment {
+    run.first().and_then(|flags| Alignment::of_flags(*flags)).unwrap_or_default()
 }
 
 /// Gives the entries of `run` (headers to be patched in place) consecutive sequence numbers from `first`; answers how many.
@@ -319,25 +481,65 @@ mod tests {
 
     fn encoded(key: &[u8], value: &[u8], sequence: u64) -> Vec<u8> {
         let mut out = Vec::new();
-        push_entry(&mut out, Kind::Put, Sequence(sequence), key, value);
+        push_entry(&mut out, Kind::Put, Sequence(sequence), key, value, Alignment::None);
         out
     }
 
     #[test]
     fn round_trip_and_size() {
-        for (k, v) in [(0, 0), (1, 0), (16, 100), (255, 3), (65_535, 70_000)] {
-            let (key, value) = (vec![b'k'; k], vec![b'v'; v]);
-            let bytes = encoded(&key, &value, 9);
-            assert_eq!(bytes.len() as u64, entry_bytes(k as u64, v as u64));
-            let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(1)).unwrap();
-            assert_eq!((entry.key(&bytes), entry.value(&bytes)), (&key[..], &value[..]));
-            assert_eq!((entry.sequence, entry.kind, entry.next()), (Sequence(9), Kind::Put, bytes.len()));
-            let mut written = vec![0xaa; bytes.len()];
-            write_entry(&mut written, Kind::Put, Sequence(9), &key, &value);
-            assert_eq!(written, bytes);
-            assert_eq!(entry.raw(&bytes), bytes);
+        for (k, v) in [(0, 0), (1, 0), (4, 4), (5, 11), (16, 100), (255, 3), (65_535, 70_000)] {
+            for alignment in Alignment::ALL {
+                let (key, value) = (vec![b'k'; k], vec![b'v'; v]);
+                let mut bytes = Vec::new();
+                push_entry(&mut bytes, Kind::Put, Sequence(9), &key, &value, alignment);
+                assert_eq!(bytes.len() as u64, entry_bytes(k as u64, v as u64, alignment));
+                let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(1)).unwrap();
+                assert_eq!((entry.key(&bytes), entry.value(&bytes)), (&key[..], &value[..]));
+                assert_eq!((entry.sequence, entry.kind(), entry.next()), (Sequence(9), Kind::Put, bytes.len()));
+                assert_eq!((entry.alignment(), entry.extension(&bytes)), (alignment, None));
+                assert_eq!(entry.value_start() % (1 << alignment.log2()), 0);
+                assert_eq!(bytes.len() as u64, alignment.entry_start(bytes.len() as u64));
+                let mut written = vec![0xaa; bytes.len()];
+                write_entry(&mut written, Kind::Put, Sequence(9), &key, &value, alignment);
+                assert_eq!(written, bytes);
+                assert_eq!(entry.raw(&bytes), bytes);
+                assert_eq!(key_at(&bytes, 0), Some(&key[..]));
+                assert_eq!(sequence_at(&bytes, 0, Sequence(1)), Some(Sequence(9)));
+                let behind = [&bytes[..], &bytes].concat();
+                let second = Entry::parse(&behind, bytes.len(), behind.len(), Sequence(1)).unwrap();
+                assert_eq!((second.key(&behind), second.value(&behind)), (&key[..], &value[..]));
+            }
         }
-        assert_eq!(entry_bytes(16, 100), 128, "the size the design counts with");
+        assert_eq!(entry_bytes(16, 100, Alignment::None), 128, "the size the design counts with");
+    }
+
+    #[test]
+    fn extensions_stand_in_front_of_the_key() {
+        let mut bytes = encoded(&[&[1, 0x81, 5, 0, 0, 0, 0, 0], &b"key"[..]].concat(), b"value", 1);
+        bytes[0] |= EXTENSION;
+        bytes[6] = 3;
+        let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(0)).unwrap();
+        assert_eq!((entry.key(&bytes), entry.value(&bytes), entry.next()), (&b"key"[..], &b"value"[..], bytes.len()));
+        assert_eq!(entry.extension(&bytes), Some(Extension::Expiry(5)));
+        assert_eq!((entry.raw(&bytes), key_at(&bytes, 0)), (&bytes[..], Some(&b"key"[..])));
+        for limit in 0..bytes.len() {
+            assert!(Entry::parse(&bytes, 0, limit, Sequence(0)).is_err(), "{limit}");
+        }
+        bytes[13] = 1;
+        let refused = Entry::parse(&bytes, 0, bytes.len(), Sequence(0));
+        assert_eq!(refused, Err(Feature::EntryExtension(1).into()));
+        bytes[12..14].copy_from_slice(&[200, 0x82]);
+        assert_eq!(Entry::parse(&bytes, 0, bytes.len(), Sequence(0)), Err(Damage::OutOfBounds.into()));
+
+        // With both, the zeros follow from where the key ends.
+        let mut bytes = Vec::new();
+        push_entry(&mut bytes, Kind::Put, Sequence(1), &[1; 12], b"value", Alignment::Sixteen);
+        bytes[0] |= EXTENSION;
+        bytes[6] = 4;
+        bytes[13] = 0x80;
+        let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(0)).unwrap();
+        assert_eq!((entry.key(&bytes), entry.value(&bytes)), (&[1; 4][..], &b"value"[..]));
+        assert_eq!(entry.extension(&bytes), Some(Extension::Ignored(0x80)));
     }
 
     #[test]
@@ -350,41 +552,72 @@ mod tests {
 
     #[test]
     fn cut_and_reserved_entries_are_refused() {
-        let bytes = encoded(b"key", b"value", 1);
-        for limit in 0..bytes.len() {
-            assert!(Entry::parse(&bytes, 0, limit, Sequence(0)).is_err(), "{limit}");
+        for alignment in Alignment::ALL {
+            let mut bytes = Vec::new();
+            push_entry(&mut bytes, Kind::Put, Sequence(1), b"key", b"value", alignment);
+            for limit in 0..bytes.len() {
+                assert!(Entry::parse(&bytes, 0, limit, Sequence(0)).is_err(), "{limit}");
+            }
+            let mut oldest = bytes.clone();
+            oldest[0] |= OLDEST;
+            assert_eq!(Entry::parse(&oldest, 0, oldest.len(), Sequence(7)).unwrap().sequence, Sequence(0));
         }
-        for flags in (3..0x80).filter(|flags| *flags != 4) {
+        let bytes = encoded(b"key", b"value", 1);
+        for flags in (5..16).chain(0x60..0x80).chain([0x25, 0x4f]) {
             let mut bad = bytes.clone();
             bad[0] = flags;
-            assert_eq!(
-                Entry::parse(&bad, 0, bad.len(), Sequence(0)),
-                Err(Fault::Unsupported(Feature::EntryKind(flags)))
-            );
+            let refused = Entry::parse(&bad, 0, bad.len(), Sequence(0));
+            assert_eq!(refused, Err(Fault::Unsupported(Feature::EntryKind(flags))), "flags {flags:#x}");
         }
+    }
+
+    #[test]
+    fn kinds_are_refused_in_the_wrong_files() {
         let misplaced: Result<Entry, Fault> = Err(Damage::BadField.into());
-        let of_kind = |kind: u8, value: &[u8]| {
-            let mut bytes = Vec::new();
-            push_entry(&mut bytes, Kind::Put, Sequence(1), b"key", value);
-            bytes[0] = kind;
-            bytes
-        };
-        let range = of_kind(2, b"value");
-        assert_eq!(Entry::parse_in_table(&range, 0, range.len(), Sequence(0).into()), misplaced);
-        for (length, good) in [(23, false), (24, true), (25, false)] {
-            let pointer = of_kind(4, &vec![0; length]);
-            assert_eq!(Entry::parse(&pointer, 0, pointer.len(), Sequence(0)), misplaced);
-            assert_eq!(Entry::parse_in_table(&pointer, 0, pointer.len(), Sequence(0).into()).is_ok(), good, "{length}");
+        for alignment in Alignment::ALL {
+            let of_kind = |kind: u8, value: &[u8]| {
+                let mut bytes = Vec::new();
+                push_entry(&mut bytes, Kind::Put, Sequence(1), b"key", value, alignment);
+                bytes[0] |= kind;
+                bytes
+            };
+            let range = of_kind(2, b"value");
+            assert_eq!(Entry::parse_in_table(&range, 0, range.len(), Sequence(0).into()), misplaced);
+            for (length, good) in [(23, false), (24, true), (25, false)] {
+                let pointer = of_kind(4, &vec![0; length]);
+                assert_eq!(Entry::parse(&pointer, 0, pointer.len(), Sequence(0)), misplaced);
+                let parsed = Entry::parse_in_table(&pointer, 0, pointer.len(), Sequence(0).into());
+                assert_eq!(parsed.is_ok(), good, "{length}");
+            }
         }
-        let mut oldest = bytes.clone();
-        oldest[0] |= OLDEST;
-        assert_eq!(Entry::parse(&oldest, 0, oldest.len(), Sequence(7)).unwrap().sequence, Sequence(0));
+    }
+
+    #[test]
+    fn copies_with_pointers_keep_everything_but_the_value() {
+        let pointer = Pointer { file: super::super::FileNumber(7), offset: 64, length: 5000 };
+        for alignment in Alignment::ALL {
+            let mut bytes = Vec::new();
+            push_entry(&mut bytes, Kind::Put, Sequence(3), b"a key", &[1; 5000], alignment);
+            let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(0)).unwrap();
+            let mut out = Vec::new();
+            let copy = copy_with_pointer(&mut out, &entry, &bytes, pointer).unwrap();
+            assert_eq!(Entry::parse_in_table(&out, 0, out.len(), Sequence(0).into()), Ok(copy));
+            assert_eq!((copy.next(), copy.kind(), copy.alignment()), (out.len(), Kind::Pointer, alignment));
+            assert_eq!((copy.key(&out), copy.pointer(&out)), (&b"a key"[..], Ok(pointer)));
+        }
+    }
+
+    #[test]
+    fn an_aligned_entry_in_a_wrong_place_is_refused() {
+        let mut bytes = vec![0; 8];
+        push_entry(&mut bytes, Kind::Put, Sequence(1), b"key", b"value", Alignment::Sixteen);
+        assert_eq!(Entry::parse(&bytes, 8, bytes.len(), Sequence(0)), Err(Damage::BadField.into()));
     }
 
     #[test]
     fn a_pointer_takes_the_place_of_a_value_and_of_nothing_else() {
         let mut bytes = vec![0xaa; 8];
-        push_entry(&mut bytes, Kind::Put, Sequence(77), b"some key", &[b'v'; 5000]);
+        push_entry(&mut bytes, Kind::Put, Sequence(77), b"some key", &[b'v'; 5000], Alignment::None);
         let entry = Entry::parse(&bytes, 8, bytes.len(), Sequence(70)).unwrap();
         let pointer = Pointer { file: super::super::FileNumber(5), offset: 4096, length: 5000 };
         let mut copy = b"what was there before".to_vec();
@@ -396,14 +629,20 @@ mod tests {
 
     #[test]
     fn stamping_numbers_every_entry_of_a_run() {
-        let mut run = [encoded(b"a", b"", 0), encoded(b"bb", b"value", 0), encoded(b"", b"x", 0)].concat();
-        assert_eq!(stamp(&mut run, Sequence(41)), 3);
-        let mut at = 0;
-        for expected in 41..44 {
-            let entry = Entry::parse(&run, at, run.len(), Sequence(0)).unwrap();
-            assert_eq!(entry.sequence, Sequence(expected));
-            at = entry.next();
+        for alignment in Alignment::ALL {
+            let mut run = Vec::new();
+            for (key, value) in [(&b"a"[..], &b""[..]), (b"bb", b"value"), (b"", b"x")] {
+                push_entry(&mut run, Kind::Put, Sequence(0), key, value, alignment);
+            }
+            assert_eq!(alignment_of(&run), alignment);
+            assert_eq!(stamp(&mut run, Sequence(41)), 3);
+            let mut at = 0;
+            for expected in 41..44 {
+                let entry = Entry::parse(&run, at, run.len(), Sequence(0)).unwrap();
+                assert_eq!(entry.sequence, Sequence(expected));
+                at = entry.next();
+            }
+            assert_eq!(at, run.len());
         }
-        assert_eq!(at, run.len());
     }
 }

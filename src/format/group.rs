@@ -6,6 +6,7 @@
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::alignment::Alignment;
 use super::checksum::Seed;
 use super::{FileNumber, KeyspaceId, Position, UNIT, bytes};
 use crate::error::{Damage, Fault, Feature};
@@ -69,6 +70,16 @@ impl RunHeader {
         Self { keyspace: U32::new(keyspace.0), units: U32::new((length / UNIT) as u32) }
     }
 
+    /// A padding run, which has no entries: it brings those of the run behind it to a multiple of 16.
+    pub(crate) fn padding() -> Self {
+        Self::new(KeyspaceId::LAST, 0)
+    }
+
+    /// Whether it belongs to no keyspace and has no entries.
+    pub(crate) fn is_padding(self) -> bool {
+        self.keyspace() == KeyspaceId::LAST && self.length() == 0
+    }
+
     pub(crate) fn keyspace(self) -> KeyspaceId {
         KeyspaceId(self.keyspace.get())
     }
@@ -76,6 +87,14 @@ impl RunHeader {
     pub(crate) fn length(self) -> u64 {
         u64::from(self.units.get()) * UNIT
     }
+}
+
+/// Bytes of padding runs in front of a run at `offset` whose entries have this alignment.
+#[inline]
+#[expect(clippy::arithmetic_side_effects, reason = "offsets below FILE_BYTES_MAX")]
+pub(crate) fn padding_before_run(offset: u64, alignment: Alignment) -> u64 {
+    let entries = offset + RUN_HEADER_BYTES;
+    alignment.entry_start(entries) - entries
 }
 
 /// What a header says, apart from its checksums.

@@ -9,6 +9,7 @@
 )]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
+pub(crate) mod alignment;
 pub(crate) mod block;
 pub(crate) mod bytes;
 pub(crate) mod checksum;
@@ -16,6 +17,7 @@ mod codec;
 pub(crate) mod current;
 pub(crate) mod edit;
 pub(crate) mod entry;
+pub(crate) mod extension;
 pub(crate) mod group;
 pub(crate) mod index;
 pub(crate) mod names;

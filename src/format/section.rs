@@ -3,6 +3,7 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::alignment::Alignment;
 use super::block::{BLOCK_LOG2, BLOCK_RECORD_BYTES, blocks_max};
 use super::entry::{Base, ENTRY_BYTES_MIN};
 use super::range::{Edge, Fragment, bounds, bounds_byte, decode_fragments};
@@ -135,8 +136,8 @@ pub(crate) struct Section {
     pub(crate) blocks: u32,
     /// The block size as a power of two; 0 without a codec.
     pub(crate) block_log2: u8,
-    /// Values start at multiples of this power of two; 0 if anywhere.
-    pub(crate) alignment_log2: u8,
+    /// Of the values of all its entries.
+    pub(crate) alignment: Alignment,
     /// Whether the manifest says which sequence number all of it has.
     pub(crate) takes_global_sequence: bool,
     /// In order of the files' numbers.
@@ -168,7 +169,7 @@ impl Section {
             min_sequence: U64::new(self.min_sequence.0),
             max_sequence: U64::new(self.max_sequence.0),
             interval: U16::new(self.interval),
-            alignment_log2: self.alignment_log2,
+            alignment_log2: self.alignment.log2(),
             bounds: bounds_byte(&self.lower, &self.upper),
             lower_key_bytes: U16::new(self.lower.key().len() as u16),
             upper_key_bytes: U16::new(self.upper.key().len() as u16),
@@ -199,9 +200,8 @@ impl Section {
             }
         }
         let codec = Codec::decode(record.compression)?;
-        if !matches!(record.alignment_log2, 0 | 3 | 4) {
-            return Err(Feature::Algorithm(record.alignment_log2).into());
-        }
+        let log2 = record.alignment_log2;
+        let alignment = Alignment::of_log2(log2).ok_or(Feature::Algorithm(log2))?;
         if record.flags.get() & !TAKES_GLOBAL_SEQUENCE != 0 {
             return Err(Feature::RequiredBits(record.flags.get().into()).into());
         }
@@ -245,7 +245,7 @@ impl Section {
             codec,
             blocks: record.blocks.get(),
             block_log2: record.block_log2,
-            alignment_log2: record.alignment_log2,
+            alignment,
             takes_global_sequence: record.flags.get() & TAKES_GLOBAL_SEQUENCE != 0,
             value_files,
         };
@@ -297,11 +297,7 @@ impl Section {
 
     /// Refuses what the format has a place for and no reader of this version understands.
     fn check_supported(&self) -> Result<(), Fault> {
-        self.codec.check_built()?;
-        if self.alignment_log2 != 0 {
-            return Err(Feature::Algorithm(self.alignment_log2).into());
-        }
-        Ok(())
+        Ok(self.codec.check_built()?)
     }
 
     /// What the sequence numbers of its entries are completed with.
@@ -356,7 +352,8 @@ impl Section {
         let mut start = TABLE_HEADER_BYTES;
         for _ in 0..frame.section_count {
             let (section, tail) = Self::decode(rest)?;
-            if section.start != start || sections.last().is_some_and(|last| last.keyspace >= section.keyspace) {
+            let ordered = sections.last().is_none_or(|last| last.keyspace < section.keyspace);
+            if !ordered || section.start != section.alignment.entry_start(start) {
                 return Err(Damage::OutOfOrder.into());
             }
             (start, rest) = (section.parts_end(), tail);

@@ -90,9 +90,15 @@ fn show_runs(
 ) -> Result<()> {
     let body_start = offset + GROUP_HEADER_BYTES;
     let first = *next;
+    let mut shown = body_start;
     for run in log::runs(group.kind, body) {
         let (keyspace, start, entries) = run.map_err(|damage| sink.damaged(offset, damage))?;
         let start = body_start + start;
+        while shown + RUN_HEADER_BYTES < start {
+            sink.item(shown, "padding", Vec::new())?;
+            shown += RUN_HEADER_BYTES;
+        }
+        shown = start + entries.len() as u64;
         if group.kind == GroupKind::Data {
             let fields =
                 vec![("keyspace", Value::Number(keyspace.0.into())), ("bytes", Value::Number(entries.len() as u64))];
@@ -191,6 +197,7 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
             ("interval", Value::Number(keyspace.interval.into())),
             ("point_index", Value::Text(if keyspace.bloom.is_some() { "bloom" } else { "hash" })),
             ("large_value_bytes", Value::Number(keyspace.large_value_bytes.into())),
+            ("alignment_log2", Value::Number(keyspace.alignment.log2().into())),
         ];
         fields.extend(keyspace.bloom.map(|bits| ("error_rate_bits", Value::Number(bits))));
         if keyspace.codec != Codec::None {

@@ -5,9 +5,11 @@ use std::borrow::Cow;
 use super::frame::Framed;
 use super::{Sink, Value, position};
 use crate::error::{Damage, Fault, Result};
+use crate::format::alignment::Alignment;
 use crate::format::block::{BLOCK_RECORD_BYTES, BlockPlace, check_blocks, unpack};
 use crate::format::bytes::{self, Part};
 use crate::format::entry::{ENTRY_HEADER_BYTES, Entry, Kind};
+use crate::format::extension::Extension;
 use crate::format::prefix::Magic;
 use crate::format::range::{Edge, FRAGMENT_HEADER_BYTES, range_of};
 use crate::format::section::{Codec, Section};
@@ -127,10 +129,11 @@ fn side<K: AsRef<[u8]>>(edge: &Edge<K>) -> Value<'static> {
 }
 
 pub(super) fn entry_fields<'a>(entry: &Entry, file: &'a [u8]) -> Vec<(&'static str, Value<'a>)> {
-    let kind = match entry.kind {
+    let kind = match entry.kind() {
         Kind::Put => "put",
         Kind::Delete => "delete",
         Kind::RangeDelete => "range delete",
+        Kind::Merge => "merge operand",
         Kind::Pointer => "pointer",
     };
     let mut fields = vec![
@@ -138,8 +141,16 @@ pub(super) fn entry_fields<'a>(entry: &Entry, file: &'a [u8]) -> Vec<(&'static s
         ("kind", Value::Text(kind)),
         ("key", Value::Bytes(entry.key(file))),
     ];
-    match (entry.kind, range_of(entry.key(file), entry.value(file))) {
-        (Kind::Put, _) => fields.push(("value", Value::Bytes(entry.value(file)))),
+    if entry.alignment() != Alignment::None {
+        fields.push(("alignment", Value::Number(1 << entry.alignment().log2())));
+    }
+    match entry.extension(file) {
+        Some(Extension::Expiry(seconds)) => fields.push(("expiry", Value::Number(seconds))),
+        Some(Extension::Ignored(kind)) => fields.push(("extension", Value::Number(kind.into()))),
+        None => {}
+    }
+    match (entry.kind(), range_of(entry.key(file), entry.value(file))) {
+        (Kind::Put | Kind::Merge, _) => fields.push(("value", Value::Bytes(entry.value(file)))),
         (Kind::RangeDelete, Ok((start, end))) => fields.extend([
             ("start_side", side(&start)),
             ("end_side", side(&end)),
@@ -196,6 +207,7 @@ fn section_fields(section: &Section) -> Vec<(&'static str, Value<'_>)> {
         ("min_sequence", Value::Number(section.min_sequence.0)),
         ("max_sequence", Value::Number(section.max_sequence.0)),
         ("interval", Value::Number(section.interval.into())),
+        ("alignment_log2", Value::Number(section.alignment.log2().into())),
         ("lower_side", side(&section.lower)),
         ("lower_key", Value::Bytes(section.lower.key())),
         ("upper_side", side(&section.upper)),

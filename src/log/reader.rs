@@ -264,16 +264,19 @@ fn used_bytes(bytes: &[u8], from: u64) -> u64 {
     rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
 }
 
-/// Splits the body of a group into runs: `(keyspace, offset of the entries in the body, entries)`.
+/// Splits the body of a group into runs: `(keyspace, offset of the entries in the body, entries)`. Padding is left out.
 pub(crate) fn runs(kind: GroupKind, body: &[u8]) -> impl Iterator<Item = Result<(KeyspaceId, u64, &[u8]), Damage>> {
     let mut at = 0u64;
     std::iter::from_fn(move || {
-        if at == body.len() as u64 {
-            return None;
-        }
-        if kind == GroupKind::Plain {
+        if kind == GroupKind::Plain && at < body.len() as u64 {
             at = body.len() as u64;
             return Some(Ok((KeyspaceId::DEFAULT, 0, body)));
+        }
+        while bytes::read::<RunHeader>(body, at).is_ok_and(RunHeader::is_padding) {
+            at = at.saturating_add(RUN_HEADER_BYTES);
+        }
+        if at == body.len() as u64 {
+            return None;
         }
         let run = bytes::read::<RunHeader>(body, at).and_then(|header| {
             let start = at.saturating_add(RUN_HEADER_BYTES);
@@ -361,6 +364,7 @@ mod tests {
     use zerocopy::IntoBytes;
 
     use super::*;
+    use crate::format::alignment::Alignment;
     use crate::format::entry::{Kind, push_entry};
     use crate::log::encode_group;
 
@@ -374,7 +378,8 @@ mod tests {
     fn push(file: &mut Vec<u8>, number: u64, kind: GroupKind, first: u64, count: u32, durable: Option<Position>) {
         let mut entries = Vec::new();
         for i in 0..count {
-            push_entry(&mut entries, Kind::Put, Sequence(first + u64::from(i)), b"key", &[b'v'; 30]);
+            let sequence = Sequence(first + u64::from(i));
+            push_entry(&mut entries, Kind::Put, sequence, b"key", &[b'v'; 30], Alignment::None);
         }
         let mut body = Vec::new();
         if count > 0 {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Memtable, Run};
-use crate::format::entry::Entry;
+use crate::format::entry::{Entry, key_at};
 use crate::format::key_head;
 use crate::sys::prefetch;
 
@@ -55,8 +55,8 @@ impl RunCursor {
     }
 
     fn key_at(&self, at: usize) -> &[u8] {
-        let entry = self.run.get(at).and_then(|item| self.memtable.entry(item.locator));
-        entry.map_or(&[], |entry| entry.key(self.memtable.bytes()))
+        let key = self.run.get(at).and_then(|item| key_at(self.memtable.bytes(), item.locator as usize * 8));
+        key.unwrap_or_default()
     }
 
     /// How many items have a key below `key`, or, with `or_equal`, not above it.

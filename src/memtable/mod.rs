@@ -21,8 +21,9 @@ use sorted::{Entries, Pending, Sorted};
 use spaces::Spaces;
 
 use crate::error::{Damage, Fault};
+use crate::format::alignment::Alignment;
 use crate::format::checksum::Id;
-use crate::format::entry::{Entry, Kind};
+use crate::format::entry::{Entry, Kind, key_at, sequence_at};
 use crate::format::range::range_of;
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId, Position, Sequence};
@@ -63,6 +64,17 @@ impl Space {
             entries: AtomicU64::new(0),
         }
     }
+}
+
+/// Which entries of a keyspace a replay indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// None: the keyspace is gone.
+    None,
+    /// All, and others than those with this alignment are refused.
+    Aligned(Alignment),
+    /// All, as they are.
+    Any,
 }
 
 pub(crate) struct Memtable {
@@ -113,29 +125,29 @@ impl Memtable {
         }
     }
 
-    /// Indexes the groups of `range`, which a scan has verified, but for entries of keyspaces that are gone: `is_live` says
-    /// which ones are there, and refuses those that have never been. Nothing is copied. Answers false if there is no memory
-    /// for it.
+    /// Indexes the groups of `range`, which a scan has verified, as far as `find` wants the entries of their keyspace,
+    /// which may be gone; it refuses those that have never been. Nothing is copied. Answers false if there is no memory for it.
     pub(crate) fn replay(
         &self,
         range: Range<u64>,
-        is_live: impl Fn(KeyspaceId) -> Result<bool, Damage>,
+        find: impl Fn(KeyspaceId) -> Result<Wanted, Damage>,
     ) -> Result<bool, (u64, Fault)> {
         let mut indexed = true;
         let mut refused = None;
-        let mut current = (KeyspaceId::DEFAULT, Ok(true));
+        let mut current = (KeyspaceId::DEFAULT, Ok(Wanted::Aligned(Alignment::None)));
         let end = range.end;
         // Where the replay begins, the sorted view does as well: what is in front need not make sense.
         *self.distributed.lock() = range.start;
         log::visit_entries(self.bytes(), self.number, &self.database, self.base, range, |keyspace, entry| {
             if current.0 != keyspace {
-                current = (keyspace, is_live(keyspace));
+                current = (keyspace, find(keyspace));
             }
             // Nobody reads yet, so only the newest version of anything matters.
             let rule = || Visibility::retain(Vec::new(), entry.sequence);
             let inserted = match current.1 {
-                Ok(true) => self.insert(keyspace, entry, |_, _| true, rule),
-                Ok(false) => {
+                Ok(Wanted::Aligned(alignment)) if alignment != entry.alignment() => Err(Damage::BadField),
+                Ok(Wanted::Aligned(_) | Wanted::Any) => self.insert(keyspace, entry, |_, _| true, rule),
+                Ok(Wanted::None) => {
                     self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
                     Ok(true)
                 }
@@ -227,13 +239,17 @@ impl Memtable {
         Entry::parse(bytes, locator as usize * 8, bytes.len(), self.base).ok()
     }
 
+    /// The sequence number of the entry at a locator that this memtable has handed out.
+    #[inline]
+    fn sequence(&self, locator: u32) -> Option<Sequence> {
+        sequence_at(self.bytes(), locator as usize * 8, self.base)
+    }
+
     /// Whether a locator's entry has this key. The bytes are those published now: a reader meets locators that are younger than
     /// its lookup, and a key that lies behind the end it knew would look like another one.
     #[inline]
     fn is_of(&self, locator: u32, key: &[u8]) -> bool {
-        let bytes = self.bytes();
-        let entry = Entry::parse(bytes, locator as usize * 8, bytes.len(), self.base);
-        entry.is_ok_and(|entry| entry.key(bytes) == key)
+        key_at(self.bytes(), locator as usize * 8) == Some(key)
     }
 
     #[inline]
@@ -251,7 +267,7 @@ impl Memtable {
     #[inline]
     pub(crate) fn get(&self, keyspace: KeyspaceId, hash: u64, key: &[u8], at: Sequence, registered: bool) -> Lookup {
         let is_key = |locator| self.is_of(locator, key);
-        let visible = |locator| self.entry(locator).is_some_and(|entry| entry.sequence <= at);
+        let visible = |locator| self.sequence(locator).is_some_and(|sequence| sequence <= at);
         let Some(space) = self.space(keyspace) else { return Lookup::Missing };
         let found = space.index.find(tag(hash), registered, is_key, visible);
         let Ok(removed) = space.ranges.newest(key, at, registered) else { return Lookup::Retry };
@@ -288,8 +304,8 @@ impl Memtable {
         let key = entry.key(self.bytes());
         let hash = crate::format::key_hash(keyspace, key);
         let is_key = |locator| self.is_of(locator, key);
-        let droppable = |older, newer| match (self.entry(older), self.entry(newer)) {
-            (Some(older), Some(newer)) => droppable(older.sequence, newer.sequence),
+        let droppable = |older, newer| match (self.sequence(older), self.sequence(newer)) {
+            (Some(older), Some(newer)) => droppable(older, newer),
             _ => false,
         };
         let locator = u32::try_from(entry.start / 8).unwrap_or(u32::MAX);
@@ -299,7 +315,7 @@ impl Memtable {
         self.entries.store(self.entries() + 1, Ordering::Relaxed);
         self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
         space.entries.store(space.entries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        if entry.kind == Kind::RangeDelete {
+        if entry.kind() == Kind::RangeDelete {
             space.ranges.push(self.removal(entry)?, &mut rule());
             return Ok(true);
         }
@@ -367,7 +383,7 @@ impl Memtable {
                     current = self.space(of).map(|space| (of, space.sorted.pending()));
                 }
                 if let Some((_, pending)) = &mut current
-                    && entry.kind != Kind::RangeDelete
+                    && entry.kind() != Kind::RangeDelete
                 {
                     pending.push(entries.item(entry));
                 }
@@ -415,7 +431,7 @@ pub(crate) mod tests {
         pub(crate) fn write(&mut self, keyspace: u32, kind: Kind, key: &[u8], value: &[u8]) -> Sequence {
             let sequence = Sequence(self.memtable.max_sequence().0 + 1);
             let mut body = vec![0; size_of::<RunHeader>()];
-            push_entry(&mut body, kind, Sequence(0), key, value);
+            push_entry(&mut body, kind, Sequence(0), key, value, Alignment::None);
             let run = RunHeader::new(KeyspaceId(keyspace), body.len() as u64 - RUN_HEADER_BYTES);
             body[..8].copy_from_slice(run.as_bytes());
             stamp(&mut body[8..], sequence);
@@ -434,7 +450,7 @@ pub(crate) mod tests {
             let keyspace = KeyspaceId(keyspace);
             let hash = crate::format::key_hash(keyspace, key);
             match self.memtable.get(keyspace, hash, key, Sequence(at), true) {
-                Lookup::Entry(entry) if entry.kind == Kind::Put => Some(entry.value(self.memtable.bytes()).to_vec()),
+                Lookup::Entry(entry) if entry.kind() == Kind::Put => Some(entry.value(self.memtable.bytes()).to_vec()),
                 _ => None,
             }
         }
@@ -498,7 +514,7 @@ pub(crate) mod tests {
         }
         let old = &fixture.memtable;
         let again = Memtable::new(old.mapping().clone(), [1; 16], FileNumber(1), Sequence(1), 0);
-        assert_eq!(again.replay(SEGMENT_HEADER_BYTES..old.log_bytes(), |_| Ok(true)), Ok(true));
+        assert_eq!(again.replay(SEGMENT_HEADER_BYTES..old.log_bytes(), |_| Ok(Wanted::Any)), Ok(true));
         assert_eq!((again.entries(), again.max_sequence()), (500, Sequence(500)));
         for i in 450..500u32 {
             let keyspace = KeyspaceId(i % 2);

@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use crate::format::entry::Entry;
+use crate::format::entry::{Entry, Kind, key_at};
 use crate::format::{Sequence, key_head};
 use crate::sys::{Mutex, MutexGuard};
 use crate::visibility::Visibility;
@@ -60,7 +60,7 @@ impl Entries<'_> {
     }
 
     fn key(&self, item: Item) -> &[u8] {
-        self.entry(item).map_or(&[], |entry| entry.key(self.bytes))
+        key_at(self.bytes, item.locator as usize * 8).unwrap_or_default()
     }
 
     pub(super) fn item(&self, entry: &Entry) -> Item {
@@ -137,6 +137,8 @@ fn merge(entries: Entries<'_>, older: &[Item], younger: &[Item]) -> Vec<Item> {
 fn keep_visible(entries: Entries<'_>, items: &mut Vec<Item>, rule: &mut Visibility) {
     let mut previous: Option<Item> = None;
     let mut in_key = false;
+    // Whether the version in front stays and is a merge operand: what it works on is seen with it.
+    let mut operand = false;
     items.retain(|item| {
         let same = previous.is_some_and(|previous| entries.same_key(previous, *item));
         if same && !in_key {
@@ -144,10 +146,14 @@ fn keep_visible(entries: Entries<'_>, items: &mut Vec<Item>, rule: &mut Visibili
             rule.start_key();
             if let Some(first) = previous.and_then(|previous| entries.entry(previous)) {
                 rule.admits(first.sequence);
+                operand = first.kind() == Kind::Merge;
             }
         }
         in_key = same;
         previous = Some(*item);
-        !same || entries.entry(*item).is_none_or(|entry| rule.admits(entry.sequence))
+        let Some(entry) = entries.entry(*item).filter(|_| same) else { return true };
+        let stays = rule.admits(entry.sequence) || operand;
+        operand = stays && entry.kind() == Kind::Merge;
+        stays
     });
 }

@@ -5,6 +5,7 @@
 
 mod scan;
 mod source;
+mod versions;
 
 use std::cmp::Ordering;
 use std::hint::select_unpredictable;
@@ -13,14 +14,14 @@ use std::sync::Arc;
 
 pub(crate) use scan::Scan;
 pub(crate) use source::{LevelCursor, Place, Source};
+pub(crate) use versions::Versions;
 
-use crate::error::{Damage, Error, Result};
+use crate::error::{Damage, Error, Fault, Feature, Result};
 use crate::format::entry::{Entry, Kind};
 use crate::format::values::Pointer;
 use crate::format::{Sequence, key_head};
 use crate::sys::{Block, Pinned};
 use crate::table::{ValueFile, Values};
-use crate::visibility::{Cover, Visibility};
 
 /// An entry and where its bytes are; valid as long as the merge, wherever its sources have gone since.
 #[derive(Debug, Clone)]
@@ -120,7 +121,7 @@ impl Merge {
     #[inline]
     fn top_version(&self) -> Option<(Sequence, Kind)> {
         let entry = self.sources.get(self.tree[0])?.current()?;
-        Some((entry.sequence, entry.kind))
+        Some((entry.sequence, entry.kind()))
     }
 
     /// Goes on to the next entry in the direction of travel.
@@ -223,6 +224,14 @@ impl Merge {
         if order == Ordering::Greater { Err(self.disorder(earlier, later)) } else { Ok(order) }
     }
 
+    /// The error for a value that only a merge operator can tell.
+    #[cold]
+    fn refuse(&self, operand: &Located) -> Error {
+        let source = self.sources.get(operand.source as usize);
+        let path = source.and_then(|source| source.path(operand.table as usize));
+        Fault::from(Feature::MergeOperand).at(path.unwrap_or(Path::new("the log")), operand.entry.start as u64)
+    }
+
     /// Memtables are in order, so a table is to blame: that of the later entry, unless that comes from a memtable.
     #[cold]
     fn disorder(&self, earlier: &Located, later: &Located) -> Error {
@@ -239,81 +248,13 @@ fn number(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
-/// The versions in a merge, key by key, that a rule admits: what a rewrite keeps.
-#[derive(Debug)]
-pub(crate) struct Versions {
-    merge: Merge,
-    cover: Cover,
-    rule: Visibility,
-    /// The sequence of the version in front of the current one, if that is one of the same key.
-    newer: Option<Sequence>,
-}
-
-impl Versions {
-    /// Starts in front of the first entry. `cover` has the range tombstones of all sources.
-    pub(crate) fn new(merge: Merge, cover: Cover, rule: Visibility) -> Result<Self> {
-        Self::starting_at(merge, cover, rule, Place::First)
-    }
-
-    /// Starts at `place`, which must not be behind a version of a key whose others follow.
-    pub(crate) fn starting_at(mut merge: Merge, cover: Cover, rule: Visibility, place: Place<'_>) -> Result<Self> {
-        merge.go(place)?;
-        Ok(Self { merge, cover, rule, newer: None })
-    }
-
-    /// The next admitted version, tombstones included, and whether it is the first one of its key.
-    #[inline]
-    pub(crate) fn next(&mut self) -> Result<Option<(Located, bool)>> {
-        while let Some(top) = self.merge.top() {
-            let new_key = self.newer.is_none();
-            if new_key {
-                self.rule.start_key();
-            }
-            if !self.cover.is_empty() {
-                self.show_removals(&top);
-            }
-            let sequence = top.entry.sequence;
-            self.newer = self.merge.advance_in_order()?.then_some(sequence);
-            if self.newer.is_some()
-                && let Some(older) = self.merge.top()
-                && older.entry.sequence > sequence
-            {
-                return Err(self.merge.disorder(&top, &older));
-            }
-            if self.rule.admits(sequence) {
-                return Ok(Some((top, new_key)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Shows the rule the removals of the key that are newer than this version of it and not newer than the one before.
-    fn show_removals(&mut self, top: &Located) {
-        let shown = self.newer;
-        let removals = self.cover.removals(self.merge.key(top)).iter().map(|(sequence, _)| *sequence);
-        for removal in removals.filter(|removal| shown.is_none_or(|shown| *removal < shown)) {
-            if removal < top.entry.sequence {
-                break;
-            }
-            self.rule.admits(removal);
-        }
-    }
-
-    pub(crate) fn merge(&self) -> &Merge {
-        &self.merge
-    }
-
-    pub(crate) fn rule(&self) -> &Visibility {
-        &self.rule
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::format::KeyspaceId;
     use crate::memtable::RunCursor;
     use crate::memtable::tests::Fixture;
+    use crate::visibility::{Cover, Visibility};
     use std::collections::BTreeMap;
     use std::sync::Arc;
 

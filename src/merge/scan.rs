@@ -63,22 +63,24 @@ impl Scan {
     pub(crate) fn current(&self) -> Option<(&[u8], &[u8])> {
         let current = self.current.as_ref()?;
         let value = match &self.apart {
-            Some((file, range)) if current.entry.kind == Kind::Pointer => file.bytes(range.clone()),
+            Some((file, range)) if current.entry.kind() == Kind::Pointer => file.bytes(range.clone()),
             _ => self.merge.value(current),
         };
         Some((self.merge.key(current), value))
     }
 
-    /// The current entry, kept alive on its own: its bytes from the key on, the length of the key, and the value if it stands
-    /// apart.
+    /// The current entry, kept alive on its own: its bytes from the key on, where in them the key ends and the value begins,
+    /// and the value if it stands apart.
     #[inline]
-    pub(crate) fn pin(&self) -> Option<(Pinned, usize, Option<Pinned>)> {
+    pub(crate) fn pin(&self) -> Option<(Pinned, [usize; 2], Option<Pinned>)> {
         let current = self.current.as_ref()?;
         let value = match &self.apart {
-            Some((file, range)) if current.entry.kind == Kind::Pointer => Some(file.mapping()?.pin(range.clone())),
+            Some((file, range)) if current.entry.kind() == Kind::Pointer => Some(file.mapping()?.pin(range.clone())),
             _ => None,
         };
-        Some((self.merge.pin(current)?, current.entry.value_start - current.entry.key_start, value))
+        let entry = &current.entry;
+        let places = [entry.key_end, entry.value_start()].map(|at| at - entry.key_start);
+        Some((self.merge.pin(current)?, places, value))
     }
 
     /// Finds the value that the current entry points to, and verifies it.
@@ -151,6 +153,12 @@ impl Scan {
                     self.current = self.merge.top();
                     return if kind == Kind::Pointer { self.resolve() } else { Ok(true) };
                 }
+                if kind == Kind::Merge
+                    && !removed
+                    && let Some(top) = self.merge.top()
+                {
+                    return Err(self.merge.refuse(&top));
+                }
                 done = true;
                 if removed && let Some(left) = self.leave_hole()? {
                     done = self.merge.is_same_key(&left)?;
@@ -214,10 +222,13 @@ impl Scan {
             }
             let Some(newest) = newest else { continue };
             let removed = !self.cover.is_empty() && self.is_removed(&newest);
-            let kind = newest.entry.kind;
+            let kind = newest.entry.kind();
             if kind.has_value() && !removed {
                 self.current = Some(newest);
                 return if kind == Kind::Pointer { self.resolve() } else { Ok(true) };
+            }
+            if kind == Kind::Merge && !removed {
+                return Err(self.merge.refuse(&newest));
             }
             if removed {
                 self.step_over(&newest)?;

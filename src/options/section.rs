@@ -3,6 +3,7 @@
 use super::PointIndex;
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
+use crate::format::alignment::Alignment;
 use crate::format::block::BLOCK_LOG2;
 use crate::format::edit::{ERROR_RATE, INTERVAL, KeyspaceMeta, LARGE_VALUE_BYTES_MIN, LEVELS, ZSTD_LEVEL};
 use crate::format::entry::{Entry, Kind};
@@ -71,7 +72,7 @@ impl SectionOptions {
     #[inline]
     pub(crate) fn stands_apart(&self, entry: &Entry) -> bool {
         let large = |bytes: u32| bytes > 0 && entry.value_bytes() >= bytes as usize;
-        entry.kind == Kind::Put && self.threshold.is_some_and(large)
+        entry.kind() == Kind::Put && self.threshold.is_some_and(large)
     }
 
     /// The codec and, for Zstandard, its level.
@@ -160,6 +161,7 @@ pub struct KeyspaceOptions {
     compressed_from: Option<u8>,
     block_log2: Option<u8>,
     threshold: Option<u32>,
+    value_alignment: Option<usize>,
 }
 
 impl KeyspaceOptions {
@@ -204,6 +206,28 @@ impl KeyspaceOptions {
         self
     }
 
+    /// Aligns every value to 8 or 16 bytes in memory, so that [`Slice::get_as`](crate::Slice::get_as) reads numbers and structures
+    /// of such an alignment in place. Costs up to 7 or 15 bytes for each entry, and with 16 as much again on average as the size of
+    /// an entry is no multiple of 16. 1, 8 or 16; default: 1, no alignment, whatever the options of the database.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// use maplsm::KeyspaceOptions;
+    ///
+    /// let vectors = db.create_keyspace("vectors", KeyspaceOptions::new().value_alignment(16))?;
+    /// vectors.insert("unit", [1.0f32, 0.0].map(f32::to_ne_bytes).as_flattened())?;
+    /// let vector = vectors.get("unit")?.expect("inserted above");
+    /// assert_eq!(vector.get_as::<[f32; 2]>()?, &[1.0, 0.0]);
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn value_alignment(&mut self, bytes: usize) -> &mut Self {
+        self.value_alignment = Some(bytes);
+        self
+    }
+
     /// The record of a new keyspace in a database with these options.
     pub(crate) fn record(&self, database: SectionOptions, id: KeyspaceId, name: &str) -> Result<KeyspaceMeta> {
         let options = SectionOptions {
@@ -219,6 +243,13 @@ impl KeyspaceOptions {
             PointIndex::Hash => None,
             PointIndex::Bloom { error_rate } => Some(error_rate.to_bits()),
         };
+        let problem = "must be 1, 8 or 16";
+        let alignment = match self.value_alignment {
+            None | Some(1) => Alignment::None,
+            Some(8) => Alignment::Eight,
+            Some(16) => Alignment::Sixteen,
+            Some(_) => return Err(Error::InvalidOptions { option: "value_alignment", problem }),
+        };
         let (codec, zstd_level) = options.codec();
         Ok(KeyspaceMeta {
             id,
@@ -229,6 +260,7 @@ impl KeyspaceOptions {
             compressed_from: options.compressed_from,
             block_log2: options.block_log2,
             large_value_bytes: options.large_value_bytes().unwrap_or(0),
+            alignment,
             name: name.to_owned(),
         })
     }

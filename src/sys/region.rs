@@ -27,6 +27,8 @@ use super::guard::{Place, Watched};
 enum Memory {
     File(Mmap),
     Heap(Vec<u8>),
+    /// Memory on the heap that begins at a multiple of 16.
+    Words(Vec<u128>, usize),
     /// A shared file mapping or anonymous memory, written through its raw pointer by one [`ArenaWriter`].
     Arena(MmapRaw),
 }
@@ -52,12 +54,13 @@ impl Region {
         let (base, readable) = match &memory {
             Memory::File(map) => (map.as_ptr(), map.len()),
             Memory::Heap(bytes) => (bytes.as_ptr(), bytes.len()),
+            Memory::Words(words, length) => (words.as_ptr().cast(), *length),
             Memory::Arena(map) => (map.as_ptr(), 0),
         };
         let base = NonNull::new(base.cast_mut()).unwrap_or(NonNull::dangling());
         let length = match &memory {
             Memory::File(map) => map.len(),
-            Memory::Heap(_) => 0,
+            Memory::Heap(_) | Memory::Words(..) => 0,
             Memory::Arena(map) => map.len(),
         };
         let watched = place.and_then(|place| place.watch(base.as_ptr(), length));
@@ -69,6 +72,15 @@ impl Region {
         let readable = self.readable.load(Ordering::Acquire);
         // SAFETY: by the invariant; the acquire pairs with the release of `ArenaWriter::publish`, so the bytes are written.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), readable) }
+    }
+}
+
+impl Memory {
+    /// A copy of `bytes` that begins at a multiple of 16.
+    fn words(bytes: &[u8]) -> Self {
+        let mut words = vec![0u128; bytes.len().div_ceil(16)];
+        words.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+        Self::Words(words, bytes.len())
     }
 }
 
@@ -140,9 +152,11 @@ impl Mapping {
         Ok(Self::new(Memory::File(map), Some(place)))
     }
 
-    /// Bytes that are in memory already.
+    /// Bytes that are in memory already. They begin at a multiple of 16, as mapped files do, so that what is aligned in a file
+    /// is aligned in memory.
     pub(crate) fn heap(bytes: Vec<u8>) -> Self {
-        Self::new(Memory::Heap(bytes), None)
+        let aligned = bytes.as_ptr().addr().is_multiple_of(16);
+        Self::new(if aligned { Memory::Heap(bytes) } else { Memory::words(&bytes) }, None)
     }
 
     /// A mapping of `capacity` bytes of a file that is to be written through it. Bytes beyond the file's end must not be

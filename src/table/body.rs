@@ -192,6 +192,9 @@ impl Body {
         if window.block.is_none() {
             self.check(window, start, entry.end, verify)?;
         }
+        if verify == Verify::Again && entry.alignment() != section.alignment {
+            return Err(self.file.corrupt(window.offset(place), Damage::BadField));
+        }
         Ok(entry)
     }
 

@@ -402,6 +402,7 @@ impl Sparse<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::alignment::Alignment;
     use crate::format::range::Edge;
     use crate::format::section::Codec;
     use crate::format::{Sequence, key_hash};
@@ -428,7 +429,7 @@ mod tests {
             codec: Codec::None,
             blocks: 0,
             block_log2: 0,
-            alignment_log2: 0,
+            alignment: Alignment::None,
             takes_global_sequence: false,
             value_files: Vec::new(),
         }

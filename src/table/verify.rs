@@ -9,7 +9,7 @@ use super::values::Values;
 use crate::error::{Damage, Result};
 use crate::format::entry::{Kind, header_at};
 use crate::format::section::{Section, count_value};
-use crate::format::{KeyspaceId, Sequence, key_hash};
+use crate::format::{KeyspaceId, Sequence, bytes, key_hash};
 
 impl Reader {
     /// Reads back a table that this process has just written: every checksum of table and index, the counts, and the order
@@ -56,6 +56,7 @@ impl Reader {
         let never = AtomicBool::new(false);
         self.file().verify(&never)?;
         self.index().file().verify(&never)?;
+        self.verify_gaps()?;
         let mut total = 0;
         for (number, section) in self.sections().iter().enumerate() {
             self.body.check_gaps(section)?;
@@ -65,6 +66,19 @@ impl Reader {
         Ok(total)
     }
 
+    /// What brings a section to the place where its aligned entries can begin is zero.
+    fn verify_gaps(&self) -> Result<()> {
+        for pair in self.sections().windows(2) {
+            let [before, behind] = pair else { continue };
+            let (end, start) = (before.parts_end(), behind.start);
+            let gap = bytes::slice(self.bytes(), end, start.saturating_sub(end));
+            if !gap.is_ok_and(bytes::all_zero) {
+                return Err(self.file().corrupt(end, Damage::BadField));
+            }
+        }
+        Ok(())
+    }
+
     /// Without `values`, pointers may lead nowhere.
     fn verify_section(&self, number: usize, section: &Section, values: Option<&Values>) -> Result<()> {
         let mut previous: Option<(Vec<u8>, Sequence)> = None;
@@ -72,7 +86,7 @@ impl Reader {
         let mut value_files = Vec::new();
         self.body.walk(section, |place, entry, bytes, is_new_key| {
             entries += 1;
-            tombstones += u64::from(entry.kind == Kind::Delete);
+            tombstones += u64::from(entry.kind() == Kind::Delete);
             let damaged = |what| Err(self.file().corrupt(self.body.offset(section, place), what));
             let key = entry.key(bytes);
             let in_order = previous.as_ref().is_none_or(|(last, sequence)| match last.as_slice().cmp(key) {
@@ -83,12 +97,15 @@ impl Reader {
             if !in_order {
                 return damaged(Damage::OutOfOrder);
             }
+            if entry.alignment() != section.alignment {
+                return damaged(Damage::BadField);
+            }
             let marked = header_at(bytes, entry.start).is_ok_and(|header| header.is_marked_oldest());
             let numbered = marked || (entry.sequence >= section.min_sequence && !section.takes_global_sequence);
             if !numbered || entry.sequence > section.max_sequence {
                 return damaged(Damage::BadSequence);
             }
-            if entry.kind == Kind::Pointer {
+            if entry.kind() == Kind::Pointer {
                 let at = self.body.offset(section, place);
                 let pointer = entry.pointer(bytes).map_err(|what| self.file().corrupt(at, what))?;
                 count_value(&mut value_files, pointer, key.len());

@@ -13,6 +13,7 @@ use super::packing::Packing;
 use super::reader::Reader;
 use super::{Shelf, Table};
 use crate::error::{Error, Result};
+use crate::format::alignment::Alignment;
 use crate::format::checksum::{Id, Seed};
 use crate::format::edit::TableMeta;
 use crate::format::entry::{Entry, Kind, header_at};
@@ -150,7 +151,9 @@ impl TableWriter {
         let key = entry.key(bytes);
         if self.current.as_ref().is_none_or(|section| section.keyspace != keyspace) {
             self.finish_section()?;
-            let mut section = new_section(keyspace, self.out.end(), key, self.options.section.interval);
+            self.begin_entries(entry.alignment()).map_err(|e| self.error("write", e))?;
+            let (start, interval) = (self.out.end(), self.options.section.interval);
+            let mut section = new_section(keyspace, start, key, interval, entry.alignment());
             if let Some(last) = self.loaded_behind {
                 section.takes_global_sequence = true;
                 (section.min_sequence, section.max_sequence) = (last, last);
@@ -171,8 +174,8 @@ impl TableWriter {
             self.last_key.extend_from_slice(key);
         }
         section.entries += 1;
-        section.tombstones += u64::from(entry.kind == Kind::Delete);
-        if entry.kind == Kind::Pointer {
+        section.tombstones += u64::from(entry.kind() == Kind::Delete);
+        if entry.kind() == Kind::Pointer {
             match entry.pointer(bytes) {
                 Ok(pointer) => count_value(&mut section.value_files, pointer, key.len()),
                 Err(_) => return Err(self.error("write", io::ErrorKind::InvalidData.into())),
@@ -215,6 +218,13 @@ impl TableWriter {
         }
     }
 
+    /// Brings the end of the file to where entries of this alignment can begin.
+    fn begin_entries(&mut self, alignment: Alignment) -> io::Result<()> {
+        let gap = alignment.entry_start(self.out.end()) - self.out.end();
+        let zeros = usize::try_from(gap).ok().and_then(|gap| [0; 16].get(..gap).map(|zeros| self.out.push(zeros)));
+        zeros.unwrap_or(Ok(()))
+    }
+
     fn push_changed(&mut self, entry: &Entry, raw: &[u8], bytes: &[u8], oldest: bool) -> io::Result<()> {
         let mut header = header_at(bytes, entry.start).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         if oldest {
@@ -235,7 +245,8 @@ impl TableWriter {
         let (Some(first), Some(last)) = (ranges.list().first(), ranges.list().last()) else { return Ok(()) };
         if self.current.as_ref().is_none_or(|section| section.keyspace != keyspace) {
             self.finish_section()?;
-            let mut section = new_section(keyspace, self.out.end(), &[], self.options.section.interval);
+            let mut section =
+                new_section(keyspace, self.out.end(), &[], self.options.section.interval, Alignment::None);
             (section.lower, section.upper) = (first.start.clone(), last.end.clone());
             self.current = Some(section);
         }
@@ -330,7 +341,7 @@ impl TableWriter {
     }
 }
 
-fn new_section(keyspace: KeyspaceId, start: u64, key: &[u8], interval: u16) -> Section {
+fn new_section(keyspace: KeyspaceId, start: u64, key: &[u8], interval: u16, alignment: Alignment) -> Section {
     Section {
         keyspace,
         start,
@@ -348,7 +359,7 @@ fn new_section(keyspace: KeyspaceId, start: u64, key: &[u8], interval: u16) -> S
         codec: Codec::None,
         blocks: 0,
         block_log2: 0,
-        alignment_log2: 0,
+        alignment,
         takes_global_sequence: false,
         value_files: Vec::new(),
     }
@@ -396,7 +407,14 @@ mod tests {
                 for version in (0..3u64).rev() {
                     let kind = if version == 1 { Kind::Delete } else { Kind::Put };
                     let mut bytes = Vec::new();
-                    push_entry(&mut bytes, kind, Sequence(10 + i * 3 + version), &key(i * 2), &i.to_le_bytes());
+                    push_entry(
+                        &mut bytes,
+                        kind,
+                        Sequence(10 + i * 3 + version),
+                        &key(i * 2),
+                        &i.to_le_bytes(),
+                        Alignment::None,
+                    );
                     let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(10)).unwrap();
                     writer.add(KeyspaceId(keyspace), &entry, &bytes, false).unwrap();
                 }
@@ -457,7 +475,7 @@ mod tests {
             let get = |keyspace: u32, key: &[u8], at: u64| {
                 let keyspace = KeyspaceId(keyspace);
                 let found = reader.get(keyspace, key_hash(keyspace, key), key, Sequence(at)).unwrap();
-                found.entry().map(|entry| (entry.sequence.0, entry.kind))
+                found.entry().map(|entry| (entry.sequence.0, entry.kind()))
             };
             for i in 0..700 {
                 let newest = 10 + i * 3 + 2;
@@ -542,13 +560,13 @@ mod tests {
         let shelf = shelf(temp.path(), TableOptions::default());
         let mut writer = TableWriter::create(&shelf, FileNumber(1), [8; 16], &Arc::default()).unwrap();
         let mut bytes = Vec::new();
-        push_entry(&mut bytes, Kind::Put, Sequence(5), b"old", b"v");
+        push_entry(&mut bytes, Kind::Put, Sequence(5), b"old", b"v", Alignment::None);
         let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(5)).unwrap();
         assert!(writer.spans(Sequence(5)));
         writer.add(KeyspaceId(0), &entry, &bytes, true).unwrap();
         let far = 5 + SEQUENCE_SPAN + 100;
         let mut bytes = Vec::new();
-        push_entry(&mut bytes, Kind::Put, Sequence(far), b"recent", b"v");
+        push_entry(&mut bytes, Kind::Put, Sequence(far), b"recent", b"v", Alignment::None);
         let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(far)).unwrap();
         assert!(writer.spans(Sequence(far)), "a marked entry does not count");
         writer.add(KeyspaceId(0), &entry, &bytes, false).unwrap();

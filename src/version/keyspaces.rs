@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Damage;
 use crate::format::KeyspaceId;
+use crate::format::alignment::Alignment;
 use crate::format::edit::{Edit, KeyspaceMeta, TableMeta};
 use crate::options::{PointIndex, SectionOptions};
 
@@ -48,6 +49,14 @@ impl Keyspaces {
     #[inline]
     pub(crate) fn is_live(&self, keyspace: KeyspaceId) -> bool {
         keyspace == KeyspaceId::DEFAULT || self.get(keyspace).is_some()
+    }
+
+    /// How the values of a keyspace are aligned, if it is there.
+    pub(crate) fn alignment(&self, keyspace: KeyspaceId) -> Option<Alignment> {
+        if keyspace == KeyspaceId::DEFAULT {
+            return Some(Alignment::None);
+        }
+        self.get(keyspace).map(|meta| meta.alignment)
     }
 
     /// Whether a keyspace is there or was there once.

@@ -300,6 +300,14 @@ impl Version {
             if meta.sections.iter().any(|section| !known(section.keyspace)) {
                 return Err(Damage::UnknownKeyspace);
             }
+            // Entries are copied as they are, so those of all tables of a keyspace must be alike.
+            let alike = |section: &Section| {
+                let alignment = self.named.alignment(section.keyspace);
+                section.entries == 0 || alignment.is_none_or(|alignment| alignment == section.alignment)
+            };
+            if !meta.sections.iter().all(alike) {
+                return Err(Damage::BadField);
+            }
         }
         Ok(())
     }
@@ -322,6 +330,7 @@ fn age(table: &Table) -> (Option<Sequence>, FileNumber) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::format::alignment::Alignment;
     use crate::format::edit::TableMeta;
     use crate::format::range::Edge;
     use crate::format::section::Codec;
@@ -347,7 +356,7 @@ pub(crate) mod tests {
             codec: Codec::None,
             blocks: 0,
             block_log2: 0,
-            alignment_log2: 0,
+            alignment: Alignment::None,
             takes_global_sequence: false,
             value_files: Vec::new(),
         };
@@ -380,6 +389,7 @@ pub(crate) mod tests {
             compressed_from: 1,
             block_log2: 14,
             large_value_bytes: 0,
+            alignment: Alignment::None,
             name: name.to_owned(),
         }
     }

@@ -14,6 +14,7 @@ mod hostile;
 mod ingest;
 mod inspect;
 mod keyspaces;
+mod layout;
 mod locks;
 mod model;
 mod remove_range;

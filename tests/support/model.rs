@@ -11,8 +11,8 @@ use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 
 use maplsm::{
-    Compression, Cursor, Db, Durability, Error, ErrorKind, Fault, IoMode, Iter, Options, PointIndex, SimFs, Slice,
-    Snapshot, WriteBatch,
+    Compression, Cursor, Db, Durability, Error, ErrorKind, Fault, IoMode, Iter, Keyspace, KeyspaceOptions, Options,
+    PointIndex, SimFs, Slice, Snapshot, WriteBatch,
 };
 
 pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -28,6 +28,9 @@ pub(crate) enum Change {
 
 /// Changes in order.
 pub(crate) type Commit = Vec<Change>;
+
+/// The keyspace with aligned values.
+const ALIGNED: &str = "aligned";
 
 /// Where the database is on a simulated disk.
 const DIR: &str = "/db";
@@ -217,6 +220,8 @@ pub(crate) struct Setup {
     pub(crate) compressed_from: u8,
     pub(crate) block_bytes: u32,
     pub(crate) cache_bytes: u64,
+    /// Of the values, if not 1: they are then in a keyspace of their own. Decided when the database is made.
+    pub(crate) alignment: usize,
 }
 
 /// No compression, and what this build has.
@@ -245,6 +250,7 @@ impl Setup {
             compressed_from: u8::from(format % 2 == 1),
             block_bytes: 4 << 10,
             cache_bytes: 16 << 10,
+            alignment: 1,
         }
     }
 
@@ -263,6 +269,7 @@ impl Setup {
             compressed_from: source.pick(&[0, 1, 2]),
             block_bytes: source.pick(&[4 << 10, 16 << 10]),
             cache_bytes: source.pick(&[0, 16 << 10, 1 << 20]),
+            alignment: 1,
         }
     }
 
@@ -536,16 +543,39 @@ impl Place {
     }
 }
 
+/// The keyspace of a run: one of its own if values are aligned, made if it is not there.
+fn keyspace(db: &Db, alignment: usize) -> maplsm::Result<Keyspace> {
+    if alignment == 1 {
+        return db.keyspace("default");
+    }
+    if db.keyspaces().iter().any(|name| name == ALIGNED) {
+        return db.keyspace(ALIGNED);
+    }
+    db.create_keyspace(ALIGNED, KeyspaceOptions::new().value_alignment(alignment))
+}
+
+/// Every value must begin at a multiple of this, wherever it is read from.
+#[derive(Debug, Clone, Copy)]
+struct Aligned(usize);
+
+impl Aligned {
+    fn check(self, value: &[u8]) {
+        let at = value.as_ptr().addr();
+        assert!(value.is_empty() || at.is_multiple_of(self.0), "a value at {at:#x} is not aligned to {}", self.0);
+    }
+}
+
 /// An iterator and what it still has to show.
 struct Walk {
     iter: Iter,
+    aligned: Aligned,
     left: VecDeque<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Walk {
-    fn new(iter: Iter, over: &Map, range: &impl RangeBounds<Vec<u8>>) -> Self {
+    fn new(iter: Iter, aligned: Aligned, over: &Map, range: &impl RangeBounds<Vec<u8>>) -> Self {
         let within = over.iter().filter(|(key, _)| range.contains(*key));
-        Self { iter, left: within.map(|(key, value)| (key.clone(), value.clone())).collect() }
+        Self { iter, aligned, left: within.map(|(key, value)| (key.clone(), value.clone())).collect() }
     }
 
     fn step(&mut self, back: bool) {
@@ -556,6 +586,7 @@ impl Walk {
         };
         let found = found.map(|entry| {
             let entry = entry.expect("an iterator goes on");
+            self.aligned.check(entry.value());
             (Bytes(entry.key().to_vec()), Bytes(entry.value().to_vec()))
         });
         let expected = expected.map(|(key, value)| (Bytes(key), Bytes(value)));
@@ -577,6 +608,7 @@ impl Walk {
 /// A cursor and where it must be.
 struct Position {
     cursor: Cursor,
+    aligned: Aligned,
     over: Map,
     at: Option<Vec<u8>>,
 }
@@ -604,6 +636,7 @@ impl Position {
         );
         let short = |bytes: &[u8]| Bytes(bytes.to_vec());
         let (key, value) = expected.map_or((&[][..], &[][..]), |(key, value)| (key, value));
+        self.aligned.check(self.cursor.value());
         assert_eq!(short(self.cursor.key()), short(key), "{to:?} from {:?}", self.at);
         assert_eq!(short(self.cursor.value()), short(value), "{to:?} from {:?}", self.at);
         let entry = self.cursor.entry().map(|entry| (entry.key().to_vec(), entry.value().to_vec()));
@@ -616,6 +649,8 @@ impl Position {
 pub(crate) struct Driver {
     place: Place,
     db: Option<Db>,
+    keyspace: Option<Keyspace>,
+    aligned: Aligned,
     setup: Setup,
     pub(crate) history: History,
     snapshots: Vec<(Snapshot, Map)>,
@@ -664,7 +699,8 @@ pub(crate) fn run_disk(seed: u64, path: &Path, threads: usize, steps: u64, repla
 }
 
 fn run(mut source: Source<'_>, place: Place, format: Format, threads: usize, steps: u64, replay: String) {
-    let setup = Setup::draw(&mut source, format, threads);
+    let mut setup = Setup::draw(&mut source, format, threads);
+    setup.alignment = source.pick(&[1, 1, 8, 16]);
     let mut driver = Driver::new(place, setup, replay);
     driver.quick = matches!(source, Source::Bytes(_));
     while driver.step < steps && !source.is_over() {
@@ -689,6 +725,8 @@ impl Driver {
         let db = place.open(setup.options())?;
         Ok(Self {
             place,
+            keyspace: Some(keyspace(&db, setup.alignment)?),
+            aligned: Aligned(setup.alignment),
             db: Some(db),
             setup,
             history,
@@ -706,6 +744,10 @@ impl Driver {
 
     pub(crate) fn db(&self) -> &Db {
         self.db.as_ref().expect("the database is open")
+    }
+
+    fn keyspace(&self) -> &Keyspace {
+        self.keyspace.as_ref().expect("the database is open")
     }
 
     fn sim(&self) -> Option<&SimFs> {
@@ -849,19 +891,21 @@ impl Driver {
             }
             Op::Get(key) => self.get(&key),
             Op::Hold(key) => {
-                let value = self.db().get(&key).expect("a value is read");
+                let value = self.keyspace().get(&key).expect("a value is read");
                 if self.held.len() < 50 {
                     self.held.extend(value.zip(self.history.now.get(&key).cloned()));
                 }
             }
-            Op::Scan(range, moves) => Walk::new(self.db().range(range.clone()), &self.history.now, &range).run(&moves),
+            Op::Scan(range, moves) => {
+                Walk::new(self.keyspace().range(range.clone()), self.aligned, &self.history.now, &range).run(&moves);
+            }
             Op::Prefix(prefix, moves) => {
                 let over: Map =
                     self.history.now.clone().into_iter().filter(|(key, _)| key.starts_with(&prefix)).collect();
-                Walk::new(self.db().prefix(&prefix), &over, &(..)).run(&moves);
+                Walk::new(self.keyspace().prefix(&prefix), self.aligned, &over, &(..)).run(&moves);
             }
             Op::IterOpen(range) => {
-                let walk = Walk::new(self.db().range(range.clone()), &self.history.now, &range);
+                let walk = Walk::new(self.keyspace().range(range.clone()), self.aligned, &self.history.now, &range);
                 put(&mut self.walks, walk, 3);
             }
             Op::IterMove(slot, moves) => {
@@ -872,7 +916,8 @@ impl Driver {
                 }
             }
             Op::CursorOpen => {
-                let position = Position { cursor: self.db().cursor(), over: self.history.now.clone(), at: None };
+                let (cursor, over) = (self.keyspace().cursor(), self.history.now.clone());
+                let position = Position { cursor, aligned: self.aligned, over, at: None };
                 put(&mut self.positions, position, 3);
             }
             Op::CursorMove(slot, moves) => {
@@ -883,7 +928,7 @@ impl Driver {
                 }
             }
             Op::Take => {
-                let snapshot = (self.db().snapshot(), self.history.now.clone());
+                let snapshot = (self.keyspace().snapshot(), self.history.now.clone());
                 put(&mut self.snapshots, snapshot, 4);
             }
             Op::Look(slot, key) => self.look(slot, &key),
@@ -891,7 +936,7 @@ impl Driver {
                 if let Some((snapshot, state)) = self.snapshots.get(slot) {
                     let found = read_all(snapshot.iter()).expect("a snapshot is read");
                     assert!(found == *state, "a snapshot: {}", difference(&found, state));
-                    Walk::new(snapshot.iter(), state, &(..)).run(&[true]);
+                    Walk::new(snapshot.iter(), self.aligned, state, &(..)).run(&[true]);
                 }
             }
             Op::Release(slot) => {
@@ -917,8 +962,8 @@ impl Driver {
             Op::Flush => self.db().flush()?,
             Op::Maintain if self.setup.threads == 0 => self.db().maintain()?,
             Op::Maintain | Op::Wait => return self.db().wait_for_background(),
-            Op::Compact => self.db().compact()?,
-            Op::CompactRange(range) => self.db().compact_range(range.clone())?,
+            Op::Compact => self.keyspace().compact()?,
+            Op::CompactRange(range) => self.keyspace().compact_range(range.clone())?,
             Op::Sync => self.db().sync()?,
             _ => return Ok(()),
         }
@@ -928,18 +973,18 @@ impl Driver {
     }
 
     pub(crate) fn write(&mut self, commit: &Commit, how: How) -> maplsm::Result<()> {
-        let db = self.db();
+        let (db, keyspace) = (self.db(), self.keyspace());
         let written = match (how, commit.as_slice()) {
-            (How::Single, [Change::Insert(key, value)]) => db.insert(key, value),
-            (How::Single, [Change::Remove(key)]) => db.remove(key),
-            (How::Single, [Change::RemoveRange(range)]) => db.remove_range(range.clone()),
+            (How::Single, [Change::Insert(key, value)]) => keyspace.insert(key, value),
+            (How::Single, [Change::Remove(key)]) => keyspace.remove(key),
+            (How::Single, [Change::RemoveRange(range)]) => keyspace.remove_range(range.clone()),
             _ => {
                 let mut batch = WriteBatch::new();
                 for change in commit {
                     match change {
-                        Change::Insert(key, value) => batch.insert(key, value),
-                        Change::Remove(key) => batch.remove(key),
-                        Change::RemoveRange(range) => batch.remove_range(range.clone()),
+                        Change::Insert(key, value) => batch.insert_into(keyspace, key, value),
+                        Change::Remove(key) => batch.remove_from(keyspace, key),
+                        Change::RemoveRange(range) => batch.remove_range_from(keyspace, range.clone()),
                     };
                 }
                 match how {
@@ -966,7 +1011,7 @@ impl Driver {
     }
 
     fn ingest(&mut self, entries: &Map) -> maplsm::Result<()> {
-        let loaded = self.db().ingest(entries);
+        let loaded = self.keyspace().ingest(entries);
         let commit = entries.iter().map(|(key, value)| Change::Insert(key.clone(), value.clone())).collect();
         match loaded {
             Ok(loaded) => {
@@ -999,7 +1044,8 @@ impl Driver {
         }
         let copy = options.open(&path).expect("a checkpoint opens");
         assert!(copy.recovery_report().clean && copy.verify().is_ok(), "{:?}", copy.verify().problems);
-        let found = read_all(copy.iter()).expect("a checkpoint is read");
+        let held = keyspace(&copy, self.aligned.0).expect("the keyspace opens");
+        let found = read_all(held.iter()).expect("a checkpoint is read");
         assert!(self.history.is_complete(&found), "a checkpoint: {}", difference(&found, &self.history.now));
         copy.insert("only here", "x").expect("a checkpoint is written");
         copy.compact().expect("a checkpoint is compacted");
@@ -1011,20 +1057,28 @@ impl Driver {
     }
 
     fn get(&self, key: &[u8]) {
-        let found = self.db().get(key).expect("a value is read").map(|value| Bytes(value.to_vec()));
+        let found = self.keyspace().get(key).expect("a value is read");
+        let found = found.map(|value| {
+            self.aligned.check(&value);
+            Bytes(value.to_vec())
+        });
         let expected = self.history.now.get(key).cloned().map(Bytes);
         assert_eq!(found, expected, "the value of {:?}", Bytes(key.to_vec()));
-        assert_eq!(self.db().contains_key(key).expect("a key is looked up"), expected.is_some());
+        assert_eq!(self.keyspace().contains_key(key).expect("a key is looked up"), expected.is_some());
     }
 
     fn look(&self, slot: usize, key: &[u8]) {
         let Some((snapshot, state)) = self.snapshots.get(slot) else { return };
         let expected = state.get(key).cloned().map(Bytes);
         let of = Bytes(key.to_vec());
-        let found = snapshot.get(key).expect("a snapshot is read").map(|value| Bytes(value.to_vec()));
+        let read = |value: &[u8]| {
+            self.aligned.check(value);
+            Bytes(value.to_vec())
+        };
+        let found = snapshot.get(key).expect("a snapshot is read").map(|value| read(&value));
         assert_eq!(found, expected, "the value of {of:?} in a snapshot");
         if self.stamp.is_multiple_of(2) {
-            let found = snapshot.get_ref(key).expect("a snapshot is read").map(|value| Bytes(value.to_vec()));
+            let found = snapshot.get_ref(key).expect("a snapshot is read").map(|value| read(&value));
             assert_eq!(found, expected, "the borrowed value of {of:?} in a snapshot");
             assert_eq!(snapshot.contains_key(key).expect("a snapshot is read"), expected.is_some());
         }
@@ -1037,14 +1091,14 @@ impl Driver {
 
     /// Compares everything.
     fn check(&self) {
-        let db = self.db();
+        let (db, keyspace) = (self.db(), self.keyspace());
         let now = &self.history.now;
-        let found = read_all(db.iter()).expect("everything is read");
+        let found = read_all(keyspace.iter()).expect("everything is read");
         assert!(found == *now, "forwards: {}", difference(&found, now));
         if self.quick && !self.step.is_multiple_of(QUICK) {
             return;
         }
-        let found: Map = db
+        let found: Map = keyspace
             .iter()
             .rev()
             .map(|entry| entry.map(|entry| (entry.key().to_vec(), entry.value().to_vec())))
@@ -1069,10 +1123,13 @@ impl Driver {
     /// Opens the database again and compares. All handles on the old one are gone, except iterators, cursors and slices.
     fn open(&mut self, setup: Setup) {
         self.setup = setup;
-        self.db = Some(self.place.open(setup.options()).unwrap_or_else(|e| panic!("the database does not open: {e}")));
+        let opened = self.place.open(setup.options());
+        let db = self.db.insert(opened.unwrap_or_else(|e| panic!("the database does not open: {e}")));
+        self.keyspace = Some(keyspace(db, self.aligned.0).expect("the keyspace opens"));
     }
 
     fn reopen(&mut self, setup: Setup) {
+        self.keyspace = None;
         let db = self.db.take().expect("the database is open");
         if self.stamp.is_multiple_of(3) {
             // The last handle closes as well.
@@ -1096,7 +1153,7 @@ impl Driver {
     /// Goes on with a copy of the disk as a crash leaves it.
     fn move_to(&mut self, fs: SimFs) {
         self.snapshots.clear();
-        self.db = None;
+        (self.keyspace, self.db) = (None, None);
         self.place = Place::Memory(fs);
     }
 
@@ -1118,7 +1175,7 @@ impl Driver {
     fn recover(&mut self, setup: Setup, complete: bool) {
         let shown = self.look_read_only(setup);
         self.open(setup);
-        let found = read_all(self.db().iter()).expect("everything is read");
+        let found = read_all(self.keyspace().iter()).expect("everything is read");
         if let Some(shown) = shown {
             assert!(shown == found, "a read-only open shows something else: {}", difference(&shown, &found));
         }
@@ -1145,10 +1202,11 @@ impl Driver {
         };
         let (before, operations) = (files(fs), fs.operations());
         let db = self.place.open(setup.options().read_only(true).clone()).expect("the database opens read-only");
-        let shown = read_all(db.iter()).expect("everything is read");
+        let keyspace = keyspace(&db, self.aligned.0).expect("the keyspace opens");
+        let shown = read_all(keyspace.iter()).expect("everything is read");
         assert!(db.verify().is_ok(), "verify: {:?}", db.verify().problems);
         assert!(matches!(db.insert(b"a", b"b"), Err(Error::ReadOnly)));
-        drop(db);
+        drop((db, keyspace));
         assert!(files(fs) == before, "a read-only open changes files");
         assert_eq!(fs.operations(), operations, "a read-only open changes the disk");
         Some(shown)
@@ -1185,7 +1243,7 @@ impl Driver {
             }
         }
         // Reading goes on whatever has failed.
-        let found = read_all(self.db().iter()).expect("everything is read");
+        let found = read_all(self.keyspace().iter()).expect("everything is read");
         assert!(self.history.is_complete(&found), "after a fault: {}", difference(&found, &self.history.now));
         let mut after = match crash.power_cut {
             Some(seed) => fs.power_cut(seed),
@@ -1195,7 +1253,7 @@ impl Driver {
         if let Some((operation, seed)) = crash.again {
             after.inject(Fault::Halt { after: operation });
             let opened = Place::Memory(after.clone()).open(crash.setup.options());
-            let found = opened.and_then(|db| read_all(db.iter()));
+            let found = opened.and_then(|db| read_all(keyspace(&db, self.aligned.0)?.iter()));
             after = after.power_cut(seed);
             // What an open has shown is there to stay.
             if let Ok(found) = found {

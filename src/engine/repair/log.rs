@@ -9,7 +9,7 @@ use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FileNumber, KeyspaceId};
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, Wanted};
 use crate::sys::{Dir, Mapping};
 
 /// The intact stretches of a segment, each as a memtable, and the bytes in front of and between them that are none.
@@ -62,7 +62,8 @@ impl Stretches {
         let prefix = mapping.prefix(usize::try_from(range.end).unwrap_or(usize::MAX));
         let memtable = Memtable::new(prefix, header.database(), header.number(), header.base(), 0);
         // Groups that verify and make no sense were written that way; there is nothing to be had from them.
-        if memtable.replay(range, |keyspace| Ok(!is_dropped(keyspace))).is_ok_and(|indexed| indexed) {
+        let wanted = |keyspace| Ok(if is_dropped(keyspace) { Wanted::None } else { Wanted::Any });
+        if memtable.replay(range, wanted).is_ok_and(|indexed| indexed) {
             self.entries += memtable.entries();
             self.memtables.push(Arc::new(memtable));
         }

@@ -249,7 +249,7 @@ impl Rebuild<'_> {
 
 /// Whether the value of an entry can be read if it stands apart.
 fn has_value(cursor: &TableCursor, keyspace: KeyspaceId, entry: &Entry, values: &Values) -> Result<bool> {
-    if entry.kind != Kind::Pointer {
+    if entry.kind() != Kind::Pointer {
         return Ok(true);
     }
     let found = values.find(entry, cursor.bytes(), || cursor.reader().file().path().to_owned());

@@ -1,0 +1,90 @@
+//! What a rewrite keeps of a merge.
+
+use super::{Located, Merge, Place};
+use crate::error::Result;
+use crate::format::Sequence;
+use crate::format::entry::Kind;
+use crate::visibility::{Cover, Visibility};
+
+/// The versions in a merge, key by key, that a rule admits: what a rewrite keeps.
+#[derive(Debug)]
+pub(crate) struct Versions {
+    merge: Merge,
+    cover: Cover,
+    rule: Visibility,
+    /// The sequence of the version in front of the current one, if that is one of the same key.
+    newer: Option<Sequence>,
+    /// Whether the version answered last is a merge operand: what it works on is seen with it.
+    operand: bool,
+    /// Whether the one answered last is there for the sake of a merge operand in front of it.
+    below_operand: bool,
+}
+
+impl Versions {
+    /// Starts in front of the first entry. `cover` has the range tombstones of all sources.
+    pub(crate) fn new(merge: Merge, cover: Cover, rule: Visibility) -> Result<Self> {
+        Self::starting_at(merge, cover, rule, Place::First)
+    }
+
+    /// Starts at `place`, which must not be behind a version of a key whose others follow.
+    pub(crate) fn starting_at(mut merge: Merge, cover: Cover, rule: Visibility, place: Place<'_>) -> Result<Self> {
+        merge.go(place)?;
+        Ok(Self { merge, cover, rule, newer: None, operand: false, below_operand: false })
+    }
+
+    /// The next admitted version, tombstones included, and whether it is the first one of its key.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<(Located, bool)>> {
+        while let Some(top) = self.merge.top() {
+            let new_key = self.newer.is_none();
+            if new_key {
+                self.rule.start_key();
+            }
+            let removed = !self.cover.is_empty() && self.show_removals(&top);
+            self.below_operand = self.operand && !new_key && !removed;
+            let sequence = top.entry.sequence;
+            self.newer = self.merge.advance_in_order()?.then_some(sequence);
+            if self.newer.is_some()
+                && let Some(older) = self.merge.top()
+                && older.entry.sequence > sequence
+            {
+                return Err(self.merge.disorder(&top, &older));
+            }
+            let admitted = self.rule.admits(sequence) || self.below_operand;
+            self.operand = admitted && top.entry.kind() == Kind::Merge;
+            if admitted {
+                return Ok(Some((top, new_key)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Shows the rule the removals of the key that are newer than this version of it and not newer than the one before;
+    /// answers whether there are any.
+    fn show_removals(&mut self, top: &Located) -> bool {
+        let mut any = false;
+        let shown = self.newer;
+        let removals = self.cover.removals(self.merge.key(top)).iter().map(|(sequence, _)| *sequence);
+        for removal in removals.filter(|removal| shown.is_none_or(|shown| *removal < shown)) {
+            if removal < top.entry.sequence {
+                break;
+            }
+            self.rule.admits(removal);
+            any = true;
+        }
+        any
+    }
+
+    /// Whether the version answered last is what a merge operand works on.
+    pub(crate) fn is_below_operand(&self) -> bool {
+        self.below_operand
+    }
+
+    pub(crate) fn merge(&self) -> &Merge {
+        &self.merge
+    }
+
+    pub(crate) fn rule(&self) -> &Visibility {
+        &self.rule
+    }
+}
