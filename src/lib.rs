@@ -106,7 +106,7 @@ mod slice;
 mod snapshot;
 mod stats;
 mod sys;
-mod table;
+pub mod table;
 mod transaction;
 mod version;
 mod visibility;

@@ -11,7 +11,7 @@ use crate::format::{KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
 use crate::merge::{LevelCursor, Source};
 use crate::sys::{Block, Mapping, Pinned};
-use crate::table::{Answer, Reader, TableCursor, Verify};
+use crate::table::{Answer, TableCursor, TableReader, Verify};
 use crate::version::Version;
 use crate::visibility::{Cover, Visibility};
 
@@ -111,7 +111,7 @@ impl View {
     }
 
     #[inline]
-    fn found<'v>(&'v self, reader: &'v Reader, entry: &Entry, block: Option<Block>) -> Result<Find<'v>> {
+    fn found<'v>(&'v self, reader: &'v TableReader, entry: &Entry, block: Option<Block>) -> Result<Find<'v>> {
         let range = entry.value_start()..entry.end;
         Ok(match (entry.kind(), block) {
             (Kind::Put, None) => Find::Value(ValueAt::Mapped(reader.mapping(), range)),
@@ -124,7 +124,7 @@ impl View {
     }
 
     /// The value that an entry in `bytes` points to.
-    fn apart<'v>(&'v self, reader: &Reader, entry: &Entry, bytes: &[u8]) -> Result<Find<'v>> {
+    fn apart<'v>(&'v self, reader: &TableReader, entry: &Entry, bytes: &[u8]) -> Result<Find<'v>> {
         let path = || reader.file().path().to_owned();
         let (pointer, file) = self.version.values().find(entry, bytes, path)?;
         file.value(pointer).map(|(mapping, range)| Find::Value(ValueAt::Mapped(mapping, range)))

@@ -3,6 +3,8 @@
 //! A place in such a section is a block and a slot. As a number of bytes it is `block * 2^log2 + offset in the unpacked block`,
 //! and a locator counts it in units, as it counts the places of a plain section.
 
+use std::borrow::Cow;
+
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -66,6 +68,19 @@ impl BlockPlace {
     /// Where the next block begins.
     pub(crate) fn next(&self) -> u64 {
         align_block(self.start.saturating_add(self.stored))
+    }
+
+    /// The block's own bytes, given what is `stored` of it: the same if it is stored as it is.
+    pub(crate) fn unpacked<'b>(&self, codec: Codec, stored: &'b [u8]) -> Result<Cow<'b, [u8]>, Fault> {
+        if self.is_plain() {
+            return Ok(Cow::Borrowed(stored));
+        }
+        let length = usize::try_from(self.raw).map_err(|_| Damage::BadBlock)?;
+        let mut raw = Vec::new();
+        raw.try_reserve_exact(length).map_err(|_| Damage::BadBlock)?;
+        raw.resize(length, 0);
+        unpack(codec, stored, &mut raw)?;
+        Ok(Cow::Owned(raw))
     }
 
     /// Appends the record of the block.

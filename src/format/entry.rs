@@ -90,6 +90,9 @@ pub(crate) fn entry_bytes(key_bytes: u64, value_bytes: u64, alignment: Alignment
     alignment.entry_start(alignment.value_start(ENTRY_HEADER_BYTES + key_bytes) + value_bytes)
 }
 
+/// An extension has at most 255 units, and may move the value by one more.
+const EXTENSION_BYTES_MAX: u64 = 256 * super::UNIT;
+
 impl EntryHeader {
     /// A header; lengths are cut to their fields, whose limits the caller has checked.
     #[inline]
@@ -109,6 +112,12 @@ impl EntryHeader {
     fn span(&self) -> u64 {
         let alignment = Alignment::of_flags(self.flags).unwrap_or_default();
         entry_bytes(u64::from(self.key_bytes.get()), u64::from(self.value_bytes.get()), alignment)
+    }
+
+    /// The most that the entry takes, padding included, whatever the length of its extension turns out to be.
+    pub(crate) fn span_max(&self) -> u64 {
+        let extension = if self.flags & EXTENSION == 0 { 0 } else { EXTENSION_BYTES_MAX };
+        self.span().saturating_add(extension)
     }
 
     /// The same header with another sequence number: how a batch gets its place in history.

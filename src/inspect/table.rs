@@ -1,12 +1,10 @@
 //! Tables: sections and their entries.
 
-use std::borrow::Cow;
-
 use super::frame::Framed;
 use super::{Sink, Value, position};
-use crate::error::{Damage, Fault, Result};
+use crate::error::{Fault, Result};
 use crate::format::alignment::Alignment;
-use crate::format::block::{BLOCK_RECORD_BYTES, BlockPlace, check_blocks, unpack};
+use crate::format::block::{BLOCK_RECORD_BYTES, BlockPlace, check_blocks};
 use crate::format::bytes::{self, Part};
 use crate::format::entry::{ENTRY_HEADER_BYTES, Entry, Kind};
 use crate::format::extension::Extension;
@@ -70,7 +68,7 @@ fn show_blocks(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) -
         sink.item(block.start, "block", fields)?;
         let damaged = |fault: Fault| fault.at(path, block.start);
         let stored = bytes::slice(table.file, block.start, block.stored).map_err(|damage| damaged(damage.into()))?;
-        let raw = raw_block(section, &block, stored).map_err(damaged)?;
+        let raw = block.unpacked(section.codec, stored).map_err(damaged)?;
         let mut at = 0;
         while at < raw.len() {
             let entry = Entry::parse_in_table(&raw, at, raw.len(), section.base()).map_err(damaged)?;
@@ -81,17 +79,6 @@ fn show_blocks(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) -
         }
     }
     Ok(())
-}
-
-fn raw_block<'b>(section: &Section, block: &BlockPlace, stored: &'b [u8]) -> Result<Cow<'b, [u8]>, Fault> {
-    if block.is_plain() {
-        return Ok(Cow::Borrowed(stored));
-    }
-    let mut raw = Vec::new();
-    raw.try_reserve_exact(position(block.raw)).map_err(|_| Damage::BadBlock)?;
-    raw.resize(position(block.raw), 0);
-    unpack(section.codec, stored, &mut raw)?;
-    Ok(Cow::Owned(raw))
 }
 
 fn show_ranges(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::format::KeyspaceId;
 use crate::format::entry::Entry;
 use crate::memtable::RunCursor;
 use crate::sys::{Block, Mapping};
-use crate::table::{Reader, Table, TableCursor, Verify};
+use crate::table::{Table, TableCursor, TableReader, Verify};
 
 /// The tables of one level, which do not overlap, as one source.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ impl LevelCursor {
         Self { tables, keyspace, verify, at: 0, cursor: None }
     }
 
-    fn reader(&self, table: usize) -> Option<&Arc<Reader>> {
+    fn reader(&self, table: usize) -> Option<&Arc<TableReader>> {
         self.tables.get(table)?.reader().ok()
     }
 

@@ -330,7 +330,7 @@ impl Body {
         }
         let at = window.at + (place - window.start);
         let Ok(found) = header_at(self.bytes(window), at) else { return Ok(()) };
-        let span = position(found.span());
+        let span = position(found.span_max());
         if place.saturating_add(span) > window.end && window.end < end(section) {
             *window = self.piece(section, place, if verify == Verify::Once { span } else { span.max(WALK_BYTES) })?;
         }

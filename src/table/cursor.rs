@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::body::{Verify, Window, end, first};
-use super::reader::Reader;
+use super::reader::TableReader;
 use crate::error::{Damage, Result};
 use crate::format::KeyspaceId;
 use crate::format::entry::Entry;
@@ -17,7 +17,7 @@ const LINE: usize = 64;
 /// Walks the entries of a section in both directions, all versions; within a key the newest comes first.
 #[derive(Debug, Clone)]
 pub(crate) struct TableCursor {
-    reader: Arc<Reader>,
+    reader: Arc<TableReader>,
     /// The number of the section.
     section: usize,
     /// Where its places begin and end.
@@ -34,7 +34,7 @@ pub(crate) struct TableCursor {
 
 impl TableCursor {
     /// A cursor over the keyspace's section, if there is one.
-    pub(crate) fn new(reader: &Arc<Reader>, keyspace: KeyspaceId, verify: Verify) -> Option<Self> {
+    pub(crate) fn new(reader: &Arc<TableReader>, keyspace: KeyspaceId, verify: Verify) -> Option<Self> {
         let number = reader.section_of(keyspace)?;
         let section = reader.sections().get(number)?;
         let (start, end) = (first(section), end(section));
@@ -59,7 +59,7 @@ impl TableCursor {
         self.window.block()
     }
 
-    pub(crate) fn reader(&self) -> &Arc<Reader> {
+    pub(crate) fn reader(&self) -> &Arc<TableReader> {
         &self.reader
     }
 

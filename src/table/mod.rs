@@ -11,6 +11,7 @@ mod index;
 mod packing;
 mod reader;
 mod salvage;
+mod standalone;
 mod values;
 mod verify;
 mod writer;
@@ -21,8 +22,9 @@ use std::sync::Arc;
 pub(crate) use body::Verify;
 use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
-pub(crate) use reader::{Answer, Reader};
+pub(crate) use reader::{Answer, TableReader};
 pub(crate) use salvage::{read_meta, read_values_meta};
+pub use standalone::{Entries, Entry, EntryKind, RangeTombstone, Reader};
 pub(crate) use values::{Stored, ValueFile, ValueWriter, Values};
 pub(crate) use writer::{TableWriter, WrittenTable, write_index};
 
@@ -68,7 +70,7 @@ pub(crate) struct Table {
     /// The kind of point index that a lost index of each section is made again with; all as in `options` if there are none.
     points: Vec<PointIndex>,
     // Own synchronization: made by the first reader.
-    reader: OnceLock<Arc<Reader>>,
+    reader: OnceLock<Arc<TableReader>>,
     opening: Mutex<()>,
 }
 
@@ -107,7 +109,7 @@ impl Table {
 
     /// The open table. The first call maps it and its index and checks them against the manifest.
     #[inline]
-    pub(crate) fn reader(&self) -> Result<&Arc<Reader>> {
+    pub(crate) fn reader(&self) -> Result<&Arc<TableReader>> {
         match self.reader.get() {
             Some(reader) => Ok(reader),
             None => self.open(),
@@ -115,10 +117,10 @@ impl Table {
     }
 
     #[cold]
-    fn open(&self) -> Result<&Arc<Reader>> {
+    fn open(&self) -> Result<&Arc<TableReader>> {
         let _one_at_a_time = self.opening.lock();
         if self.reader.get().is_none() {
-            let reader = Reader::open(&self.shelf, &self.meta, &self.points)?;
+            let reader = TableReader::open(&self.shelf, &self.meta, &self.points)?;
             let _ = self.reader.set(Arc::new(reader));
         }
         let path = || self.shelf.dir.path().join(FileKind::Table.name(self.number()));
@@ -126,12 +128,12 @@ impl Table {
     }
 
     /// The open table, if it has been used.
-    pub(crate) fn opened(&self) -> Option<&Arc<Reader>> {
+    pub(crate) fn opened(&self) -> Option<&Arc<TableReader>> {
         self.reader.get()
     }
 
     /// Takes over the reader of a table that this process has just written and verified.
-    pub(crate) fn with_reader(self, reader: Reader) -> Self {
+    pub(crate) fn with_reader(self, reader: TableReader) -> Self {
         let _ = self.reader.set(Arc::new(reader));
         self
     }

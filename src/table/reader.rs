@@ -22,7 +22,7 @@ use crate::visibility::Fragments;
 
 /// An open table.
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub(crate) struct TableReader {
     pub(super) body: Body,
     /// The range tombstones of each section.
     ranges: Vec<Arc<Fragments>>,
@@ -35,7 +35,7 @@ pub(crate) struct Reader {
     pub(super) index_lost: AtomicBool,
 }
 
-impl Reader {
+impl TableReader {
     /// Opens the table that `meta` describes, and its index: maps both, or, where nothing is mapped, reads the index and the
     /// end of the table. A lost or damaged index is made again in memory, O(size), with
     /// the kind that `points` has for each section, or else that of the options.

@@ -3,7 +3,7 @@
 use super::Shelf;
 use super::body::{Verify, Window};
 use super::file::ChunkedFile;
-use super::reader::{Reader, decode_sections};
+use super::reader::{TableReader, decode_sections};
 use crate::error::{Error, Result};
 use crate::format::checksum::Id;
 use crate::format::edit::TableMeta;
@@ -12,7 +12,7 @@ use crate::format::prefix::Magic;
 use crate::format::values::ValuesMeta;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 
-impl Reader {
+impl TableReader {
     /// The first key of the sparse index, from number `from` on, that can be read and lies behind `last`; and its number.
     pub(crate) fn readable_key(
         &self,

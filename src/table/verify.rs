@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::body::{Verify, Window};
 use super::index::Point;
-use super::reader::Reader;
+use super::reader::TableReader;
 use super::values::Values;
 use crate::error::{Damage, Result};
 use crate::format::entry::{Kind, header_at};
 use crate::format::section::{Section, count_value};
 use crate::format::{KeyspaceId, Sequence, bytes, key_hash};
 
-impl Reader {
+impl TableReader {
     /// Reads back a table that this process has just written: every checksum of table and index, the counts, and the order
     /// of the keys that the sparse index names. `stop` is asked from time to time and ends it with [`Error::Closed`](crate::Error::Closed).
     pub(crate) fn verify_written(&self, stop: &AtomicBool) -> Result<()> {

@@ -10,7 +10,7 @@ use super::chunked::ChunkedWriter;
 use super::file::ChunkedFile;
 use super::index::IndexBuilder;
 use super::packing::Packing;
-use super::reader::Reader;
+use super::reader::TableReader;
 use super::{Shelf, Table};
 use crate::error::{Error, Result};
 use crate::format::alignment::Alignment;
@@ -31,7 +31,7 @@ use crate::visibility::Fragments;
 #[derive(Debug)]
 pub(crate) struct WrittenTable {
     pub(crate) meta: TableMeta,
-    pub(crate) reader: Reader,
+    pub(crate) reader: TableReader,
     points: Vec<PointIndex>,
 }
 
@@ -335,7 +335,7 @@ impl TableWriter {
             footer_checksum: file.frame().footer_checksum,
             sections: self.sections,
         };
-        let reader = Reader::open(&self.shelf, &meta, &self.points)?;
+        let reader = TableReader::open(&self.shelf, &meta, &self.points)?;
         reader.verify_written(&stop)?;
         Ok(WrittenTable { meta, reader, points: self.points })
     }
@@ -469,7 +469,7 @@ mod tests {
     fn every_version_is_found_and_nothing_else() {
         for options in shapes() {
             let fixture = write(700, options);
-            let reader = Reader::open(&fixture.shelf, &fixture.meta, &[]).unwrap();
+            let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[]).unwrap();
             assert_eq!(reader.verify(&Values::default(), |_| true).unwrap(), 700 * 3 * 2);
             assert!(reader.lost_index().is_none());
             let get = |keyspace: u32, key: &[u8], at: u64| {
@@ -492,7 +492,7 @@ mod tests {
     fn cursors_walk_and_seek_both_ways() {
         for options in shapes() {
             let fixture = write(300, options);
-            let reader = Arc::new(Reader::open(&fixture.shelf, &fixture.meta, &[]).unwrap());
+            let reader = Arc::new(TableReader::open(&fixture.shelf, &fixture.meta, &[]).unwrap());
             let mut cursor = TableCursor::new(&reader, KeyspaceId(5), Verify::Again).unwrap();
             let here = |c: &TableCursor| c.current().map(|e| (e.key(c.bytes()).to_vec(), e.sequence.0));
             cursor.seek_first().unwrap();
@@ -542,7 +542,7 @@ mod tests {
                 } else {
                     std::fs::write(&path, b"").unwrap();
                 }
-                let reader = Reader::open(&fixture.shelf, &fixture.meta, &[]).unwrap();
+                let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[]).unwrap();
                 for i in 0..200 {
                     let hash = key_hash(KeyspaceId(0), &key(i * 2));
                     assert!(

@@ -21,5 +21,6 @@ mod remove_range;
 mod repair;
 mod security;
 mod stress;
+mod table_reader;
 mod transactions;
 mod values;

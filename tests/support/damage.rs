@@ -293,6 +293,20 @@ pub(crate) fn run(target: &str, data: &[u8]) {
     }
 }
 
+/// Reads a table from its bytes alone, whatever they are.
+fn read_alone(file: &[u8]) {
+    let Ok(table) = maplsm::table::Reader::new(file) else { return };
+    for keyspace in table.keyspaces() {
+        let mut first: Option<Vec<u8>> = None;
+        for entry in table.entries(keyspace).map_while(Result::ok).take(file.len()) {
+            first.get_or_insert_with(|| entry.key.into());
+        }
+        let _ = table.get(keyspace, first.unwrap_or_default(), u64::MAX);
+        let _ = table.range_tombstones(keyspace);
+    }
+    let _ = table.verify();
+}
+
 /// Damages one file and shows what it holds: the decoders of all kinds of files without a database around them. An input
 /// begins like that of [`damage_one`], but the second byte chooses among all files.
 fn inspect(mut data: &[u8]) {
@@ -311,6 +325,9 @@ fn inspect(mut data: &[u8]) {
         reseal(kind, &mut file);
     }
     let (mut items, most) = (0, 16 + file.len());
+    if Kind::of(name) == Some(Kind::Table) {
+        read_alone(&file);
+    }
     let shown = maplsm::inspect::bytes(&path(name), &file, &mut |item| {
         items += 1;
         assert!(items <= most, "more items than bytes");
