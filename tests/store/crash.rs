@@ -295,6 +295,25 @@ fn a_write_cut_short_loses_nothing_that_was_acknowledged() {
     }
 }
 
+/// What was acknowledged as durable has everything in front of it, also if it changes nothing.
+#[test]
+fn a_synced_commit_of_nothing_makes_earlier_ones_durable() {
+    let nothing: [&dyn Fn(&Db) -> maplsm::Result<()>; 3] = [
+        &|db| db.write_with(maplsm::WriteBatch::new(), Durability::Sync),
+        &|db| db.write_with(maplsm::WriteBatch::new().remove_range("b".."a"), Durability::Sync),
+        &|db| db.remove_range("b".."a"),
+    ];
+    for commit in nothing {
+        let fs = SimFs::new();
+        let db = sim_options(&fs).durability(Durability::Sync).open(DIR).unwrap();
+        db.write_with(maplsm::WriteBatch::new().insert("key", "value"), Durability::Buffered).unwrap();
+        commit(&db).unwrap();
+        for seed in 0..50 {
+            assert_eq!(contents(&sim_options(&fs.power_cut(seed)).open(DIR).unwrap()).len(), 1, "seed {seed}");
+        }
+    }
+}
+
 /// The creation of a database may fail anywhere; the next one that tries gets an empty one.
 #[test]
 fn an_interrupted_creation_is_begun_anew() {

@@ -223,6 +223,7 @@ impl Explorer<'_> {
         let place = Place::Memory(disk.clone());
         let replay = format!("{}; {}", self.place, self.replay());
         let mut driver = Driver::with_history(place, self.setup, history, replay).unwrap();
+        driver.stamp = 1_000_000;
         for _ in 0..4 {
             let op = driver.draw_change(&mut self.random);
             driver.apply(op);

@@ -657,7 +657,8 @@ pub(crate) struct Driver {
     walks: Vec<Walk>,
     positions: Vec<Position>,
     held: Vec<(Slice, Vec<u8>)>,
-    stamp: u64,
+    /// Numbers values and copies; whoever goes on with a disk of another driver begins at another one.
+    pub(crate) stamp: u64,
     step: u64,
     trace: VecDeque<Op>,
     /// How to see a failure again.
