@@ -298,7 +298,8 @@ fn a_write_cut_short_loses_nothing_that_was_acknowledged() {
 /// What was acknowledged as durable has everything in front of it, also if it changes nothing.
 #[test]
 fn a_synced_commit_of_nothing_makes_earlier_ones_durable() {
-    let nothing: [&dyn Fn(&Db) -> maplsm::Result<()>; 3] = [
+    type Commit = dyn Fn(&Db) -> maplsm::Result<()>;
+    let nothing: [&Commit; 3] = [
         &|db| db.write_with(maplsm::WriteBatch::new(), Durability::Sync),
         &|db| db.write_with(maplsm::WriteBatch::new().remove_range("b".."a"), Durability::Sync),
         &|db| db.remove_range("b".."a"),
