@@ -4,7 +4,7 @@ use std::path::Path;
 
 use maplsm::{
     Compression, Damage, Db, Durability, Error, ErrorKind, FileSystem, IoMode, KeyspaceOptions, Options, PointIndex,
-    SimFs,
+    SimFs, inspect,
 };
 
 use crate::support::reseal::{Kind, adopt, reseal};
@@ -295,5 +295,39 @@ fn tables_are_read_piece_by_piece_and_verified_each_time() {
         std::fs::write(&table, &bytes).unwrap();
         assert!(db.get(key(0)).unwrap().is_some() && db.verify().is_ok());
         db.close().unwrap();
+    }
+}
+
+/// A dump names codec and blocks of a section, and shows each block in front of the entries in it.
+#[test]
+fn dumps_show_blocks_and_what_is_in_them() {
+    for codec in CODECS {
+        let fs = SimFs::new();
+        let db = options(&fs, *codec).table_bytes(1 << 20).open(DIR).unwrap();
+        write(&db, 0..300, 1);
+        db.compact().unwrap();
+        db.close().unwrap();
+        let name = &names(&fs, ".sst")[0];
+        let (mut blocks, mut entries, mut sections) = (Vec::new(), Vec::new(), Vec::new());
+        let mut sink = |item: inspect::Item<'_>| {
+            let number = |name: &str| {
+                item.fields.iter().find_map(|(field, value)| match value {
+                    inspect::Value::Number(number) if *field == name => Some(*number),
+                    _ => None,
+                })
+            };
+            match item.kind {
+                "section" => sections.push((number("blocks").unwrap(), number("block_bytes").unwrap())),
+                "block" => blocks.push((item.offset, number("raw_bytes").unwrap())),
+                "entry" => entries.push((item.offset, number("offset_in_block").unwrap())),
+                _ => {}
+            }
+            Ok(())
+        };
+        inspect::bytes(Path::new(name), &fs.read(&Path::new(DIR).join(name)).unwrap(), &mut sink).unwrap();
+        assert_eq!(sections, [(blocks.len() as u64, 4096)]);
+        assert_eq!(entries.len(), 300);
+        assert!(entries.iter().all(|(offset, at)| blocks.iter().any(|(start, raw)| start == offset && at < raw)));
+        assert!(blocks.iter().all(|(start, _)| entries.contains(&(*start, 0)) && start % 16 == 0));
     }
 }
