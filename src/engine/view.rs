@@ -88,7 +88,8 @@ impl View {
         for table in self.version.level0(keyspace) {
             let reader = table.reader()?;
             match reader.get(keyspace, hash, key, at)? {
-                Answer::Entry(entry, block) => return self.found(reader, &entry, block),
+                Answer::Entry(entry) => return self.found(reader, &entry, None),
+                Answer::InBlock(found) => return self.found(reader, &found.0, Some(found.1)),
                 Answer::Removed => return Ok(Find::Absent),
                 Answer::Missing => {}
             }
@@ -102,7 +103,8 @@ impl View {
             }
             let reader = table.reader()?;
             match reader.get(keyspace, hash, key, at)? {
-                Answer::Entry(entry, block) => return self.found(reader, &entry, block),
+                Answer::Entry(entry) => return self.found(reader, &entry, None),
+                Answer::InBlock(found) => return self.found(reader, &found.0, Some(found.1)),
                 Answer::Removed => return Ok(Find::Absent),
                 Answer::Missing => {}
             }

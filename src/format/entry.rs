@@ -48,7 +48,7 @@ impl Kind {
 }
 
 /// What completes the numbers in the headers of entries to sequence numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Base {
     /// The smallest one.
     pub(crate) min: Sequence,

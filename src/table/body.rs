@@ -16,7 +16,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::FileNumber;
 use crate::format::block::{BlockPlace, check_blocks, unpack};
 use crate::format::bytes;
-use crate::format::entry::{Entry, EntryHeader, header_at};
+use crate::format::entry::{Base, Entry, EntryHeader, header_at};
 use crate::format::section::{Codec, Section};
 use crate::sys::{Block, BlockBuffer};
 
@@ -49,6 +49,8 @@ pub(crate) struct Window {
     is_cut: bool,
     /// Mapped bytes that this walk knows to be verified.
     checked: Range<usize>,
+    /// What the sequence numbers of the entries are completed with.
+    base: Base,
 }
 
 impl Window {
@@ -177,7 +179,7 @@ impl Body {
     #[inline]
     pub(super) fn entry(&self, window: &mut Window, section: &Section, place: usize, verify: Verify) -> Result<Entry> {
         if !window.contains(place) {
-            *window = self.window(section, place, verify)?;
+            *window = Window { base: section.base(), ..self.window(section, place, verify)? };
         }
         if window.is_cut {
             self.complete(window, section, place, verify)?;
@@ -187,7 +189,7 @@ impl Body {
         if window.block.is_none() {
             self.check(window, start, limit.min(start.saturating_add(size_of::<EntryHeader>())), verify)?;
         }
-        let parsed = Entry::parse_in_table(self.bytes(window), start, limit, section.base());
+        let parsed = Entry::parse_in_table(self.bytes(window), start, limit, window.base);
         let entry = parsed.map_err(|fault| fault.at(self.file.path(), window.offset(place)))?;
         if window.block.is_none() {
             self.check(window, start, entry.end, verify)?;
@@ -318,7 +320,7 @@ impl Body {
         let block = self.owned(&self.file.verified(place as u64, end as u64)?)?;
         let window =
             Window { start: place, end, next: end, origin: place as u64, block: Some(block), ..Window::default() };
-        Ok(Window { is_cut: true, ..window })
+        Ok(Window { is_cut: true, base: section.base(), ..window })
     }
 
     /// Makes sure that the whole entry at `place` is in a window that was cut out without regard to entries.

@@ -99,7 +99,8 @@ impl ChunkedFile {
     /// Whether they are.
     #[inline]
     pub(crate) fn is_in_memory(&self) -> bool {
-        self.on_disk.is_none()
+        // No file is empty, and lookups have these at hand.
+        !self.mapping.bytes().is_empty()
     }
 
     /// Everything behind the body, at least.

@@ -179,6 +179,9 @@ impl TableReader {
     /// The same in a section that is read in place.
     #[inline]
     fn indexed_entry_in_place(&self, index: &Index, section: &Section, start: usize) -> Result<Entry> {
+        if !(section.start..section.end).contains(&(start as u64)) {
+            return Err(index.file().corrupt(start as u64, Damage::IndexMismatch));
+        }
         read_entry(self.file(), section, start).map_err(|e| blame(index, start, e))
     }
 
@@ -188,15 +191,28 @@ impl TableReader {
     pub(crate) fn get(&self, keyspace: KeyspaceId, hash: u64, key: &[u8], at: Sequence) -> Result<Answer> {
         let Some(number) = self.section_of(keyspace) else { return Ok(Answer::Missing) };
         let section = self.section(number)?;
-        let found = if self.body.is_in_place(section) {
-            self.newest_in_place(number, section, hash, key, at)?
-        } else {
-            self.newest(number, section, hash, key, at)?
-        };
+        if !self.body.is_in_place(section) {
+            return self.get_in_windows(number, section, hash, key, at);
+        }
+        let found = self.newest_in_place(number, section, hash, key, at)?;
+        let removed = if section.range_tombstones == 0 { None } else { self.removed(number, key, at) };
+        Ok(match (found, removed) {
+            (Some(entry), Some(removed)) if entry.sequence < removed => Answer::Removed,
+            (Some(entry), _) => Answer::Entry(entry),
+            (None, Some(_)) => Answer::Removed,
+            (None, None) => Answer::Missing,
+        })
+    }
+
+    /// [`get`](Self::get) in a section whose entries may be in blocks.
+    #[inline(never)]
+    fn get_in_windows(&self, number: usize, section: &Section, hash: u64, key: &[u8], at: Sequence) -> Result<Answer> {
+        let found = self.newest(number, section, hash, key, at)?;
         let removed = if section.range_tombstones == 0 { None } else { self.removed(number, key, at) };
         Ok(match (found, removed) {
             (Some((entry, _)), Some(removed)) if entry.sequence < removed => Answer::Removed,
-            (Some((entry, block)), _) => Answer::Entry(entry, block),
+            (Some((entry, Some(block))), _) => Answer::InBlock(Box::new((entry, block))),
+            (Some((entry, None)), _) => Answer::Entry(entry),
             (None, Some(_)) => Answer::Removed,
             (None, None) => Answer::Missing,
         })
@@ -221,22 +237,36 @@ impl TableReader {
         hash: u64,
         key: &[u8],
         at: Sequence,
-    ) -> Result<Option<(Entry, Option<Block>)>> {
+    ) -> Result<Option<Entry>> {
         let point = self.with_index(|index| {
             index.find(number, hash, |locator| {
                 let start = locator as usize * 8;
-                if !contains(section, start) {
-                    return Err(index.file().corrupt(start as u64, Damage::IndexMismatch));
-                }
                 let entry = self.indexed_entry_in_place(index, section, start)?;
                 Ok((entry.key(self.bytes()) == key).then_some(entry))
             })
         })?;
-        match point {
-            Point::Found(newest) => Ok(self.version_in_place(section, newest, at)?.map(|entry| (entry, None))),
-            Point::Absent => Ok(None),
-            Point::Maybe => self.seek(number, section, key, at),
+        let newest = match point {
+            Point::Found(entry) => entry,
+            Point::Absent => return Ok(None),
+            Point::Maybe => match self.seek_in_place(number, section, key)? {
+                Some(entry) if entry.key(self.bytes()) == key => entry,
+                _ => return Ok(None),
+            },
+        };
+        self.version_in_place(section, newest, at)
+    }
+
+    /// The first entry of a section at or behind `key`.
+    fn seek_in_place(&self, number: usize, section: &Section, key: &[u8]) -> Result<Option<Entry>> {
+        let mut start = self.interval_start(number, key, false, Verify::Once)?;
+        while (start as u64) < section.end {
+            let entry = read_entry(self.file(), section, start)?;
+            if entry.key(self.bytes()) >= key {
+                return Ok(Some(entry));
+            }
+            start = entry.next();
         }
+        Ok(None)
     }
 
     /// The newest version at or below `at`, given the newest one of all: older ones stand right behind it.
@@ -332,11 +362,17 @@ impl TableReader {
         let section = self.section(number)?;
         self.with_index(|index| {
             let sparse = index.sparse(number)?;
-            let mut window = Window::default();
-            let rank = sparse.rank(key, past, |place| {
-                let entry = self.indexed_entry(index, &mut window, section, place, verify)?;
-                Ok(entry.key(self.bytes_of(&window)).cmp(key))
-            })?;
+            let rank = if self.body.is_in_place(section) {
+                sparse.rank(key, past, |place| {
+                    Ok(self.indexed_entry_in_place(index, section, place)?.key(self.bytes()).cmp(key))
+                })?
+            } else {
+                let mut window = Window::default();
+                sparse.rank(key, past, |place| {
+                    let entry = self.indexed_entry(index, &mut window, section, place, verify)?;
+                    Ok(entry.key(self.bytes_of(&window)).cmp(key))
+                })?
+            };
             let place = rank.checked_sub(1).map_or(first(section), |at| sparse.place(at));
             if !contains(section, place) {
                 return Err(index.file().corrupt(place as u64, Damage::IndexMismatch));
@@ -380,9 +416,10 @@ impl TableReader {
 /// What a table says about a key.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// The newest version at or below the sequence asked for; it may be a tombstone. It is in the block, if there is one, or
-    /// else in the mapping.
-    Entry(Entry, Option<Block>),
+    /// The newest version at or below the sequence asked for, in the mapping; it may be a tombstone.
+    Entry(Entry),
+    /// The same in a block; boxed, so that lookups in mappings hand on no more than they need.
+    InBlock(Box<(Entry, Block)>),
     /// A range tombstone covers the key, and no version is newer.
     Removed,
     Missing,

@@ -459,7 +459,8 @@ mod tests {
     impl Answer {
         fn entry(self) -> Option<Entry> {
             match self {
-                Self::Entry(entry, _) => Some(entry),
+                Self::Entry(entry) => Some(entry),
+                Self::InBlock(found) => Some(found.0),
                 Self::Removed | Self::Missing => None,
             }
         }
