@@ -386,7 +386,8 @@ impl Body {
         if section.blocks > 0 { self.check_gap(end, section.end) } else { Ok(()) }
     }
 
-    fn check_gap(&self, start: u64, end: u64) -> Result<()> {
+    /// The bytes between two parts are zero.
+    pub(super) fn check_gap(&self, start: u64, end: u64) -> Result<()> {
         let is_zero = start >= end || bytes::all_zero(&self.file.verified(start, end)?);
         if is_zero { Ok(()) } else { Err(self.file.corrupt(start, Damage::BadField)) }
     }

@@ -9,7 +9,7 @@ use super::values::Values;
 use crate::error::{Damage, Result};
 use crate::format::entry::{Kind, header_at};
 use crate::format::section::{Section, count_value};
-use crate::format::{KeyspaceId, Sequence, bytes, key_hash};
+use crate::format::{KeyspaceId, Sequence, key_hash};
 
 impl TableReader {
     /// Reads back a table that this process has just written: every checksum of table and index, the counts, and the order
@@ -70,11 +70,7 @@ impl TableReader {
     fn verify_gaps(&self) -> Result<()> {
         for pair in self.sections().windows(2) {
             let [before, behind] = pair else { continue };
-            let (end, start) = (before.parts_end(), behind.start);
-            let gap = bytes::slice(self.bytes(), end, start.saturating_sub(end));
-            if !gap.is_ok_and(bytes::all_zero) {
-                return Err(self.file().corrupt(end, Damage::BadField));
-            }
+            self.body.check_gap(before.parts_end(), behind.start)?;
         }
         Ok(())
     }

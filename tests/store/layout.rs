@@ -149,7 +149,7 @@ fn items(bytes: &[u8]) -> Vec<Item> {
 }
 
 /// The disk after the death of the process, where `change` was made to the `number`-th entry of the log.
-fn with_changed_entry(fs: &SimFs, number: usize, change: impl Fn(&mut [u8])) -> SimFs {
+pub(super) fn with_changed_entry(fs: &SimFs, number: usize, change: impl Fn(&mut [u8])) -> SimFs {
     let fs = fs.kill();
     let path = Path::new(DIR).join(names(&fs, ".wal").pop().unwrap());
     let mut bytes = fs.read(&path).unwrap();

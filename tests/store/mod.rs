@@ -10,6 +10,7 @@ mod errors;
 mod explore;
 mod extremes;
 mod format_example;
+mod golden;
 mod hostile;
 mod ingest;
 mod inspect;
