@@ -1,7 +1,11 @@
 //! Checking everything.
 
-use super::Engine;
-use crate::error::Error;
+use super::{Engine, View};
+use crate::error::{Damage, Error, Result};
+use crate::format::Sequence;
+use crate::format::names::{self, FileKind};
+use crate::table::Table;
+use crate::version::{Handles, read_current, read_manifest};
 
 /// What [`Db::verify`](crate::Db::verify) found.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +32,8 @@ impl Report {
 
 impl Engine {
     /// Reads every byte of every table, of every value file and of the log: checksums, order, counts, sequence numbers, that
-    /// each index leads to each key, and each pointer to its value.
+    /// each index leads to each key, and each pointer to its value; that tables and history agree, and that the manifest is
+    /// on disk as it is known here.
     pub(crate) fn verify(&self) -> Report {
         let mut report = Report::default();
         if let Err(closed) = self.check_open() {
@@ -57,6 +62,48 @@ impl Engine {
             report.problems.extend(stored.file.verify(&self.cancelled).err());
         }
         report.problems.extend(self.mappings.check(&[]).err());
+        self.verify_order(&view, &mut report);
+        report.problems.extend(self.verify_manifest().err());
         report
+    }
+
+    /// What no table shows alone: that nothing is newer than the history, and that of two tables of level 0 one is newer.
+    fn verify_order(&self, view: &View, report: &mut Report) {
+        let visible = self.visible();
+        let path = |table: &Table| self.file_path(&FileKind::Table.name(table.number()));
+        for (_, table) in view.version.tables() {
+            if table.meta.sections.iter().any(|section| section.max_sequence > visible) {
+                report.problems.push(Error::corrupt(&path(table), 0, Damage::BadSequence));
+            }
+        }
+        for keyspace in view.version.keyspaces() {
+            let mut newer = None;
+            for table in view.version.level0(keyspace) {
+                let Some(section) = table.section(keyspace) else { continue };
+                // All of a section may have given up their numbers; tables of one load have the same.
+                if newer.is_some_and(|newer| newer != Sequence(0) && section.max_sequence > newer) {
+                    report.problems.push(Error::corrupt(&path(table), 0, Damage::OutOfOrder));
+                }
+                newer = Some(section.min_sequence);
+            }
+        }
+    }
+
+    /// Whether `CURRENT` and the manifest say on disk what they have said here.
+    fn verify_manifest(&self) -> Result<()> {
+        let manifest = self.manifest.lock();
+        // After a failure, nobody knows what is on disk.
+        let Some(number) = manifest.current().filter(|_| self.poison.get().is_none()) else { return Ok(()) };
+        let damaged = |name: &str, what| Err(Error::corrupt(&self.file_path(name), 0, what));
+        match read_current(&*self.dir)? {
+            Some(current) if current == (self.database, number) => {}
+            Some(_) => return damaged(names::CURRENT, Damage::WrongFile),
+            None => return damaged(names::CURRENT, Damage::Missing),
+        }
+        let recovered = read_manifest(&*self.dir, &self.database, number, &Handles::new(&self.shelf))?;
+        if recovered.version.to_edit() == self.view.load().version.to_edit() {
+            return Ok(());
+        }
+        damaged(&FileKind::Manifest.name(number), Damage::ManifestMismatch)
     }
 }

@@ -141,6 +141,11 @@ impl Manifest {
         Self { dir, database, state, writer: None, current }
     }
 
+    /// The number of the manifest that `CURRENT` names, if there is one.
+    pub(crate) fn current(&self) -> Option<FileNumber> {
+        self.current
+    }
+
     pub(crate) fn state(&self) -> &State {
         &self.state
     }
