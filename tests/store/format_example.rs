@@ -12,12 +12,15 @@ use crate::support::{DIR, image};
 const BEGIN: &str = "<!-- example:begin -->\n";
 const END: &str = "<!-- example:end -->";
 
-/// Two keys in a table, a batch with a new version and a tombstone in the log, and a clean close.
+/// Three keys in a table, one of them with its value in a value file, a batch with a new version and a tombstone in the log, and a clean close.
 fn database() -> SimFs {
     let fs = SimFs::with_seed(1);
-    let db = Options::new().file_system(fs.clone()).background_threads(0).memtable_bytes(4096).open(DIR).unwrap();
+    let mut options = Options::new();
+    options.file_system(fs.clone()).background_threads(0).memtable_bytes(4096).large_value_bytes(Some(64));
+    let db = options.open(DIR).unwrap();
     db.insert("apple", "red").unwrap();
     db.insert("pear", "").unwrap();
+    db.insert("quince", [b'q'; 64]).unwrap();
     db.flush().unwrap();
     db.write(WriteBatch::new().insert("apple", "green").remove("pear")).unwrap();
     db.close().unwrap();
@@ -77,9 +80,9 @@ fn hex(out: &mut String, bytes: &[u8], at: &mut usize, to: usize) {
 #[test]
 fn the_worked_example_is_true() {
     let mut example = String::from(
-        "A database in which `apple` = `red` and `pear` = (empty) were written and flushed, then `apple` = `green` and the\n\
-         removal of `pear` in one batch; then it was closed. All other options have their defaults. In each file, a line\n\
-         with `#` names the structure that follows it.\n",
+        "A database in which `apple` = `red`, `pear` = (empty) and `quince` = 64 times `q` were written and flushed, then\n\
+         `apple` = `green` and the removal of `pear` in one batch; then it was closed. Values of 64 bytes and more go into value\n\
+         files. In each file, a line with `#` names the structure that follows it.\n",
     );
     for (name, bytes) in image(&database()) {
         dump(&mut example, &name, &bytes);
