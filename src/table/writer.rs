@@ -1,6 +1,7 @@
 //! Writing a table: entries in order, copied as they are; checksums, directory and index follow from them.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -106,7 +107,11 @@ impl TableWriter {
         if e.kind() == io::ErrorKind::Interrupted && self.out.is_stopped() {
             return Error::Closed;
         }
-        Error::io(operation, &self.shelf.dir.path().join(FileKind::Table.name(self.number)), e)
+        Error::io(operation, &self.path(), e)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.shelf.dir.path().join(FileKind::Table.name(self.number))
     }
 
     /// Whether nothing has been added.
@@ -178,7 +183,8 @@ impl TableWriter {
         if entry.kind() == Kind::Pointer {
             match entry.pointer(bytes) {
                 Ok(pointer) => count_value(&mut section.value_files, pointer, key.len()),
-                Err(_) => return Err(self.error("write", io::ErrorKind::InvalidData.into())),
+                // Its checksum was right, so it was written that way.
+                Err(damage) => return Err(Error::corrupt(&self.path(), place, damage)),
             }
         }
         if !oldest && entry.sequence != Sequence(0) {

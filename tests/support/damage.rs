@@ -647,7 +647,11 @@ impl Reader<'_> {
         let _ = typed(db.flush());
         let _ = typed(db.maintain());
         let compacted = typed(db.compact()).is_some();
-        assert!(!compacted || db.verify().is_ok(), "a compaction copies damage: {:?}", db.verify());
+        // It copies pointers and leaves the files that they lead to alone.
+        let in_values =
+            |e: &Error| e.corruption().is_some_and(|c| c.path.extension().is_some_and(|extension| extension == "val"));
+        let damage: Vec<Error> = db.verify().problems.into_iter().filter(|e| !in_values(e)).collect();
+        assert!(!compacted || damage.is_empty(), "a compaction copies damage: {damage:?}");
         let trust = if self.trust == Trust::Right { Trust::Right } else { Trust::Typed };
         let reader = Reader { trust, bytes: self.bytes * 2 + 1024, ..*self };
         reader.check_against(db, expected.as_ref());

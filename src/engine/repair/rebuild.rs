@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::inventory::{Inventory, Source};
 use super::{Outcome, RepairReport};
@@ -19,7 +20,6 @@ use crate::keyspace_state::KeyspaceState;
 use crate::memtable::RunCursor;
 use crate::merge::{Place, Scan, Source as Sorted};
 use crate::options::{KeyspaceOptions, Options};
-use crate::sys::atomic::AtomicBool;
 use crate::sys::{Dir, Fs};
 use crate::table::{Shelf, Table, TableCursor, TableWriter, Values, Verify};
 use crate::version::{Handles, Manifest, State, Version, read_current, swap_current};
