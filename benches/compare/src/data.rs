@@ -46,6 +46,15 @@ impl Data {
         self.written.iter().copied().cycle()
     }
 
+    /// All numbers in order of their keys.
+    pub(crate) fn sorted(&self) -> Vec<u32> {
+        let mut sorted = vec![0; self.ranks.len()];
+        for (number, rank) in (0..).zip(&self.ranks) {
+            sorted[*rank as usize] = number;
+        }
+        sorted
+    }
+
     /// All numbers in the order of reading, over and over.
     pub(crate) fn read(&self) -> impl Iterator<Item = u32> {
         self.read.iter().copied().cycle()

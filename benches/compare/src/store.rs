@@ -58,6 +58,12 @@ pub(crate) trait Store: Sized + Sync {
 
     fn delete(&self, key: &Key) -> Result<()>;
 
+    /// Loads entries in order of key into the empty store, which was opened with [`Durability::Sync`], and makes them durable.
+    /// False if the store has no way of its own to do that.
+    fn ingest(&self, _entries: impl Iterator<Item = (Key, Value)>) -> Result<bool> {
+        Ok(false)
+    }
+
     /// The present state, to read from. Stores whose reads need a transaction begin one here; the others may answer from
     /// newer states.
     fn reader(&self) -> Result<Self::Reader<'_>>;

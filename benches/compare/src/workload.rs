@@ -22,6 +22,8 @@ pub(crate) enum Workload {
     FillSync,
     /// Batches of 100 puts, and the sync after them.
     FillBatch,
+    /// All entries at once and in order of key, into an empty store.
+    Ingest,
     /// Single deletes of half of the entries.
     DeleteRandom,
     /// Single puts of new keys in random order.
@@ -96,14 +98,16 @@ pub(crate) fn run<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples
             within("sync-shared", &mut |directory| fill_sync::<S>(directory, plan, plan.threads, samples))?;
         }
     }
+    if plan.wants(Workload::Ingest) {
+        within("ingest", &mut |directory| ingest::<S>(directory, plan, samples))?;
+    }
     if plan.wants_any(&[Workload::FillBatch, Workload::DeleteRandom]) {
         within("batch", &mut |directory| batches::<S>(directory, plan, samples))?;
     }
-    if plan
-        .workloads
-        .iter()
-        .any(|workload| !matches!(workload, Workload::FillSync | Workload::FillBatch | Workload::DeleteRandom))
-    {
+    let is_apart = |workload: &Workload| {
+        matches!(workload, Workload::FillSync | Workload::Ingest | Workload::FillBatch | Workload::DeleteRandom)
+    };
+    if !plan.workloads.iter().all(is_apart) {
         within("single", &mut |directory| singles::<S>(directory, plan, samples))?;
     }
     Ok(())
@@ -126,6 +130,20 @@ fn fill_sync<S: Store>(directory: &Path, plan: &Plan, threads: u32, samples: &mu
     let name = if threads == 1 { "fillsync, 1 thread".to_owned() } else { format!("fillsync, {threads} threads") };
     samples.add(&name, Unit::Microseconds, puts, took);
     check::all(&mut store.reader()?, puts, |number| number < puts, 0..=0)?;
+    store.close()
+}
+
+fn ingest<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> Result<()> {
+    let entries = plan.data.entries;
+    let sorted = plan.data.sorted();
+    let store = S::open(directory, plan.settings(Durability::Sync))?;
+    let begin = Instant::now();
+    let ingests = store.ingest(sorted.into_iter().map(|number| (key(number), value(Head::new(number)))))?;
+    let took = begin.elapsed();
+    if ingests {
+        samples.add("ingest, durable", Unit::Nanoseconds, entries, took);
+        check::all(&mut store.reader()?, entries, |_| true, 0..=0)?;
+    }
     store.close()
 }
 

@@ -60,6 +60,17 @@ impl Store for Fjall {
         self.persist()
     }
 
+    fn ingest(&self, entries: impl Iterator<Item = (Key, Value)>) -> Result<bool> {
+        let mut ingestion = self.keyspace.start_ingestion()?;
+        for (key, value) in entries {
+            ingestion.write(key, value)?;
+        }
+        ingestion.finish()?;
+        // The tables are synced by now; this is for the keyspace that was made before.
+        self.database.persist(PersistMode::SyncData)?;
+        Ok(true)
+    }
+
     fn reader(&self) -> Result<FjallReader<'_>> {
         Ok(FjallReader(&self.keyspace))
     }

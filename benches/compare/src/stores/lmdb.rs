@@ -4,14 +4,14 @@ use std::ops::Bound;
 use std::path::Path;
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithTls};
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithTls};
 
 use crate::data::{Key, Value};
 use crate::store::{Durability, Reader, Result, Settings, Store};
 
 pub(crate) const MEANING: &str = "Buffered: `MDB_NOSYNC`, a transaction per write: survives the death of the process, but a \
     power cut may **destroy the database** (weaker than the LSM-trees, which lose only the end of the log). Sync: default \
-    flags. No cache of its own, no background threads, no filters, no checksums. Reads of one workload share a \
+    flags. Ingestion: one transaction of `MDB_APPEND`. No cache of its own, no background threads, no filters, no checksums. Reads of one workload share a \
     transaction, those beside writes have one each.";
 
 /// The largest size of the file; address space, no memory.
@@ -66,6 +66,14 @@ impl Store for Lmdb {
 
     fn delete(&self, key: &Key) -> Result<()> {
         self.write(|transaction| self.database.delete(transaction, key).map(|_| ()))
+    }
+
+    fn ingest(&self, mut entries: impl Iterator<Item = (Key, Value)>) -> Result<bool> {
+        self.write(|transaction| {
+            entries
+                .try_for_each(|(key, value)| self.database.put_with_flags(transaction, PutFlags::APPEND, &key, &value))
+        })?;
+        Ok(true)
     }
 
     fn reader(&self) -> Result<LmdbReader<'_>> {

@@ -64,6 +64,11 @@ impl Store for Maplsm {
         Ok(self.0.remove(key)?)
     }
 
+    fn ingest(&self, entries: impl Iterator<Item = (Key, Value)>) -> Result<bool> {
+        self.0.ingest(entries)?;
+        Ok(true)
+    }
+
     fn reader(&self) -> Result<MaplsmReader<'_>> {
         Ok(MaplsmReader { db: &self.0, cursor: None })
     }

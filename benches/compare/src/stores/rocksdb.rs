@@ -3,20 +3,26 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, Options, WaitForCompactOptions, WriteBatch,
-    WriteOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, IngestExternalFileOptions, Options, SstFileWriter,
+    WaitForCompactOptions, WriteBatch, WriteOptions,
 };
 
 use crate::data::{Key, Value};
 use crate::store::{Compression, Durability, Reader, Result, Settings, Store};
 
 pub(crate) const MEANING: &str = "Buffered: in the log, in the page cache. Sync: `WriteOptions::sync`, `fdatasync` of the \
-    log, shared by concurrent commits. Block cache, bloom filters of 10 bits a key, levels and block size as by default.";
+    log, shared by concurrent commits. Block cache, bloom filters of 10 bits a key, levels and block size as by default. \
+    Ingestion: `SstFileWriter`, files of 64 MiB, which are then moved.";
 
 pub(crate) struct RocksDb {
     db: DB,
     write: WriteOptions,
+    /// What the database was opened with, for files that are written beside it.
+    options: Options,
 }
+
+/// Where files to ingest are cut: the default of `target_file_size_base`.
+const TABLE_BYTES: u64 = 64 << 20;
 
 impl Store for RocksDb {
     type Reader<'a> = RocksDbReader<'a>;
@@ -40,7 +46,7 @@ impl Store for RocksDb {
         options.set_block_based_table_factory(&blocks);
         let mut write = WriteOptions::default();
         write.set_sync(settings.durability == Durability::Sync);
-        Ok(Self { db: DB::open(&options, directory)?, write })
+        Ok(Self { db: DB::open(&options, directory)?, write, options })
     }
 
     fn put(&self, key: &Key, value: &Value) -> Result<()> {
@@ -57,6 +63,28 @@ impl Store for RocksDb {
 
     fn delete(&self, key: &Key) -> Result<()> {
         Ok(self.db.delete_opt(key, &self.write)?)
+    }
+
+    fn ingest(&self, entries: impl Iterator<Item = (Key, Value)>) -> Result<bool> {
+        let mut entries = entries.peekable();
+        let mut paths = Vec::new();
+        while entries.peek().is_some() {
+            let path = self.db.path().join(format!("ingested-{}", paths.len()));
+            let mut file = SstFileWriter::create(&self.options);
+            file.open(&path)?;
+            while file.file_size() < TABLE_BYTES
+                && let Some((key, value)) = entries.next()
+            {
+                file.put(key, value)?;
+            }
+            file.finish()?;
+            paths.push(path);
+        }
+        let mut options = IngestExternalFileOptions::default();
+        // Links instead of copies.
+        options.set_move_files(true);
+        self.db.ingest_external_file_opts(&options, paths)?;
+        Ok(true)
     }
 
     fn reader(&self) -> Result<RocksDbReader<'_>> {
