@@ -18,6 +18,7 @@ mod keyspaces;
 mod layout;
 mod locks;
 mod model;
+mod reader;
 mod remove_range;
 mod repair;
 mod security;
