@@ -26,7 +26,7 @@ pub(crate) fn all(
             may_be_there(head.number)
                 && versions.contains(&head.version)
                 && key(head.number) == found_key
-                && value(head) == found_value
+                && *value(head) == *found_value
         });
         wrong += u32::from(!is_right);
     })?;

@@ -1,15 +1,60 @@
 //! The entries, and the orders in which they are asked for. Fixed seeds: every run and every store sees the same.
 
+use std::hint::black_box;
+use std::ops::Deref;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clap::ValueEnum;
 
 pub(crate) const KEY_BYTES: usize = 16;
+/// The size of values unless another one is asked for.
 pub(crate) const VALUE_BYTES: usize = 100;
+/// From this size on, stores that can keep values apart from their keys do so.
+pub(crate) const LARGE_VALUE_BYTES: usize = 4096;
 
 pub(crate) type Key = [u8; KEY_BYTES];
-pub(crate) type Value = [u8; VALUE_BYTES];
+
+/// Those of the usual size need no allocation, which would be a large part of what a put takes.
+pub(crate) enum Value {
+    Usual([u8; VALUE_BYTES]),
+    Other(Vec<u8>),
+}
+
+impl Value {
+    fn filled_with(byte: u8) -> Self {
+        match value_bytes() {
+            VALUE_BYTES => Self::Usual([byte; VALUE_BYTES]),
+            bytes => Self::Other(vec![byte; bytes]),
+        }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        match self {
+            Self::Usual(bytes) => bytes,
+            Self::Other(bytes) => bytes,
+        }
+    }
+}
+
+impl Deref for Value {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Usual(bytes) => bytes,
+            Self::Other(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
 
 /// Entries with numbers from 0. Keys of numbers from `entries` on are absent until a workload inserts them; those of
 /// [`MISSING`] and beyond always are.
@@ -106,28 +151,35 @@ impl Head {
 /// What values are made of, behind their head.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Values {
-    /// A part of the same 32 KiB of noise.
+    /// A part of the same noise, 32 KiB longer than a value.
     Noise,
     /// Half noise of its own, half the same byte: compressible to half.
     Half,
 }
 
 static HALF: AtomicBool = AtomicBool::new(false);
+static BYTES: AtomicUsize = AtomicUsize::new(VALUE_BYTES);
 
-/// Before the first value is made.
-pub(crate) fn set_values(values: Values) {
+/// Before the first value is made; of at least 16 bytes.
+pub(crate) fn set_values(values: Values, bytes: usize) {
     HALF.store(values == Values::Half, Ordering::Relaxed);
+    BYTES.store(bytes, Ordering::Relaxed);
+}
+
+fn value_bytes() -> usize {
+    BYTES.load(Ordering::Relaxed)
 }
 
 fn half(head: Head) -> Value {
-    let mut value = [b'x'; VALUE_BYTES];
+    let mut made = Value::filled_with(b'x');
+    let value = made.bytes();
     value[..4].copy_from_slice(&head.number.to_le_bytes());
     value[4..8].copy_from_slice(&head.version.to_le_bytes());
-    let seed = u64::from(head.number) << 32 | u64::from(head.version) << 8;
-    for (part, at) in value[8..VALUE_BYTES / 2].chunks_mut(8).zip(0..) {
+    let seed = u64::from(head.number) << 32 | u64::from(head.version) << 24;
+    for (part, at) in value[8..value_bytes() / 2].chunks_mut(8).zip(0..) {
         part.copy_from_slice(&mix(seed + at).to_le_bytes()[..part.len()]);
     }
-    value
+    made
 }
 
 /// The value of entry `number`: its head, and noise that follows from it.
@@ -137,18 +189,26 @@ pub(crate) fn value(head: Head) -> Value {
         return half(head);
     }
     let noise = noise();
-    let from = (head.number.wrapping_mul(31).wrapping_add(head.version) as usize * 8) % (noise.len() - VALUE_BYTES);
-    let mut value = [0; VALUE_BYTES];
+    let from = (head.number.wrapping_mul(31).wrapping_add(head.version) as usize * 8) % (noise.len() - value_bytes());
+    let mut made = Value::filled_with(0);
+    let value = made.bytes();
     value[..4].copy_from_slice(&head.number.to_le_bytes());
     value[4..8].copy_from_slice(&head.version.to_le_bytes());
-    value[8..].copy_from_slice(&noise[from..from + VALUE_BYTES - 8]);
-    value
+    let rest = &mut value[8..];
+    rest.copy_from_slice(&noise[from..from + rest.len()]);
+    made
 }
 
-/// The head of a value of the right length.
+/// The head of a value of the right length. Of a large one, some of each cache line is read: a store that lends mapped values
+/// would not have to fetch them otherwise.
 #[inline]
 pub(crate) fn head(value: &[u8]) -> Option<Head> {
-    let value: &Value = value.try_into().ok()?;
+    if value.len() != value_bytes() {
+        return None;
+    }
+    if value.len() >= LARGE_VALUE_BYTES {
+        black_box(value.iter().step_by(64).fold(0, |all, byte| all ^ byte));
+    }
     let [number, version] = [value.first_chunk()?, value[4..].first_chunk()?].map(|bytes| u32::from_le_bytes(*bytes));
     Some(Head { number, version })
 }
@@ -156,7 +216,8 @@ pub(crate) fn head(value: &[u8]) -> Option<Head> {
 /// Bytes in which no store finds a pattern.
 fn noise() -> &'static [u8] {
     static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
-    NOISE.get_or_init(|| (5 << 40..).take(1 << 12).flat_map(|number| mix(number).to_le_bytes()).collect())
+    let numbers = (1 << 12) + value_bytes().div_ceil(8);
+    NOISE.get_or_init(|| (5 << 40..).take(numbers).flat_map(|number| mix(number).to_le_bytes()).collect())
 }
 
 /// Uniform numbers, from a seed.

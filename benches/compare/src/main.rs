@@ -14,7 +14,7 @@ use std::{env, fs};
 
 use clap::{Parser, ValueEnum};
 
-use crate::data::{Data, Head, KEY_BYTES, VALUE_BYTES, Values, key, value};
+use crate::data::{Data, Head, KEY_BYTES, Values, key, value};
 use crate::report::Samples;
 use crate::store::{Compression, Durability, Result, Settings};
 use crate::stores::Kind;
@@ -24,7 +24,7 @@ use crate::workload::{Plan, Workload};
 #[derive(Parser)]
 #[command(about, long_about = None)]
 struct Arguments {
-    /// Entries of 16 + 100 bytes
+    /// How many entries
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=500_000_000))]
     entries: u32,
     /// How often every store runs every workload; the table has medians
@@ -60,6 +60,9 @@ struct Arguments {
     /// What values are made of
     #[arg(long, value_enum, default_value = "noise")]
     values: Values,
+    /// Bytes of a value; the key has 16
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(16..=1 << 20))]
+    value_bytes: u32,
 }
 
 fn main() -> Result<()> {
@@ -69,7 +72,7 @@ fn main() -> Result<()> {
         stores = Kind::value_variants().to_vec();
         stores.retain(|store| arguments.compression == Compression::None || store.compresses());
     }
-    data::set_values(arguments.values);
+    data::set_values(arguments.values, arguments.value_bytes as usize);
     stores.sort_unstable();
     stores.dedup();
     let mut workloads = arguments.workloads;
@@ -83,6 +86,7 @@ fn main() -> Result<()> {
         background_threads: arguments.background_threads.into(),
         compression: arguments.compression,
         block_bytes: arguments.block_kib.map(|kib| kib << 10),
+        value_bytes: arguments.value_bytes as usize,
     };
     let plan = Plan { data: Data::new(arguments.entries), workloads, threads: arguments.threads, settings };
 
@@ -91,9 +95,10 @@ fn main() -> Result<()> {
     let mut facts = report::machine(directory.path());
     facts.push(format!("Command: `{}`", env::args().collect::<Vec<_>>().join(" ")));
     facts.push(format!(
-        "{} entries of {KEY_BYTES} + {VALUE_BYTES} bytes, {} repetitions; {} MiB write buffer, {} MiB cache, {} background \
+        "{} entries of {KEY_BYTES} + {} bytes, {} repetitions; {} MiB write buffer, {} MiB cache, {} background \
          threads",
         arguments.entries,
+        arguments.value_bytes,
         arguments.repetitions,
         arguments.write_buffer_mib,
         arguments.cache_mib,
@@ -124,7 +129,8 @@ fn main() -> Result<()> {
     println!();
     for store in stores {
         let (package, version) = (store.package(), report::version(store.package()));
-        println!("- **{}** ({package} {version}). {}", store.name(), store.meaning());
+        let large = if settings.has_large_values() { store.large_meaning(&settings) } else { "" };
+        println!("- **{}** ({package} {version}). {}{large}", store.name(), store.meaning());
     }
     Ok(())
 }

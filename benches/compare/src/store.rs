@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
-use crate::data::{Key, Value};
+use crate::data::{Key, LARGE_VALUE_BYTES, Value};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -21,6 +21,14 @@ pub(crate) struct Settings {
     pub(crate) compression: Compression,
     /// Bytes that are compressed together; the store's own choice if there is none.
     pub(crate) block_bytes: Option<u32>,
+    pub(crate) value_bytes: usize,
+}
+
+impl Settings {
+    /// Whether values are of a size to be kept apart from their keys.
+    pub(crate) fn has_large_values(&self) -> bool {
+        self.value_bytes >= LARGE_VALUE_BYTES
+    }
 }
 
 /// How tables are compressed, where a store can do that.
@@ -51,7 +59,7 @@ pub(crate) trait Store: Sized + Sync {
     /// Opens the store in an existing directory, which is empty the first time.
     fn open(directory: &Path, settings: Settings) -> Result<Self>;
 
-    fn put(&self, key: &Key, value: &Value) -> Result<()>;
+    fn put(&self, key: &Key, value: &[u8]) -> Result<()>;
 
     /// Puts all entries or none.
     fn batch(&self, entries: &[(Key, Value)]) -> Result<()>;

@@ -46,6 +46,9 @@ pub(crate) enum Workload {
     ReadCold,
     /// Bytes on disk once settled and closed.
     Disk,
+    /// Bytes on disk once every second entry was overwritten.
+    #[value(name = "diskhalf")]
+    DiskHalf,
     /// Single puts of present keys in random order.
     Overwrite,
     /// A reader and a writer, both at full speed.
@@ -104,8 +107,14 @@ pub(crate) fn run<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples
     if plan.wants_any(&[Workload::FillBatch, Workload::DeleteRandom]) {
         within("batch", &mut |directory| batches::<S>(directory, plan, samples))?;
     }
+    if plan.wants(Workload::DiskHalf) {
+        within("half", &mut |directory| disk_half::<S>(directory, plan, samples))?;
+    }
     let is_apart = |workload: &Workload| {
-        matches!(workload, Workload::FillSync | Workload::Ingest | Workload::FillBatch | Workload::DeleteRandom)
+        matches!(
+            workload,
+            Workload::FillSync | Workload::Ingest | Workload::FillBatch | Workload::DeleteRandom | Workload::DiskHalf
+        )
     };
     if !plan.workloads.iter().all(is_apart) {
         within("single", &mut |directory| singles::<S>(directory, plan, samples))?;
@@ -206,6 +215,22 @@ fn singles<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> Re
         mixed(&store, plan, samples)?;
     }
     store.close()
+}
+
+/// Overwrites every second entry of a store at rest, so that garbage and what is still needed lie side by side.
+fn disk_half<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> Result<()> {
+    let entries = plan.data.entries;
+    let store = S::open(directory, plan.settings(Durability::Buffered))?;
+    for (version, step) in [(0, 1), (1, 2)] {
+        for number in plan.data.written().take(entries as usize).filter(|number| number.is_multiple_of(step)) {
+            store.put(&key(number), &value(Head { number, version }))?;
+        }
+        store.settle()?;
+    }
+    check::all(&mut store.reader()?, entries, |_| true, 0..=1)?;
+    store.close()?;
+    samples.add_bytes("disk after overwriting half", entries, bytes_in(directory)?);
+    Ok(())
 }
 
 /// Reads a fiftieth of the entries from a store that is on disk only.

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use fjall::config::CompressionPolicy;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 
 use crate::data::{Key, Value};
 use crate::store::{Durability, Reader, Result, Settings, Store};
@@ -13,6 +13,8 @@ use crate::store::{Durability, Reader, Result, Settings, Store};
 pub(crate) const MEANING: &str = "Buffered: `PersistMode::Buffer`, written to the page cache. Sync: \
     `PersistMode::SyncData`; concurrent commits do not share a sync. Bloom filters as by default: 10 bits a key, on level 0 \
     0.01 % false positives. What counts as settled: neither flushes nor compactions for 20 ms, which are part of the time.";
+
+pub(crate) const LARGE_MEANING: &str = " `KvSeparationOptions` as by default: values in blob files.";
 
 pub(crate) struct Fjall {
     database: Database,
@@ -34,6 +36,7 @@ impl Store for Fjall {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(settings.write_buffer_bytes as u64)
                 .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
+                .with_kv_separation(settings.has_large_values().then(KvSeparationOptions::default))
         })?;
         let mode = match settings.durability {
             Durability::Buffered => PersistMode::Buffer,
@@ -42,7 +45,7 @@ impl Store for Fjall {
         Ok(Self { database, keyspace, mode })
     }
 
-    fn put(&self, key: &Key, value: &Value) -> Result<()> {
+    fn put(&self, key: &Key, value: &[u8]) -> Result<()> {
         self.keyspace.insert(key, value)?;
         self.persist()
     }
@@ -50,7 +53,7 @@ impl Store for Fjall {
     fn batch(&self, entries: &[(Key, Value)]) -> Result<()> {
         let mut batch = self.database.batch().durability(Some(self.mode));
         for (key, value) in entries {
-            batch.insert(&self.keyspace, key, value);
+            batch.insert(&self.keyspace, key, &**value);
         }
         Ok(batch.commit()?)
     }
@@ -63,7 +66,7 @@ impl Store for Fjall {
     fn ingest(&self, entries: impl Iterator<Item = (Key, Value)>) -> Result<bool> {
         let mut ingestion = self.keyspace.start_ingestion()?;
         for (key, value) in entries {
-            ingestion.write(key, value)?;
+            ingestion.write(key, &*value)?;
         }
         ingestion.finish()?;
         // The tables are synced by now; this is for the keyspace that was made before.

@@ -56,7 +56,7 @@ impl Store for Lmdb {
         }
     }
 
-    fn put(&self, key: &Key, value: &Value) -> Result<()> {
+    fn put(&self, key: &Key, value: &[u8]) -> Result<()> {
         self.write(|transaction| self.database.put(transaction, key, value))
     }
 

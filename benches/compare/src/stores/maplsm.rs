@@ -11,6 +11,8 @@ pub(crate) const MEANING: &str = "Buffered: in the log, in the page cache. Sync:
     concurrent commits. Plain tables: no cache of its own, reads go to the mapped files; hash index (9.1 bytes a key) in \
     place of bloom filters. Compressed ones: a cache of unpacked blocks, bloom filters of 1 %, on all levels.";
 
+pub(crate) const LARGE_MEANING: &str = " Values stand in value files, as by default.";
+
 pub(crate) struct Maplsm(Db);
 
 /// Reads the present state; the cursor, made when the first scan needs it, is of that moment.
@@ -48,7 +50,7 @@ impl Store for Maplsm {
         Ok(Self(options.open(directory)?))
     }
 
-    fn put(&self, key: &Key, value: &Value) -> Result<()> {
+    fn put(&self, key: &Key, value: &[u8]) -> Result<()> {
         Ok(self.0.insert(key, value)?)
     }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use clap::ValueEnum;
 
 use crate::report::Samples;
-use crate::store::Result;
+use crate::store::{Compression, Result, Settings};
 use crate::workload::{self, Plan};
 
 /// The stores, in the order of the table's columns.
@@ -70,6 +70,17 @@ impl Kind {
             Self::Lmdb => lmdb::MEANING,
             #[cfg(feature = "rocksdb")]
             Self::RocksDb => rocksdb::MEANING,
+        }
+    }
+
+    /// What is different with large values.
+    pub(crate) fn large_meaning(self, settings: &Settings) -> &'static str {
+        match self {
+            Self::Maplsm if settings.compression == Compression::None => maplsm::LARGE_MEANING,
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb => rocksdb::LARGE_MEANING,
+            Self::Fjall => fjall::LARGE_MEANING,
+            Self::Maplsm | Self::Redb | Self::Lmdb => "",
         }
     }
 

@@ -42,9 +42,9 @@ impl Store for Redb {
         Ok(store)
     }
 
-    fn put(&self, key: &Key, value: &Value) -> Result<()> {
+    fn put(&self, key: &Key, value: &[u8]) -> Result<()> {
         self.write(|table| {
-            table.insert(key.as_slice(), value.as_slice())?;
+            table.insert(key.as_slice(), value)?;
             Ok(())
         })
     }
@@ -52,7 +52,7 @@ impl Store for Redb {
     fn batch(&self, entries: &[(Key, Value)]) -> Result<()> {
         self.write(|table| {
             for (key, value) in entries {
-                table.insert(key.as_slice(), value.as_slice())?;
+                table.insert(key.as_slice(), &**value)?;
             }
             Ok(())
         })

@@ -7,12 +7,15 @@ use rocksdb::{
     WaitForCompactOptions, WriteBatch, WriteOptions,
 };
 
-use crate::data::{Key, Value};
+use crate::data::{Key, LARGE_VALUE_BYTES, Value};
 use crate::store::{Compression, Durability, Reader, Result, Settings, Store};
 
 pub(crate) const MEANING: &str = "Buffered: in the log, in the page cache. Sync: `WriteOptions::sync`, `fdatasync` of the \
     log, shared by concurrent commits. Block cache, bloom filters of 10 bits a key, levels and block size as by default. \
     Ingestion: `SstFileWriter`, files of 64 MiB, which are then moved.";
+
+pub(crate) const LARGE_MEANING: &str = " BlobDB: `enable_blob_files`, `min_blob_size` 4096, `enable_blob_garbage_collection`, \
+    a `blob_cache`, which is the block cache; what is ingested stays in its tables.";
 
 pub(crate) struct RocksDb {
     db: DB,
@@ -29,18 +32,27 @@ impl Store for RocksDb {
 
     fn open(directory: &Path, settings: Settings) -> Result<Self> {
         let mut blocks = BlockBasedOptions::default();
-        blocks.set_block_cache(&Cache::new_lru_cache(settings.cache_bytes));
+        let cache = Cache::new_lru_cache(settings.cache_bytes);
+        blocks.set_block_cache(&cache);
         blocks.set_bloom_filter(10.0, false);
         if let Some(bytes) = settings.block_bytes {
             blocks.set_block_size(bytes as usize);
         }
         let mut options = Options::default();
         options.create_if_missing(true);
-        options.set_compression_type(match settings.compression {
+        let compression = match settings.compression {
             Compression::None => DBCompressionType::None,
             Compression::Lz4 => DBCompressionType::Lz4,
             Compression::Zstd => DBCompressionType::Zstd,
-        });
+        };
+        options.set_compression_type(compression);
+        if settings.has_large_values() {
+            options.set_enable_blob_files(true);
+            options.set_min_blob_size(LARGE_VALUE_BYTES as u64);
+            options.set_enable_blob_gc(true);
+            options.set_blob_compression_type(compression);
+            options.set_blob_cache(&cache);
+        }
         options.set_write_buffer_size(settings.write_buffer_bytes);
         options.set_max_background_jobs(i32::try_from(settings.background_threads)?);
         options.set_block_based_table_factory(&blocks);
@@ -49,7 +61,7 @@ impl Store for RocksDb {
         Ok(Self { db: DB::open(&options, directory)?, write, options })
     }
 
-    fn put(&self, key: &Key, value: &Value) -> Result<()> {
+    fn put(&self, key: &Key, value: &[u8]) -> Result<()> {
         Ok(self.db.put_opt(key, value, &self.write)?)
     }
 
