@@ -255,11 +255,13 @@ fn data_from_the_middle(data: &Data) -> impl Iterator<Item = u32> {
     data.read().skip(data.entries as usize / 2)
 }
 
-/// Asks the kernel to drop what it has cached of the files in a directory.
+/// Asks the kernel to drop what it has cached of the files in a directory and those in it.
 fn evict(directory: &Path) -> Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if path.is_file() {
+        if path.is_dir() {
+            evict(&path)?;
+        } else {
             let file = fs::File::open(path)?;
             file.sync_all()?;
             rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;

@@ -1,4 +1,4 @@
-//! RocksDB, an LSM-tree in C++.
+//! `RocksDB`, an LSM-tree in C++.
 
 use std::path::Path;
 
