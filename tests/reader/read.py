@@ -27,6 +27,12 @@ class Database(State):
     # Log, 9
 
     def log(self):
+        groups, self.last = [], self.last_sequence
+        self.walk(groups)
+        for f, group, base, sequence in groups:  # bodies come after the decision where the log ends
+            self.log_group(f, group, base, sequence)
+
+    def walk(self, groups):
         found = [int(m[1]) for m in (re.fullmatch(r"(\d{6}|[1-9]\d{6,})\.wal", n) for n in os.listdir(self.path)) if m]
         numbers = sorted(n for n in found if self.first_segment <= n < 2**64)
         for number in self.ends:
@@ -62,9 +68,10 @@ class Database(State):
                     f.check(sequence + group.count <= TOP, o, "sequence number too large")
                 if group.kind in (1, 4):
                     f.check(not skipped, o, "log and manifest are not of the same moment")
-                    self.log_group(f, group, base, sequence)
+                    groups.append((f, group, base, sequence))
                 if group.kind != 2 and group.kind != 3:
                     sequence += group.count
+                    self.last = max(self.last, sequence - 1)
                 skipped = skipped or group.kind == 5 and sequence - 1 > self.last_sequence
                 o = group.end
             if o != end:
@@ -137,9 +144,8 @@ class Database(State):
             self.removed.setdefault(keyspace, []).append((start, end, sequence))
             return
         f.check(e.kind != POINTER or len(e.value) == 24, o, "pointer")
-        kept = self.versions.setdefault(keyspace, {}).get(e.key)
-        if kept is None or kept[0] < sequence:
-            self.versions[keyspace][e.key] = (sequence, e.kind, e.value, f, o)
+        versions = self.versions.setdefault(keyspace, {}).setdefault(e.key, [])
+        versions.append((sequence, e.kind, e.value, f, o))
 
     # Tables and value files, 10
 
@@ -226,7 +232,7 @@ class Database(State):
             sequences = [f.u(o + 16 + 8 * i, 8) for i in range(count)]
             descending = all(x > y for x, y in zip([s.maximum + 1] + sequences, sequences + [0]))
             f.check(descending, o, "sequence numbers of a fragment")
-            self.removed.setdefault(s.keyspace, []).append((start, stop, sequences[0]))
+            self.removed.setdefault(s.keyspace, []).extend((start, stop, n) for n in sequences)
             o, last = after, stop
         f.check(o == end, o, "fragments do not fill their space")
 
@@ -268,8 +274,12 @@ class Database(State):
             self.table(number, table)
         self.log()
         for keyspace, (name, _) in sorted(self.keyspaces.items(), key=lambda k: k[1][0].encode()):
-            for key, (sequence, kind, value, f, o) in sorted(self.versions.get(keyspace, {}).items()):
-                removed = self.removed.get(keyspace, [])
+            removed = [r for r in self.removed.get(keyspace, []) if r[2] <= self.last]
+            for key, versions in sorted(self.versions.get(keyspace, {}).items()):
+                visible = [version for version in versions if version[0] <= self.last]
+                if not visible:
+                    continue
+                sequence, kind, value, f, o = max(visible, key=lambda version: version[0])
                 if kind == DELETE or any(n > sequence and covers(a, b, key) for a, b, n in removed):
                     continue
                 if kind == MERGE:

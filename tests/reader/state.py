@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import struct
 import unicodedata
 from collections import namedtuple
 
@@ -103,19 +104,21 @@ class State:
     def manifest(self, number):
         f = self.framed(number, "manifest", b"MAN")
         self.header(f)
-        o, durable, first = 80, NO_D, True
+        o, durable, edits = 80, NO_D, []
         while True:
             group = self.group(f, o)
             durable = max(durable, group.durable if group else NO_D)
-            f.check(not first or group and group.whole and group.kind == 1, o, "no first edit")
+            f.check(o > 80 or group and group.whole and group.kind == 1, o, "no first edit")
             if not group or not group.whole:
                 f.check(max(durable, self.search(f, o)) <= (number, o), o, "durable bytes are not there")
                 break
             if group.kind == 3:
                 break
             if group.kind == 1:
-                self.edit(f, group)
-            o, first = group.end, False
+                edits.append(group)
+            o = group.end
+        for group in edits:
+            self.edit(f, group)
         self.ends = {number: end for number, end in self.ends.items() if number >= self.first_segment}
         names = [name for name, _ in self.keyspaces.values()]
         f.check(len(set(names)) == len(names), o, "two keyspaces of one name")
@@ -227,7 +230,9 @@ class State:
             raise f.unsupported(at, "options of a keyspace")
         if codec > 1:
             raise f.unsupported(at + 18, "zstd")
-        level, large = f.u(at + 21, 1), f.u(at + 28, 4)
+        level, large, rate = f.u(at + 21, 1), f.u(at + 28, 4), f.bytes(at + 8, 8)
+        rate = struct.unpack("<d", rate)[0] if any(rate) else 0
+        f.check(1e-6 <= rate <= 0.5 if point == 2 else rate == 0, at + 8, "error rate")
         f.check(level == 0 and f.u(at + 22, 1) <= 6 and 12 <= f.u(at + 23, 1) <= 20, at + 21, "compression")
         f.zero(at + 32, 16)
         f.check(1 <= interval <= 256 and not 0 < large < 64 and number, at, "keyspace record")
