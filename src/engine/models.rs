@@ -358,7 +358,7 @@ fn models_tables_stay_while_they_are_used() {
 fn models_find_a_purge_without_a_look_at_the_readers() {
     must_fail("a table that is gone", || {
         tables_stay_while_they_are_used(|engine| {
-            for table in engine.obsolete.lock().iter() {
+            for table in &engine.obsolete.lock().tables {
                 engine.remove_table_files(table.number());
             }
         });
