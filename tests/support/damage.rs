@@ -651,11 +651,12 @@ impl Reader<'_> {
         let compacted = typed(db.compact()).is_some();
         // It copies pointers and leaves the files that they lead to alone, and it copies numbers beyond a history that a
         // manifest with right checksums has cut short.
-        let is_copied = |e: &Error| {
-            e.corruption().is_some_and(|c| {
-                c.path.extension().is_some_and(|extension| extension == "val")
-                    || c.offset == 0 && matches!(c.what, Damage::BadSequence | Damage::OutOfOrder)
-            })
+        let is_of_values = |path: &Path| path.extension().is_some_and(|extension| extension == "val");
+        let is_copied = |e: &Error| match e {
+            Error::UnsupportedFormat(unsupported) => is_of_values(&unsupported.path),
+            _ => e.corruption().is_some_and(|c| {
+                is_of_values(&c.path) || c.offset == 0 && matches!(c.what, Damage::BadSequence | Damage::OutOfOrder)
+            }),
         };
         let damage: Vec<Error> = db.verify().problems.into_iter().filter(|e| !is_copied(e)).collect();
         assert!(!compacted || damage.is_empty(), "a compaction copies damage: {damage:?}");
