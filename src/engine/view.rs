@@ -11,7 +11,7 @@ use crate::format::{KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
 use crate::merge::{LevelCursor, Source};
 use crate::sys::{Block, Mapping, Pinned};
-use crate::table::{Answer, TableCursor, TableReader, Verify};
+use crate::table::{Answer, Table, TableCursor, TableReader, Verify};
 use crate::version::Version;
 use crate::visibility::{Cover, Visibility};
 
@@ -85,31 +85,49 @@ impl View {
                 }
             }
         }
+        if self.version.level0_len() > 1 {
+            // One after another they would be as many cache misses.
+            let opened = self.version.level0(keyspace).filter_map(|table| table.opened());
+            opened.for_each(|reader| reader.prefetch(keyspace, hash));
+        }
         for table in self.version.level0(keyspace) {
-            let reader = table.reader()?;
-            match reader.get(keyspace, hash, key, at)? {
-                Answer::Entry(entry) => return self.found(reader, &entry, None),
-                Answer::InBlock(found) => return self.found(reader, &found.0, Some(found.1)),
-                Answer::Removed => return Ok(Find::Absent),
-                Answer::Missing => {}
+            if let Some(found) = self.find_in(table, keyspace, hash, key, at)? {
+                return Ok(found);
             }
         }
         let Some(tree) = self.version.tree(keyspace) else { return Ok(Find::Absent) };
         for (_, tables) in tree.levels() {
             let after = tables.partition_point(|t| t.only_section().is_some_and(|s| s.upper.is_in_front_of(key)));
             let Some(table) = tables.get(after) else { continue };
-            if !table.only_section().is_some_and(|section| section.lower.is_in_front_of(key)) {
-                continue;
-            }
-            let reader = table.reader()?;
-            match reader.get(keyspace, hash, key, at)? {
-                Answer::Entry(entry) => return self.found(reader, &entry, None),
-                Answer::InBlock(found) => return self.found(reader, &found.0, Some(found.1)),
-                Answer::Removed => return Ok(Find::Absent),
-                Answer::Missing => {}
+            if table.only_section().is_some_and(|section| section.lower.is_in_front_of(key))
+                && let Some(found) = self.find_in(table, keyspace, hash, key, at)?
+            {
+                return Ok(found);
             }
         }
         Ok(Find::Absent)
+    }
+
+    /// What a table says about a key, unless that is nothing.
+    #[inline]
+    fn find_in<'v>(
+        &'v self,
+        table: &'v Table,
+        keyspace: KeyspaceId,
+        hash: u64,
+        key: &[u8],
+        at: Sequence,
+    ) -> Result<Option<Find<'v>>> {
+        let reader = table.reader()?;
+        if reader.excludes(keyspace, hash) {
+            return Ok(None);
+        }
+        match reader.get(keyspace, hash, key, at)? {
+            Answer::Entry(entry) => self.found(reader, &entry, None).map(Some),
+            Answer::InBlock(found) => self.found(reader, &found.0, Some(found.1)).map(Some),
+            Answer::Removed => Ok(Some(Find::Absent)),
+            Answer::Missing => Ok(None),
+        }
     }
 
     #[inline]

@@ -174,6 +174,14 @@ impl ChunkedFile {
         Ok(())
     }
 
+    /// Whether the chunk with `offset` need not be verified again.
+    #[inline]
+    pub(crate) fn is_verified(&self, offset: u64) -> bool {
+        let chunk = offset >> self.frame.chunk_log2;
+        let word = usize::try_from(chunk / 64).ok().and_then(|word| self.verified.get(word));
+        !self.always && word.is_some_and(|word| word.load(Ordering::Relaxed) >> (chunk % 64) & 1 == 1)
+    }
+
     /// Verifies one chunk whatever is remembered of it.
     #[cold]
     pub(crate) fn check_chunk(&self, chunk: u64) -> Result<()> {

@@ -19,7 +19,7 @@ use crate::format::section::Section;
 use crate::format::table::{TableHeader, Totals, encode_tail};
 use crate::format::{KeyspaceId, bytes, key_head};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
-use crate::sys::Mapping;
+use crate::sys::{Mapping, prefetch};
 
 /// Keys per bucket on average: a load of 0.7, at which 3 % of the keys overflow into the next bucket.
 const KEYS_PER_BUCKET: u64 = 7;
@@ -228,6 +228,43 @@ impl Index {
         self.file.check(start, start + size_of::<Bucket>())?;
         let line = bytes::slice(self.file.bytes(), offset, BUCKET_BYTES).map_err(self.at(offset))?;
         T::ref_from_bytes(line).map_err(|_| self.mismatch(offset))
+    }
+
+    /// The bucket or block that [`find`](Self::find) looks at first, unverified, and where it is.
+    #[inline]
+    fn first_line(&self, section: &IndexSection, hash: u64) -> Option<(u64, &[u8])> {
+        let offset = section.point_offset + bucket_of(hash, section.point_count) * BUCKET_BYTES;
+        Some((offset, bytes::slice(self.file.bytes(), offset, BUCKET_BYTES).ok()?))
+    }
+
+    /// Asks for the cache line that [`find`](Self::find) looks at first.
+    #[inline]
+    pub(crate) fn prefetch(&self, section: usize, hash: u64) {
+        let section = self.sections.get(section);
+        if let Some((_, [first, ..])) = section.and_then(|section| self.first_line(section, hash)) {
+            prefetch(first);
+        }
+    }
+
+    /// Whether the line that [`find`](Self::find) looks at first is known to be intact and rules the key out. A quick answer
+    /// for most of the lookups that miss; `false` says nothing.
+    #[inline]
+    pub(crate) fn excludes(&self, section: usize, hash: u64) -> bool {
+        let Some(section) = self.sections.get(section) else { return false };
+        let Some((offset, line)) = self.first_line(section, hash) else { return false };
+        if !self.file.is_verified(offset) {
+            return false;
+        }
+        match section.point {
+            PointKind::Bloom { probes } => {
+                Block::ref_from_bytes(line).is_ok_and(|block| !bloom::contains(block, hash, probes))
+            }
+            PointKind::Hash => Bucket::ref_from_bytes(line).is_ok_and(|bucket| {
+                bucket.overflow == 0
+                    && usize::from(bucket.count) <= BUCKET_SLOTS
+                    && bucket.matches(fingerprint(hash)) == 0
+            }),
+        }
     }
 
     /// What the point index or the filter says about a hashed key. `candidate` is shown places where the key may be, until

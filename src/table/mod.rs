@@ -10,6 +10,7 @@ mod file;
 mod index;
 mod packing;
 mod reader;
+mod rebuild;
 mod salvage;
 mod standalone;
 mod values;

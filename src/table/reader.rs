@@ -1,21 +1,21 @@
 //! Reading one table: single keys, and the bytes that cursors walk over.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Shelf;
 use super::body::{Body, Verify, Window, contains, end, first};
 use super::file::ChunkedFile;
-use super::index::{Index, IndexBuilder, Point};
+use super::index::{Index, Point};
+use super::rebuild::rebuild_index;
 use crate::error::{Damage, Error, Result};
 use crate::format::edit::TableMeta;
 use crate::format::entry::Entry;
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::section::Section;
-use crate::format::{KeyspaceId, Sequence, key_hash};
-use crate::options::{PointIndex, SectionOptions, TableOptions};
+use crate::format::{KeyspaceId, Sequence};
+use crate::options::{PointIndex, TableOptions};
 use crate::sys::OnceLock;
 use crate::sys::{Block, Mapping};
 use crate::visibility::Fragments;
@@ -183,6 +183,22 @@ impl TableReader {
             return Err(index.file().corrupt(start as u64, Damage::IndexMismatch));
         }
         read_entry(self.file(), section, start).map_err(|e| blame(index, start, e))
+    }
+
+    /// Asks for what [`get`](Self::get) looks at first, for when other tables are looked at before this one.
+    #[inline]
+    pub(crate) fn prefetch(&self, keyspace: KeyspaceId, hash: u64) {
+        if let Some(number) = self.section_of(keyspace) {
+            self.index().prefetch(number, hash);
+        }
+    }
+
+    /// Whether the table can be passed over: a quick answer for most of the lookups that miss. `false` says nothing.
+    #[inline]
+    pub(crate) fn excludes(&self, keyspace: KeyspaceId, hash: u64) -> bool {
+        let Some(number) = self.section_of(keyspace) else { return true };
+        let has_ranges = self.sections().get(number).is_none_or(|section| section.range_tombstones > 0);
+        !has_ranges && self.index().excludes(number, hash)
     }
 
     /// What the table says about a key at `at`. `hash` is the key's hash in its keyspace. Expected O(1) with a hash index,
@@ -461,30 +477,4 @@ fn read_entry(file: &ChunkedFile, section: &Section, start: usize) -> Result<Ent
         file.check(start, entry.end)?;
     }
     Ok(entry)
-}
-
-/// Makes an index from the entries of a table.
-fn rebuild_index(body: &Body, options: TableOptions, points: &[PointIndex], path: PathBuf) -> Result<Index> {
-    let mut builder = IndexBuilder::new(options);
-    for (number, section) in body.sections.iter().enumerate() {
-        let point_index = points.get(number).copied().unwrap_or(options.section.point_index);
-        builder.start_section(SectionOptions { interval: section.interval, point_index, ..options.section });
-        let mut keys = 0;
-        body.walk(section, |place, entry, bytes, is_new_key| {
-            if is_new_key {
-                let key = entry.key(bytes);
-                keys += 1;
-                builder.add(key, key_hash(section.keyspace, key), u32::try_from(place / 8).unwrap_or(u32::MAX));
-            }
-            Ok(())
-        })?;
-        if keys != section.keys {
-            return Err(body.file.corrupt(section.start, Damage::ManifestMismatch));
-        }
-        builder.finish_section(section.keyspace, section.lower.key(), section.upper.key());
-    }
-    let id = body.file.frame().id;
-    let index = Index::open(path, Mapping::heap(builder.finish(id)), &id, &body.sections, options.verify_always)?;
-    index.mark_verified();
-    Ok(index)
 }

@@ -1,0 +1,36 @@
+//! Making the index of a table again when it is lost or damaged.
+
+use std::path::PathBuf;
+
+use super::body::Body;
+use super::index::{Index, IndexBuilder};
+use crate::error::{Damage, Result};
+use crate::format::key_hash;
+use crate::options::{PointIndex, SectionOptions, TableOptions};
+use crate::sys::Mapping;
+
+/// Makes an index from the entries of a table, O(size).
+pub(super) fn rebuild_index(body: &Body, options: TableOptions, points: &[PointIndex], path: PathBuf) -> Result<Index> {
+    let mut builder = IndexBuilder::new(options);
+    for (number, section) in body.sections.iter().enumerate() {
+        let point_index = points.get(number).copied().unwrap_or(options.section.point_index);
+        builder.start_section(SectionOptions { interval: section.interval, point_index, ..options.section });
+        let mut keys = 0;
+        body.walk(section, |place, entry, bytes, is_new_key| {
+            if is_new_key {
+                let key = entry.key(bytes);
+                keys += 1;
+                builder.add(key, key_hash(section.keyspace, key), u32::try_from(place / 8).unwrap_or(u32::MAX));
+            }
+            Ok(())
+        })?;
+        if keys != section.keys {
+            return Err(body.file.corrupt(section.start, Damage::ManifestMismatch));
+        }
+        builder.finish_section(section.keyspace, section.lower.key(), section.upper.key());
+    }
+    let id = body.file.frame().id;
+    let index = Index::open(path, Mapping::heap(builder.finish(id)), &id, &body.sections, options.verify_always)?;
+    index.mark_verified();
+    Ok(index)
+}
