@@ -361,6 +361,10 @@ fn decode_table(payload: &[u8]) -> Result<(u8, TableMeta), Fault> {
         if !numbered {
             return Err(Damage::BadSequence.into());
         }
+        // Sums over all sections then stay far below 2^64, also where nobody has looked at the table yet.
+        if section.ranges_end() > record.file_bytes.get() {
+            return Err(Damage::BadField.into());
+        }
         sections.push(section);
         rest = tail;
     }
@@ -480,6 +484,18 @@ mod tests {
             alignment: Alignment::None,
             takes_global_sequence: false,
             value_files: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_section_beyond_its_file_is_refused() {
+        let sections = vec![section(0, b"a", b"b")];
+        let end = sections[0].ranges_end();
+        for (file_bytes, fits) in [(end, true), (end - 1, false)] {
+            let sections = sections.clone();
+            let table = TableMeta { number: FileNumber(1), id: [1; 16], file_bytes, footer_checksum: 0, sections };
+            let (body, count) = Edit { add: vec![(0, table)], ..Edit::default() }.encode();
+            assert_eq!(Edit::decode(&body, count).is_ok(), fits, "{file_bytes} bytes");
         }
     }
 

@@ -256,6 +256,7 @@ pub(crate) fn swap_current(dir: &dyn Dir, current: Current) -> Result<()> {
 mod tests {
     use super::super::tests::{apply, meta};
     use super::*;
+    use crate::format::edit::TableMeta;
     use crate::options::TableOptions;
     use crate::sys::{Access, FileSystem, sim::SimFs};
     use crate::table::Shelf;
@@ -286,7 +287,7 @@ mod tests {
             let edit = Edit {
                 next_number: Some(FileNumber(10 + i)),
                 last_sequence: Some(Sequence(i * 100)),
-                add: vec![(0, meta(i, &[(0, "a", "b")], 4096))],
+                add: vec![(0, TableMeta { file_bytes: 8192, ..meta(i, &[(0, "a", "b")], 4096) })],
                 ..Edit::default()
             };
             version = apply(&version, &edit).unwrap();
