@@ -32,7 +32,7 @@ fn places(kind: Kind, length: usize) -> Vec<usize> {
         Kind::Table | Kind::Index | Kind::Values => {
             let footer = length - 128;
             let fields = [24, 32, 40, 48, 56, 64, 72, 80, 88].map(|at| footer + at);
-            let directory = (8..27).map(|back| footer - 8 * back);
+            let directory = (8..27).filter_map(|back| footer.checked_sub(8 * back));
             [40, 64, 65, 70, 72, 76, 88, 128, 192].into_iter().chain(fields).chain(directory).collect()
         }
     }
@@ -109,7 +109,7 @@ fn of_one(kind: Kind) -> Vec<(String, Vec<u8>)> {
 
 fn of_any() -> Vec<(String, Vec<u8>)> {
     let mut seeds = Vec::new();
-    for shape in 0..3u8 {
+    for shape in 0..4u8 {
         for file in 0..20u8 {
             let mode = MODES[usize::from(file) % MODES.len()];
             let mut add = |name: &str, action: &[u8]| {

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use maplsm::{
-    Compression, Cursor, Damage, Db, Durability, Error, ErrorKind, Options, PointIndex, Result, SimFs, WriteBatch,
+    Compression, Cursor, Damage, Db, Durability, Entry, Error, ErrorKind, KeyspaceOptions, Options, PointIndex, Result,
+    SimFs, WriteBatch,
 };
 
 use super::reseal::{Kind, adopt, reseal};
@@ -33,10 +34,16 @@ pub(crate) enum Shape {
     Bloom,
     /// The process died.
     Killed,
+    /// Few entries of many kinds: keyspaces, one of them dropped, with options of their own, removed ranges, and loads. The
+    /// process died.
+    Mixed,
 }
 
+/// The keyspace of [`Shape::Mixed`] beside the default one.
+const SECOND: &str = "second";
+
 impl Shape {
-    pub(crate) const ALL: [Self; 3] = [Self::Hash, Self::Bloom, Self::Killed];
+    pub(crate) const ALL: [Self; 4] = [Self::Hash, Self::Bloom, Self::Killed, Self::Mixed];
 
     fn options(self) -> Options {
         let mut options = Options::new();
@@ -48,7 +55,39 @@ impl Shape {
         if self == Self::Bloom && cfg!(feature = "lz4") {
             options.compression(Compression::Lz4).block_bytes(4 << 10);
         }
+        if self == Self::Mixed {
+            options.memtable_bytes(4 << 10).large_value_bytes(Some(64)).level_multiplier(2);
+        }
         options
+    }
+}
+
+/// What was ever in a keyspace.
+struct Past {
+    /// The contents after each commit, by the number of its last entry.
+    states: BTreeMap<u64, Contents>,
+    /// Every value that each key ever had.
+    values: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+}
+
+impl Past {
+    fn new() -> Self {
+        Self { states: BTreeMap::from([(0, Contents::new())]), values: BTreeMap::new() }
+    }
+
+    fn last(&self) -> Contents {
+        self.states.last_key_value().map(|(_, last)| last.clone()).unwrap_or_default()
+    }
+
+    fn add(&mut self, sequence: u64, contents: Contents) {
+        for (key, value) in &contents {
+            self.values.entry(key.clone()).or_default().insert(value.clone());
+        }
+        self.states.insert(sequence, contents);
+    }
+
+    fn was_ever(&self, key: &[u8], value: &[u8]) -> bool {
+        self.values.get(key).is_some_and(|values| values.contains(value))
     }
 }
 
@@ -56,33 +95,77 @@ impl Shape {
 pub(crate) struct Image {
     pub(crate) shape: Shape,
     pub(crate) files: Vec<(String, Vec<u8>)>,
-    /// The contents after each commit, by the number of its last entry.
-    history: BTreeMap<u64, Contents>,
-    /// Every value that each key ever had.
-    values: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// Of the default keyspace, and of the second one, if there is one.
+    past: [Past; 2],
 }
 
-/// Writes to a database and to the history at once.
+/// Keys, and what becomes of them.
+type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// Writes to a database and to its past at once.
 struct Author<'i> {
     db: Db,
-    history: &'i mut BTreeMap<u64, Contents>,
+    past: &'i mut [Past; 2],
 }
 
 impl Author<'_> {
     fn write(&mut self, changes: &[(Vec<u8>, Option<Vec<u8>>)]) {
+        self.write_both(changes, &[]);
+    }
+
+    /// One commit to both keyspaces.
+    fn write_both(&mut self, first: &[(Vec<u8>, Option<Vec<u8>>)], second: &[(Vec<u8>, Option<Vec<u8>>)]) {
         let mut batch = WriteBatch::new();
-        let mut contents = self.history.last_key_value().map(|(_, last)| last.clone()).unwrap_or_default();
-        for (key, value) in changes {
-            if let Some(value) = value {
-                batch.insert(key, value);
-                contents.insert(key.clone(), value.clone());
-            } else {
-                batch.remove(key);
-                contents.remove(key);
+        let mut contents = [self.past[0].last(), self.past[1].last()];
+        for (key, value) in first {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            };
+        }
+        if !second.is_empty() {
+            let keyspace = self.db.keyspace(SECOND).expect("a good disk");
+            for (key, value) in second {
+                match value {
+                    Some(value) => batch.insert_into(&keyspace, key, value),
+                    None => batch.remove_from(&keyspace, key),
+                };
+            }
+        }
+        for (contents, changes) in contents.iter_mut().zip([first, second]) {
+            for (key, value) in changes {
+                match value {
+                    Some(value) => contents.insert(key.clone(), value.clone()),
+                    None => contents.remove(key),
+                };
             }
         }
         self.db.write(&batch).expect("a good disk");
-        self.history.insert(self.db.stats().last_sequence, contents);
+        self.note(contents);
+    }
+
+    fn remove_range(&mut self, of: usize, from: u8, to: u8) {
+        let range = name_of(from)..name_of(to);
+        let keyspace = self.db.keyspace(["default", SECOND][of]).expect("a good disk");
+        keyspace.remove_range(range.clone()).expect("a good disk");
+        let mut contents = [self.past[0].last(), self.past[1].last()];
+        contents[of].retain(|key, _| !range.contains(key));
+        self.note(contents);
+    }
+
+    fn load(&mut self, of: usize, entries: &[(Vec<u8>, Vec<u8>)]) {
+        let keyspace = self.db.keyspace(["default", SECOND][of]).expect("a good disk");
+        keyspace.ingest(entries.iter().map(|(key, value)| (key, value))).expect("a good disk");
+        let mut contents = [self.past[0].last(), self.past[1].last()];
+        contents[of].extend(entries.iter().cloned());
+        self.note(contents);
+    }
+
+    fn note(&mut self, contents: [Contents; 2]) {
+        let sequence = self.db.stats().last_sequence;
+        for (past, contents) in self.past.iter_mut().zip(contents) {
+            past.add(sequence, contents);
+        }
     }
 
     /// One commit for each of these keys; every seventh is a removal.
@@ -91,6 +174,59 @@ impl Author<'_> {
             let value = (key % 7 != round % 7).then(|| vec![round ^ key; usize::from(key) * 3 % 50]);
             self.write(&[(name_of(key), value)]);
         }
+    }
+
+    /// Large tables far down, so large that nothing is due, and two of level 0 with old versions and tombstones.
+    fn fill(&mut self) {
+        self.round(1, 0..90);
+        // Bytes that do not shrink.
+        let noise = |key: u8| (0..2600u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 24) as u8 ^ key).collect();
+        let large: Vec<_> = (0..14).map(|key| (vec![0xfe, key], Some(noise(key)))).collect();
+        self.write(&large);
+        self.write(&[(vec![0xfd], Some(vec![7; 3100]))]);
+        self.db.compact().expect("a good disk");
+        let snapshot = self.db.snapshot();
+        self.round(2, (0..90).step_by(3));
+        self.round(3, (0..90).step_by(9));
+        self.db.flush().expect("a good disk");
+        self.round(4, (5..60).step_by(2));
+        self.write(&[(vec![0xfd, 1], Some(vec![8; 3100]))]);
+        self.db.flush().expect("a good disk");
+        // A segment that the next run finds closed, with an idle mark in it.
+        self.round(5, 10..14);
+        self.db.maintain().expect("a good disk");
+        self.round(6, 14..18);
+        drop(snapshot);
+        self.db.close().expect("a good disk");
+    }
+
+    /// The same places with a few entries each.
+    fn fill_mixed(&mut self) {
+        let of = |key: u8, value: u8| (name_of(key), Some(vec![value; usize::from(key) * 5 % 80]));
+        let mut options = KeyspaceOptions::new();
+        options.value_alignment(16).point_index(PointIndex::Bloom { error_rate: 0.01 }).index_interval(2);
+        if cfg!(feature = "lz4") {
+            options.compression(Compression::Lz4).compressed_from_level(0).block_bytes(4 << 10);
+        }
+        self.db.create_keyspace(SECOND, &options).expect("a good disk");
+        self.db.keyspace("dropped").and_then(|dropped| dropped.insert("a", "b")).expect("a good disk");
+        self.note([Contents::new(), Contents::new()]);
+        let (first, second): (Changes, Changes) =
+            ((0..12).map(|key| of(key, 1)).collect(), (6..16).map(|key| of(key, 2)).collect());
+        self.write_both(&first, &second);
+        self.db.compact().expect("a good disk");
+        self.db.drop_keyspace("dropped").expect("a good disk");
+        let snapshot = self.db.snapshot();
+        self.remove_range(0, 5, 8);
+        self.remove_range(1, 9, 12);
+        self.write_both(&[of(6, 3), (name_of(10), None)], &[of(10, 4), (name_of(6), None), of(15, 5)]);
+        self.remove_range(0, 7, 11);
+        self.db.flush().expect("a good disk");
+        self.load(0, &[(name_of(8), b"loaded".to_vec()), (name_of(9), vec![6; 90])]);
+        self.load(1, &[(name_of(40), vec![7; 70]), (name_of(41), b"loaded too".to_vec())]);
+        drop(snapshot);
+        self.write_both(&[of(20, 8)], &[of(21, 9)]);
+        self.db.close().expect("a good disk");
     }
 }
 
@@ -110,40 +246,30 @@ impl Image {
         let fs = SimFs::with_seed(1);
         let mut options = shape.options();
         options.file_system(fs.clone());
-        let mut history = BTreeMap::from([(0, Contents::new())]);
+        let mut past = [Past::new(), Past::new()];
         let open = || options.open(DIR).expect("a good disk");
-
-        // Tables far down, so large that nothing is due, and two of level 0 with old versions and tombstones.
-        let mut author = Author { db: open(), history: &mut history };
-        author.round(1, 0..90);
-        // Bytes that do not shrink.
-        let noise = |key: u8| (0..2600u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 24) as u8 ^ key).collect();
-        let large: Vec<_> = (0..14).map(|key| (vec![0xfe, key], Some(noise(key)))).collect();
-        author.write(&large);
-        author.write(&[(vec![0xfd], Some(vec![7; 3100]))]);
-        author.db.compact().expect("a good disk");
-        let snapshot = author.db.snapshot();
-        author.round(2, (0..90).step_by(3));
-        author.round(3, (0..90).step_by(9));
-        author.db.flush().expect("a good disk");
-        author.round(4, (5..60).step_by(2));
-        author.write(&[(vec![0xfd, 1], Some(vec![8; 3100]))]);
-        author.db.flush().expect("a good disk");
-        // A segment that the next run finds closed, with an idle mark in it.
-        author.round(5, 10..14);
-        author.db.maintain().expect("a good disk");
-        author.round(6, 14..18);
-        drop(snapshot);
-        author.db.close().expect("a good disk");
+        let mut author = Author { db: open(), past: &mut past };
+        if shape == Shape::Mixed {
+            author.fill_mixed();
+        } else {
+            author.fill();
+        }
 
         // A segment of the last run, with a batch.
-        let mut author = Author { db: open(), history: &mut history };
-        author.round(7, 20..30);
-        let batch: Vec<_> = (28..36).map(|key| (name_of(key), (key % 3 > 0).then(|| vec![key; 9]))).collect();
-        author.write(&batch);
-        author.db.sync().expect("a good disk");
-        author.round(8, 40..44);
-        let fs = if shape == Shape::Killed {
+        let mut author = Author { db: open(), past: &mut past };
+        if shape == Shape::Mixed {
+            author.write_both(&[(name_of(22), Some(vec![10; 9]))], &[(name_of(23), Some(vec![11; 100]))]);
+            author.remove_range(0, 0, 3);
+            author.db.sync().expect("a good disk");
+            author.write_both(&[(name_of(1), Some(vec![12; 9]))], &[(name_of(21), None)]);
+        } else {
+            author.round(7, 20..30);
+            let batch: Vec<_> = (28..36).map(|key| (name_of(key), (key % 3 > 0).then(|| vec![key; 9]))).collect();
+            author.write(&batch);
+            author.db.sync().expect("a good disk");
+            author.round(8, 40..44);
+        }
+        let fs = if matches!(shape, Shape::Killed | Shape::Mixed) {
             fs.kill()
         } else {
             author.db.close().expect("a good disk");
@@ -151,16 +277,12 @@ impl Image {
         };
         let name = |(name, _): (String, u64)| Some((name.clone(), fs.read(&path(&name))?));
         let files = fs.files(Path::new(DIR)).into_iter().filter_map(name).collect();
-        let mut values = BTreeMap::<_, BTreeSet<_>>::new();
-        for (key, value) in history.values().flatten() {
-            values.entry(key.clone()).or_default().insert(value.clone());
-        }
-        Self { shape, files, history, values }
+        Self { shape, files, past }
     }
 
     /// Made once.
     fn cached(shape: Shape) -> &'static Self {
-        static IMAGES: [OnceLock<Image>; 3] = [const { OnceLock::new() }; 3];
+        static IMAGES: [OnceLock<Image>; 4] = [const { OnceLock::new() }; 4];
         IMAGES[shape as usize].get_or_init(|| Self::new(shape))
     }
 
@@ -181,13 +303,14 @@ impl Image {
         self.files.iter().find(|(other, _)| other == name).map_or(&[], |(_, bytes)| bytes)
     }
 
-    fn was_ever(&self, key: &[u8], value: &[u8]) -> bool {
-        self.values.get(key).is_some_and(|values| values.contains(value))
+    /// Every key that was ever in the default keyspace.
+    fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.past[0].values.keys().map(Vec::as_slice)
     }
 
-    /// Every key that was ever there.
-    fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        self.values.keys().map(Vec::as_slice)
+    /// What was in a keyspace when this was the last number.
+    fn state(&self, of: usize, sequence: u64) -> &Contents {
+        self.past[of].states.get(&sequence).unwrap_or_else(|| panic!("no commit ends with {sequence}"))
     }
 }
 
@@ -197,7 +320,7 @@ struct Mode(u8);
 
 impl Mode {
     fn shape(self) -> Shape {
-        Shape::ALL[usize::from(self.0 & 3) % 3]
+        Shape::ALL[usize::from(self.0 & 3)]
     }
 
     /// Whether checksums are made right after the damage.
@@ -276,7 +399,11 @@ fn patch(file: &mut Vec<u8>, data: &mut &[u8]) {
             let length = (8 * length).min(file.len() - from.max(place));
             file.copy_within(from..from + length, place);
         }
-        _ => drop(file.splice(place..place, std::iter::repeat_n(0, 8 * length))),
+        _ => {
+            let behind = file.split_off(place);
+            file.resize(place + 8 * length, 0);
+            file.extend(behind);
+        }
     }
 }
 
@@ -505,21 +632,46 @@ struct Reader<'i> {
 /// Key, value.
 type Pair = (Vec<u8>, Vec<u8>);
 
+fn pair(entry: Result<Entry>) -> Result<Pair> {
+    entry.map(|entry| (entry.key().to_vec(), entry.value().to_vec()))
+}
+
 impl Reader<'_> {
     fn check(&self, db: &Db) {
-        let expected = match self.trust {
-            Trust::Right => {
-                let sequence = db.stats().last_sequence;
-                Some(self.image.history.get(&sequence).unwrap_or_else(|| panic!("no commit ends with {sequence}")))
-            }
-            _ => None,
+        let sequence = db.stats().last_sequence;
+        let expected = |of| (self.trust == Trust::Right).then(|| self.image.state(of, sequence));
+        self.check_against(db, expected(0));
+        self.check_second(db, expected(1));
+    }
+
+    /// The second keyspace, if there is one: scans both ways, and a look at what they show.
+    fn check_second(&self, db: &Db, expected: Option<&Contents>) {
+        let Some(second) = db.keyspaces().iter().any(|name| name == SECOND).then(|| db.keyspace(SECOND)) else {
+            assert!(expected.is_none_or(Contents::is_empty), "a keyspace is gone");
+            return;
         };
-        self.check_against(db, expected);
+        let Some(second) = typed(second) else { return };
+        let past = &self.image.past[1];
+        let forward = self.collect(past, second.iter().map(pair));
+        let mut back = self.collect(past, second.iter().rev().map(pair));
+        back.pairs.reverse();
+        if let Some(expected) = expected {
+            assert!(forward.is_start_of(expected.iter()), "a scan differs");
+            assert!(back.is_end_of(expected.iter()), "a reverse scan differs");
+        }
+        let agree = self.trust >= Trust::Consistent && forward.complete && back.complete;
+        assert!(!agree || forward.pairs == back.pairs, "the two directions differ");
+        for (key, value) in &forward.pairs {
+            let Some(found) = typed(second.get(key)) else { continue };
+            let found = found.as_deref();
+            assert!(self.trust < Trust::Agrees || found == Some(&value[..]), "{key:?}: {found:?}");
+        }
     }
 
     fn check_against(&self, db: &Db, expected: Option<&Contents>) {
-        let forward = self.collect(db.iter().map(|entry| entry.map(|e| (e.key().to_vec(), e.value().to_vec()))));
-        let mut back = self.collect(db.iter().rev().map(|entry| entry.map(|e| (e.key().to_vec(), e.value().to_vec()))));
+        let past = &self.image.past[0];
+        let forward = self.collect(past, db.iter().map(pair));
+        let mut back = self.collect(past, db.iter().rev().map(pair));
         back.pairs.reverse();
         if let Some(expected) = expected {
             assert!(forward.is_start_of(expected.iter()), "a scan differs");
@@ -533,37 +685,36 @@ impl Reader<'_> {
         self.check_points(db, expected, &forward);
         let _ = self.check_cursor(db, expected, &mut db.cursor()).map_err(|e| typed::<()>(Err(e)));
         for prefix in [&b"prefix"[..], b"", b"\xff\xff", b"prefix/long/\x02"] {
-            let found = self.collect(db.prefix(prefix).map(|e| e.map(|e| (e.key().to_vec(), e.value().to_vec()))));
+            let found = self.collect(past, db.prefix(prefix).map(pair));
             if let Some(expected) = expected {
                 assert!(found.is_start_of(expected.iter().filter(|(key, _)| key.starts_with(prefix))));
             }
         }
         let range = name_of(20)..=name_of(50);
-        let found =
-            self.collect(db.range(range.clone()).rev().map(|e| e.map(|e| (e.key().to_vec(), e.value().to_vec()))));
+        let found = self.collect(past, db.range(range.clone()).rev().map(pair));
         if let Some(expected) = expected {
             let found = Scanned { pairs: found.pairs.into_iter().rev().collect(), ..found };
             assert!(found.is_end_of(expected.range(range)));
         }
     }
 
-    fn collect(&self, scan: impl Iterator<Item = Result<Pair>>) -> Scanned {
+    fn collect(&self, past: &Past, scan: impl Iterator<Item = Result<Pair>>) -> Scanned {
         let mut scanned = Scanned { pairs: Vec::new(), complete: true };
         for pair in scan {
             let Some(pair) = typed(pair) else {
                 scanned.complete = false;
                 break;
             };
-            self.see(&pair.0, &pair.1);
+            self.see(past, &pair.0, &pair.1);
             scanned.pairs.push(pair);
             assert!(scanned.pairs.len() as u64 <= self.bytes / 16, "a scan goes on for ever");
         }
         scanned
     }
 
-    fn see(&self, key: &[u8], value: &[u8]) {
+    fn see(&self, past: &Past, key: &[u8], value: &[u8]) {
         if self.trust == Trust::Seen {
-            assert!(self.image.was_ever(key, value), "{key:?} never had the value {value:?}");
+            assert!(past.was_ever(key, value), "{key:?} never had the value {value:?}");
         }
     }
 
@@ -576,7 +727,7 @@ impl Reader<'_> {
             let Some(value) = typed(db.get(key)) else { continue };
             let borrowed = typed(snapshot.get_ref(key)).flatten();
             if let Some(value) = &value {
-                self.see(key, value);
+                self.see(&self.image.past[0], key, value);
             }
             if let Some(expected) = expected {
                 assert_eq!(value.as_deref(), expected.get(key).map(Vec::as_slice), "{key:?}");
@@ -598,7 +749,7 @@ impl Reader<'_> {
             }
             for forward in [true, false, false, true] {
                 if if forward { cursor.next()? } else { cursor.prev()? } {
-                    self.see(cursor.key(), cursor.value());
+                    self.see(&self.image.past[0], cursor.key(), cursor.value());
                 }
             }
             let found = cursor.seek_back(key)?;
@@ -608,7 +759,7 @@ impl Reader<'_> {
             }
             for forward in [false, true, true, false] {
                 if if forward { cursor.next()? } else { cursor.prev()? } {
-                    self.see(cursor.key(), cursor.value());
+                    self.see(&self.image.past[0], cursor.key(), cursor.value());
                 }
             }
         }
@@ -628,7 +779,8 @@ impl Reader<'_> {
     /// Writes, reorganises, reads, and opens again.
     fn write(&self, db: &Db, options: &Options, fs: &SimFs) {
         let sequence = db.stats().last_sequence;
-        let mut expected = self.image.history.get(&sequence).filter(|_| self.trust == Trust::Right).cloned();
+        let mut expected = (self.trust == Trust::Right).then(|| self.image.state(0, sequence).clone());
+        let expected_second = (self.trust == Trust::Right).then(|| self.image.state(1, sequence));
         for key in [4, 20, 33, 200] {
             let name = name_of(key);
             let written = if key == 20 { db.remove(&name) } else { db.insert(&name, "new") };
@@ -648,7 +800,9 @@ impl Reader<'_> {
         }
         let _ = typed(db.flush());
         let _ = typed(db.maintain());
-        let compacted = typed(db.compact()).is_some();
+        let second = db.keyspaces().iter().any(|name| name == SECOND).then(|| db.keyspace(SECOND));
+        let compacted = typed(db.compact()).is_some()
+            && second.is_none_or(|second| typed(second.and_then(|second| second.compact())).is_some());
         // It copies pointers and leaves the files that they lead to alone, and it copies numbers beyond a history that a
         // manifest with right checksums has cut short.
         let is_of_values = |path: &Path| path.extension().is_some_and(|extension| extension == "val");
@@ -663,9 +817,13 @@ impl Reader<'_> {
         let trust = if self.trust == Trust::Right { Trust::Right } else { Trust::Typed };
         let reader = Reader { trust, bytes: self.bytes * 2 + 1024, ..*self };
         reader.check_against(db, expected.as_ref());
+        reader.check_second(db, expected_second);
         let _ = typed(db.close());
         match options.clone().file_system(fs.kill()).open(DIR) {
-            Ok(again) => reader.check_against(&again, expected.as_ref()),
+            Ok(again) => {
+                reader.check_against(&again, expected.as_ref());
+                reader.check_second(&again, expected_second);
+            }
             Err(error) => {
                 typed::<()>(Err(error.clone()));
                 assert!(self.trust != Trust::Right, "opened once, but not again: {error}");
