@@ -1,12 +1,72 @@
 //! Every kind of damage and every error has a way to the caller.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
+use std::io;
+use std::path::{Path, PathBuf};
+#[cfg(target_os = "linux")]
+use std::sync::Arc;
 
-use maplsm::{Error, Feature, SimFs, WriteBatch};
+use maplsm::{Compression, Db, Error, Fault, Feature, KeyspaceOptions, SimFs, Verdict, WriteBatch};
 
+use crate::store::golden::unreadable;
+use crate::store::layout::with_changed_entry;
 use crate::support::reseal::{Kind, adopt, reseal};
 use crate::support::{DIR, load, sim_options};
+
+/// The variants of an enum of `src/error.rs`, by name: a new one is asked for as soon as it is written down there.
+fn variants(of: &str) -> BTreeSet<String> {
+    let source = include_str!("../../src/error.rs");
+    let (_, rest) = source.split_once(&format!("pub enum {of} {{\n")).expect("the enum is there");
+    let (body, _) = rest.split_once("\n}\n").expect("it ends");
+    let names =
+        body.lines().filter_map(|line| line.strip_prefix("    ").filter(|line| line.starts_with(char::is_uppercase)));
+    let names: BTreeSet<String> =
+        names.map(|line| line.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()).collect();
+    assert!(names.len() > 5, "{of}: {names:?}");
+    names
+}
+
+/// The variants that came to a caller, by the name of their enum.
+#[derive(Default)]
+struct Seen(BTreeMap<&'static str, BTreeSet<String>>);
+
+impl Seen {
+    fn insert(&mut self, of: &'static str, variant: &impl std::fmt::Debug) {
+        self.0.entry(of).or_default().insert(name(variant));
+    }
+
+    fn note(&mut self, error: &Error) {
+        self.insert("Error", error);
+        self.insert("ErrorKind", &error.kind());
+        let said = error.to_string();
+        assert!(!said.contains(&name(error)), "{said}: that is for programmers");
+        match error {
+            Error::Corruption(corruption) => {
+                assert!(said.contains(&corruption.what.to_string()) && error.is_corruption(), "{said}");
+                self.insert("Damage", &corruption.what);
+            }
+            Error::UnsupportedFormat(unsupported) => {
+                assert!(said.contains(&unsupported.what.to_string()) && !error.is_corruption(), "{said}");
+                self.insert("Feature", &unsupported.what);
+            }
+            Error::Poisoned(cause) | Error::Background(cause) => {
+                assert!(said.contains(&cause.to_string()) && error.source().is_some(), "{said}");
+                assert_eq!(error.corruption(), cause.corruption());
+                self.note(cause);
+            }
+            Error::Io(_) => assert!(error.source().is_some(), "{said}"),
+            _ => assert!(error.source().is_none() && !error.is_corruption(), "{said}"),
+        }
+    }
+
+    /// Demands that every variant has been seen, but those that this build cannot have.
+    fn expect_all(&self, of: &str, impossible: &[&str]) {
+        let mut missing = variants(of);
+        missing.retain(|variant| !self.0.get(of).is_some_and(|seen| seen.contains(variant)));
+        assert_eq!(missing.iter().collect::<Vec<_>>(), impossible, "never told: {of}");
+    }
+}
 
 /// A closed database with everything in it, small enough to change each of its bytes.
 fn small(seed: u64) -> SimFs {
@@ -18,6 +78,23 @@ fn small(seed: u64) -> SimFs {
     db.flush().unwrap();
     load(&db, (10..20u32).map(|i| (i.to_be_bytes(), [2; 20])), 3);
     db.remove_range([3u8]..[4u8]).unwrap();
+    db.close().unwrap();
+    fs
+}
+
+/// The same with what stands apart: compressed blocks, if this build has a codec, and large values.
+fn packed(seed: u64) -> SimFs {
+    let fs = SimFs::with_seed(seed);
+    let mut options = sim_options(&fs);
+    options.large_value_bytes(Some(64)).block_bytes(4 << 10).compressed_from_level(0);
+    if cfg!(feature = "lz4") {
+        options.compression(Compression::Lz4);
+    } else if cfg!(feature = "zstd") {
+        options.compression(Compression::Zstd(1));
+    }
+    let db = options.open(DIR).unwrap();
+    load(&db, (0..30u32).map(|i| (i.to_be_bytes(), vec![7; if i % 10 == 0 { 100 } else { 20 }])), 10);
+    db.compact().unwrap();
     db.close().unwrap();
     fs
 }
@@ -40,19 +117,21 @@ fn name(value: &impl std::fmt::Debug) -> String {
     format!("{value:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }
 
-#[test]
-fn every_kind_of_damage_is_told() {
-    let good = small(1);
-    let other = small(2);
-    let mut seen = BTreeSet::new();
-    let mut look = |fs: &SimFs| {
-        for problem in problems(fs) {
-            match &problem {
-                Error::UnsupportedFormat(unsupported) => seen.insert(name(&unsupported.what)),
-                _ => problem.corruption().is_some_and(|corruption| seen.insert(name(&corruption.what))),
-            };
-        }
-    };
+/// Lets the manifests agree with a table or value file.
+fn believe(fs: &SimFs, file: &str, bytes: &[u8]) {
+    let number = file.split('.').next().unwrap().parse().unwrap();
+    for (manifest, _) in fs.files(Path::new(DIR)).iter().filter(|(name, _)| Kind::of(name) == Some(Kind::Manifest)) {
+        let manifest = Path::new(DIR).join(manifest);
+        let mut record = fs.read(&manifest).unwrap();
+        adopt(&mut record, number, bytes);
+        reseal(Kind::Manifest, &mut record);
+        fs.write(&manifest, &record);
+    }
+}
+
+/// Damages every file of a database in many ways.
+fn damage_all(good: &SimFs, other: &SimFs, seen: &mut Seen) {
+    let mut look = |fs: &SimFs| problems(fs).iter().for_each(|problem| seen.note(problem));
     let files = good.files(Path::new(DIR));
     for (file, _) in &files {
         let (Some(kind), path) = (Kind::of(file), Path::new(DIR).join(file)) else { continue };
@@ -79,56 +158,148 @@ fn every_kind_of_damage_is_told() {
                     reseal(kind, &mut bad);
                 }
                 let fs = with(&|fs| fs.write(&path, &bad));
-                // A table is believed if the manifest agrees with it, so let it.
-                if kind == Kind::Table && sealed && at % 4 == 0 {
-                    let number = file.trim_end_matches(".sst").parse().unwrap();
-                    for (manifest, _) in files.iter().filter(|(name, _)| Kind::of(name) == Some(Kind::Manifest)) {
-                        let manifest = Path::new(DIR).join(manifest);
-                        let mut record = fs.read(&manifest).unwrap();
-                        adopt(&mut record, number, &bad);
-                        reseal(Kind::Manifest, &mut record);
-                        fs.write(&manifest, &record);
-                    }
+                // A file is believed if the manifest agrees with it, so let it.
+                if matches!(kind, Kind::Table | Kind::Values) && sealed && at % 4 == 0 {
+                    believe(&fs, file, &bad);
                 }
                 look(&fs);
             }
         }
     }
-    let expected = [
-        "Algorithm",
-        "BadChecksum",
-        "BadField",
-        "BadMagic",
-        "BadSequence",
-        "EntryKind",
-        "IndexMismatch",
-        "ManifestMismatch",
-        "Missing",
-        "OutOfBounds",
-        "OutOfOrder",
-        "RecordKind",
-        "RequiredBits",
-        "Truncated",
-        "UnknownKeyspace",
-        "Version",
-        "WrongFile",
-        "WrongLength",
-    ];
-    let missing: Vec<&str> = expected.into_iter().filter(|kind| !seen.contains(*kind)).collect();
-    assert!(missing.is_empty(), "never told: {missing:?}");
-    assert!(!Feature::Version(2).to_string().is_empty());
 }
 
-/// The largest number that a file can have ends the database, in words.
+/// What no flipped bit brings about.
+fn foreign_entries(seen: &mut Seen) {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).open(DIR).unwrap();
+    // What will be an extension is the front of the key first.
+    db.insert(b"\x01\x81\0\0\0\0\0\0key", "value").unwrap();
+    let extended = with_changed_entry(&fs, 0, |entry| {
+        entry[0] |= 0x10;
+        entry[6] -= 8;
+        entry[13] = 1;
+    });
+    let operand = with_changed_entry(&fs, 0, |entry| entry[0] |= 3);
+    for fs in [extended, operand] {
+        problems(&fs).iter().for_each(|problem| seen.note(problem));
+    }
+}
+
 #[test]
-fn used_up_numbers_are_an_error() {
+fn every_kind_of_damage_is_told() {
+    let mut seen = Seen::default();
+    damage_all(&small(1), &small(2), &mut seen);
+    damage_all(&packed(1), &packed(2), &mut seen);
+    foreign_entries(&mut seen);
+    for fs in unreadable() {
+        problems(&fs).iter().for_each(|problem| seen.note(problem));
+    }
+    let has_codec = cfg!(any(feature = "lz4", feature = "zstd"));
+    let has_all = cfg!(all(feature = "lz4", feature = "zstd"));
+    seen.expect_all("Damage", if has_codec { &[] } else { &["BadBlock"] });
+    seen.expect_all("Feature", if has_all { &["Compression"] } else { &[] });
+    // Which codec is missing, in words, if this build has them.
+    let named: BTreeSet<String> = (1..4).map(|codec| Feature::Compression(codec).to_string()).collect();
+    assert_eq!(named.len(), 3);
+}
+
+/// Every error that a caller can get, by what brings it about.
+#[test]
+fn every_error_has_a_cause() {
+    let mut seen = Seen::default();
+    let mut refused = |result: maplsm::Result<()>| seen.note(&result.expect_err("it is refused"));
+    let fs = SimFs::new();
+    let mut options = sim_options(&fs);
+    options.memtable_entries(Some(1000)).max_batch_bytes(1 << 20);
+    let open = |options: &maplsm::Options, dir: &str| options.open(dir).map(drop);
+
+    refused(open(options.clone().create_if_missing(false), "/nowhere"));
+    refused(open(options.clone().index_interval(0), "/nowhere"));
+    let db = options.open(DIR).unwrap();
+    refused(open(&options, DIR));
+
+    refused(db.insert(vec![0; 70_000], ""));
+    refused(db.insert("key", vec![0; 1 << 32]));
+    refused(db.insert("key", vec![0; 2 << 20]));
+    refused(db.ingest([("b", ""), ("a", "")]).map(drop));
+    refused(db.ingest([("b", ""), ("b", "")]).map(drop));
+    let named = db.keyspace("named").unwrap();
+    refused(db.create_keyspace("named", &KeyspaceOptions::new()).map(drop));
+    refused(db.drop_keyspace("unnamed"));
+    refused(db.keyspace("").map(drop));
+    let other = sim_options(&fs).open("/other").unwrap();
+    refused(other.write(WriteBatch::new().insert_into(&named, "key", "value")));
+    db.drop_keyspace("named").unwrap();
+    refused(named.insert("key", "value"));
+
+    db.insert("key", "odd").unwrap();
+    let value = db.get("key").unwrap().unwrap();
+    refused(value.get_as::<u64>().map(drop));
+    let mut transaction = db.transaction();
+    transaction.get("key").unwrap();
+    transaction.insert("key", "mine").unwrap();
+    db.insert("key", "theirs").unwrap();
+    refused(transaction.commit());
+
+    db.close().unwrap();
+    refused(db.insert("key", "value"));
+    drop((db, named));
+    let reader = options.clone().read_only(true).open(DIR).unwrap();
+    refused(reader.insert("key", "value"));
+    drop(reader);
+
+    let db = sim_options(&fs).memtable_entries(Some(10)).open(DIR).unwrap();
+    let urgent = |number: u32| db.try_write(WriteBatch::new().insert(number.to_be_bytes(), ""));
+    refused((0..1000).try_for_each(urgent));
+    drop(db);
+
+    // What it needs is gone.
+    for (file, _) in small(1).files(Path::new(DIR)).iter().filter(|(file, _)| file.ends_with(".sst")) {
+        let fs = small(1);
+        fs.remove(&Path::new(DIR).join(file));
+        refused(open(&sim_options(&fs), DIR));
+    }
+    refused(used_up());
+    let db = failing();
+    refused(db.sync());
+    refused(db.insert("key", "value"));
+    refused(stuck());
+    #[cfg(target_os = "linux")]
+    {
+        // A signal handler is for a process of its own, of which only words arrive.
+        let lost = Error::MappingLost(Arc::new(PathBuf::new()));
+        assert!(crate::system::mapped::first_error("sst truncate").contains(lost.to_string().trim_start()));
+        refused(Err(lost));
+    }
+    foreign_entries(&mut seen);
+    seen.expect_all("Error", if cfg!(target_os = "linux") { &[] } else { &["MappingLost"] });
+    seen.expect_all("ErrorKind", &[]);
+}
+
+/// A database whose next sync of the log fails.
+fn failing() -> Db {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).open(DIR).unwrap();
+    db.insert("key", "value").unwrap();
+    fs.inject(Fault::Error { after: 1, kind: io::ErrorKind::Other });
+    db
+}
+
+/// Writes until background work that never succeeds keeps writers waiting.
+fn stuck() -> maplsm::Result<()> {
+    let mut options = sim_options(&SimFs::new());
+    options.background_threads(1).memtable_entries(Some(20)).l0_tables(2).level_bytes_base(4 << 10);
+    let db = options.compaction_filter(|_| -> Verdict { panic!("on purpose") }).open(DIR)?;
+    (0..u64::MAX).try_for_each(|number| db.insert(number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(), ""))
+}
+
+/// The largest number that a file can have ends the database.
+fn used_up() -> maplsm::Result<()> {
     let fs = small(1);
     fs.write(&Path::new(DIR).join("9223372036854775806.sst"), b"");
-    let used_up = sim_options(&fs).open(DIR).and_then(|db| {
-        (0..4).try_for_each(|i| db.insert("key", [i]).and_then(|()| db.flush()))?;
-        db.compact()
-    });
-    assert!(matches!(used_up, Err(Error::NumbersExhausted)), "{used_up:?}");
+    let db = sim_options(&fs).open(DIR)?;
+    (0..4).try_for_each(|i| db.insert("key", [i]).and_then(|()| db.flush()))?;
+    db.compact()
 }
 
 /// The memory is asked for and never touched.

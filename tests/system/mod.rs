@@ -7,7 +7,7 @@
 
 mod calls;
 mod limits;
-mod mapped;
+pub(crate) mod mapped;
 mod places;
 mod power;
 mod victim;
