@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::format::checksum::{Id, Seed};
 use crate::format::edit::{Edit, KeyspaceMeta, TableMeta};
 use crate::format::group::{GroupHeader, GroupKind, may_start_group};
+use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FileNumber, KeyspaceId};
-use crate::sys::Dir;
+use crate::sys::{Dir, Mapping};
 
 /// The sum of all edits that can be read.
 #[derive(Debug, Default)]
@@ -22,17 +24,21 @@ pub(super) struct Evidence {
     pub(super) first_segment: FileNumber,
 }
 
+/// Opens a manifest that has been listed. That this fails says nothing about what is in it: to go on without it would bring
+/// back what it says is gone.
+pub(super) fn open_manifest(dir: &Arc<dyn Dir>, number: FileNumber) -> Result<Mapping> {
+    let name = FileKind::Manifest.name(number);
+    dir.open(&name).map_err(|e| Error::io("map", &dir.path().join(&name), e))
+}
+
 impl Evidence {
     /// Reads every intact group of these manifests, oldest first.
-    pub(super) fn gather(dir: &Arc<dyn Dir>, manifests: &[FileNumber]) -> Self {
+    pub(super) fn gather(dir: &Arc<dyn Dir>, manifests: &[FileNumber]) -> Result<Self> {
         let mut evidence = Self::default();
         for number in manifests {
-            let name = crate::format::names::FileKind::Manifest.name(*number);
-            if let Ok(file) = dir.open(&name) {
-                evidence.read(file.bytes());
-            }
+            evidence.read(open_manifest(dir, *number)?.bytes());
         }
-        evidence
+        Ok(evidence)
     }
 
     fn read(&mut self, file: &[u8]) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::evidence::Evidence;
+use super::evidence::{Evidence, open_manifest};
 use super::log::read_segment;
 use super::{Finding, Outcome};
 use crate::engine::recover::{Found, numbered, read_found, replay};
@@ -131,7 +131,7 @@ impl Inventory {
         let (database, number, lost) = match current {
             Ok((database, number)) => (database, number, None),
             Err(e) => {
-                let Some((database, number)) = self.youngest_manifest() else {
+                let Some((database, number)) = self.youngest_manifest()? else {
                     self.note(e, Outcome::Inferred);
                     return Ok(None);
                 };
@@ -168,11 +168,11 @@ impl Inventory {
         !named.is_subset(&there) && !there.is_subset(&named)
     }
 
-    fn youngest_manifest(&self) -> Option<(Id, FileNumber)> {
-        let number = self.of_kind(FileKind::Manifest).pop()?;
-        let file = self.dir.open(&FileKind::Manifest.name(number)).ok()?;
-        let header = SegmentHeader::parse_any(file.bytes(), Magic::MANIFEST).ok()?;
-        (header.number() == number).then(|| (header.database(), number))
+    fn youngest_manifest(&self) -> Result<Option<(Id, FileNumber)>> {
+        let Some(number) = self.of_kind(FileKind::Manifest).pop() else { return Ok(None) };
+        let file = open_manifest(&self.dir, number)?;
+        let header = SegmentHeader::parse_any(file.bytes(), Magic::MANIFEST).ok();
+        Ok(header.filter(|header| header.number() == number).map(|header| (header.database(), number)))
     }
 
     fn go_by_manifest(&mut self, found: &Found) -> Result<()> {
@@ -197,7 +197,7 @@ impl Inventory {
 
     fn go_by_tables(&mut self) -> Result<()> {
         self.need = Need::Rebuild;
-        let evidence = Evidence::gather(&self.dir, &self.of_kind(FileKind::Manifest));
+        let evidence = Evidence::gather(&self.dir, &self.of_kind(FileKind::Manifest))?;
         let mut values = Vec::new();
         for number in self.of_kind(FileKind::Values) {
             match read_values_meta(&self.shelf, number) {
