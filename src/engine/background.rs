@@ -203,16 +203,16 @@ impl Engine {
             }
             let still = now().saturating_sub(quiet.1);
             let calm = self.background.settling.load(Ordering::SeqCst) > 0 || still >= CALM;
-            let worked = catch_unwind(AssertUnwindSafe(|| self.step_in_turn(calm))).unwrap_or_else(|_| {
-                self.panicked();
-                false
-            });
+            let worked = self.watched(|| self.step_in_turn(calm)).unwrap_or(false);
 
             // A commit that this look at the log misses sees that the thread sleeps, and wakes it: both take lock 2.
             self.background.asleep.store(true, Ordering::SeqCst);
             let unmarked = self.has_unmarked();
-            if !worked && unmarked == Some(quiet.0) && still >= IDLE && self.mark_idle(quiet.0).is_ok() {
-                continue;
+            if !worked && unmarked == Some(quiet.0) && still >= IDLE {
+                let marked = self.watched(|| self.mark_idle(quiet.0));
+                if marked.is_some_and(|marked| marked.is_ok()) {
+                    continue;
+                }
             }
             let look_at = if unmarked.is_some() { Some(IDLE) } else { (still < CALM).then_some(CALM) };
             let look_in = look_at.map(|at| at.saturating_sub(still).max(LOOK_MIN));
@@ -225,6 +225,11 @@ impl Engine {
                 return;
             }
         }
+    }
+
+    /// What `work` answers, unless it panics.
+    fn watched<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        catch_unwind(AssertUnwindSafe(work)).inspect_err(|_| drop(self.panicked())).ok()
     }
 
     /// What a panic in the background has left half done, nobody knows: no more writes.

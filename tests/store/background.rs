@@ -179,6 +179,36 @@ fn a_filter_that_panics_is_an_error_until_it_stops() {
     check(&db, number + 100);
 }
 
+/// A panic in the middle of a flush, or where the log gets its mark, leaves nobody knows what: no more writes, reads go on,
+/// and the next open has everything.
+#[test]
+fn a_panic_of_a_background_thread_is_the_end_of_writing_and_of_nothing_else() {
+    for entries in [20, 1000] {
+        let fs = SimFs::new();
+        let mut options = sim_options(&fs);
+        let db = options.memtable_entries(Some(entries)).background_threads(1).open("/db").unwrap();
+        fs.watch(|_| {
+            assert!(std::thread::current().name().is_none_or(|name| !name.starts_with("maplsm")), "on purpose");
+        });
+        let start = Instant::now();
+        let mut number = 0;
+        let refused = loop {
+            match db.insert(key(number), number.to_le_bytes()) {
+                Ok(()) => number += 1,
+                Err(e) => break e,
+            }
+            // So long that the log gets its mark.
+            if number > 50 {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "nobody hears of it");
+        };
+        assert!(matches!(&refused, Error::Poisoned(cause) if cause.to_string().contains("panicked")), "{refused}");
+        check(&db, number);
+        check(&options.file_system(fs.kill()).open("/db").unwrap(), number);
+    }
+}
+
 /// What a snapshot keeps from being dropped can be seen, and goes with it.
 #[test]
 fn stats_show_what_snapshots_keep() {
