@@ -130,6 +130,21 @@ fn what_is_there_is_left_alone() {
 }
 
 #[test]
+fn a_copy_without_all_tables_is_not_made() {
+    let fs = SimFs::new();
+    let db = small(&fs).open(DIR).unwrap();
+    fill(&db);
+    db.flush().unwrap();
+    let table = Path::new(DIR).join(&crate::support::names(&fs, ".sst")[0]);
+    fs.remove(&table);
+    let error = db.checkpoint(COPY).unwrap_err();
+    let corruption = error.corruption().unwrap();
+    assert_eq!((&corruption.path, corruption.what), (&table, maplsm::Damage::Missing));
+    assert!(fs.files(Path::new(COPY)).is_empty());
+    assert!(matches!(small(&fs).create_if_missing(false).open(COPY), Err(Error::NotFound(_))));
+}
+
+#[test]
 fn an_error_leaves_no_directory_and_a_crash_no_half_database() {
     let before = SimFs::new();
     let db = small(&before).open(DIR).unwrap();

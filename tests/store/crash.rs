@@ -6,7 +6,7 @@ use std::path::Path;
 
 use maplsm::{Db, Durability, ErrorKind, Fault, SimFs};
 
-use crate::support::model::{self, Change, Commit, Driver, History, How, Op, Place, Setup, Source, difference};
+use crate::support::model::{self, Change, Commit, Driver, Format, History, How, Op, Place, Setup, Source, difference};
 use crate::support::{DIR, contents, image, sim_options};
 
 /// A database, and what is done to it.
@@ -52,6 +52,7 @@ fn scripts() -> Vec<Script> {
     let sync = How::With(Durability::Sync);
     let setup = |format| Setup::small(format);
     let synced = Setup { durability: Durability::Sync, ..setup(1) };
+    let apart = Setup { format: Format { large: Some(100), ..setup(1).format }, ..setup(1) };
     let few = Setup { memtable_entries: Some(3), memtable_bytes: 64 << 10, ..setup(2) };
     let mut mixed = Driver::new(Place::Memory(SimFs::new()), setup(0), String::new());
     let mut source = Source::Random(77);
@@ -116,6 +117,20 @@ fn scripts() -> Vec<Script> {
                 Op::Checkpoint,
                 Op::Write(remove(200..220), How::Batch),
                 load(219..222, 8),
+            ],
+        ),
+        prepare(
+            "values apart from their entries",
+            apart,
+            &[Op::Write(put(0..120, 1), How::Batch), Op::Compact, Op::Write(put(60..160, 2), How::Batch), Op::Flush],
+            vec![
+                Op::Write(put(20..90, 3), How::Batch),
+                Op::Flush,
+                Op::Compact,
+                Op::Write(remove(0..80), How::Batch),
+                load(150..190, 4),
+                Op::Checkpoint,
+                Op::Compact,
             ],
         ),
         prepare("mixed", setup(40), &mixed_before, mixed_work),

@@ -368,6 +368,35 @@ fn missing_files_of_every_kind_are_told() {
     }
 }
 
+/// What the manifest says is compared with what it has said.
+#[test]
+fn a_manifest_that_changes_under_an_open_database_is_noticed() {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).open(DIR).unwrap();
+    db.insert("key", "value").unwrap();
+    db.flush().unwrap();
+    let manifest = path(&names(&fs, ".manifest")[0]);
+    let earlier = fs.read(&manifest).unwrap();
+    db.insert("key", "new").unwrap();
+    db.flush().unwrap();
+    assert!(db.verify().is_ok());
+    let told = || {
+        let problems = db.verify().problems;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems[0].corruption().unwrap().what
+    };
+    let later = fs.read(&manifest).unwrap();
+    fs.write(&manifest, &earlier);
+    assert_eq!(told(), Damage::ManifestMismatch);
+    fs.write(&manifest, &later);
+    let other = SimFs::with_seed(2);
+    sim_options(&other).open(DIR).unwrap().close().unwrap();
+    fs.write(&path("CURRENT"), &other.read(&path("CURRENT")).unwrap());
+    assert_eq!(told(), Damage::WrongFile);
+    fs.remove(&path("CURRENT"));
+    assert_eq!(told(), Damage::Missing);
+}
+
 /// Right entries with right checksums of their own, in the wrong file: what a misdirected write leaves. Only the identity in
 /// the checksums tells.
 #[test]

@@ -50,6 +50,25 @@ fn a_lost_update_is_refused() {
     }
 }
 
+/// What has left the memtable since is found in the tables.
+#[test]
+fn a_range_that_was_removed_and_flushed_is_a_conflict() {
+    let db = open();
+    db.write(WriteBatch::new().insert("b", "").insert("q", "")).unwrap();
+    let reader_of = |key: &str| {
+        let mut tx = db.transaction();
+        assert!(tx.contains_key(key).unwrap());
+        tx.insert("mine", key).unwrap();
+        tx
+    };
+    let (inside, beside) = (reader_of("b"), reader_of("q"));
+    db.remove_range("a".."c").unwrap();
+    db.flush().unwrap();
+    assert!(is_conflict(inside.commit()));
+    assert!(!is_conflict(beside.commit()));
+    assert_eq!(db.get("mine").unwrap().unwrap(), "q");
+}
+
 #[test]
 fn write_skew_is_refused_where_reads_count() {
     for (isolation, refused) in [(Isolation::Serializable, true), (Isolation::Snapshot, false)] {
