@@ -48,8 +48,7 @@ pub enum IoMode {
     /// first used, entries with positioned reads, in pages of 16 KiB or in compressed blocks, that go into the cache of
     /// [`Options::cache_bytes`]; the log is written with positioned writes. For file systems and rules that forbid mappings.
     /// Each table in use has a file descriptor open. A read that is not in the cache costs a system call and a copy.
-    /// A file of [large values](Options::large_value_bytes) is read into memory as a whole when it is first used, and its checksums
-    /// are verified at the first touch as of mapped files.
+    /// [Large values](Options::large_value_bytes) are read and verified one by one each time, and leave the cache alone.
     Read,
 }
 

@@ -224,13 +224,14 @@ impl<'a> Merging<'a> {
             return Ok(false);
         }
         let merge = self.versions.merge();
-        let value = match found.entry.kind() {
+        let apart = match found.entry.kind() {
             Kind::Pointer => {
                 let (pointer, file) = merge.find_value(found, &self.plan.values)?;
-                file.bytes(file.value(pointer)?.1)
+                Some((file, file.value(pointer)?))
             }
-            _ => merge.value(found),
+            _ => None,
         };
+        let value = apart.as_ref().map_or_else(|| merge.value(found), |(file, value)| file.bytes(value));
         let entry = FilterEntry { key: merge.key(found), value };
         let verdict = catch_unwind(AssertUnwindSafe(|| (filter.0)(entry)));
         let panicked =
@@ -284,8 +285,8 @@ impl<'a> Merging<'a> {
         if found.entry.kind() == Kind::Pointer && self.plan.moves_values() {
             let (pointer, file) = merge.find_value(found, &self.plan.values)?;
             if self.plan.emptied.contains(&pointer.file) {
-                let record = file.record(keyspace, merge.key(found), pointer)?;
-                let value = (record.sequence, file.bytes(record.value()));
+                let (sequence, value) = file.record(keyspace, merge.key(found), pointer)?;
+                let value = (sequence, file.bytes(&value));
                 return sink.add(writer, keyspace, (&found.entry, bytes), value, oldest);
             }
         }

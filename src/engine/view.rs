@@ -11,7 +11,7 @@ use crate::format::{KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
 use crate::merge::{LevelCursor, Source};
 use crate::sys::{Block, Mapping, Pinned};
-use crate::table::{Answer, Table, TableCursor, TableReader, Verify};
+use crate::table::{Answer, Found, Table, TableCursor, TableReader, Verify};
 use crate::version::Version;
 use crate::visibility::{Cover, Visibility};
 
@@ -147,7 +147,13 @@ impl View {
     fn apart<'v>(&'v self, reader: &TableReader, entry: &Entry, bytes: &[u8]) -> Result<Find<'v>> {
         let path = || reader.file().path().to_owned();
         let (pointer, file) = self.version.values().find(entry, bytes, path)?;
-        file.value(pointer).map(|(mapping, range)| Find::Value(ValueAt::Mapped(mapping, range)))
+        Ok(Find::Value(match file.value(pointer)? {
+            Found::Mapped(range) => ValueAt::Mapped(file.mapping()?, range),
+            Found::Block(block) => {
+                let all = 0..block.bytes().len();
+                ValueAt::Block(block, all)
+            }
+        }))
     }
 
     /// Sorted sources, newest first, that together hold everything that someone in `rule` sees, and the range tombstones over

@@ -14,9 +14,10 @@ use std::ops::Range;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::bytes::{self, Part};
 use super::checksum::Id;
 use super::table::{FOOTER_BYTES, Frame, TABLE_HEADER_BYTES};
-use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Sequence, bytes};
+use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Sequence};
 use crate::error::Damage;
 
 /// Records and values begin at a multiple of this many bytes.
@@ -72,6 +73,11 @@ impl Pointer {
     #[inline]
     pub(crate) fn end(self) -> u64 {
         self.offset.saturating_add(u64::from(self.length))
+    }
+
+    /// Where the record of this value ends.
+    pub(crate) fn record_end(self) -> u64 {
+        self.offset.saturating_add(align_up(u64::from(self.length)))
     }
 
     /// Where the record of this value begins, given its key.
@@ -157,8 +163,8 @@ pub(crate) const fn header_end(start: u64) -> u64 {
 }
 
 /// Where the record at `start` ends, from its header alone, which has been verified.
-pub(crate) fn record_end(file: &[u8], start: u64, limit: u64) -> Result<u64, Damage> {
-    bytes::read::<RecordHeader>(file, start)?.end(start, limit)
+pub(crate) fn record_end(file: Part<'_>, start: u64, limit: u64) -> Result<u64, Damage> {
+    file.read::<RecordHeader>(start)?.end(start, limit)
 }
 
 impl RecordHeader {
@@ -177,17 +183,17 @@ impl<'f> Record<'f> {
     }
 
     /// Decodes the record at `start`, which must end, padding included, at or before `limit`. All its bytes have been verified.
-    pub(crate) fn parse(file: &'f [u8], start: u64, limit: u64) -> Result<Self, Damage> {
-        let header: RecordHeader = bytes::read(file, start)?;
+    pub(crate) fn parse(file: Part<'f>, start: u64, limit: u64) -> Result<Self, Damage> {
+        let header: RecordHeader = file.read(start)?;
         let next = header.end(start, limit)?;
         let (key_bytes, length) = (u64::from(header.key_bytes.get()), header.value_bytes.get());
-        let key = bytes::slice(file, header_end(start), key_bytes)?;
+        let key = file.slice(header_end(start), key_bytes)?;
         let offset = start.saturating_add(head_bytes(key_bytes));
         let behind_key = header_end(start).saturating_add(key_bytes);
         let behind_value = offset.saturating_add(u64::from(length));
         let paddings = [(behind_key, offset), (behind_value, next)];
         for (from, to) in paddings {
-            if !bytes::all_zero(bytes::slice(file, from, to.saturating_sub(from))?) {
+            if !bytes::all_zero(file.slice(from, to.saturating_sub(from))?) {
                 return Err(Damage::BadField);
             }
         }
@@ -294,15 +300,15 @@ mod tests {
             let (key, value) = (vec![b'k'; k], vec![b'v'; v]);
             let bytes = [record(3, 9, &key, &value), record(4, 0, b"next", b"")].concat();
             let limit = bytes.len() as u64;
-            let first = Record::parse(&bytes, 0, limit).unwrap();
+            let first = Record::parse(Part::whole(&bytes), 0, limit).unwrap();
             assert_eq!((first.keyspace, first.sequence, first.key), (KeyspaceId(3), Sequence(9), &key[..]));
             assert_eq!((first.offset % 16, first.next % 16), (0, 0));
             assert_eq!(first.next, record_bytes(k as u64, v as u64));
             let pointer = Pointer { file: FileNumber(1), offset: first.offset, length: first.length };
             assert_eq!(pointer.record_start(k), Ok(0));
             assert_eq!(&bytes[usize::try_from(first.offset).unwrap()..][..v], &value[..]);
-            assert_eq!(Record::parse(&bytes, first.next, limit).unwrap().key, b"next");
-            assert_eq!(Record::parse(&bytes, 0, first.next - 1), Err(Damage::OutOfBounds));
+            assert_eq!(Record::parse(Part::whole(&bytes), first.next, limit).unwrap().key, b"next");
+            assert_eq!(Record::parse(Part::whole(&bytes), 0, first.next - 1), Err(Damage::OutOfBounds));
         }
     }
 
@@ -312,7 +318,7 @@ mod tests {
         for at in [6, 7, 20, 23, 27, 31, 37, 47] {
             let mut bad = good.clone();
             bad[at] = 1;
-            assert_eq!(Record::parse(&bad, 0, bad.len() as u64), Err(Damage::BadField), "byte {at}");
+            assert_eq!(Record::parse(Part::whole(&bad), 0, bad.len() as u64), Err(Damage::BadField), "byte {at}");
         }
     }
 

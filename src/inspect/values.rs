@@ -3,6 +3,7 @@
 use super::frame::Framed;
 use super::{Sink, Value, position};
 use crate::error::Result;
+use crate::format::bytes::Part;
 use crate::format::prefix::Magic;
 use crate::format::table::TABLE_HEADER_BYTES;
 use crate::format::values::{Record, header_end, record_end};
@@ -12,9 +13,9 @@ pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
     let (mut at, end) = (TABLE_HEADER_BYTES, values.frame.body_end);
     while at < end {
         values.verify_to(sink, end.min(header_end(at)))?;
-        let next = record_end(file, at, end).map_err(|damage| sink.damaged(at, damage))?;
+        let next = record_end(Part::whole(file), at, end).map_err(|damage| sink.damaged(at, damage))?;
         values.verify_to(sink, next)?;
-        let record = Record::parse(file, at, end).map_err(|damage| sink.damaged(at, damage))?;
+        let record = Record::parse(Part::whole(file), at, end).map_err(|damage| sink.damaged(at, damage))?;
         let place = record.value();
         let fields = vec![
             ("keyspace", Value::Number(record.keyspace.0.into())),

@@ -1,7 +1,6 @@
 //! A merge as one reader sees it.
 
 use std::cmp::Ordering;
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Located, Merge, Place, Source};
@@ -10,7 +9,7 @@ use crate::format::entry::Kind;
 use crate::format::range::Edge;
 use crate::format::{KEY_BYTES_MAX, Sequence};
 use crate::sys::{Mappings, Pinned};
-use crate::table::{ValueFile, Values};
+use crate::table::{Found, ValueFile, Values};
 use crate::visibility::Cover;
 
 /// Removed entries in a row after which a scan jumps: a seek costs about as much as this many steps.
@@ -26,7 +25,7 @@ pub(crate) struct Scan {
     at: Sequence,
     current: Option<Located>,
     /// The value of the current entry if it is a pointer.
-    apart: Option<(Arc<ValueFile>, Range<usize>)>,
+    apart: Option<(Arc<ValueFile>, Found)>,
     /// Removed entries met in a row.
     hidden: u32,
     /// What is read from, to be checked before anything is shown.
@@ -63,7 +62,7 @@ impl Scan {
     pub(crate) fn current(&self) -> Option<(&[u8], &[u8])> {
         let current = self.current.as_ref()?;
         let value = match &self.apart {
-            Some((file, range)) if current.entry.kind() == Kind::Pointer => file.bytes(range.clone()),
+            Some((file, found)) if current.entry.kind() == Kind::Pointer => file.bytes(found),
             _ => self.merge.value(current),
         };
         Some((self.merge.key(current), value))
@@ -75,7 +74,7 @@ impl Scan {
     pub(crate) fn pin(&self) -> Option<(Pinned, [usize; 2], Option<Pinned>)> {
         let current = self.current.as_ref()?;
         let value = match &self.apart {
-            Some((file, range)) if current.entry.kind() == Kind::Pointer => Some(file.mapping()?.pin(range.clone())),
+            Some((file, found)) if current.entry.kind() == Kind::Pointer => Some(file.pin(found)?),
             _ => None,
         };
         let entry = &current.entry;
@@ -87,12 +86,12 @@ impl Scan {
     fn resolve(&mut self) -> Result<bool> {
         let Some(current) = &self.current else { return Ok(false) };
         let found = self.merge.find_value(current, &self.values);
-        match found.and_then(|(pointer, file)| Ok((file, file.value(pointer)?.1))) {
-            Ok((file, range)) => {
+        match found.and_then(|(pointer, file)| Ok((file, file.value(pointer)?))) {
+            Ok((file, value)) => {
                 match &mut self.apart {
                     // Most often the same file as before, which saves counting its users.
-                    Some((held, place)) if Arc::ptr_eq(held, file) => *place = range,
-                    apart => *apart = Some((Arc::clone(file), range)),
+                    Some((held, place)) if Arc::ptr_eq(held, file) => *place = value,
+                    apart => *apart = Some((Arc::clone(file), value)),
                 }
                 Ok(true)
             }

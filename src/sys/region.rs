@@ -327,6 +327,13 @@ impl fmt::Debug for Block {
 }
 
 impl Block {
+    /// A copy of these bytes; an error if there is no memory for it.
+    pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Self> {
+        let mut buffer = BlockBuffer::new(bytes.len())?;
+        buffer.bytes_mut().copy_from_slice(bytes);
+        Ok(buffer.into_block())
+    }
+
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         match &**self.0.0 {

@@ -223,11 +223,7 @@ impl Body {
         if verify != Verify::Again {
             return self.file.check(start, end);
         }
-        let chunk_log2 = self.file.frame().chunk_log2;
-        for chunk in start >> chunk_log2..=end.saturating_sub(1).max(start) >> chunk_log2 {
-            self.file.check_chunk(chunk as u64)?;
-        }
-        Ok(())
+        self.file.check_again(start as u64, end as u64)
     }
 
     /// The window with `place`.
@@ -286,13 +282,16 @@ impl Body {
     }
 
     fn buffer(&self, length: usize) -> Result<BlockBuffer> {
-        BlockBuffer::new(length).map_err(|e| Error::io("make room for a block of", self.file.path(), e))
+        BlockBuffer::new(length).map_err(|e| self.no_room(e))
+    }
+
+    #[cold]
+    fn no_room(&self, error: std::io::Error) -> Error {
+        Error::io("make room for a block of", self.file.path(), error)
     }
 
     fn owned(&self, bytes: &[u8]) -> Result<Block> {
-        let mut buffer = self.buffer(bytes.len())?;
-        buffer.bytes_mut().copy_from_slice(bytes);
-        Ok(buffer.into_block())
+        Block::copy_of(bytes).map_err(|e| self.no_room(e))
     }
 
     /// A window on a plain section of a file that is not in memory: the page with `place`, or for walks that leave the cache

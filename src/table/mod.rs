@@ -17,21 +17,23 @@ mod values;
 mod verify;
 mod writer;
 
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, io};
 
 pub(crate) use body::Verify;
 use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
+use file::ChunkedFile;
 pub(crate) use reader::{Answer, TableReader};
 pub(crate) use salvage::{read_meta, read_values_meta};
 pub use standalone::{Entries, Entry, EntryKind, RangeTombstone, Reader};
-pub(crate) use values::{Stored, ValueFile, ValueWriter, Values};
+pub(crate) use values::{Found, Stored, ValueFile, ValueWriter, Values};
 pub(crate) use writer::{TableWriter, WrittenTable, write_index};
 
 use crate::error::{Damage, Error, Result};
 use crate::format::edit::TableMeta;
 use crate::format::names::FileKind;
+use crate::format::prefix::Magic;
 use crate::format::section::Section;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::options::{PointIndex, TableOptions};
@@ -50,6 +52,17 @@ impl Shelf {
     /// With a cache of at most `cache_bytes`.
     pub(crate) fn new(dir: Arc<dyn Dir>, options: TableOptions, cache_bytes: u64) -> Arc<Self> {
         Arc::new(Self { dir, options, cache: BlockCache::new(cache_bytes) })
+    }
+
+    /// Opens a table or value file.
+    fn file(&self, kind: FileKind, magic: Magic, number: FileNumber) -> Result<ChunkedFile> {
+        let name = kind.name(number);
+        let path = self.dir.path().join(&name);
+        let contents = self.dir.contents(&name).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Error::corrupt(&path, 0, Damage::Missing),
+            _ => Error::io("open", &path, e),
+        })?;
+        ChunkedFile::open_contents(path, contents, magic, self.options.verify_always)
     }
 
     /// Bytes that unpacked blocks take in the cache.

@@ -41,13 +41,7 @@ impl TableReader {
     /// the kind that `points` has for each section, or else that of the options.
     pub(crate) fn open(shelf: &Arc<Shelf>, meta: &TableMeta, points: &[PointIndex]) -> Result<Self> {
         let (dir, options) = (&shelf.dir, shelf.options);
-        let name = FileKind::Table.name(meta.number);
-        let path = dir.path().join(&name);
-        let contents = dir.contents(&name).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::corrupt(&path, 0, Damage::Missing),
-            _ => Error::io("open", &path, e),
-        })?;
-        let file = ChunkedFile::open_contents(path, contents, Magic::TABLE, options.verify_always)?;
+        let file = shelf.file(FileKind::Table, Magic::TABLE, meta.number)?;
         let frame = file.frame();
         if file.length() != meta.file_bytes || frame.id != meta.id {
             return Err(file.corrupt(0, Damage::WrongFile));

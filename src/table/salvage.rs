@@ -2,9 +2,8 @@
 
 use super::Shelf;
 use super::body::{Verify, Window};
-use super::file::ChunkedFile;
 use super::reader::{TableReader, decode_sections};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::checksum::Id;
 use crate::format::edit::TableMeta;
 use crate::format::names::FileKind;
@@ -50,10 +49,7 @@ pub(crate) fn read_meta(
     number: FileNumber,
     global_sequence: impl FnOnce(&Id) -> Option<Sequence>,
 ) -> Result<TableMeta> {
-    let name = FileKind::Table.name(number);
-    let path = shelf.dir.path().join(&name);
-    let mapping = shelf.dir.open(&name).map_err(|e| Error::io("map", &path, e))?;
-    let file = ChunkedFile::open(path, mapping, Magic::TABLE, false)?;
+    let file = shelf.file(FileKind::Table, Magic::TABLE, number)?;
     let frame = file.frame();
     let mut sections = decode_sections(&file)?;
     let global = global_sequence(&frame.id).unwrap_or_default();
@@ -63,14 +59,11 @@ pub(crate) fn read_meta(
         numbered.map_err(|damage| file.corrupt(frame.directory_offset, damage))?;
     }
     let (id, footer_checksum) = (frame.id, frame.footer_checksum);
-    Ok(TableMeta { number, id, file_bytes: file.bytes().len() as u64, footer_checksum, sections })
+    Ok(TableMeta { number, id, file_bytes: file.length(), footer_checksum, sections })
 }
 
 /// What a value file says of itself: the record that its manifest has, or had.
 pub(crate) fn read_values_meta(shelf: &Shelf, number: FileNumber) -> Result<ValuesMeta> {
-    let name = FileKind::Values.name(number);
-    let path = shelf.dir.path().join(&name);
-    let mapping = shelf.dir.open(&name).map_err(|e| Error::io("map", &path, e))?;
-    let file = ChunkedFile::open(path, mapping, Magic::VALUES, false)?;
-    Ok(ValuesMeta::of(number, file.frame(), file.bytes().len() as u64))
+    let file = shelf.file(FileKind::Values, Magic::VALUES, number)?;
+    Ok(ValuesMeta::of(number, file.frame(), file.length()))
 }

@@ -1,10 +1,10 @@
 //! Large values, which stand apart from their entries.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use maplsm::{Db, Durability, KeyspaceOptions, Options, SimFs, Verdict, WriteBatch};
+use maplsm::{Db, Durability, FileSystem, IoMode, KeyspaceOptions, Options, SimFs, Verdict, WriteBatch};
 
 use crate::support::{DIR, contents, load, names, sim_options};
 
@@ -54,6 +54,48 @@ fn check(db: &Db, keys: usize, round: impl Fn(usize) -> usize) {
     }
     let report = db.verify();
     assert!(report.is_ok(), "{report:?}");
+}
+
+/// Without mappings, each read reads and verifies its value, and no other one.
+#[test]
+fn values_are_read_one_by_one_and_verified_each_time() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("db");
+    let mut options = options(&SimFs::new());
+    options.file_system(FileSystem::disk()).io_mode(IoMode::Read);
+    let db = options.open(&path).unwrap();
+    write(&db, 0..300, 1);
+    let kept = db.get(key(7)).unwrap();
+    db.compact().unwrap();
+    write(&db, (0..300).step_by(2), 2);
+    db.compact().unwrap();
+    check(&db, 300, |i| 2 - i % 2);
+    db.close().unwrap();
+    assert_eq!(kept.as_deref(), Some(&value(7, 1)[..]));
+
+    let mapped = options.clone().io_mode(IoMode::Map).open(&path).unwrap();
+    check(&mapped, 300, |i| 2 - i % 2);
+    mapped.close().unwrap();
+
+    let db = options.open(&path).unwrap();
+    let (first, last) = (key(1), key(299));
+    assert!(db.get(&first).unwrap().is_some() && db.get(&last).unwrap().is_some());
+    let files = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|e| e == "val"));
+    let holding = |path: PathBuf| {
+        let bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(first.len()).position(|window| window == first)?;
+        Some((path, bytes, at))
+    };
+    let (file, mut bytes, at) = files.into_iter().find_map(holding).unwrap();
+    bytes[at + 100] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    assert!(db.get(&first).unwrap_err().is_corruption(), "what was read before is verified again");
+    assert!(db.iter().any(|entry| entry.is_err()) && !db.verify().is_ok());
+    assert!(db.get(&last).unwrap().is_some(), "another value is read without it");
+    bytes[at + 100] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    check(&db, 300, |i| 2 - i % 2);
 }
 
 #[test]

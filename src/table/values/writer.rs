@@ -11,11 +11,11 @@ use crate::error::{Error, Result};
 use crate::format::checksum::{Id, Seed};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
-use crate::format::table::{Frame, TableHeader, Totals, encode_tail};
-use crate::format::values::{Pointer, ValuesMeta, encode_head, padding};
+use crate::format::table::{TableHeader, Totals, encode_tail};
+use crate::format::values::{Pointer, encode_head, padding};
 use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, Sequence};
-use crate::table::Shelf;
 use crate::table::chunked::ChunkedWriter;
+use crate::table::{Shelf, read_values_meta};
 
 /// Writes one value file.
 #[derive(Debug)]
@@ -76,8 +76,8 @@ impl ValueWriter {
         Ok(pointer)
     }
 
-    /// Completes the file, makes it durable (not its directory entry), and reads it back through the mapping that readers
-    /// will use.
+    /// Completes the file, makes it durable (not its directory entry), and reads it back as readers
+    /// will.
     pub(crate) fn finish(self) -> Result<ValueFile> {
         if self.out.end() > FILE_BYTES_MAX {
             return Err(self.error(io::ErrorKind::FileTooLarge.into()));
@@ -90,11 +90,7 @@ impl ValueWriter {
         let totals = Totals { entries: self.records, ..Totals::default() };
         let tail = |body_end, sums: &[u32]| encode_tail(Magic::VALUES, self.id, body_end, sums, &[], 0, totals);
         self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
-        let mapping =
-            self.shelf.dir.open(&FileKind::Values.name(self.number)).map_err(|e| Error::io("map", &path, e))?;
-        let frame = Frame::parse(mapping.bytes(), Magic::VALUES).map_err(|(offset, fault)| fault.at(&path, offset))?;
-        let meta = ValuesMeta::of(self.number, &frame, mapping.bytes().len() as u64);
-        let written = ValueFile::new(meta, self.shelf);
+        let written = ValueFile::new(read_values_meta(&self.shelf, self.number)?, self.shelf);
         written.verify(&stop)?;
         Ok(written)
     }
