@@ -31,7 +31,7 @@ pub enum Error {
     NotFound(Arc<PathBuf>),
     /// The store was opened with [`Options::read_only`](crate::Options::read_only).
     ReadOnly,
-    /// The store was closed with [`Db::close`](crate::Db::close).
+    /// The store was closed with [`Db::close`](crate::Db::close), or this process is a forked child of the one that opened it.
     Closed,
     /// A write to the log or the manifest could not be made durable. What the kernel still shows may never have reached
     /// the disk, so the store takes no more writes until it is opened again. Reads go on. The first cause is kept.

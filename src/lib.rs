@@ -65,6 +65,11 @@
 //! which has mode 0700 and is locked. Whoever breaks this rule can cause undefined behaviour; copying and removing files is
 //! harmless. Decoders check every bound whatever the checksums said, so that wrong bytes are wrong data at worst.
 //!
+//! A child that is **forked** while a database is open, without `exec`, has no use of it: every call answers
+//! [`Error::Closed`], dropping the handle does nothing, and the parent keeps its lock until it closes the database itself.
+//! On Linux this is sure; elsewhere, do not touch the handle in a child. Slices, iterators and snapshots that the child
+//! inherits must not be read, since the log is not mapped there. It may open databases of its own.
+//!
 //! If a mapped file is truncated, or the disk fails to read a page of it, the kernel sends `SIGBUS`, which ends the process.
 //! Chunks are made present before they are first read, so that most of these are errors; [`guard_mappings`] installs a
 //! handler for the rest. [`IoMode::Read`] maps nothing and has none of these conditions.

@@ -62,8 +62,8 @@ use crate::format::edit::Edit;
 use crate::format::{FileNumber, NUMBER_MAX, Sequence};
 use crate::options::Options;
 use crate::sys::OnceLock;
-use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sys::{Dir, Fs, Mappings, Mutex};
+use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::{Dir, Flag, Fs, Mappings, Mutex};
 use crate::table::{Shelf, Table};
 use crate::version::{Handles, Limits, Manifest};
 use outputs::Outputs;
@@ -91,7 +91,8 @@ pub(crate) struct Engine {
     next_number: AtomicU64,
     /// The first failure that makes further writes unsafe.
     poison: OnceLock<Arc<Error>>,
-    closed: AtomicBool,
+    /// Down once the store is closed, and in a forked child.
+    open: Flag,
     /// Asks long work to stop.
     cancelled: Arc<std::sync::atomic::AtomicBool>,
     background: Background,
@@ -185,7 +186,7 @@ impl Engine {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+        if self.open.is_up() { Ok(()) } else { Err(Error::Closed) }
     }
 
     fn check_writable(&self) -> Result<()> {

@@ -28,8 +28,8 @@ use crate::log::{self, Scan};
 use crate::memtable::{Memtable, Wanted};
 use crate::options::Options;
 use crate::sys::OnceLock;
-use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sys::{Dir, Lock, LockMode, Mapping, Mappings, Mutex};
+use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::{Dir, Flag, Lock, LockMode, Mapping, Mappings, Mutex};
 use crate::table::Shelf;
 use crate::version::{Handles, Manifest, State, Version, read_current, read_manifest};
 
@@ -103,7 +103,8 @@ impl Engine {
         };
         let replayed = replay(&*dir, &found, &names)?;
         let manifest_durable = found.manifest_durable;
-        let engine = Arc::new(Self::assemble(options, shelf, lock, found, &replayed));
+        let open = Flag::raised().map_err(|e| Error::io("open", path, e))?;
+        let engine = Arc::new(Self::assemble(options, shelf, lock, open, found, &replayed));
         engine.check_mapped()?;
         if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
             engine.rewrite_log()?;
@@ -119,6 +120,7 @@ impl Engine {
         options: &Options,
         shelf: Arc<Shelf>,
         lock: Box<dyn Send + Sync>,
+        open: Flag,
         found: Found,
         replayed: &Replayed,
     ) -> Self {
@@ -147,7 +149,7 @@ impl Engine {
             registry: Arc::new(Registry::default()),
             next_number: AtomicU64::new(found.next_number),
             poison: OnceLock::new(),
-            closed: AtomicBool::new(false),
+            open,
             cancelled: Arc::default(),
             background: Background::default(),
             pressure: Pressure::default(),

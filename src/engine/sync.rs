@@ -191,7 +191,7 @@ impl Engine {
         let writable = self.check_writable().is_ok();
         {
             let _writer = self.writer.lock();
-            if self.closed.swap(true, Ordering::SeqCst) {
+            if !self.open.lower() {
                 return Err(Error::Closed);
             }
         }

@@ -101,6 +101,21 @@ impl DiskDir {
         }
         Ok((file, metadata.len()))
     }
+
+    /// A file as the access asks for it: mapped, with nothing of it present yet, or read.
+    fn load(&self, name: &str) -> io::Result<Mapping> {
+        let (mut file, length) = self.open_regular(name, open_options().read(true))?;
+        let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        match self.access {
+            Access::Map => Mapping::file(&file, length, &self.mappings.file(name)),
+            Access::Read => {
+                let mut bytes = Vec::new();
+                bytes.try_reserve_exact(length)?;
+                file.read_to_end(&mut bytes)?;
+                Ok(Mapping::heap(bytes))
+            }
+        }
+    }
 }
 
 impl Dir for DiskDir {
@@ -132,7 +147,7 @@ impl Dir for DiskDir {
             LockMode::Shared => file.try_lock_shared(),
         };
         match taken {
-            Ok(()) => Ok(Lock::Held(Box::new(file))),
+            Ok(()) => Ok(Lock::Held(Box::new(Held { file, process: std::process::id() }))),
             Err(TryLockError::WouldBlock) => Ok(Lock::Busy),
             Err(TryLockError::Error(e)) => Err(e),
         }
@@ -157,22 +172,14 @@ impl Dir for DiskDir {
     }
 
     fn open(&self, name: &str) -> io::Result<Mapping> {
-        let (mut file, length) = self.open_regular(name, open_options().read(true))?;
-        let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        match self.access {
-            Access::Map => Mapping::file(&file, length, &self.mappings.file(name)),
-            Access::Read => {
-                let mut bytes = Vec::new();
-                bytes.try_reserve_exact(length)?;
-                file.read_to_end(&mut bytes)?;
-                Ok(Mapping::heap(bytes))
-            }
-        }
+        let mapping = self.load(name)?;
+        mapping.touch(0..mapping.bytes().len())?;
+        Ok(mapping)
     }
 
     fn contents(&self, name: &str) -> io::Result<Contents> {
         if self.access == Access::Map {
-            return self.open(name).map(Contents::Mapped);
+            return self.load(name).map(Contents::Mapped);
         }
         let (file, length) = self.open_regular(name, open_options().read(true))?;
         Ok(Contents::Random(Box::new(DiskRandom { file }), length))
@@ -201,6 +208,23 @@ impl Dir for DiskDir {
 
     fn lost(&self) -> Option<String> {
         self.mappings.lost()
+    }
+}
+
+/// A lock that is held.
+#[derive(Debug)]
+struct Held {
+    file: File,
+    process: u32,
+}
+
+impl Drop for Held {
+    /// Forked children share the lock. It is given up here and not with the last of them, and not by a child that closes its
+    /// copy.
+    fn drop(&mut self) {
+        if std::process::id() == self.process {
+            let _ = self.file.unlock();
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! call or asks for random bytes. `unsafe` is allowed in [`region`] and [`guard`] alone.
 
 pub(crate) mod disk;
+mod flag;
 mod guard;
 pub(crate) mod region;
 pub(crate) mod sim;
@@ -16,6 +17,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+pub(crate) use flag::Flag;
 pub(crate) use guard::Mappings;
 pub use guard::guard_mappings;
 #[cfg(not(any(loom, shuttle)))]
@@ -90,10 +92,11 @@ pub(crate) trait Dir: fmt::Debug + Send + Sync {
     /// Makes a new log file of at most `capacity` bytes, all zero.
     fn create_log(&self, name: &str, capacity: usize) -> io::Result<Box<dyn LogFile>>;
 
-    /// The contents of a file that nobody writes any more.
+    /// The contents of a file that nobody writes any more, for those who read all of it. What cannot be read is an error here.
     fn open(&self, name: &str) -> io::Result<Mapping>;
 
-    /// The contents of a table: as a mapping, or, where nothing is mapped, to be read piece by piece.
+    /// The contents of a table or value file: as a mapping that reads nothing yet, or, where nothing is mapped, to be read piece
+    /// by piece.
     fn contents(&self, name: &str) -> io::Result<Contents>;
 
     /// The length of a regular file.

@@ -213,14 +213,6 @@ impl Mapping {
         let _ = range;
         Ok(())
     }
-
-    /// Asks the kernel to bring a range into the page tables now; a hint.
-    pub(crate) fn populate(&self) {
-        #[cfg(target_os = "linux")]
-        if let Memory::File(map) = &self.region.memory {
-            let _ = map.advise(memmap2::Advice::PopulateRead);
-        }
-    }
 }
 
 /// The right to write behind the published end of an arena. There is one for each, and it is not `Clone`.
@@ -424,6 +416,20 @@ impl<T: FromZeros> ZeroedArray<T> {
         #[cfg(target_os = "linux")]
         if bytes >= HUGE_BYTES {
             let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        Ok(Self(Elements::Mapped { map, length, elements: PhantomData }))
+    }
+
+    /// One that a forked child finds all zero, where the system can do that: Linux since 4.14.
+    pub(crate) fn wiped_by_fork(length: usize) -> io::Result<Self> {
+        const { assert!(!std::mem::needs_drop::<T>() && align_of::<T>() <= 4096) };
+        let bytes = length.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let map = MmapRaw::from(MmapMut::map_anon(bytes)?);
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::mm::{Advice, madvise};
+            // SAFETY: the mapping is private memory of ours, and zeros, which are what a child finds, are a valid `T`.
+            let _ = unsafe { madvise(map.as_mut_ptr().cast(), bytes, Advice::LinuxWipeOnFork) };
         }
         Ok(Self(Elements::Mapped { map, length, elements: PhantomData }))
     }

@@ -99,6 +99,11 @@ mod modelled {
         pub(crate) fn new(length: usize) -> std::io::Result<Self> {
             Ok(Self((0..length).map(|_| T::default()).collect()))
         }
+
+        /// Models do not fork.
+        pub(crate) fn wiped_by_fork(length: usize) -> std::io::Result<Self> {
+            Self::new(length)
+        }
     }
 
     impl<T> Deref for ZeroedArray<T> {

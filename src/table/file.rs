@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::error::{Damage, Error, Result};
+use crate::error::{Damage, Error, Fault, Result};
 use crate::format::bytes::{self, Part};
 use crate::format::prefix::Magic;
 use crate::format::table::{FOOTER_BYTES, Frame, TABLE_HEADER_BYTES};
@@ -46,10 +46,17 @@ impl fmt::Debug for ChunkedFile {
 impl ChunkedFile {
     /// Checks header, footer and directory. With `always`, no checksum is taken for granted later.
     pub(crate) fn open(path: PathBuf, mapping: Mapping, magic: Magic, always: bool) -> Result<Self> {
-        let frame = match Frame::parse(mapping.bytes(), magic) {
-            Ok(frame) => frame,
-            Err((offset, fault)) => return Err(fault.at(&path, offset)),
-        };
+        let whole = Part::whole(mapping.bytes());
+        let length = whole.bytes.len() as u64;
+        let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+        let touch =
+            |start: u64, end: u64| mapping.touch(place(start)..place(end)).map_err(|e| Error::io("read", &path, e));
+        let at = |(offset, fault): (u64, Fault)| fault.at(&path, offset);
+        touch(0, TABLE_HEADER_BYTES)?;
+        touch(length.saturating_sub(FOOTER_BYTES), length)?;
+        let (frame, directory) = Frame::parse_ends(whole.bytes, whole, length, magic).map_err(at)?;
+        touch(frame.body_end, length)?;
+        frame.check_directory(whole, directory).map_err(at)?;
         let words = frame.chunks().div_ceil(64);
         let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
         Ok(Self { path, mapping, on_disk: None, frame, verified, always })
@@ -63,7 +70,7 @@ impl ChunkedFile {
         };
         let read =
             |offset: u64, length: u64| read_piece(&*file, offset, length).map_err(|e| Error::io("read", &path, e));
-        let at = |(offset, fault): (u64, crate::error::Fault)| fault.at(&path, offset);
+        let at = |(offset, fault): (u64, Fault)| fault.at(&path, offset);
         let header = read(0, TABLE_HEADER_BYTES.min(length))?;
         let start = length.saturating_sub(FOOTER_BYTES);
         let footer = read(start, length - start)?;

@@ -59,7 +59,6 @@ impl TableReader {
         let index_name = FileKind::Index.name(meta.number);
         let index_path = dir.path().join(&index_name);
         let on_disk = dir.open(&index_name).ok().and_then(|mapping| {
-            mapping.populate();
             Index::open(index_path.clone(), mapping, &meta.id, &body.sections, options.verify_always).ok()
         });
         let index_lost = AtomicBool::new(on_disk.is_none());

@@ -6,6 +6,8 @@
 //! `.ci/faults`. What a machine cannot do is skipped with a word about it.
 
 mod calls;
+mod disk;
+mod fork;
 mod limits;
 pub(crate) mod mapped;
 mod places;

@@ -1,0 +1,114 @@
+//! A child that is forked while a database is open: it has the parent's memory, its descriptors and a share of its lock, and
+//! none of its threads.
+
+use std::process::Command;
+
+use maplsm::{Error, IoMode, WriteBatch};
+
+use super::options;
+
+/// What the child does with the parent's database; answers the first thing that is wrong.
+fn as_a_child(db: maplsm::Db, path: &std::path::Path, mode: IoMode) -> Option<&'static str> {
+    let closed = |result: maplsm::Result<()>| matches!(result, Err(Error::Closed));
+    let mut batch = WriteBatch::new();
+    batch.insert("child", "was here");
+    let calls = [
+        ("insert", closed(db.insert("child", "was here"))),
+        ("try_write", closed(db.try_write(&batch))),
+        ("get", closed(db.get("parent").map(drop))),
+        ("scan", closed(db.iter().next().unwrap_or(Err(Error::Closed)).map(drop))),
+        ("sync", closed(db.sync())),
+        ("flush", closed(db.flush())),
+        ("compact", closed(db.compact())),
+        ("wait_for_background", closed(db.wait_for_background())),
+        ("create_keyspace", closed(db.create_keyspace("child", &maplsm::KeyspaceOptions::new()).map(drop))),
+        ("checkpoint", closed(db.checkpoint(path.join("copy")))),
+        ("close", closed(db.close())),
+    ];
+    drop(db);
+    let wrong = calls.into_iter().find(|(_, right)| !right).map(|(call, _)| call);
+    // It can have databases of its own, but not the parent's.
+    let own = options(mode).open(path.join("own")).and_then(|own| own.insert("its", "own").and_then(|()| own.close()));
+    let taken = matches!(options(mode).open(path.join("db")), Err(Error::Locked(_)));
+    wrong.or((own.is_err()).then_some("its own database")).or((!taken).then_some("the lock"))
+}
+
+/// The program under test, in a process of its own, since a test runner has other threads that hold locks.
+#[test]
+#[ignore = "a program for the other tests of this module"]
+fn forker() {
+    let Some(path) = std::env::var_os("FORK_DB") else { return };
+    let path = std::path::Path::new(&path);
+    let mode = if std::env::var("FORK_MODE").unwrap() == "Read" { IoMode::Read } else { IoMode::Map };
+    let db = options(mode).open(path.join("db")).unwrap();
+    db.insert("parent", "first").unwrap();
+    let child = fork_and(|| {
+        let wrong = as_a_child(db.clone(), path, mode);
+        if let Some(wrong) = wrong {
+            let _ = std::fs::write(path.join("wrong"), wrong);
+        }
+        // Its handles go as well, and it lives on.
+        std::thread::sleep(std::time::Duration::from_secs(3));
+    });
+    while !path.join("own/CURRENT").exists() && !path.join("wrong").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    db.insert("parent", "second").unwrap();
+    assert!(matches!(options(mode).open(path.join("db")), Err(Error::Locked(_))), "the child gave the lock up");
+    db.close().unwrap();
+    drop(db);
+    // The child still has the descriptor.
+    let db = options(mode).open(path.join("db")).unwrap();
+    assert_eq!(db.get("parent").unwrap().as_deref(), Some(&b"second"[..]));
+    assert_eq!(db.iter().count(), 1);
+    child.wait();
+    assert!(!path.join("wrong").exists(), "{}", std::fs::read_to_string(path.join("wrong")).unwrap());
+    db.insert("parent", "third").unwrap();
+    db.close().unwrap();
+    println!("alive");
+}
+
+struct Child(libc::pid_t);
+
+impl Child {
+    fn wait(self) {
+        let mut status = 0;
+        #[expect(unsafe_code, reason = "the standard library cannot wait for a forked child")]
+        // SAFETY: the pointer is to a live integer.
+        let waited = unsafe { libc::waitpid(self.0, &raw mut status, 0) };
+        assert!(waited == self.0 && status == 0, "{status}");
+    }
+}
+
+fn fork_and(child: impl FnOnce()) -> Child {
+    #[expect(unsafe_code, reason = "the standard library cannot fork")]
+    // SAFETY: the process has no other thread that could hold a lock of the allocator but those of the store, which sleep.
+    match unsafe { libc::fork() } {
+        0 => {
+            #[expect(unsafe_code, reason = "a hang ends the child")]
+            // SAFETY: no preconditions.
+            unsafe {
+                libc::alarm(30);
+            }
+            child();
+            #[expect(unsafe_code, reason = "the test runner's exit is not the child's matter")]
+            // SAFETY: no preconditions.
+            unsafe {
+                libc::_exit(0);
+            }
+        }
+        pid => Child(pid),
+    }
+}
+
+#[test]
+fn a_forked_child_cannot_use_or_harm_the_database() {
+    for mode in [IoMode::Map, IoMode::Read] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "system::fork::forker", "--ignored", "--nocapture", "--test-threads=1"]);
+        let output = command.env("FORK_DB", dir.path()).env("FORK_MODE", format!("{mode:?}")).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success() && said.contains("alive"), "{mode:?}: {:?}: {said}", output.status);
+    }
+}
