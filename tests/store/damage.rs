@@ -1,24 +1,23 @@
 //! Damaged and missing files: told with file and cause, or harmless; never a wrong answer.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use maplsm::{Compression, Damage, Db, Durability, Error, ErrorKind, Options, PointIndex, SimFs, WriteBatch};
+use maplsm::{Damage, Db, Durability, Options, SimFs, WriteBatch};
 
-use crate::support::model::{Map, read_all};
+use super::flips::{Outcome, examine};
+use crate::support::model::Map;
 use crate::support::{DIR, contents, image, load, names, sim_options};
 
-fn path(name: &str) -> PathBuf {
+pub(super) fn path(name: &str) -> PathBuf {
     Path::new(DIR).join(name)
 }
 
-fn is_kind(name: &str, extension: &str) -> bool {
+pub(super) fn is_kind(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == extension)
 }
 
 /// A closed database with two tables, one of them with versions and tombstones, two value files, and something in the log.
-fn small(options: &Options) -> Map {
+pub(super) fn small(options: &Options) -> Map {
     let db = options.clone().large_value_bytes(Some(100)).open(DIR).unwrap();
     load(&db, (0..12u8).map(|i| (vec![b'k', i * 16], vec![i; usize::from(i) * 3])), 5);
     db.insert([b'k', 80], [b'l'; 150]).unwrap();
@@ -36,147 +35,6 @@ fn small(options: &Options) -> Map {
     assert_eq!((state.len(), db.stats().tables.len(), db.stats().value_files.len()), (12, 2, 2));
     db.close().unwrap();
     state
-}
-
-/// What came of a damage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Outcome {
-    /// The database did not open.
-    Refused,
-    /// A read answered an error.
-    Noticed,
-    /// Every read was right; `verify` told of the damage.
-    Verified,
-    /// Everything reads back right, and nothing is wrong.
-    Harmless,
-}
-
-/// Opens a database and reads everything in every way; panics if any answer is wrong.
-fn examine(options: &Options, state: &Map, what: &str) -> Outcome {
-    let typed = |e: &Error| {
-        let kinds = [ErrorKind::Corruption, ErrorKind::UnsupportedFormat];
-        assert!(kinds.contains(&e.kind()), "{what}: {e}");
-    };
-    let db = match options.open(DIR) {
-        Ok(db) => db,
-        Err(e) => {
-            typed(&e);
-            return Outcome::Refused;
-        }
-    };
-    let mut noticed = false;
-    for i in 0..=255u8 {
-        for key in [vec![b'k', i], vec![i], Vec::new(), b"log".to_vec()] {
-            if i % 16 != 0 && key.len() != 2 {
-                continue;
-            }
-            match db.get(&key) {
-                Ok(found) => {
-                    assert_eq!(found.map(|value| value.to_vec()), state.get(&key).cloned(), "{what}: {key:?}");
-                }
-                Err(e) => {
-                    typed(&e);
-                    noticed = true;
-                }
-            }
-        }
-    }
-    let mut compare = |found: maplsm::Result<Map>| match found {
-        Ok(found) => assert!(found == *state, "{what}: a scan shows {found:?}"),
-        Err(e) => {
-            typed(&e);
-            noticed = true;
-        }
-    };
-    compare(read_all(db.iter()));
-    let backwards = db.iter().rev().map(|entry| entry.map(|entry| (entry.key().to_vec(), entry.value().to_vec())));
-    compare(backwards.collect());
-    let report = db.verify();
-    report.problems.iter().for_each(&typed);
-    if noticed {
-        assert!(!report.is_ok(), "{what}: a read fails and verify finds nothing");
-        return Outcome::Noticed;
-    }
-    if report.is_ok() { Outcome::Harmless } else { Outcome::Verified }
-}
-
-/// A group without a body, which says that a run has ended.
-const MARK_BITS: usize = 8 * 24;
-
-/// Flips every bit of these files; answers how often each outcome came, by kind of file.
-fn flip_all(
-    options: &Options,
-    fs: &SimFs,
-    files: &[(String, Vec<u8>)],
-    state: &Map,
-) -> BTreeMap<(String, Outcome), usize> {
-    let mut flips = Vec::new();
-    for (name, bytes) in files {
-        flips.extend((0..bytes.len() * 8).map(|bit| (name, bytes, bit)));
-    }
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut outcomes = BTreeMap::new();
-        loop {
-            let Some((name, bytes, bit)) = flips.get(next.fetch_add(1, Ordering::Relaxed)) else { return outcomes };
-            let mut bytes = (*bytes).clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            let copy = fs.kill();
-            copy.write(&path(name), &bytes);
-            let what = format!("bit {} of byte {} of {name}", bit % 8, bit / 8);
-            let outcome = examine(options.clone().file_system(copy), state, &what);
-            let kind = name.rsplit('.').next().unwrap_or(name).to_owned();
-            *outcomes.entry((kind, outcome)).or_insert(0) += 1;
-        }
-    };
-    std::thread::scope(|scope| {
-        let threads = [scope.spawn(work), scope.spawn(work)];
-        let mut all = BTreeMap::new();
-        for (key, count) in threads.into_iter().flat_map(|thread| thread.join().unwrap()) {
-            *all.entry(key).or_insert(0) += count;
-        }
-        all
-    })
-}
-
-#[test]
-fn every_flipped_bit_is_noticed_or_harmless() {
-    // What each kind of table is about, and everything for the first one.
-    let kinds = [
-        (PointIndex::Hash, Compression::None, ""),
-        (PointIndex::Bloom { error_rate: 0.01 }, Compression::None, "idx"),
-        #[cfg(feature = "lz4")]
-        (PointIndex::Hash, Compression::Lz4, "sst"),
-        #[cfg(feature = "zstd")]
-        (PointIndex::Bloom { error_rate: 0.01 }, Compression::Zstd(1), "sst"),
-    ];
-    for (point_index, compression, kind) in kinds {
-        let fs = SimFs::new();
-        let mut options = sim_options(&fs);
-        options.memtable_bytes(4 << 10).index_interval(3).point_index(point_index);
-        options.compression(compression).compressed_from_level(0).block_bytes(4 << 10);
-        let state = small(&options);
-        let files: Vec<_> = image(&fs).into_iter().filter(|(name, _)| kind.is_empty() || is_kind(name, kind)).collect();
-        let outcomes = flip_all(&options, &fs, &files, &state);
-        let log = fs.read(&path(&names(&fs, ".wal")[0])).unwrap();
-        let log_tail = log.iter().rev().take_while(|byte| **byte == 0).count();
-        let count = |kind: &str, outcome| outcomes.get(&(kind.to_owned(), outcome)).copied().unwrap_or(0);
-        assert_eq!(count("sst", Outcome::Harmless), 0);
-        if !kind.is_empty() {
-            continue;
-        }
-        // Nothing of what is read at every open goes unnoticed, but for the mark at the end of the manifest itself and the
-        // zeros behind the end of the log; nothing of a table does, and an index is made again.
-        let bits = |ending: &str| {
-            8 * files.iter().filter(|(name, _)| name.ends_with(ending)).map(|f| f.1.len()).sum::<usize>()
-        };
-        assert_eq!(count("CURRENT", Outcome::Refused), bits("CURRENT"));
-        assert_eq!(count("manifest", Outcome::Refused) + MARK_BITS, bits("manifest"));
-        assert_eq!(count("wal", Outcome::Harmless), log_tail * 8);
-        assert_eq!(count("sst", Outcome::Harmless), 0);
-        assert_eq!(count("idx", Outcome::Harmless), bits("idx"));
-        assert_eq!((count("val", Outcome::Harmless), bits("val") > 0), (0, true));
-    }
 }
 
 /// Cuts the last segment at every byte: what was complete in front of the cut is there.
@@ -435,7 +293,7 @@ fn two_files_of_a_kind_cannot_be_exchanged() {
         let read = |name: &String| fs.read(&path(name)).unwrap();
         swapped.write(&path(&found[0]), &read(&found[1]));
         swapped.write(&path(&found[1]), &read(&found[0]));
-        let outcome = examine(options.clone().file_system(swapped), &state, ending);
+        let outcome = examine(options.clone().file_system(swapped), std::slice::from_ref(&state), ending, None);
         let expected: &[Outcome] =
             if ending == ".idx" { &[Outcome::Harmless] } else { &[Outcome::Refused, Outcome::Noticed] };
         assert!(expected.contains(&outcome), "{ending}: {outcome:?}");

@@ -9,6 +9,7 @@ mod damage;
 mod errors;
 mod explore;
 mod extremes;
+mod flips;
 mod format_example;
 mod golden;
 mod hostile;
