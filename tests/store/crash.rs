@@ -6,7 +6,9 @@ use std::path::Path;
 
 use maplsm::{Db, Durability, ErrorKind, Fault, SimFs};
 
-use crate::support::model::{self, Change, Commit, Driver, Format, History, How, Op, Place, Setup, Source, difference};
+use crate::support::model::{
+    self, Change, Commit, Driver, Format, History, How, Op, Place, Setup, Source, Space, State, state_difference,
+};
 use crate::support::{DIR, contents, image, sim_options};
 
 /// A database, and what is done to it.
@@ -20,21 +22,27 @@ struct Script {
 
 fn put(keys: std::ops::Range<u32>, round: u8) -> Commit {
     let insert = |key: u32| Change::Insert(format!("key{key:04}").into_bytes(), vec![round; 1 + key as usize % 200]);
-    keys.map(insert).collect()
+    keys.map(|key| (Space::First, insert(key))).collect()
 }
 
-fn remove_range(first: u32, last: u32) -> Change {
+fn remove_range(first: u32, last: u32) -> (Space, Change) {
     let bound = |key: u32| Bound::Included(format!("key{key:04}").into_bytes());
-    Change::RemoveRange((bound(first), bound(last)))
+    (Space::First, Change::RemoveRange((bound(first), bound(last))))
+}
+
+/// The same changes in both keyspaces, in one commit.
+fn both(commit: Commit) -> Commit {
+    let second: Commit = commit.iter().map(|(_, change)| (Space::Second, change.clone())).collect();
+    commit.into_iter().chain(second).collect()
 }
 
 fn load(keys: std::ops::Range<u32>, round: u8) -> Op {
     let entry = |key: u32| (format!("key{key:04}").into_bytes(), vec![round; 1 + key as usize % 200]);
-    Op::Ingest(keys.map(entry).collect())
+    Op::Ingest(Space::First, keys.map(entry).collect())
 }
 
 fn remove(keys: std::ops::Range<u32>) -> Commit {
-    keys.map(|key| Change::Remove(format!("key{key:04}").into_bytes())).collect()
+    keys.map(|key| (Space::First, Change::Remove(format!("key{key:04}").into_bytes()))).collect()
 }
 
 fn prepare(name: &'static str, setup: Setup, before: &[Op], work: Vec<Op>) -> Script {
@@ -46,6 +54,29 @@ fn prepare(name: &'static str, setup: Setup, before: &[Op], work: Vec<Op>) -> Sc
     driver.db().close().unwrap();
     driver.history.synced();
     Script { name, setup, before: fs, history: driver.history.clone(), work }
+}
+
+fn second_keyspace() -> Script {
+    prepare(
+        "a second keyspace that comes and goes",
+        Setup::small(9),
+        &[Op::Write(put(0..20, 1), How::Batch), Op::Flush],
+        vec![
+            Op::Write(put(10..12, 2), How::Batch),
+            Op::CreateSecond,
+            Op::Write(both(put(0..12, 3)), How::Batch),
+            Op::Write(both(put(6..15, 4)), How::With(Durability::Sync)),
+            Op::Flush,
+            Op::Write(both(vec![remove_range(3, 7)]), How::Batch),
+            Op::Checkpoint,
+            Op::Write(both(put(5..8, 5)), How::Batch),
+            Op::DropSecond,
+            Op::Write(put(1..3, 6), How::Batch),
+            Op::CreateSecond,
+            Op::Write(both(put(2..4, 7)), How::Batch),
+            Op::Maintain,
+        ],
+    )
 }
 
 fn scripts() -> Vec<Script> {
@@ -133,6 +164,7 @@ fn scripts() -> Vec<Script> {
                 Op::Compact,
             ],
         ),
+        second_keyspace(),
         prepare("mixed", setup(40), &mixed_before, mixed_work),
     ]
 }
@@ -168,16 +200,16 @@ fn play(script: &Script, fault: Option<Fault>, stop_at_error: bool) -> (SimFs, H
         if failed && stop_at_error {
             break;
         }
-        let found = model::read_all(driver.db().iter()).unwrap_or_else(|e| {
+        let found = model::read_state(driver.db(), 1).unwrap_or_else(|e| {
             // The look that fails is one of the reader's own; the next reader has no trouble.
             assert!(matches!(fault, Some(Fault::Look { .. })) && e.kind() == ErrorKind::Io, "{}: {e}", script.name);
-            contents(driver.db())
+            read(driver.db())
         });
         assert!(
             driver.history.is_complete(&found),
             "{}, {fault:?}, after {op:?}: {}",
             script.name,
-            difference(&found, driver.history.now())
+            state_difference(&found, driver.history.now())
         );
     }
     let left = fs.kill();
@@ -190,14 +222,18 @@ fn play(script: &Script, fault: Option<Fault>, stop_at_error: bool) -> (SimFs, H
     (left, history, failed)
 }
 
+fn read(db: &Db) -> State {
+    model::read_state(db, 1).unwrap()
+}
+
 fn open(fs: &SimFs, setup: &Setup) -> maplsm::Result<Db> {
     Place::Memory(fs.clone()).open(setup.options())
 }
 
-fn expect_prefix(fs: &SimFs, setup: &Setup, history: &History, what: &dyn Fn() -> String) -> model::Map {
+fn expect_prefix(fs: &SimFs, setup: &Setup, history: &History, what: &dyn Fn() -> String) -> State {
     let db = open(fs, setup).unwrap_or_else(|e| panic!("{}: {e}", what()));
-    let found = contents(&db);
-    assert!(history.is_prefix(&found), "{}: {}", what(), difference(&found, history.now()));
+    let found = read(&db);
+    assert!(history.is_prefix(&found), "{}: {}", what(), state_difference(&found, history.now()));
     let report = db.verify();
     assert!(report.is_ok(), "{}: {:?}", what(), report.problems);
     found
@@ -231,13 +267,18 @@ fn cut_recovery(script: &Script, after: &SimFs, history: &History, what: &dyn Fn
         disk.inject(Fault::Halt { after: stop });
         let opened = open(&disk, &script.setup);
         let done = disk.operations() < stop;
-        let shown = opened.as_ref().ok().map(contents);
+        let shown = opened.as_ref().ok().map(read);
         let again = disk.power_cut(stop);
         drop(opened);
         let what = || format!("{}, the recovery stopped at {stop}", what());
         let found = expect_prefix(&again, &script.setup, history, &what);
         if let Some(shown) = shown {
-            assert!(shown == found, "{}: what a recovery has shown is gone: {}", what(), difference(&found, &shown));
+            assert!(
+                shown == found,
+                "{}: what a recovery has shown is gone: {}",
+                what(),
+                state_difference(&found, &shown)
+            );
         }
         if done {
             break;
@@ -251,8 +292,13 @@ fn the_death_of_the_process_before_every_operation_loses_nothing() {
         let (fs, ..) = play(&script, None, false);
         for stop in 1..=fs.operations() {
             let (left, history, _) = play(&script, Some(Fault::Halt { after: stop }), true);
-            let found = contents(&open(&left, &script.setup).unwrap());
-            assert!(history.is_complete(&found), "{}, {stop}: {}", script.name, difference(&found, history.now()));
+            let found = read(&open(&left, &script.setup).unwrap());
+            assert!(
+                history.is_complete(&found),
+                "{}, {stop}: {}",
+                script.name,
+                state_difference(&found, history.now())
+            );
         }
     }
 }
@@ -266,8 +312,8 @@ fn an_error_of_any_operation_loses_nothing_that_was_acknowledged() {
             for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull, io::ErrorKind::Interrupted] {
                 let (left, history, _) = play(&script, Some(Fault::Error { after, kind }), false);
                 let what = || format!("{}, {kind:?} at {after}", script.name);
-                let found = contents(&open(&left.kill(), &script.setup).unwrap_or_else(|e| panic!("{}: {e}", what())));
-                assert!(history.is_complete(&found), "{}: {}", what(), difference(&found, history.now()));
+                let found = read(&open(&left.kill(), &script.setup).unwrap_or_else(|e| panic!("{}: {e}", what())));
+                assert!(history.is_complete(&found), "{}: {}", what(), state_difference(&found, history.now()));
                 for seed in 0..2 {
                     expect_prefix(&left.power_cut(seed), &script.setup, &history, &what);
                 }
@@ -285,8 +331,8 @@ fn an_error_of_any_look_at_the_disk_loses_nothing() {
             for kind in [io::ErrorKind::Other, io::ErrorKind::OutOfMemory] {
                 let (left, history, _) = play(&script, Some(Fault::Look { after, kind }), false);
                 let what = || format!("{}, {kind:?} at look {after}", script.name);
-                let found = contents(&open(&left.kill(), &script.setup).unwrap_or_else(|e| panic!("{}: {e}", what())));
-                assert!(history.is_complete(&found), "{}: {}", what(), difference(&found, history.now()));
+                let found = read(&open(&left.kill(), &script.setup).unwrap_or_else(|e| panic!("{}: {e}", what())));
+                assert!(history.is_complete(&found), "{}: {}", what(), state_difference(&found, history.now()));
                 expect_prefix(&left.power_cut(after), &script.setup, &history, &what);
             }
         }
@@ -299,8 +345,8 @@ fn a_write_cut_short_loses_nothing_that_was_acknowledged() {
         for after in 1.. {
             let (left, history, failed) = play(&script, Some(Fault::Short { after }), false);
             let what = || format!("{}, write {after} cut short", script.name);
-            let found = contents(&open(&left.kill(), &script.setup).unwrap_or_else(|e| panic!("{}: {e}", what())));
-            assert!(history.is_complete(&found), "{}: {}", what(), difference(&found, history.now()));
+            let found = read(&open(&left.kill(), &script.setup).unwrap_or_else(|e| panic!("{}: {e}", what())));
+            assert!(history.is_complete(&found), "{}: {}", what(), state_difference(&found, history.now()));
             expect_prefix(&left.power_cut(after), &script.setup, &history, &what);
             // Errors of maintenance inside of a commit may be hidden by a later success; so go on well past the first miss.
             if !failed && after > 200 {

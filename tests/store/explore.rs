@@ -2,22 +2,26 @@
 //!
 //! A script runs once. At each operation the disk hands out a copy, and of each copy a few power cuts and the death of the
 //! process are opened and compared with what may be left: every acknowledged `Sync` commit, a prefix of the commits, batches
-//! whole. Some recoveries are cut off at each of their operations in turn, three deep; after some, the program goes on.
+//! whole, also those that write to two keyspaces, and a keyspace that was made or dropped. Some recoveries are cut off at each
+//! of their operations in turn, three deep; after some, the program goes on. Checkpoints that have been made stay what they
+//! are whatever happens to the database; one that was being made is whole, or none.
 //!
 //! `EXPLORE_POINTS=1000000 cargo test --test main store::explore -- --nocapture` goes on until there are so many; half of the
 //! scripts follow from fixed seeds, the others from `EXPLORE_BASE`. `MAPLSM_SEED=n` replays one script.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use maplsm::{Db, SimFs};
+use maplsm::{Db, ErrorKind, SimFs};
 
-use crate::support::model::{Driver, Format, History, Map, Op, Place, Setup, Source, difference, read_all};
-use crate::support::{DIR, contents};
+use crate::support::DIR;
+use crate::support::model::{
+    Driver, Format, History, Op, Place, Setup, Source, State, difference, read_state, second, state_difference,
+};
 
 /// Crash points of a test run that asks for no number.
 const POINTS: u64 = 20_000;
@@ -31,6 +35,9 @@ const CUTS: u64 = 4;
 /// One recovery in so many is cut off as well, and after one in so many the program goes on.
 const NESTED: usize = 60;
 const GOES_ON: usize = 60;
+
+/// Of one crash in so many, the checkpoints are opened as well.
+const CHECKPOINTS: usize = 8;
 
 /// One image in so many is read in every way, and not only from front to back.
 const READ_ALL_WAYS: usize = 12;
@@ -52,10 +59,21 @@ struct Tally {
     kills: AtomicU64,
     nested: [AtomicU64; DEPTH],
     went_on: AtomicU64,
+    checkpoints: AtomicU64,
+    unfinished: AtomicU64,
+    /// Crash points with a second keyspace, and those while one was being made or dropped.
+    second: AtomicU64,
+    naming: AtomicU64,
 }
 
 fn count(counter: &AtomicU64) -> u64 {
     counter.fetch_add(1, Ordering::Relaxed)
+}
+
+fn count_if(happened: bool, counter: &AtomicU64) {
+    if happened {
+        count(counter);
+    }
 }
 
 impl Tally {
@@ -67,44 +85,63 @@ impl Tally {
 
 /// The states that a crash may leave, by their fingerprints.
 struct Allowed {
-    states: HashMap<u64, Map>,
-    newest: Map,
+    states: HashMap<u64, State>,
+    newest: State,
 }
 
 impl Allowed {
-    fn new(states: Vec<Map>) -> Self {
-        let newest = states.last().cloned().unwrap_or_default();
-        Self { states: states.into_iter().map(|state| (fingerprint(&state), state)).collect(), newest }
+    fn new(states: impl IntoIterator<Item = State>, newest: &State) -> Self {
+        let states = states.into_iter().map(|state| (fingerprint(&state), state)).collect();
+        Self { states, newest: newest.clone() }
     }
 
-    /// A prefix of this history, and perhaps a commit under way.
+    /// A prefix of this history, and perhaps what is under way.
     fn prefix(before: &History, after: &History) -> Self {
-        let mut states = before.states();
-        states.push(after.now().clone());
-        Self::new(states)
+        Self::new(before.states().into_iter().chain(after.states()), after.now())
     }
 
-    /// Everything, and perhaps a commit under way.
+    /// Everything, and perhaps what is under way.
     fn complete(before: &History, after: &History) -> Self {
-        Self::new(vec![before.now().clone(), after.now().clone()])
+        Self::new([before.now().clone(), after.now().clone()], after.now())
     }
 }
 
-fn fingerprint(map: &Map) -> u64 {
+fn fingerprint(state: &State) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for (key, value) in map {
+    for (key, value) in &state.first {
         (key.as_slice(), value.as_slice()).hash(&mut hasher);
+    }
+    if let Some(second) = &state.second {
+        "second".hash(&mut hasher);
+        for (key, value) in second {
+            (key.as_slice(), value.as_slice()).hash(&mut hasher);
+        }
     }
     hasher.finish()
 }
 
+/// The same of what is there, read as it comes.
 fn fingerprint_of(db: &Db) -> maplsm::Result<u64> {
     let mut hasher = DefaultHasher::new();
     for entry in db {
         let entry = entry?;
         (entry.key(), entry.value()).hash(&mut hasher);
     }
+    if let Some(second) = second(db)? {
+        "second".hash(&mut hasher);
+        for entry in &second {
+            let entry = entry?;
+            (entry.key(), entry.value()).hash(&mut hasher);
+        }
+    }
     Ok(hasher.finish())
+}
+
+/// The checkpoints of a script: those that are there, and one that may be under way.
+#[derive(Default)]
+struct Checkpoints {
+    made: Vec<(PathBuf, State)>,
+    under_way: Option<(PathBuf, State)>,
 }
 
 /// One script and where it stands.
@@ -113,6 +150,7 @@ struct Explorer<'t> {
     seed: u64,
     setup: Setup,
     random: Source<'static>,
+    checkpoints: Checkpoints,
     /// What is being looked at, for messages.
     place: String,
 }
@@ -136,23 +174,65 @@ impl Explorer<'_> {
         let db = self.open(disk);
         let found = fingerprint_of(&db).unwrap_or_else(|e| panic!("{}: {e}; {}", self.place, self.replay()));
         let Some(state) = allowed.states.get(&found) else {
-            let shown = difference(&contents(&db), &allowed.newest);
+            let shown = state_difference(&read_state(&db, 1).unwrap(), &allowed.newest);
             panic!("{}: no allowed state, but {shown}; {}", self.place, self.replay());
         };
+        count_if(state.second.is_some(), &self.tally.second);
         if self.random.below(READ_ALL_WAYS) == 0 {
-            let back = db.iter().rev().map(|entry| entry.map(|e| (e.key().to_vec(), e.value().to_vec())));
-            let back: Map = back.collect::<maplsm::Result<_>>().unwrap();
-            assert!(back == *state, "{}, backwards: {}; {}", self.place, difference(&back, state), self.replay());
-            for (key, value) in state {
-                let read = db.get(key).unwrap();
-                assert!(read.as_deref() == Some(&value[..]), "{}: {key:?}; {}", self.place, self.replay());
-            }
-            let report = db.verify();
-            assert!(report.is_ok(), "{}: {:?}; {}", self.place, report.problems, self.replay());
+            self.read_all_ways(&db, state);
         }
         // Nobody looks at the disk again, so closing it well would be a waste of time.
         disk.inject(maplsm::Fault::Halt { after: 1 });
         found
+    }
+
+    fn read_all_ways(&self, db: &Db, state: &State) {
+        let spaces =
+            [Some((db.keyspace("default").unwrap(), &state.first)), second(db).unwrap().zip(state.second.as_ref())];
+        for (keyspace, map) in spaces.into_iter().flatten() {
+            let back = keyspace.iter().rev().map(|entry| entry.map(|e| (e.key().to_vec(), e.value().to_vec())));
+            let back = back.collect::<maplsm::Result<_>>().unwrap();
+            assert!(back == *map, "{}, backwards: {}; {}", self.place, difference(&back, map), self.replay());
+            for (key, value) in map {
+                let read = keyspace.get(key).unwrap();
+                assert!(read.as_deref() == Some(&value[..]), "{}: {key:?}; {}", self.place, self.replay());
+            }
+        }
+        let report = db.verify();
+        assert!(report.is_ok(), "{}: {:?}; {}", self.place, report.problems, self.replay());
+    }
+
+    /// A checkpoint that was made is there and right. One that was being made is right, or it says that it is none.
+    fn check_checkpoints(&mut self, disk: &SimFs) {
+        let Checkpoints { made, under_way } = std::mem::take(&mut self.checkpoints);
+        let options = |disk: SimFs| self.setup.options().file_system(disk).clone();
+        for (path, state) in &made {
+            count(&self.tally.checkpoints);
+            let copy = options(disk.kill()).create_if_missing(false).open(path);
+            let copy = copy.unwrap_or_else(|e| panic!("{}: {}: {e}; {}", self.place, path.display(), self.replay()));
+            self.compare_checkpoint(&copy, state);
+        }
+        if let Some((path, state)) = &under_way {
+            let looks = options(disk.kill()).create_if_missing(false).open(path);
+            match looks {
+                Ok(copy) => self.compare_checkpoint(&copy, state),
+                Err(e) => {
+                    count(&self.tally.unfinished);
+                    let none =
+                        e.kind() == ErrorKind::NotFound || e.is_corruption() && e.to_string().contains("CURRENT");
+                    assert!(none, "{}: {} is not finished: {e}; {}", self.place, path.display(), self.replay());
+                }
+            }
+        }
+        self.checkpoints = Checkpoints { made, under_way };
+    }
+
+    fn compare_checkpoint(&self, copy: &Db, state: &State) {
+        let found = read_state(copy, 1).unwrap_or_else(|e| panic!("{}: {e}; {}", self.place, self.replay()));
+        let shown = || format!("{}: a checkpoint: {}; {}", self.place, state_difference(&found, state), self.replay());
+        assert!(found == *state, "{}", shown());
+        let report = copy.verify();
+        assert!(report.is_ok(), "{}: a checkpoint: {:?}; {}", self.place, report.problems, self.replay());
     }
 
     /// Everything that a crash at one moment may leave, or a few of all.
@@ -173,6 +253,9 @@ impl Explorer<'_> {
     /// `at_last` is what a power cut in the recovery may leave, which the death of a process does not protect from.
     fn crash(&mut self, disk: &SimFs, allowed: &Allowed, at_last: &Allowed) {
         self.check(&disk.kill(), allowed);
+        if self.random.below(CHECKPOINTS) == 0 {
+            self.check_checkpoints(disk);
+        }
         if self.random.below(NESTED) == 0 {
             self.crash_in_recovery(disk, at_last, 0);
         }
@@ -218,7 +301,7 @@ impl Explorer<'_> {
         count(&self.tally.went_on);
         let db = self.open(disk);
         let mut history = History::default();
-        history.reopened(read_all(db.iter()).unwrap());
+        history.reopened(read_state(&db, 1).unwrap());
         drop(db);
         let place = Place::Memory(disk.clone());
         let replay = format!("{}; {}", self.place, self.replay());
@@ -229,13 +312,15 @@ impl Explorer<'_> {
             driver.apply(op);
         }
         driver.db().insert("one", "more").unwrap();
-        driver.db().compact().unwrap();
-        let tables = driver.db().stats().tables.len();
+        driver.apply(Op::Compact);
+        let stats = driver.db().stats();
+        let (tables, values) = (stats.tables.len(), stats.value_files.len());
         driver.db().close().unwrap();
         let names: Vec<String> = disk.files(Path::new(DIR)).into_iter().map(|(name, _)| name).collect();
         let count = |ending: &str| names.iter().filter(|name| name.ends_with(ending)).count();
-        let found = (count(".sst"), count(".idx"), count(".manifest"), count(".wal"), count("CURRENT.new"));
-        assert!(found == (tables, tables, 1, 0, 0), "{}: leftovers: {names:?}; {}", self.place, self.replay());
+        let [sst, idx, val] = [".sst", ".idx", ".val"].map(count);
+        let found = (sst, idx, val, count(".manifest"), count(".wal"), count("CURRENT.new"));
+        assert!(found == (tables, tables, values, 1, 0, 0), "{}: leftovers: {names:?}; {}", self.place, self.replay());
     }
 }
 
@@ -253,28 +338,34 @@ fn explore(seed: u64, tally: &Tally) {
     let setup = Setup::draw(&mut random, Format::of(seed), 0);
     let disk = SimFs::with_seed(seed);
     let copies = watch(&disk);
-    let mut explorer = Explorer { tally, seed, setup, random, place: String::new() };
+    let checkpoints = Checkpoints::default();
+    let mut explorer = Explorer { tally, seed, setup, random, checkpoints, place: String::new() };
     let mut driver = Driver::new(Place::Memory(disk.clone()), setup, explorer.replay());
     let mut before = History::default();
     let mut last = "opening".to_owned();
     for step in 0..=STEPS {
         let after = driver.history.clone();
+        explorer.checkpoints.under_way = driver.checkpoints.get(explorer.checkpoints.made.len()).cloned();
+        let naming = before.now().second.is_some() != after.now().second.is_some();
         let taken = std::mem::take(&mut *copies.lock().unwrap());
         if !taken.is_empty() {
             let (prefix, complete) = (Allowed::prefix(&before, &after), Allowed::complete(&before, &after));
             for (at, copy) in taken.iter().enumerate() {
                 count(&tally.operations);
+                count_if(naming, &tally.naming);
                 explorer.place = format!("step {step}, {last}, before operation {at} of {}", taken.len());
                 explorer.crash_here(copy, &prefix, &complete);
             }
         }
         before = after;
+        explorer.checkpoints = Checkpoints { made: driver.checkpoints.clone(), under_way: None };
         if step < STEPS {
             let source = &mut explorer.random;
-            let op = match source.below(16) {
+            let op = match source.below(20) {
                 0 => Op::Take,
                 1 => Op::LookAll(source.below(4)),
                 2 => Op::Reopen(explorer.setup),
+                3 => Op::Checkpoint,
                 _ => driver.draw_change(source),
             };
             last = format!("{op:?}");
@@ -320,5 +411,12 @@ fn no_crash_loses_what_was_acknowledged() {
         value(&tally.went_on),
         begun.elapsed().as_secs(),
     );
-    assert!(nested.iter().all(|count| *count > 0));
+    let [checkpoints, unfinished] = [&tally.checkpoints, &tally.unfinished].map(value);
+    let [second, naming] = [&tally.second, &tally.naming].map(value);
+    println!(
+        "of them with a second keyspace: {second}; at operations that make or drop it: {naming}; \
+         checkpoints opened: {checkpoints}; of unfinished ones, none: {unfinished}",
+    );
+    let all = [checkpoints, unfinished, second, naming];
+    assert!(nested.iter().chain(&all).all(|count| *count > 0));
 }

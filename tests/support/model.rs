@@ -26,11 +26,23 @@ pub(crate) enum Change {
     RemoveRange(Range),
 }
 
+/// Which keyspace a change is made in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// The one of the run, which is always there.
+    First,
+    /// The other one, which is made and dropped on the way.
+    Second,
+}
+
 /// Changes in order.
-pub(crate) type Commit = Vec<Change>;
+pub(crate) type Commit = Vec<(Space, Change)>;
 
 /// The keyspace with aligned values.
 const ALIGNED: &str = "aligned";
+
+/// The other keyspace.
+const SECOND: &str = "second";
 
 /// Where the database is on a simulated disk.
 const DIR: &str = "/db";
@@ -324,7 +336,10 @@ pub(crate) enum Move {
 #[derive(Clone)]
 pub(crate) enum Op {
     Write(Commit, How),
-    Ingest(Map),
+    Ingest(Space, Map),
+    /// Makes the second keyspace, or drops it, if it is not so already.
+    CreateSecond,
+    DropSecond,
     Get(Vec<u8>),
     /// Keeps the value to look at it again later.
     Hold(Vec<u8>),
@@ -375,18 +390,20 @@ impl fmt::Debug for Op {
                 let first: Vec<_> = commit
                     .iter()
                     .take(3)
-                    .map(|change| match change {
-                        Change::Insert(key, value) => format!("{:?} = {} bytes", short(key), value.len()),
-                        Change::Remove(key) => format!("{:?} removed", short(key)),
-                        Change::RemoveRange(range) => format!("{:?} removed", ends(range)),
+                    .map(|(space, change)| match change {
+                        Change::Insert(key, value) => format!("{space:?} {:?} = {} bytes", short(key), value.len()),
+                        Change::Remove(key) => format!("{space:?} {:?} removed", short(key)),
+                        Change::RemoveRange(range) => format!("{space:?} {:?} removed", ends(range)),
                     })
                     .collect();
                 write!(f, "Write({how:?}, {} changes: {first:?})", commit.len())
             }
-            Self::Ingest(entries) => {
+            Self::Ingest(space, entries) => {
                 let keys: Vec<_> = entries.keys().take(3).map(short).collect();
-                write!(f, "Ingest({} entries: {keys:?})", entries.len())
+                write!(f, "Ingest({space:?}, {} entries: {keys:?})", entries.len())
             }
+            Self::CreateSecond => write!(f, "CreateSecond"),
+            Self::DropSecond => write!(f, "DropSecond"),
             Self::Get(key) => write!(f, "Get({:?})", short(key)),
             Self::Hold(key) => write!(f, "Hold({:?})", short(key)),
             Self::Scan(range, moves) => write!(f, "Scan({:?}, {} moves)", ends(range), moves.len()),
@@ -419,99 +436,178 @@ impl fmt::Debug for Op {
     }
 }
 
+/// What a database holds.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) first: Map,
+    /// The second keyspace, if there is one.
+    pub(crate) second: Option<Map>,
+}
+
+impl State {
+    /// Changes of a keyspace that is not there change nothing.
+    fn apply(&mut self, commit: &Commit) {
+        for (space, change) in commit {
+            let Some(map) = self.space(*space) else { continue };
+            match change {
+                Change::Insert(key, value) => {
+                    map.insert(key.clone(), value.clone());
+                }
+                Change::Remove(key) => {
+                    map.remove(key);
+                }
+                Change::RemoveRange(range) => map.retain(|key, _| !range.contains(key)),
+            }
+        }
+    }
+
+    fn space(&mut self, space: Space) -> Option<&mut Map> {
+        match space {
+            Space::First => Some(&mut self.first),
+            Space::Second => self.second.as_mut(),
+        }
+    }
+
+    /// The same with another second keyspace, or without.
+    fn with_second(&self, second: Option<Map>) -> Self {
+        Self { first: self.first.clone(), second }
+    }
+}
+
+/// Something that was answered by an error: it has happened or not.
+#[derive(Debug, Clone)]
+enum Doubt {
+    Commit(Commit),
+    Created,
+    Dropped,
+}
+
 /// What the database must hold, and what it may have lost after a power cut.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct History {
-    now: Map,
+    now: State,
     /// What no crash may take back.
-    durable: Map,
+    durable: State,
     /// The commits from `durable` to `now`.
     pending: Vec<Commit>,
-    /// A commit that was answered by an error: it is there or not.
-    doubtful: Option<Commit>,
+    doubtful: Option<Doubt>,
 }
 
 impl History {
-    pub(crate) fn now(&self) -> &Map {
+    pub(crate) fn now(&self) -> &State {
         &self.now
     }
 
     pub(crate) fn committed(&mut self, commit: Commit, durable: bool) {
         // Whatever was left in doubt has not happened if something later was accepted.
         self.doubtful = None;
-        apply(&mut self.now, &commit);
+        self.now.apply(&commit);
         self.pending.push(commit);
         if durable {
             self.synced();
         }
     }
 
-    pub(crate) fn failed(&mut self, commit: Commit) {
-        self.doubtful.get_or_insert(commit);
+    fn failed(&mut self, doubt: Doubt) {
+        self.doubtful.get_or_insert(doubt);
     }
 
     pub(crate) fn synced(&mut self) {
         for commit in self.pending.drain(..) {
-            apply(&mut self.durable, &commit);
+            self.durable.apply(&commit);
         }
     }
 
+    /// The second keyspace was made, which is durable, whatever happens to the commits before.
+    fn created(&mut self) {
+        self.doubtful = None;
+        self.now.second = Some(Map::new());
+        self.durable.second = Some(Map::new());
+    }
+
+    /// It was dropped, and every commit before that is durable.
+    fn dropped(&mut self) {
+        self.doubtful = None;
+        self.synced();
+        self.now.second = None;
+        self.durable.second = None;
+    }
+
     /// The database was opened again and holds this.
-    pub(crate) fn reopened(&mut self, found: Map) {
+    pub(crate) fn reopened(&mut self, found: State) {
         *self = Self { now: found.clone(), durable: found, pending: Vec::new(), doubtful: None };
     }
 
-    /// Every state that a crash at this moment may leave, from the last durable one to the newest.
-    pub(crate) fn states(&self) -> Vec<Map> {
+    /// Every state that a crash at this moment may leave, the last durable one first.
+    pub(crate) fn states(&self) -> Vec<State> {
         let mut states = vec![self.durable.clone()];
-        for commit in self.pending.iter().chain(&self.doubtful) {
+        let doubtful = match &self.doubtful {
+            Some(Doubt::Commit(commit)) => Some(commit),
+            _ => None,
+        };
+        for commit in self.pending.iter().chain(doubtful) {
             let mut next = states.last().cloned().unwrap_or_default();
-            apply(&mut next, commit);
+            next.apply(commit);
             states.push(next);
+        }
+        match &self.doubtful {
+            Some(Doubt::Created) => {
+                let with: Vec<State> = states.iter().map(|state| state.with_second(Some(Map::new()))).collect();
+                states.extend(with);
+            }
+            Some(Doubt::Dropped) => states.push(self.now.with_second(None)),
+            _ => {}
         }
         states
     }
 
-    /// Whether a database that has lost nothing can hold this.
-    pub(crate) fn is_complete(&self, found: &Map) -> bool {
-        *found == self.now
-            || self.doubtful.as_ref().is_some_and(|doubtful| {
+    /// Every state of a database that has lost nothing.
+    pub(crate) fn complete_states(&self) -> Vec<State> {
+        let mut states = vec![self.now.clone()];
+        states.extend(self.doubtful.as_ref().map(|doubt| match doubt {
+            Doubt::Commit(commit) => {
                 let mut with = self.now.clone();
-                apply(&mut with, doubtful);
-                *found == with
-            })
+                with.apply(commit);
+                with
+            }
+            Doubt::Created => self.now.with_second(Some(Map::new())),
+            Doubt::Dropped => self.now.with_second(None),
+        }));
+        states
+    }
+
+    /// Whether a database that has lost nothing can hold this.
+    pub(crate) fn is_complete(&self, found: &State) -> bool {
+        *found == self.now || self.complete_states().contains(found)
     }
 
     /// Whether this is the state after some commit, at least the last durable one.
-    pub(crate) fn is_prefix(&self, found: &Map) -> bool {
-        let mut state = self.durable.clone();
-        if *found == state {
-            return true;
-        }
-        self.pending.iter().chain(&self.doubtful).any(|commit| {
-            apply(&mut state, commit);
-            *found == state
-        })
-    }
-}
-
-fn apply(map: &mut Map, commit: &Commit) {
-    for change in commit {
-        match change {
-            Change::Insert(key, value) => {
-                map.insert(key.clone(), value.clone());
-            }
-            Change::Remove(key) => {
-                map.remove(key);
-            }
-            Change::RemoveRange(range) => map.retain(|key, _| !range.contains(key)),
-        }
+    pub(crate) fn is_prefix(&self, found: &State) -> bool {
+        *found == self.durable || self.states().contains(found)
     }
 }
 
 /// What an iterator has left.
 pub(crate) fn read_all(iter: Iter) -> maplsm::Result<Map> {
     iter.map(|entry| entry.map(|entry| (entry.key().to_vec(), entry.value().to_vec()))).collect()
+}
+
+/// What is in the keyspaces of the model.
+pub(crate) fn read_state(db: &Db, alignment: usize) -> maplsm::Result<State> {
+    let first = read_all(keyspace(db, alignment)?.iter())?;
+    let second = second(db)?.map(|keyspace| read_all(keyspace.iter())).transpose()?;
+    Ok(State { first, second })
+}
+
+/// What two states differ in, for a message.
+pub(crate) fn state_difference(found: &State, expected: &State) -> String {
+    let first = difference(&found.first, &expected.first);
+    match (&found.second, &expected.second) {
+        (None, None) => first,
+        (Some(found), Some(expected)) => format!("{first}; in the second keyspace, {}", difference(found, expected)),
+        (Some(_), None) => format!("{first}; and there is a second keyspace"),
+        (None, Some(_)) => format!("{first}; and there is no second keyspace"),
+    }
 }
 
 /// What two maps differ in, for a message.
@@ -552,6 +648,12 @@ fn keyspace(db: &Db, alignment: usize) -> maplsm::Result<Keyspace> {
         return db.keyspace(ALIGNED);
     }
     db.create_keyspace(ALIGNED, KeyspaceOptions::new().value_alignment(alignment))
+}
+
+/// The second keyspace, if there is one.
+pub(crate) fn second(db: &Db) -> maplsm::Result<Option<Keyspace>> {
+    let there = db.keyspaces().iter().any(|name| name == SECOND);
+    there.then(|| db.keyspace(SECOND)).transpose()
 }
 
 /// Every value must begin at a multiple of this, wherever it is read from.
@@ -650,9 +752,12 @@ pub(crate) struct Driver {
     place: Place,
     db: Option<Db>,
     keyspace: Option<Keyspace>,
+    second: Option<Keyspace>,
     aligned: Aligned,
     setup: Setup,
     pub(crate) history: History,
+    /// Checkpoints that have been made on the simulated disk, and what is in them.
+    pub(crate) checkpoints: Vec<(PathBuf, State)>,
     snapshots: Vec<(Snapshot, Map)>,
     walks: Vec<Walk>,
     positions: Vec<Position>,
@@ -727,10 +832,12 @@ impl Driver {
         Ok(Self {
             place,
             keyspace: Some(keyspace(&db, setup.alignment)?),
+            second: second(&db)?,
             aligned: Aligned(setup.alignment),
             db: Some(db),
             setup,
             history,
+            checkpoints: Vec::new(),
             snapshots: Vec::new(),
             walks: Vec::new(),
             positions: Vec::new(),
@@ -762,6 +869,8 @@ impl Driver {
 
     fn draw(&mut self, source: &mut Source<'_>) -> Op {
         match source.below(100) {
+            88 if self.history.now.second.is_none() => Op::CreateSecond,
+            88 if source.one_in(3) => Op::DropSecond,
             0..=39 | 85..=88 => self.draw_write(source),
             40..=41 => self.draw_ingest(source),
             42..=49 => Op::Get(key(source)),
@@ -801,9 +910,11 @@ impl Driver {
 
     /// A commit, a load or some work.
     pub(crate) fn draw_change(&mut self, source: &mut Source<'_>) -> Op {
-        match source.below(12) {
+        match source.below(14) {
             0..=2 => Self::draw_work(source),
             3 => self.draw_ingest(source),
+            4 if self.history.now.second.is_none() => Op::CreateSecond,
+            4 if source.one_in(2) => Op::DropSecond,
             _ => self.draw_write(source),
         }
     }
@@ -820,7 +931,8 @@ impl Driver {
             };
             (key, value(source, self.stamp))
         });
-        Op::Ingest(entries.collect())
+        let entries = entries.collect();
+        Op::Ingest(self.draw_space(source), entries)
     }
 
     fn draw_write(&mut self, source: &mut Source<'_>) -> Op {
@@ -832,13 +944,20 @@ impl Driver {
         };
         let mut change = || {
             self.stamp += 1;
-            match source.below(16) {
+            let space = self.draw_space(source);
+            let change = match source.below(16) {
                 0..=2 => Change::Remove(key(source)),
                 3 => Change::RemoveRange(removed_range(source)),
                 _ => Change::Insert(key(source), value(source, self.stamp)),
-            }
+            };
+            (space, change)
         };
         Op::Write((0..count).map(|_| change()).collect(), how)
+    }
+
+    /// The second keyspace only if there is one, so that most operations do something.
+    fn draw_space(&self, source: &mut Source<'_>) -> Space {
+        if self.history.now.second.is_some() && source.one_in(3) { Space::Second } else { Space::First }
     }
 
     fn draw_work(source: &mut Source<'_>) -> Op {
@@ -861,11 +980,7 @@ impl Driver {
             _ => Fault::Short { after: 1 + after % 16 },
         };
         let count = 1 + source.below(12);
-        let work = (0..count).map(|_| match source.below(9) {
-            0..=2 => Self::draw_work(source),
-            3 => self.draw_ingest(source),
-            _ => self.draw_write(source),
-        });
+        let work = (0..count).map(|_| self.draw_change(source));
         Op::Crash(Crash {
             fault,
             work: work.collect(),
@@ -880,7 +995,9 @@ impl Driver {
     pub(crate) fn apply(&mut self, op: Op) {
         match op {
             Op::Write(..)
-            | Op::Ingest(_)
+            | Op::Ingest(..)
+            | Op::CreateSecond
+            | Op::DropSecond
             | Op::Checkpoint
             | Op::Flush
             | Op::Maintain
@@ -894,19 +1011,21 @@ impl Driver {
             Op::Hold(key) => {
                 let value = self.keyspace().get(&key).expect("a value is read");
                 if self.held.len() < 50 {
-                    self.held.extend(value.zip(self.history.now.get(&key).cloned()));
+                    self.held.extend(value.zip(self.history.now.first.get(&key).cloned()));
                 }
             }
             Op::Scan(range, moves) => {
-                Walk::new(self.keyspace().range(range.clone()), self.aligned, &self.history.now, &range).run(&moves);
+                Walk::new(self.keyspace().range(range.clone()), self.aligned, &self.history.now.first, &range)
+                    .run(&moves);
             }
             Op::Prefix(prefix, moves) => {
                 let over: Map =
-                    self.history.now.clone().into_iter().filter(|(key, _)| key.starts_with(&prefix)).collect();
+                    self.history.now.first.clone().into_iter().filter(|(key, _)| key.starts_with(&prefix)).collect();
                 Walk::new(self.keyspace().prefix(&prefix), self.aligned, &over, &(..)).run(&moves);
             }
             Op::IterOpen(range) => {
-                let walk = Walk::new(self.keyspace().range(range.clone()), self.aligned, &self.history.now, &range);
+                let walk =
+                    Walk::new(self.keyspace().range(range.clone()), self.aligned, &self.history.now.first, &range);
                 put(&mut self.walks, walk, 3);
             }
             Op::IterMove(slot, moves) => {
@@ -917,7 +1036,7 @@ impl Driver {
                 }
             }
             Op::CursorOpen => {
-                let (cursor, over) = (self.keyspace().cursor(), self.history.now.clone());
+                let (cursor, over) = (self.keyspace().cursor(), self.history.now.first.clone());
                 let position = Position { cursor, aligned: self.aligned, over, at: None };
                 put(&mut self.positions, position, 3);
             }
@@ -929,7 +1048,7 @@ impl Driver {
                 }
             }
             Op::Take => {
-                let snapshot = (self.keyspace().snapshot(), self.history.now.clone());
+                let snapshot = (self.keyspace().snapshot(), self.history.now.first.clone());
                 put(&mut self.snapshots, snapshot, 4);
             }
             Op::Look(slot, key) => self.look(slot, &key),
@@ -958,12 +1077,17 @@ impl Driver {
     pub(crate) fn attempt(&mut self, op: &Op) -> maplsm::Result<()> {
         match op {
             Op::Write(commit, how) => return self.write(commit, *how),
-            Op::Ingest(entries) => return self.ingest(entries),
+            Op::Ingest(space, entries) => return self.ingest(*space, entries),
+            Op::CreateSecond => return self.create_second(),
+            Op::DropSecond => return self.drop_second(),
             Op::Checkpoint => return self.checkpoint(),
             Op::Flush => self.db().flush()?,
             Op::Maintain if self.setup.threads == 0 => self.db().maintain()?,
             Op::Maintain | Op::Wait => return self.db().wait_for_background(),
-            Op::Compact => self.keyspace().compact()?,
+            Op::Compact => {
+                self.keyspace().compact()?;
+                self.second.as_ref().map(Keyspace::compact).transpose()?;
+            }
             Op::CompactRange(range) => self.keyspace().compact_range(range.clone())?,
             Op::Sync => self.db().sync()?,
             _ => return Ok(()),
@@ -973,15 +1097,27 @@ impl Driver {
         Ok(())
     }
 
+    /// The keyspace, if it is there.
+    fn space(&self, space: Space) -> Option<&Keyspace> {
+        match space {
+            Space::First => Some(self.keyspace()),
+            Space::Second => self.second.as_ref(),
+        }
+    }
+
+    /// Leaves out what would change a keyspace that is not there.
     pub(crate) fn write(&mut self, commit: &Commit, how: How) -> maplsm::Result<()> {
-        let (db, keyspace) = (self.db(), self.keyspace());
-        let written = match (how, commit.as_slice()) {
-            (How::Single, [Change::Insert(key, value)]) => keyspace.insert(key, value),
-            (How::Single, [Change::Remove(key)]) => keyspace.remove(key),
-            (How::Single, [Change::RemoveRange(range)]) => keyspace.remove_range(range.clone()),
+        let db = self.db();
+        let there = commit.iter().filter_map(|(space, change)| Some((self.space(*space)?, *space, change)));
+        let there: Vec<_> = there.collect();
+        let commit: Commit = there.iter().map(|(_, space, change)| (*space, (*change).clone())).collect();
+        let written = match (how, there.as_slice()) {
+            (How::Single, [(keyspace, _, Change::Insert(key, value))]) => keyspace.insert(key, value),
+            (How::Single, [(keyspace, _, Change::Remove(key))]) => keyspace.remove(key),
+            (How::Single, [(keyspace, _, Change::RemoveRange(range))]) => keyspace.remove_range(range.clone()),
             _ => {
                 let mut batch = WriteBatch::new();
-                for change in commit {
+                for (keyspace, _, change) in there {
                     match change {
                         Change::Insert(key, value) => batch.insert_into(keyspace, key, value),
                         Change::Remove(key) => batch.remove_from(keyspace, key),
@@ -1005,15 +1141,17 @@ impl Driver {
             return written;
         }
         match written {
-            Ok(()) => self.history.committed(commit.clone(), durable),
-            Err(_) => self.history.failed(commit.clone()),
+            Ok(()) => self.history.committed(commit, durable),
+            Err(_) => self.history.failed(Doubt::Commit(commit)),
         }
         written
     }
 
-    fn ingest(&mut self, entries: &Map) -> maplsm::Result<()> {
-        let loaded = self.keyspace().ingest(entries);
-        let commit = entries.iter().map(|(key, value)| Change::Insert(key.clone(), value.clone())).collect();
+    fn ingest(&mut self, space: Space, entries: &Map) -> maplsm::Result<()> {
+        let Some(keyspace) = self.space(space) else { return Ok(()) };
+        let loaded = keyspace.ingest(entries);
+        let insert = |(key, value): (&Vec<u8>, &Vec<u8>)| (space, Change::Insert(key.clone(), value.clone()));
+        let commit = entries.iter().map(insert).collect();
         match loaded {
             Ok(loaded) => {
                 assert_eq!(loaded.entries, entries.len() as u64);
@@ -1023,10 +1161,39 @@ impl Driver {
                 Ok(())
             }
             Err(e) => {
-                self.history.failed(commit);
+                self.history.failed(Doubt::Commit(commit));
                 Err(e)
             }
         }
+    }
+
+    fn create_second(&mut self) -> maplsm::Result<()> {
+        if self.second.is_some() {
+            return Ok(());
+        }
+        match self.db().keyspace(SECOND) {
+            Ok(keyspace) => {
+                self.second = Some(keyspace);
+                self.history.created();
+                Ok(())
+            }
+            Err(e) => {
+                self.history.failed(Doubt::Created);
+                Err(e)
+            }
+        }
+    }
+
+    fn drop_second(&mut self) -> maplsm::Result<()> {
+        let Some(keyspace) = self.second.clone() else { return Ok(()) };
+        if let Err(e) = self.db().drop_keyspace(SECOND) {
+            self.history.failed(Doubt::Dropped);
+            return Err(e);
+        }
+        assert!(matches!(keyspace.get(b"a"), Err(Error::KeyspaceDropped { .. })), "a dropped keyspace is read");
+        self.second = None;
+        self.history.dropped();
+        Ok(())
     }
 
     /// A copy holds what is there now, is there to stay, and goes its own way.
@@ -1045,14 +1212,14 @@ impl Driver {
         }
         let copy = options.open(&path).expect("a checkpoint opens");
         assert!(copy.recovery_report().clean && copy.verify().is_ok(), "{:?}", copy.verify().problems);
-        let held = keyspace(&copy, self.aligned.0).expect("the keyspace opens");
-        let found = read_all(held.iter()).expect("a checkpoint is read");
-        assert!(self.history.is_complete(&found), "a checkpoint: {}", difference(&found, &self.history.now));
+        let found = read_state(&copy, self.aligned.0).expect("a checkpoint is read");
+        assert!(self.history.is_complete(&found), "a checkpoint: {}", state_difference(&found, &self.history.now));
         copy.insert("only here", "x").expect("a checkpoint is written");
         copy.compact().expect("a checkpoint is compacted");
         copy.close().expect("a checkpoint closes");
-        if let Place::Disk(_) = self.place {
-            std::fs::remove_dir_all(&path).expect("a checkpoint is removed");
+        match self.place {
+            Place::Disk(_) => std::fs::remove_dir_all(&path).expect("a checkpoint is removed"),
+            Place::Memory(_) => self.checkpoints.push((path, found)),
         }
         Ok(())
     }
@@ -1063,7 +1230,7 @@ impl Driver {
             self.aligned.check(&value);
             Bytes(value.to_vec())
         });
-        let expected = self.history.now.get(key).cloned().map(Bytes);
+        let expected = self.history.now.first.get(key).cloned().map(Bytes);
         assert_eq!(found, expected, "the value of {:?}", Bytes(key.to_vec()));
         assert_eq!(self.keyspace().contains_key(key).expect("a key is looked up"), expected.is_some());
     }
@@ -1093,9 +1260,10 @@ impl Driver {
     /// Compares everything.
     fn check(&self) {
         let (db, keyspace) = (self.db(), self.keyspace());
-        let now = &self.history.now;
-        let found = read_all(keyspace.iter()).expect("everything is read");
-        assert!(found == *now, "forwards: {}", difference(&found, now));
+        let now = &self.history.now.first;
+        let found = read_state(db, self.aligned.0).expect("everything is read");
+        let expected = &self.history.now;
+        assert!(found == *expected, "forwards: {}", state_difference(&found, expected));
         if self.quick && !self.step.is_multiple_of(QUICK) {
             return;
         }
@@ -1112,6 +1280,12 @@ impl Driver {
         for i in 0..150 {
             self.get(format!("k{i:03}").as_bytes());
         }
+        if let (Some(second), Some(expected)) = (&self.second, &expected.second) {
+            for (key, value) in expected {
+                let found = second.get(key).expect("a value is read");
+                assert!(found.as_deref() == Some(&value[..]), "the value of {:?}", Bytes(key.clone()));
+            }
+        }
         let report = db.verify();
         assert!(report.is_ok(), "verify: {:?}", report.problems);
         for (slice, expected) in &self.held {
@@ -1127,10 +1301,11 @@ impl Driver {
         let opened = self.place.open(setup.options());
         let db = self.db.insert(opened.unwrap_or_else(|e| panic!("the database does not open: {e}")));
         self.keyspace = Some(keyspace(db, self.aligned.0).expect("the keyspace opens"));
+        self.second = second(db).expect("the keyspace opens");
     }
 
     fn reopen(&mut self, setup: Setup) {
-        self.keyspace = None;
+        (self.keyspace, self.second) = (None, None);
         let db = self.db.take().expect("the database is open");
         if self.stamp.is_multiple_of(3) {
             // The last handle closes as well.
@@ -1154,7 +1329,7 @@ impl Driver {
     /// Goes on with a copy of the disk as a crash leaves it.
     fn move_to(&mut self, fs: SimFs) {
         self.snapshots.clear();
-        (self.keyspace, self.db) = (None, None);
+        (self.keyspace, self.second, self.db) = (None, None, None);
         self.place = Place::Memory(fs);
     }
 
@@ -1176,18 +1351,18 @@ impl Driver {
     fn recover(&mut self, setup: Setup, complete: bool) {
         let shown = self.look_read_only(setup);
         self.open(setup);
-        let found = read_all(self.keyspace().iter()).expect("everything is read");
+        let found = read_state(self.db(), self.aligned.0).expect("everything is read");
         if let Some(shown) = shown {
-            assert!(shown == found, "a read-only open shows something else: {}", difference(&shown, &found));
+            assert!(shown == found, "a read-only open shows something else: {}", state_difference(&shown, &found));
         }
         if complete {
-            assert!(self.history.is_complete(&found), "killed: {}", difference(&found, &self.history.now));
+            assert!(self.history.is_complete(&found), "killed: {}", state_difference(&found, &self.history.now));
         } else {
             assert!(
                 self.history.is_prefix(&found),
                 "no prefix of the history; durable: {}; all: {}",
-                difference(&found, &self.history.durable),
-                difference(&found, &self.history.now),
+                state_difference(&found, &self.history.durable),
+                state_difference(&found, &self.history.now),
             );
         }
         self.history.reopened(found);
@@ -1195,7 +1370,7 @@ impl Driver {
     }
 
     /// What a read-only open of this disk shows; it changes nothing.
-    fn look_read_only(&self, setup: Setup) -> Option<Map> {
+    fn look_read_only(&self, setup: Setup) -> Option<State> {
         let fs = self.sim()?;
         let files = |fs: &SimFs| -> Vec<_> {
             let files = fs.files(Path::new(DIR));
@@ -1203,11 +1378,10 @@ impl Driver {
         };
         let (before, operations) = (files(fs), fs.operations());
         let db = self.place.open(setup.options().read_only(true).clone()).expect("the database opens read-only");
-        let keyspace = keyspace(&db, self.aligned.0).expect("the keyspace opens");
-        let shown = read_all(keyspace.iter()).expect("everything is read");
+        let shown = read_state(&db, self.aligned.0).expect("everything is read");
         assert!(db.verify().is_ok(), "verify: {:?}", db.verify().problems);
         assert!(matches!(db.insert(b"a", b"b"), Err(Error::ReadOnly)));
-        drop((db, keyspace));
+        drop(db);
         assert!(files(fs) == before, "a read-only open changes files");
         assert_eq!(fs.operations(), operations, "a read-only open changes the disk");
         Some(shown)
@@ -1221,7 +1395,7 @@ impl Driver {
         let live = std::mem::replace(&mut self.place, beside);
         let shown = self.look_read_only(self.setup).unwrap_or_default();
         self.place = live;
-        assert!(shown == self.history.now, "a read-only open: {}", difference(&shown, &self.history.now));
+        assert!(shown == self.history.now, "a read-only open: {}", state_difference(&shown, &self.history.now));
     }
 
     fn crash(&mut self, crash: &Crash) {
@@ -1238,14 +1412,15 @@ impl Driver {
                     assert!(kinds.contains(&e.kind()), "{op:?} fails: {e}");
                 }
             }
-            let changes = matches!(op, Op::Ingest(_)) || matches!(op, Op::Write(commit, _) if !commit.is_empty());
+            let changes = matches!(op, Op::Ingest(..) | Op::CreateSecond | Op::DropSecond)
+                || matches!(op, Op::Write(commit, _) if !commit.is_empty());
             if failed && halts && changes {
                 break;
             }
         }
         // Reading goes on whatever has failed.
-        let found = read_all(self.keyspace().iter()).expect("everything is read");
-        assert!(self.history.is_complete(&found), "after a fault: {}", difference(&found, &self.history.now));
+        let found = read_state(self.db(), self.aligned.0).expect("everything is read");
+        assert!(self.history.is_complete(&found), "after a fault: {}", state_difference(&found, &self.history.now));
         let mut after = match crash.power_cut {
             Some(seed) => fs.power_cut(seed),
             None => fs.kill(),
@@ -1254,12 +1429,12 @@ impl Driver {
         if let Some((operation, seed)) = crash.again {
             after.inject(Fault::Halt { after: operation });
             let opened = Place::Memory(after.clone()).open(crash.setup.options());
-            let found = opened.and_then(|db| read_all(keyspace(&db, self.aligned.0)?.iter()));
+            let found = opened.and_then(|db| read_state(&db, self.aligned.0));
             after = after.power_cut(seed);
             // What an open has shown is there to stay.
             if let Ok(found) = found {
                 let fine = if complete { self.history.is_complete(&found) } else { self.history.is_prefix(&found) };
-                assert!(fine, "the first recovery: {}", difference(&found, &self.history.now));
+                assert!(fine, "the first recovery: {}", state_difference(&found, &self.history.now));
                 self.history.reopened(found);
             }
             complete = false;
