@@ -62,6 +62,10 @@ impl Options {
     ///
     /// After a clean close this replays what had not been flushed; after a crash it also restores the state up to the last
     /// intact commit, which [`Db::recovery_report`] tells. Takes time proportional to the unflushed log.
+    ///
+    /// A directory with tables, value files or a log and without `CURRENT` is damaged, whatever the options say, and neither
+    /// empty nor no database: [`repair`] makes `CURRENT` again. What a crash leaves of a database that was being made has none
+    /// of these files.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Db> {
         self.check()?;
         Ok(Db { inner: Arc::new(Inner { engine: Engine::open(self, path.as_ref())? }) })
@@ -422,7 +426,8 @@ impl Db {
     /// this returns. Tables are hard links where the file system can do that, which takes no space and hardly any time, and
     /// copies where it cannot, for example because `path` is on another one; copies are checked, links are not:
     /// [`verify`](Self::verify) the copy for that. What is in the log only is written as a table. The directory must not be
-    /// there and is made with mode 0700; after an error, it is gone again.
+    /// there and is made with mode 0700; after an error, it is gone again. A crash may leave a part of the copy, without a
+    /// `CURRENT`, which does not open: remove it.
     ///
     /// Store and copy have nothing to do with each other from then on: both can be written, and either can be removed.
     ///
@@ -443,7 +448,8 @@ impl Db {
         self.engine().checkpoint(path.as_ref())
     }
 
-    /// Reads every byte of every table and of the log, and checks checksums, order, counts and indexes.
+    /// Reads every byte of every table and of the log, and checks checksums, order, counts and indexes. Tells as well what is
+    /// in the directory and no part of the database.
     pub fn verify(&self) -> Report {
         self.engine().verify()
     }

@@ -18,7 +18,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The operating system refused an operation. The store goes on; retry or mend the cause.
     Io(Arc<IoError>),
-    /// A file does not hold what was written to it. Restore it from a copy; what it held is not guessed.
+    /// A file does not hold what was written to it, or is gone. Restore it from a copy; what it held is not guessed.
+    /// [`repair`](crate::repair()) makes a database of the rest, and loses nothing if it is only `CURRENT` that is gone.
     Corruption(Arc<Corruption>),
     /// A mapped file was truncated by another program, or the disk failed to read a part of it, after
     /// [`guard_mappings`](crate::guard_mappings) was called. Restore the file, if need be, and open the database again.

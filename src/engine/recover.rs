@@ -29,7 +29,7 @@ use crate::memtable::{Memtable, Wanted};
 use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::{Dir, Flag, Lock, LockMode, Mapping, Mappings, Mutex};
+use crate::sys::{Dir, Flag, Fs, Lock, LockMode, Mapping, Mappings, Mutex};
 use crate::table::Shelf;
 use crate::version::{Handles, Manifest, State, Version, read_current, read_manifest};
 
@@ -94,12 +94,7 @@ impl Engine {
         let names = dir.list().map_err(|e| Error::io("list", path, e))?;
         let found = match read_current(&*dir)? {
             Some((database, manifest)) => read_state(&shelf, database, manifest, &names)?,
-            None if create => {
-                let mut database = Id::default();
-                fs.random(&mut database).map_err(|e| Error::io("get random bytes for", path, e))?;
-                empty_state(&*dir, database, &names)?
-            }
-            None => return Err(Error::NotFound(Arc::new(path.to_owned()))),
+            None => no_state(&*fs, &*dir, create, &names)?,
         };
         let replayed = replay(&*dir, &found, &names)?;
         let manifest_durable = found.manifest_durable;
@@ -211,12 +206,19 @@ fn number_after(names: &[String], at_least: FileNumber) -> Result<u64> {
     if next < NUMBER_MAX { Ok(next) } else { Err(Error::NumbersExhausted) }
 }
 
-/// The state of a database that does not exist yet. Without `CURRENT` a directory must not have data: a manifest alone is
-/// left by an interrupted creation, but tables and segments without `CURRENT` are a database that has lost it.
-fn empty_state(dir: &dyn Dir, database: Id, names: &[String]) -> Result<Found> {
+/// The state of a database that does not exist yet, if there is to be one. Without `CURRENT` a directory must not have data: a
+/// manifest alone is left by an interrupted creation, but tables, value files and segments without `CURRENT` are a database
+/// that has lost it. To call that empty, or no database, would be to give the data up.
+fn no_state(fs: &dyn Fs, dir: &dyn Dir, create: bool, names: &[String]) -> Result<Found> {
+    let path = dir.path();
     if numbered(names).any(|(kind, _)| kind != FileKind::Manifest) {
-        return Err(Error::corrupt(&dir.path().join(names::CURRENT), 0, Damage::Missing));
+        return Err(Error::corrupt(&path.join(names::CURRENT), 0, Damage::Missing));
     }
+    if !create {
+        return Err(Error::NotFound(Arc::new(path.to_owned())));
+    }
+    let mut database = Id::default();
+    fs.random(&mut database).map_err(|e| Error::io("get random bytes for", path, e))?;
     let next_number = number_after(names, FileNumber(1))?;
     let state = State { first_segment: FileNumber(next_number), ..State::default() };
     Ok(Found { database, manifest: None, manifest_durable: false, state, version: Version::default(), next_number })

@@ -62,6 +62,9 @@ fn a_checkpoint_is_a_copy_and_a_damaged_database_is_repaired() {
     let answer = store.run(["verify", "--deep"]);
     assert_eq!(answer.code, Some(2));
     assert!(answer.text().contains("CURRENT") && answer.text().ends_with("damaged\n"), "{answer:?}");
+    for command in [&["scan"][..], &["verify"], &["set", "a", "x"], &["del", "a"]] {
+        store.run(command).failure(2, &["CURRENT", "maplsm repair"]);
+    }
     let answer = store.run(["repair".as_ref(), store.database().as_os_str()]).success();
     assert!(answer.text().ends_with("repaired, nothing is lost\n"), "{answer:?}");
     let table = &store.files("sst")[0];

@@ -17,6 +17,7 @@ mod ingest;
 mod inspect;
 mod keyspaces;
 mod layout;
+mod leftovers;
 mod locks;
 mod model;
 mod reader;

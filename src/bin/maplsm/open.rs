@@ -5,28 +5,28 @@ use std::num::NonZeroUsize;
 use maplsm::{Db, Durability, Error, Keyspace, Options, Result};
 
 use crate::args::Target;
-use crate::failure::say;
+use crate::failure::{Failure, say};
 
 /// The name of the keyspace that every database has.
 pub(crate) const DEFAULT: &str = "default";
 
 /// To read: changes nothing on disk, and the database has to be there.
-pub(crate) fn to_read(target: &Target) -> Result<Db> {
+pub(crate) fn to_read(target: &Target) -> Result<Db, Failure> {
     open(target, Options::new().create_if_missing(false).read_only(true))
 }
 
 /// To change what is there.
-pub(crate) fn to_change(target: &Target) -> Result<Db> {
+pub(crate) fn to_change(target: &Target) -> Result<Db, Failure> {
     open(target, Options::new().create_if_missing(false))
 }
 
 /// To write, perhaps as the first one.
-pub(crate) fn to_write(target: &Target) -> Result<Db> {
+pub(crate) fn to_write(target: &Target) -> Result<Db, Failure> {
     open(target, Options::new().create_if_missing(true))
 }
 
 /// To write many times and call `sync` before anyone is told.
-pub(crate) fn to_write_buffered(target: &Target) -> Result<Db> {
+pub(crate) fn to_write_buffered(target: &Target) -> Result<Db, Failure> {
     open(target, Options::new().create_if_missing(true).durability(Durability::Buffered))
 }
 
@@ -45,8 +45,18 @@ pub(crate) fn existing_keyspace(db: &Db, name: Option<&str>) -> Result<Keyspace>
     }
 }
 
-fn open(target: &Target, options: &mut Options) -> Result<Db> {
-    let db = options.memtable_entries(target.capacity.map(NonZeroUsize::get)).open(&target.db)?;
+fn open(target: &Target, options: &mut Options) -> Result<Db, Failure> {
+    let opened = options.memtable_entries(target.capacity.map(NonZeroUsize::get)).open(&target.db);
+    let db = opened.map_err(|error| {
+        let damaged = error.is_corruption();
+        let failure = Failure::from(error);
+        if damaged {
+            failure
+                .with_note("`maplsm verify --deep` tells all that is damaged, `maplsm repair` saves what can be read")
+        } else {
+            failure
+        }
+    })?;
     if let Some(tail) = &db.recovery_report().dropped {
         say(format_args!(
             "note: {} ends in a write that was cut short; its {} bytes from offset {} on are left out",
