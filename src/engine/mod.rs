@@ -245,7 +245,7 @@ impl Engine {
         let values_before = version.values().iter().map(|stored| &stored.file).chain(&outputs.values);
         let values_gone = values_before.filter(|file| !next.values().contains(file.number())).cloned().collect();
         drop(version);
-        self.retire(Outputs { tables: gone, values: values_gone }, appended, manifest.state());
+        self.retire(Outputs { tables: gone, values: values_gone }, appended, &manifest);
         Ok(true)
     }
 

@@ -5,26 +5,29 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::outputs::Outputs;
+use super::recover::numbered;
 use crate::format::FileNumber;
 use crate::format::names::FileKind;
 use crate::sys::atomic::Ordering;
 use crate::table::write_index;
-use crate::version::{Appended, State};
+use crate::version::{Appended, Manifest};
 
 /// Files that are no part of the database any more, and that a reader may still use.
 pub(super) type Obsolete = Outputs;
 
 impl Engine {
     /// Takes care of what an installed edit has made obsolete.
-    pub(super) fn retire(&self, gone: Obsolete, appended: Appended, state: &State) {
+    pub(super) fn retire(&self, gone: Obsolete, appended: Appended, manifest: &Manifest) {
         self.obsolete.lock().extend(gone);
         self.purge();
-        self.remove_segments(state.first_segment);
+        self.remove_segments(manifest.state().first_segment);
         if let Appended::Fresh { replaced } = appended {
             if let Some(replaced) = replaced {
                 let _ = self.dir.remove(&FileKind::Manifest.name(replaced));
             }
-            self.remove_leftovers(state);
+            for name in self.leftovers(manifest, &self.names()) {
+                let _ = self.dir.remove(name);
+            }
         }
     }
 
@@ -71,16 +74,18 @@ impl Engine {
         if removed_before >= first {
             return;
         }
-        for (kind, number) in self.list() {
+        for (kind, number) in numbered(&self.names()) {
             if kind == FileKind::Segment && number < first {
                 let _ = self.dir.remove(&kind.name(number));
             }
         }
     }
 
-    /// Removes what earlier runs have left: tables and value files of unfinished work, old manifests. Called when a fresh manifest is
-    /// durable.
-    fn remove_leftovers(&self, state: &State) {
+    /// Of these names in the directory, the files that earlier runs have left and that are no part of the database: tables and
+    /// value files of unfinished work, old segments and manifests. They go when a fresh manifest is durable. What this run has
+    /// made is its own business: it may be in work, or is removed when its last reader is gone. The lock on the manifest keeps
+    /// files from becoming obsolete meanwhile.
+    pub(super) fn leftovers<'n>(&self, manifest: &Manifest, names: &'n [String]) -> Vec<&'n str> {
         let version = Arc::clone(&self.view.load().version);
         let mut tables: HashSet<FileNumber> = version.tables().map(|(_, table)| table.number()).collect();
         // What a reader still uses goes by `purge`.
@@ -89,22 +94,20 @@ impl Engine {
             tables.extend(obsolete.tables.iter().map(|table| table.number()));
             obsolete.values.iter().map(|file| file.number()).collect()
         };
-        for (kind, number) in self.list().into_iter().filter(|(_, number)| *number < self.first_number) {
-            let needed = match kind {
-                FileKind::Table | FileKind::Index => tables.contains(&number),
-                FileKind::Values => version.values().contains(number) || obsolete_values.contains(&number),
-                FileKind::Segment => number >= state.first_segment,
-                FileKind::Manifest => false,
-            };
-            if !needed {
-                let _ = self.dir.remove(&kind.name(number));
-            }
-        }
+        let needed = |kind, number| match kind {
+            FileKind::Table | FileKind::Index => tables.contains(&number),
+            FileKind::Values => version.values().contains(number) || obsolete_values.contains(&number),
+            FileKind::Segment => number >= manifest.state().first_segment,
+            FileKind::Manifest => manifest.current() == Some(number),
+        };
+        let is_left = |name: &&str| {
+            FileKind::parse(name).is_some_and(|(kind, number)| number < self.first_number && !needed(kind, number))
+        };
+        names.iter().map(String::as_str).filter(is_left).collect()
     }
 
-    fn list(&self) -> Vec<(FileKind, FileNumber)> {
-        let names = self.dir.list().unwrap_or_default();
-        names.iter().filter_map(|name| FileKind::parse(name)).collect()
+    fn names(&self) -> Vec<String> {
+        self.dir.list().unwrap_or_default()
     }
 
     /// Writes indexes that were lost or damaged and have been made again in memory.

@@ -1,5 +1,7 @@
 //! Checking everything.
 
+use std::path::PathBuf;
+
 use super::{Engine, View};
 use crate::error::{Damage, Error, Result};
 use crate::format::Sequence;
@@ -21,6 +23,11 @@ pub struct Report {
     pub bytes: u64,
     /// What is wrong, one error for each damaged file; or why nothing could be checked.
     pub problems: Vec<Error>,
+    /// Files that are no part of the database though their names say so, sorted: what earlier runs have left of work that was
+    /// cut off. No damage: nothing reads them, and the first write after an open removes them.
+    pub leftovers: Vec<PathBuf>,
+    /// Names in the directory that the format does not know. No damage either; they are never touched.
+    pub foreign: usize,
 }
 
 impl Report {
@@ -33,7 +40,7 @@ impl Report {
 impl Engine {
     /// Reads every byte of every table, of every value file and of the log: checksums, order, counts, sequence numbers, that
     /// each index leads to each key, and each pointer to its value; that tables and history agree, and that the manifest is
-    /// on disk as it is known here.
+    /// on disk as it is known here. Tells as well what else is in the directory.
     pub(crate) fn verify(&self) -> Report {
         let mut report = Report::default();
         if let Err(closed) = self.check_open() {
@@ -64,6 +71,8 @@ impl Engine {
         report.problems.extend(self.mappings.check(&[]).err());
         self.verify_order(&view, &mut report);
         report.problems.extend(self.verify_manifest().err());
+        let looked = self.look_around(&mut report);
+        report.problems.extend(looked.err());
         report
     }
 
@@ -87,6 +96,20 @@ impl Engine {
                 newer = Some(section.min_sequence);
             }
         }
+    }
+
+    /// What is in the directory and no part of the database.
+    fn look_around(&self, report: &mut Report) -> Result<()> {
+        // Nothing becomes obsolete, and no `CURRENT.new` is under way, while this is held.
+        let manifest = self.manifest.lock();
+        let mut names = self.dir.list().map_err(|e| Error::io("list", self.dir.path(), e))?;
+        names.sort_unstable();
+        let ours = |name: &str| [names::LOCK, names::CURRENT, names::CURRENT_NEW].contains(&name);
+        report.foreign = names.iter().filter(|name| !ours(name) && FileKind::parse(name).is_none()).count();
+        let unfinished = names.iter().map(String::as_str).filter(|name| *name == names::CURRENT_NEW);
+        let left = self.leftovers(&manifest, &names).into_iter().chain(unfinished);
+        report.leftovers = left.map(|name| self.file_path(name)).collect();
+        Ok(())
     }
 
     /// Whether `CURRENT` and the manifest say on disk what they have said here.

@@ -34,7 +34,19 @@ fn verify_tells_a_sound_database_from_a_damaged_one() {
     let store = sample();
     let answer = store.run(["verify"]).success();
     assert!(answer.text().starts_with("ok: "), "{answer:?}");
-    assert!(answer.text().contains("1000 entries"), "{answer:?}");
+    assert!(answer.text().contains("1000 entries") && answer.text().lines().count() == 1, "{answer:?}");
+
+    let left = store.database().join("900000.sst");
+    for path in [&left, &store.database().join("notes.txt")] {
+        std::fs::write(path, "x").unwrap();
+    }
+    let answer = store.run(["verify"]).success();
+    let lines: Vec<&str> = answer.text().lines().collect();
+    assert!(lines[0].starts_with("ok: "), "{answer:?}");
+    assert_eq!(lines[1], format!("left over, removed by the next write: {}", left.display()));
+    assert_eq!(lines[2..], ["files that are none of the database's: 1"]);
+    store.run(["set", "a", "x"]).success();
+    assert!(!left.exists());
 
     let table = store.files("sst").remove(0);
     damage(&table);

@@ -315,6 +315,8 @@ impl Explorer<'_> {
         driver.apply(Op::Compact);
         let stats = driver.db().stats();
         let (tables, values) = (stats.tables.len(), stats.value_files.len());
+        let left = driver.db().verify().leftovers;
+        assert!(left.is_empty(), "{}: leftovers: {left:?}; {}", self.place, self.replay());
         driver.db().close().unwrap();
         let names: Vec<String> = disk.files(Path::new(DIR)).into_iter().map(|(name, _)| name).collect();
         let count = |ending: &str| names.iter().filter(|name| name.ends_with(ending)).count();

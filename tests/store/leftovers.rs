@@ -47,3 +47,55 @@ fn data_without_current_is_damage() {
     assert!(!report.has_losses());
     assert_eq!(contents(&sim_options(&fs).open(DIR).unwrap()).len(), 101);
 }
+
+/// What is left of work that was cut off, and what is nobody's, is told and no damage; the first write removes the one and
+/// leaves the other alone.
+#[test]
+fn verify_tells_what_is_no_part_of_the_database() {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).open(DIR).unwrap();
+    load(&db, (0..100u8).map(|i| (vec![i], vec![i; 100])), 7);
+    db.flush().unwrap();
+    let sound = db.verify();
+    assert!(sound.is_ok() && sound.leftovers.is_empty() && sound.foreign == 0, "{sound:?}");
+    db.close().unwrap();
+
+    let left =
+        ["000000.wal", "900000.sst", "900001.idx", "900002.val", "900003.manifest", "CURRENT.new"].map(path).to_vec();
+    let foreign = ["1.sst", "notes.txt", "CURRENT.bak"].map(path);
+    for path in left.iter().chain(&foreign) {
+        fs.write(path, b"x");
+    }
+    for read_only in [true, false] {
+        let report = sim_options(&fs).read_only(read_only).open(DIR).unwrap().verify();
+        assert!(report.is_ok(), "{:?}", report.problems);
+        assert_eq!((report.leftovers, report.foreign), (left.clone(), 3));
+    }
+
+    let db = sim_options(&fs).open(DIR).unwrap();
+    db.insert("key", "value").unwrap();
+    let report = db.verify();
+    assert_eq!((report.leftovers, report.foreign), (Vec::new(), 3));
+    assert!(left.iter().all(|path| fs.read(path).is_none()) && foreign.iter().all(|path| fs.read(path).is_some()));
+}
+
+/// Tables of an earlier run that were compacted away go when their last reader does, and are not left over until then.
+#[test]
+fn what_a_reader_still_needs_is_not_left_over() {
+    let fs = SimFs::new();
+    let fill = |db: &maplsm::Db| {
+        load(db, (0..100u8).map(|i| (vec![i], vec![i; 100])), 7);
+        db.flush().unwrap();
+    };
+    let db = sim_options(&fs).open(DIR).unwrap();
+    fill(&db);
+    db.close().unwrap();
+    let db = sim_options(&fs).open(DIR).unwrap();
+    let mut reader = db.iter();
+    assert!(reader.next().is_some());
+    fill(&db);
+    db.compact().unwrap();
+    assert!(db.stats().obsolete_bytes > 0);
+    assert_eq!(db.verify().leftovers, Vec::<PathBuf>::new());
+    assert_eq!(reader.count(), 99);
+}

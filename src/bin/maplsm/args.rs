@@ -98,7 +98,7 @@ pub(crate) enum Command {
     },
     /// Print what one file of the format holds, whole or damaged; needs no database
     Dump(DumpArgs),
-    /// Read every byte of the database and check it; exit code 2 if anything is damaged
+    /// Read every byte of the database and check it; exit code 2 if anything is damaged. Names what is left over as well
     Verify {
         /// Look at every file, also of a database that does not open, and say what `repair` could do about each damage
         #[arg(long)]

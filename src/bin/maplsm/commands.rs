@@ -135,13 +135,21 @@ fn verify(target: &Target) -> Result<Status, Failure> {
         Status::Failed => "not verified",
         Status::Damaged => "damaged",
     };
+    let mut out = BufWriter::new(io::stdout().lock());
     writeln!(
-        io::stdout(),
+        out,
         "{verdict}: {} tables, {} value files, {} entries, {}",
         report.tables,
         report.value_files,
         report.entries,
         Size(report.bytes)
     )?;
+    for path in &report.leftovers {
+        writeln!(out, "left over, removed by the next write: {}", path.display())?;
+    }
+    if report.foreign > 0 {
+        writeln!(out, "files that are none of the database's: {}", report.foreign)?;
+    }
+    out.flush()?;
     Ok(status)
 }
