@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
-use super::{Handles, Version};
+use super::{Draft, Handles, Version};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
 use crate::format::current::Current;
@@ -39,7 +39,10 @@ impl State {
         self.last_sequence = edit.last_sequence.unwrap_or(self.last_sequence).max(self.last_sequence);
         self.first_segment = edit.first_segment.unwrap_or(self.first_segment).max(self.first_segment);
         self.segment_ends.extend(edit.segment_ends.iter().copied());
-        self.segment_ends.retain(|number, _| *number >= self.first_segment);
+        // From the front, so that an edit costs what it takes away and not what is there.
+        while let Some(first) = self.segment_ends.first_entry().filter(|first| *first.key() < self.first_segment) {
+            first.remove();
+        }
         self.log_durable = self.log_durable.max(edit.log_durable).filter(|log| log.segment >= self.first_segment);
     }
 }
@@ -89,7 +92,8 @@ pub(crate) fn read_manifest(
         return Err(Error::corrupt(&path, torn_at, Damage::BadChecksum));
     }
     let seed = crate::format::checksum::Seed::of_file(database, number);
-    let mut recovered = Recovered { number, state: State::default(), version: Version::default(), clean: scan.clean };
+    let mut state = State::default();
+    let mut draft = Draft::of(&Version::default());
     let mut offset = SEGMENT_HEADER_BYTES;
     while offset < torn_at {
         let at = |fault: crate::error::Fault| fault.at(&path, offset);
@@ -99,13 +103,15 @@ pub(crate) fn read_manifest(
         }
         if group.kind == GroupKind::Data {
             let edit = Edit::decode(body, group.count).map_err(at)?;
-            recovered.state.apply(&edit);
-            recovered.version = recovered.version.apply(&edit, handles).map_err(|damage| at(damage.into()))?;
+            state.apply(&edit);
+            draft.apply(&edit, handles).map_err(|damage| at(damage.into()))?;
         }
         offset = offset.saturating_add(group.span());
     }
-    recovered.version.named().check_names().map_err(|damage| Error::corrupt(&path, torn_at, damage))?;
-    Ok(recovered)
+    let at_end = |damage| Error::corrupt(&path, torn_at, damage);
+    let version = draft.finish().map_err(at_end)?;
+    version.named().check_names().map_err(at_end)?;
+    Ok(Recovered { number, state, version, clean: scan.clean })
 }
 
 /// The writing end. Nothing is ever appended to a manifest of an earlier run: the first edit after an open goes into a fresh
@@ -254,8 +260,9 @@ pub(crate) fn swap_current(dir: &dyn Dir, current: Current) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{apply, meta};
+    use super::super::tests::{apply, meta, named};
     use super::*;
+    use crate::format::KeyspaceId;
     use crate::format::edit::TableMeta;
     use crate::options::TableOptions;
     use crate::sys::{Access, FileSystem, sim::SimFs};
@@ -315,6 +322,60 @@ mod tests {
             counts.push(read(&fs).map_or(0, |r| r.version.tables().count()));
         }
         assert!(counts.is_sorted() && counts.contains(&1) && counts.contains(&2) && !counts.contains(&3));
+    }
+
+    /// Manifests of 3 MiB that take the longest, each step of which goes by the whole state if it is done without care.
+    #[test]
+    fn a_replay_takes_time_by_the_length_of_the_manifest() {
+        const TABLES: u64 = 16_000;
+        // Debug builds on machines that do other things as well; a replay that is quadratic takes longer by far.
+        const LONGEST: std::time::Duration = std::time::Duration::from_secs(10);
+        let key = |number: u64| format!("{number:020}");
+        let add = |level: u8, number: u64| {
+            let table = meta(number, &[(0, &key(2 * number), &key(2 * number + 1))], 4096);
+            (level, TableMeta { file_bytes: 8192, ..table })
+        };
+        let adding = |level: u8, number| Edit { add: vec![add(level, number)], ..Edit::default() };
+        let all = |level: u8| Edit { add: (1..=TABLES).map(|number| add(level, number)).collect(), ..Edit::default() };
+        let removing = |number| Edit { remove: vec![FileNumber(number)], ..Edit::default() };
+        let moving = |number| Edit { moves: vec![(FileNumber(number), 2)], ..Edit::default() };
+        let consuming = |number| Edit { consume: vec![(FileNumber(number), KeyspaceId(0))], ..Edit::default() };
+        let ending = |number| Edit { segment_ends: vec![(FileNumber(number), 64)], ..Edit::default() };
+        let creating = |id: u64| {
+            let id = u32::try_from(id).unwrap();
+            Edit { create: vec![named(id, &format!("number {id}"))], ..Edit::default() }
+        };
+        let dropping = |id: u64| Edit { drop: vec![KeyspaceId(u32::try_from(id).unwrap())], ..Edit::default() };
+        let each = |edit: &dyn Fn(u64) -> Edit| (1..=TABLES).map(edit).collect::<Vec<_>>();
+        let after = |first: Edit, edits: Vec<Edit>| [vec![first], edits].concat();
+        let shapes = [
+            ("one edit", vec![all(1)], TABLES),
+            ("edit by edit", each(&|number| adding(1, number)), TABLES),
+            ("level 0", each(&|number| adding(0, number)), TABLES),
+            ("removed", after(all(1), each(&removing)), 0),
+            ("moved", after(all(1), each(&moving)), TABLES),
+            ("consumed", after(all(0), each(&consuming)), 0),
+            ("segments", after(all(1), each(&ending)), TABLES),
+            ("keyspaces", [each(&creating), vec![all(1)], each(&dropping)].concat(), TABLES),
+        ];
+        for (shape, edits, tables) in shapes {
+            let fs = SimFs::new();
+            let header = SegmentHeader::new(Magic::MANIFEST, DATABASE, FileNumber(9), Position::default(), Sequence(0));
+            let mut bytes = header.as_bytes().to_vec();
+            for edit in &edits {
+                let (body, count) = edit.encode();
+                let at = bytes.len() as u64;
+                bytes.extend(log::encode_group(&DATABASE, FileNumber(9), at, GroupKind::Data, count, None, &body));
+            }
+            fs.write(std::path::Path::new("/db/000009.manifest"), &bytes);
+            swap_current(&*dir(&fs), Current::new(DATABASE, FileNumber(9))).unwrap();
+            let begun = std::time::Instant::now();
+            let recovered = read(&fs).unwrap();
+            let took = begun.elapsed();
+            println!("{shape}: {} bytes, {} ms", bytes.len(), took.as_millis());
+            assert_eq!(recovered.version.tables().count() as u64, tables, "{shape}");
+            assert!(took < LONGEST, "{shape} takes {took:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The state of the database that the manifest makes durable: which keyspaces there are, and which tables stand on which
 //! level.
 //!
-//! A [`Version`] is immutable. Applying an edit to one is a pure function, used alike by recovery, flush and compaction, and
-//! so is picking the next compaction.
+//! A [`Version`] is immutable. Applying an edit to one is a pure function, used alike by flush and compaction, and by recovery,
+//! which applies many to one [`Draft`]; so is picking the next compaction.
 
+mod draft;
 mod garbage;
 mod handles;
 mod keyspaces;
@@ -15,6 +16,7 @@ mod place;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use draft::Draft;
 pub(crate) use handles::Handles;
 pub(crate) use keyspaces::Keyspaces;
 pub(crate) use leveled::Leveled;
@@ -25,7 +27,7 @@ pub(crate) use place::level_for;
 use crate::error::Damage;
 use crate::format::edit::{Edit, KeyspaceMeta, LEVELS};
 use crate::format::section::Section;
-use crate::format::{FileNumber, KeyspaceId, Sequence};
+use crate::format::{FileNumber, KeyspaceId};
 use crate::table::{Table, Values};
 
 /// The tables of one level of one keyspace: in order of key, not overlapping.
@@ -46,10 +48,6 @@ impl Tree {
     /// The tables of level `level`, which is at least 1.
     pub(crate) fn level(&self, level: u8) -> &[Arc<Table>] {
         self.levels.get(usize::from(level.saturating_sub(1))).map_or(&[], |tables| tables)
-    }
-
-    fn level_mut(&mut self, level: u8) -> Option<&mut Level> {
-        self.levels.get_mut(usize::from(level.checked_sub(1)?))
     }
 }
 
@@ -175,41 +173,9 @@ impl Version {
 
     /// The version after an edit. `handles` makes those of the files that the edit adds.
     pub(crate) fn apply(&self, edit: &Edit, handles: &Handles<'_>) -> Result<Self, Damage> {
-        let mut next = self.clone();
-        let mut touched = Vec::new();
-        if !edit.create.is_empty() || edit.next_keyspace.is_some() {
-            Arc::make_mut(&mut next.named).create(edit)?;
-        }
-        for number in &edit.remove {
-            next.take(*number)?;
-        }
-        for (number, level) in &edit.moves {
-            let table = next.take(*number)?;
-            touched.push(next.put(*level, table)?);
-        }
-        for (level, meta) in &edit.add {
-            if next.tables().any(|(_, table)| table.number() == meta.number) {
-                return Err(Damage::BadField);
-            }
-            let table = handles.table(meta, &next.named);
-            touched.push(next.put(*level, table)?);
-        }
-        for (number, keyspace) in &edit.consume {
-            next.consume(*number, *keyspace)?;
-        }
-        for keyspace in &edit.drop {
-            next.drop_keyspace(*keyspace)?;
-        }
-        next.check_keyspaces(edit)?;
-        for (level, keyspace) in touched {
-            next.check_order(level, keyspace)?;
-        }
-        if !self.values.is_empty() || !edit.add_values.is_empty() || next.sections().any(|s| !s.value_files.is_empty())
-        {
-            let added = edit.add_values.iter().map(|meta| handles.values(meta)).collect();
-            next.values = Arc::new(self.values.after(added, next.sections())?);
-        }
-        Ok(next)
+        let mut draft = Draft::of(self);
+        draft.apply(edit, handles)?;
+        draft.finish()
     }
 
     /// An edit that makes this version from nothing.
@@ -227,109 +193,12 @@ impl Version {
             ..Edit::default()
         }
     }
-
-    fn take(&mut self, number: FileNumber) -> Result<Arc<Table>, Damage> {
-        if let Some(at) = self.level0.iter().position(|shared| shared.table.number() == number) {
-            return Ok(self.level0.remove(at).table);
-        }
-        for level in self.trees.values_mut().flat_map(|tree| &mut tree.levels) {
-            if let Some(at) = level.iter().position(|table| table.number() == number) {
-                let mut tables = level.to_vec();
-                let table = tables.remove(at);
-                *level = tables.into();
-                return Ok(table);
-            }
-        }
-        Err(Damage::BadField)
-    }
-
-    fn put(&mut self, level: u8, table: Arc<Table>) -> Result<(u8, KeyspaceId), Damage> {
-        let section = table.only_section().ok_or(Damage::BadField)?;
-        let keyspace = section.keyspace;
-        if level == 0 {
-            // File numbers tell nothing: a merge of older tables has a higher number than a flush that began later.
-            let at = self.level0.partition_point(|shared| age(&shared.table) > age(&table));
-            self.level0.insert(at, Shared { table, consumed: BTreeSet::new() });
-            return Ok((level, keyspace));
-        }
-        if table.meta.sections.len() != 1 {
-            return Err(Damage::BadField);
-        }
-        let tree = self.trees.entry(keyspace).or_default();
-        let tables = tree.level_mut(level).ok_or(Damage::BadField)?;
-        let mut more = tables.to_vec();
-        let at = more.partition_point(|other| other.only_section().is_some_and(|s| s.lower < section.lower));
-        more.insert(at, Arc::clone(&table));
-        *tables = more.into();
-        Ok((level, keyspace))
-    }
-
-    fn consume(&mut self, number: FileNumber, keyspace: KeyspaceId) -> Result<(), Damage> {
-        let at = self.level0.iter().position(|shared| shared.table.number() == number).ok_or(Damage::BadField)?;
-        let shared = &mut self.level0[at];
-        if shared.table.section(keyspace).is_none() || !shared.consumed.insert(keyspace) {
-            return Err(Damage::BadField);
-        }
-        if shared.consumed.len() == shared.table.meta.sections.len() {
-            self.level0.remove(at);
-        }
-        Ok(())
-    }
-
-    /// Forgets a keyspace and all that it has.
-    fn drop_keyspace(&mut self, keyspace: KeyspaceId) -> Result<(), Damage> {
-        Arc::make_mut(&mut self.named).remove(keyspace)?;
-        self.trees.remove(&keyspace);
-        for shared in self.level0.iter_mut().filter(|shared| shared.table.section(keyspace).is_some()) {
-            shared.consumed.insert(keyspace);
-        }
-        self.level0.retain(|shared| shared.consumed.len() < shared.table.meta.sections.len());
-        Ok(())
-    }
-
-    /// Whether everything that an edit has added belongs to a keyspace that is there.
-    fn check_keyspaces(&self, edit: &Edit) -> Result<(), Damage> {
-        for (level, meta) in &edit.add {
-            let shared = self.level0.iter().find(|shared| *level == 0 && shared.table.number() == meta.number);
-            let consumed = |keyspace| match shared {
-                Some(shared) => shared.consumed.contains(&keyspace),
-                // Not there any more: every section has been consumed, or its keyspace dropped.
-                None => *level == 0,
-            };
-            let known = |keyspace| self.named.is_live(keyspace) || consumed(keyspace);
-            if meta.sections.iter().any(|section| !known(section.keyspace)) {
-                return Err(Damage::UnknownKeyspace);
-            }
-            // Entries are copied as they are, so those of all tables of a keyspace must be alike.
-            let alike = |section: &Section| {
-                let alignment = self.named.alignment(section.keyspace);
-                section.entries == 0 || alignment.is_none_or(|alignment| alignment == section.alignment)
-            };
-            if !meta.sections.iter().all(alike) {
-                return Err(Damage::BadField);
-            }
-        }
-        Ok(())
-    }
-
-    fn check_order(&self, level: u8, keyspace: KeyspaceId) -> Result<(), Damage> {
-        let tables = self.tree(keyspace).map_or(&[][..], |tree| tree.level(level));
-        let in_order = |pair: &[Arc<Table>]| match (pair[0].only_section(), pair[1].only_section()) {
-            (Some(a), Some(b)) => a.upper <= b.lower,
-            _ => false,
-        };
-        if level == 0 || tables.windows(2).all(in_order) { Ok(()) } else { Err(Damage::OutOfOrder) }
-    }
-}
-
-/// Tables of level 0 are ordered by their data.
-fn age(table: &Table) -> (Option<Sequence>, FileNumber) {
-    (table.meta.sections.iter().map(|section| section.max_sequence).max(), table.number())
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::format::Sequence;
     use crate::format::alignment::Alignment;
     use crate::format::edit::TableMeta;
     use crate::format::range::Edge;
@@ -379,7 +248,7 @@ pub(crate) mod tests {
         apply(&Version::default(), &Edit { add, create, ..Edit::default() }).unwrap()
     }
 
-    fn named(id: u32, name: &str) -> KeyspaceMeta {
+    pub(crate) fn named(id: u32, name: &str) -> KeyspaceMeta {
         KeyspaceMeta {
             id: KeyspaceId(id),
             interval: 16,

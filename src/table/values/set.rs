@@ -38,10 +38,6 @@ impl Values {
         self.files.values()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
     /// The file of a pointer.
     #[inline]
     pub(crate) fn file(&self, pointer: Pointer) -> Option<&Arc<ValueFile>> {
@@ -75,20 +71,11 @@ impl Values {
         Self { files: stored.collect() }
     }
 
-    /// The files in use, given the live sections: each of these must refer to files that are there, in this version or among
-    /// `added`. What nothing refers to is gone.
-    pub(crate) fn after<'s>(
-        &self,
-        added: Vec<Arc<ValueFile>>,
+    /// The files in use: those of `candidates` that the live sections refer to, each of which must be there.
+    pub(crate) fn in_use<'s>(
+        candidates: &BTreeMap<FileNumber, Arc<ValueFile>>,
         sections: impl Iterator<Item = &'s Section>,
     ) -> Result<Self, Damage> {
-        let mut candidates: BTreeMap<FileNumber, Arc<ValueFile>> =
-            self.files.iter().map(|(number, stored)| (*number, Arc::clone(&stored.file))).collect();
-        for file in added {
-            if candidates.insert(file.number(), file).is_some() {
-                return Err(Damage::BadField);
-            }
-        }
         let mut files: BTreeMap<FileNumber, Stored> = BTreeMap::new();
         for share in sections.flat_map(|section| &section.value_files) {
             let file = candidates.get(&share.file).ok_or(Damage::BadPointer)?;
