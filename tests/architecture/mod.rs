@@ -1,6 +1,8 @@
 //! What the compiler does not check about the code: which room imports which, where the outside world begins, and how long
 //! files are.
 
+mod faults;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use maplsm::{Damage, SimFs};
+use maplsm::{Damage, Error, SimFs};
 
 use crate::support::{DIR, contents, image, load, sim_options};
 
@@ -98,4 +98,31 @@ fn what_a_reader_still_needs_is_not_left_over() {
     assert!(db.stats().obsolete_bytes > 0);
     assert_eq!(db.verify().leftovers, Vec::<PathBuf>::new());
     assert_eq!(reader.count(), 999);
+}
+
+/// Files are numbered below 2^63. A name that comes close leaves the rest to the next ones; then writes are refused, and opens.
+#[test]
+fn numbers_of_files_come_to_an_end() {
+    let fs = SimFs::new();
+    fs.write(&path(&format!("{}.manifest", (1_u64 << 63) - 8)), b"x");
+    let mut options = sim_options(&fs);
+    options.memtable_entries(Some(1));
+    let db = options.open(DIR).unwrap();
+    let mut acknowledged = 0_u32;
+    let error = loop {
+        match db.insert(acknowledged.to_be_bytes(), "value") {
+            Ok(()) => acknowledged += 1,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 20);
+    };
+    let exhausted = |error: &Error| error.to_string() == Error::NumbersExhausted.to_string();
+    assert!(error.to_string().contains(&Error::NumbersExhausted.to_string()), "{error}");
+    let count = |db: &maplsm::Db| u32::try_from(contents(db).len()).unwrap();
+    assert!(acknowledged > 0 && (acknowledged..=acknowledged + 1).contains(&count(&db)));
+    drop(db);
+    let before = image(&fs);
+    let error = options.open(DIR).unwrap_err();
+    assert!(exhausted(&error), "{error}");
+    assert_eq!(image(&fs), before);
 }

@@ -1,8 +1,9 @@
 //! Every n-th system call fails, or is the last thing that the process does.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
-use maplsm::IoMode;
+use maplsm::{Durability, IoMode};
 
 use super::{Orders, can};
 
@@ -107,4 +108,45 @@ fn a_slow_disk_is_waited_for() {
     let busy: f64 = line.split(' ').map(|part| part.parse::<f64>().unwrap()).sum();
     println!("a slow disk: 60 commits of 8 threads took {busy} s of processor time");
     assert!(busy < 3.0, "busy for {busy} s while it waited");
+}
+
+/// Bytes that are written while each sync takes long, and the most that the process may ever have had in memory.
+const FLOOD_BYTES: usize = 64 << 20;
+const MEMORY_BYTES_MAX: usize = 32 << 20;
+
+/// Writes as fast as it may, in a mode without mappings: all of its memory is its own.
+#[test]
+#[ignore = "a program for the other tests of this module"]
+fn flooder() {
+    let Some(path) = std::env::var_os("FLOODER_DB") else { return };
+    let mut options = super::options(IoMode::Read);
+    options.memtable_bytes(1 << 20).table_bytes(4 << 20).level_bytes_base(16 << 20).level_multiplier(8).l0_tables(4);
+    let db = options.durability(Durability::Buffered).cache_bytes(1 << 20).open(path).unwrap();
+    let value = vec![7; 16 << 10];
+    for number in 0..FLOOD_BYTES / value.len() {
+        db.insert(format!("{number:08}"), &value).unwrap();
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    println!("{}", status.lines().find(|line| line.starts_with("VmHWM:")).unwrap());
+    db.close().unwrap();
+}
+
+#[test]
+#[ignore = "minutes, strace and root: .ci/faults"]
+fn a_slow_disk_does_not_fill_the_memory() {
+    if !can("strace", &["-qq", "-o", "/dev/null", "true"], "a slow disk") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=50000"]);
+    command.arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "system::calls::flooder", "--ignored", "--nocapture", "--test-threads=1"]);
+    let output = command.env("FLOODER_DB", dir.path().join("db")).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    let (_, highest) = said.split_once("VmHWM:").unwrap();
+    let kibibytes: usize = highest.split_whitespace().next().unwrap().parse().unwrap();
+    println!("a slow disk: {} MiB written with {kibibytes} KiB of memory at most", FLOOD_BYTES >> 20);
+    assert!(kibibytes << 10 <= MEMORY_BYTES_MAX, "{kibibytes} KiB");
 }

@@ -1,6 +1,6 @@
 //! What a process may have: file sizes, descriptors, address space, memory.
 
-use maplsm::IoMode;
+use maplsm::{ErrorKind, IoMode};
 
 use super::{Orders, can};
 
@@ -36,6 +36,64 @@ fn limits_of_a_process_are_errors_and_lose_nothing() {
         println!("{mode:?}: {} limits were too narrow, {} were not", ended.len(), through.len());
         assert!(!through.is_empty() && !ended.is_empty());
     }
+}
+
+/// Has the database open while there are no more mappings to be had, and again with a few more each time.
+#[test]
+#[ignore = "a program for the other tests of this module"]
+fn crowded() {
+    let Some(path) = std::env::var_os("CROWDED_DB") else { return };
+    let mut options = super::options(IoMode::Map);
+    options.background_threads(0);
+    let db = options.open(&path).unwrap();
+    let commit = |number: u32| {
+        let committed = db.insert(number.to_be_bytes(), vec![7; 600]);
+        if let Err(error) = &committed {
+            let kinds = [ErrorKind::Io, ErrorKind::State, ErrorKind::Background];
+            // Reading a table back takes an index that it cannot open for a lost one.
+            assert!(kinds.contains(&error.kind()) || error.to_string().contains(".idx"), "{error}");
+        }
+        committed.is_ok()
+    };
+    let mut acknowledged: Vec<u32> = (0..20).filter(|number| commit(*number)).collect();
+    let mut maps = Vec::with_capacity(1 << 20);
+    // Neighbours of the same kind would become one mapping.
+    while let Ok(map) = memmap2::MmapMut::map_anon(4096) {
+        if maps.len() % 2 == 0 {
+            maps.push((Some(map), None));
+        } else {
+            let Ok(map) = map.make_read_only() else { break };
+            maps.push((None, Some(map)));
+        }
+        assert!(maps.len() < 1 << 20, "this machine has no limit");
+    }
+    println!("{} mappings", maps.len());
+    for round in 1..=40 {
+        acknowledged.extend((round * 20..round * 20 + 20).filter(|number| commit(*number)));
+        maps.truncate(maps.len() - 2);
+    }
+    drop((maps, db));
+    let db = options.open(&path).unwrap();
+    assert!(db.verify().is_ok(), "{:?}", db.verify().problems);
+    for number in &acknowledged {
+        assert!(db.contains_key(number.to_be_bytes()).unwrap(), "{number}");
+    }
+    db.insert("more", "of it").unwrap();
+    db.close().unwrap();
+    println!("{} of 820 acknowledged, then as ever", acknowledged.len());
+}
+
+/// The kernel gives a process so many mappings and no more (`vm.max_map_count`).
+#[test]
+#[ignore = "minutes, strace and root: .ci/faults"]
+fn a_process_without_mappings_gets_errors_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "system::limits::crowded", "--ignored", "--nocapture", "--test-threads=1"]);
+    let output = command.env("CROWDED_DB", dir.path().join("db")).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    println!("without mappings: {said}");
+    assert!(output.status.success() && said.contains("then as ever"), "{said}");
 }
 
 /// A process that may have less memory than its database takes is slower and nothing else.

@@ -1,13 +1,20 @@
-//! Mapped files that are truncated, overwritten, or removed while they are read: with the guard, an error and a live process.
+//! Mapped files that are truncated, overwritten, or lose a part while they are read: with the guard, an error and a live
+//! process.
 
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
 use maplsm::{Db, Error, ErrorKind, IoMode, Options};
+use rustix::fs::FallocateFlags;
 
 /// What is done to the files of a kind.
-const DEEDS: [&str; 5] = ["sst truncate", "idx truncate", "wal truncate", "sst shorten", "sst overwrite"];
+const DEEDS: [&str; 6] =
+    ["sst truncate", "idx truncate", "wal truncate", "sst shorten", "sst overwrite", "sst punch a hole"];
+
+/// Bytes that are overwritten, or become a hole.
+const LOST_BYTES: usize = 20_000;
 
 const KEYS: u32 = 4000;
 
@@ -22,9 +29,14 @@ fn value(number: u32) -> Vec<u8> {
 fn open(path: &Path) -> Db {
     let mut options = Options::new();
     options.memtable_bytes(256 << 10).background_threads(0).io_mode(IoMode::Map);
-    // What is overwritten after it was verified is noticed by those who verify always.
-    options.verify_always(std::env::var("LOST_DEED").is_ok_and(|deed| deed.ends_with("overwrite")));
+    // What changes after it was verified is noticed by those who verify always.
+    options.verify_always(std::env::var("LOST_DEED").is_ok_and(|deed| !loses_pages(&deed)));
     options.durability(maplsm::Durability::Buffered).open(path).unwrap()
+}
+
+/// Whether there are pages that cannot be read any more, and not only other bytes.
+fn loses_pages(deed: &str) -> bool {
+    deed.ends_with("truncate") || deed.ends_with("shorten")
 }
 
 fn fill(db: &Db) {
@@ -74,14 +86,18 @@ fn loser() {
                 "truncate" => file.set_len(0).unwrap(),
                 // At a page: the rest of the last one becomes zero without a signal, like any overwriting.
                 "shorten" => file.set_len(length / 8192 * 4096).unwrap(),
-                _ => std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xa5; 20_000], length / 3).unwrap(),
+                "overwrite" => FileExt::write_all_at(&file, &vec![0xa5; LOST_BYTES], length / 3).unwrap(),
+                _ => {
+                    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                    rustix::fs::fallocate(&file, hole, length / 3, LOST_BYTES as u64).unwrap();
+                }
             }
         }
     }
     let answers = read_all(&db);
     let errors: Vec<&Error> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
     assert!(!errors.is_empty(), "nothing was noticed");
-    if deed != "overwrite" {
+    if loses_pages(deed) {
         assert!(errors.iter().any(|e| matches!(e, Error::MappingLost(_))), "{}", errors[0]);
         let refused = db.insert("more", "of it").and_then(|()| db.sync()).unwrap_err();
         assert!([ErrorKind::Io, ErrorKind::State].contains(&refused.kind()), "{refused}");
