@@ -77,11 +77,29 @@ impl Options {
 /// Nothing may have the database open. If nothing is wrong, nothing is changed. A lost or damaged index or `CURRENT` is made
 /// again in its place. After all other damage, what is intact of tables and log is written anew with `options`, which needs
 /// space for a copy, and the files as they were are kept in a directory beside ([`RepairReport::originals`]), which is no part
-/// of the database and may be removed. A crash leaves the one or the other.
+/// of the database and may be removed. A crash leaves the one or the other. A damaged file is read into memory as a whole.
 ///
-/// What a damaged table or log held beyond what is reported as salvaged is lost, so the result need not be a moment of the
-/// history. If the manifest is damaged ([`Outcome::Inferred`](crate::Outcome::Inferred)), keyspaces may have lost their names
-/// and what had been removed may be back. Restore a copy instead if there is one.
+/// Only what a checksum proves is used. Damaged headers, footers, directories and checksums are made good where the manifest,
+/// the other end of the file, or the rest of the directory prove what they were; tables are read chunk by chunk, the log group
+/// by group. What is lost is reported:
+/// - A value whose key is intact: the key is absent, no older value takes its place, and [`Finding::lost_keys`] names it.
+/// - A stretch of a table, or all of it: [`Finding::lost_ranges`] says between which keys, as far as that is known. Keys in
+///   there may be absent or have older values, and removed ones may be back.
+/// - A stretch of the log ([`Outcome::Gap`](crate::Outcome::Gap)): where, how long, and how many entries if that is known;
+///   which keys they had is not.
+///
+/// [`RepairReport::may_bring_back`] says whether older or removed data may be visible again. The result then need not be a
+/// moment of the history; restore a copy instead if there is one.
+///
+/// Some things cannot be proven. If the manifest is damaged ([`Outcome::Inferred`](crate::Outcome::Inferred)), what was lost in
+/// it is unknown: names of keyspaces, that keyspaces were dropped, which files were no longer part of the database, which value
+/// file is which; and of a table that was loaded ([`Db::ingest`]), the place in the history is a guess. A log that ends early,
+/// with nothing behind that and no other file that says more, looks like that of a crash and is left to the open
+/// ([`Db::recovery_report`]).
+///
+/// # Errors
+/// A disk that fails at any of the files ends the repair with an error: nothing is taken for lost for that. So does a file of
+/// another version ([`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat)), or one whose version is damaged.
 ///
 /// ```
 /// # fn main() -> maplsm::Result<()> {

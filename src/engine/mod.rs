@@ -49,7 +49,7 @@ use present::Present;
 pub(crate) use pressure::Pressure;
 pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::{Registration, Registry};
-pub use repair::{Finding, Outcome, RepairReport};
+pub use repair::{Finding, LostKey, LostRange, Outcome, RepairReport};
 pub(crate) use repair::{examine, repair};
 pub(crate) use validate::{Footprint, Moment};
 pub use verify::Report;

@@ -62,7 +62,7 @@ pub struct DroppedTail {
 
 /// What there is in a directory.
 pub(super) struct Found {
-    database: Id,
+    pub(super) database: Id,
     manifest: Option<FileNumber>,
     /// Whether every edit of the manifest is known to be on disk.
     manifest_durable: bool,

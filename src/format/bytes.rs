@@ -57,6 +57,14 @@ pub(crate) fn array<T: FromBytes + KnownLayout + Immutable + Unaligned>(
     <[T]>::ref_from_bytes(slice(bytes, start, length)?).map_err(|_| Damage::OutOfBounds)
 }
 
+/// Puts bytes at `start`, where there is room for them; else nowhere.
+pub(crate) fn write(file: &mut [u8], start: u64, bytes: &[u8]) {
+    let start = usize::try_from(start).unwrap_or(usize::MAX);
+    if let Some(room) = file.get_mut(start..start.saturating_add(bytes.len())) {
+        room.copy_from_slice(bytes);
+    }
+}
+
 /// Whether every byte is zero: reserved fields and padding.
 pub(crate) fn all_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| byte == 0)

@@ -20,6 +20,7 @@ pub(crate) mod entry;
 pub(crate) mod extension;
 pub(crate) mod group;
 pub(crate) mod index;
+pub(crate) mod mend;
 pub(crate) mod names;
 pub(crate) mod prefix;
 pub(crate) mod range;

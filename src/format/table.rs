@@ -76,7 +76,7 @@ impl TableHeader {
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-pub(crate) struct Footer {
+pub(super) struct Footer {
     magic: [u8; 8],
     id: Id,
     file_bytes: U64,
@@ -128,6 +128,13 @@ fn checksums_bytes(chunks: u64) -> u64 {
     (chunks + chunks.div_ceil(SUMS_PER_PAGE)) * SUM_BYTES
 }
 
+/// Where the directory of a file with this body begins.
+pub(super) fn directory_offset(body_end: u64, chunk_log2: u8) -> Option<u64> {
+    // No file is longer; a larger number would overflow.
+    let chunks = chunk_count(Some(body_end).filter(|end| *end <= FILE_BYTES_MAX)?, chunk_log2);
+    body_end.checked_add(align_up(checksums_bytes(chunks)))
+}
+
 /// Everything behind the body: checksum pages, directory and footer, to be appended to it.
 #[expect(clippy::arithmetic_side_effects, reason = "offsets below FILE_BYTES_MAX, which the writer checks")]
 pub(crate) fn encode_tail(
@@ -152,28 +159,88 @@ pub(crate) fn encode_tail(
     super::entry::pad(&mut tail);
     let directory_offset = body_end + tail.len() as u64;
     tail.extend_from_slice(directory);
-    let mut footer = Footer {
-        magic: magic.0,
-        id,
-        file_bytes: U64::new(body_end + tail.len() as u64 + FOOTER_BYTES),
-        body_end: U64::new(body_end),
-        directory_offset: U64::new(directory_offset),
-        directory_bytes: U64::new(directory.len() as u64),
-        section_count: U32::new(section_count),
-        directory_checksum: U32::new(seed.sum(directory_offset, directory)),
-        entries: U64::new(totals.entries),
-        min_sequence: U64::new(totals.min_sequence.0),
-        max_sequence: U64::new(totals.max_sequence.0),
-        reserved: [0; 36],
-        checksum: U32::ZERO,
-    };
-    let footer_offset = body_end + tail.len() as u64;
-    footer.checksum = U32::new(footer.sum(seed, footer_offset));
+    let footer = Footer::new(magic, id, body_end, directory_offset, directory, section_count, totals);
     tail.extend_from_slice(footer.as_bytes());
     tail
 }
 
 impl Footer {
+    /// The sealed footer of a file whose directory stands at this offset and ends where the footer begins.
+    pub(super) fn new(
+        magic: Magic,
+        id: Id,
+        body_end: u64,
+        directory_offset: u64,
+        directory: &[u8],
+        section_count: u32,
+        totals: Totals,
+    ) -> Self {
+        let seed = Seed::of_table(&id);
+        let footer_offset = directory_offset.saturating_add(directory.len() as u64);
+        let mut footer = Self {
+            magic: magic.0,
+            id,
+            file_bytes: U64::new(footer_offset.saturating_add(FOOTER_BYTES)),
+            body_end: U64::new(body_end),
+            directory_offset: U64::new(directory_offset),
+            directory_bytes: U64::new(directory.len() as u64),
+            section_count: U32::new(section_count),
+            directory_checksum: U32::new(seed.sum(directory_offset, directory)),
+            entries: U64::new(totals.entries),
+            min_sequence: U64::new(totals.min_sequence.0),
+            max_sequence: U64::new(totals.max_sequence.0),
+            reserved: [0; 36],
+            checksum: U32::ZERO,
+        };
+        footer.checksum = U32::new(footer.sum(seed, footer_offset));
+        footer
+    }
+
+    /// What stands at the end of a file, whether it is a footer or not.
+    pub(super) fn of(file: &[u8]) -> Option<Self> {
+        bytes::read(file, (file.len() as u64).checked_sub(FOOTER_BYTES)?).ok()
+    }
+
+    /// Whether it is one of a file of this kind and length, by its own checksum.
+    pub(super) fn is_sealed(&self, magic: Magic, length: u64) -> bool {
+        let sum = self.sum(Seed::of_table(&self.id), length.saturating_sub(FOOTER_BYTES));
+        self.magic == magic.0 && self.file_bytes.get() == length && self.checksum.get() == sum
+    }
+
+    pub(super) fn id(&self) -> Id {
+        self.id
+    }
+
+    pub(super) fn body_end(&self) -> u64 {
+        self.body_end.get()
+    }
+
+    pub(super) fn directory_offset(&self) -> u64 {
+        self.directory_offset.get()
+    }
+
+    pub(super) fn section_count(&self) -> u32 {
+        self.section_count.get()
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        Totals {
+            entries: self.entries.get(),
+            min_sequence: Sequence(self.min_sequence.get()),
+            max_sequence: Sequence(self.max_sequence.get()),
+        }
+    }
+
+    pub(super) fn checksum(&self) -> u32 {
+        self.checksum.get()
+    }
+
+    /// Whether it says the same as another one, whatever its checksum is.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        let said = |footer: &Self| bytes::slice(footer.as_bytes(), 0, FOOTER_CHECKED).map(<[u8]>::to_vec);
+        said(self) == said(other)
+    }
+
     fn sum(&self, seed: Seed, offset: u64) -> u32 {
         seed.sum(offset, bytes::slice(self.as_bytes(), 0, FOOTER_CHECKED).unwrap_or_default())
     }
@@ -221,11 +288,7 @@ impl Frame {
             directory_offset: footer.directory_offset.get(),
             directory_bytes: footer.directory_bytes.get(),
             section_count: footer.section_count.get(),
-            totals: Totals {
-                entries: footer.entries.get(),
-                min_sequence: Sequence(footer.min_sequence.get()),
-                max_sequence: Sequence(footer.max_sequence.get()),
-            },
+            totals: footer.totals(),
             footer_checksum: footer.checksum.get(),
         };
         frame.check_places(footer_offset).map_err(bad)?;
@@ -251,8 +314,7 @@ impl Frame {
         if self.body_end < TABLE_HEADER_BYTES || self.body_end > footer_offset || !self.body_end.is_multiple_of(UNIT) {
             return Err(Damage::OutOfBounds);
         }
-        let checksums = align_up(checksums_bytes(chunk_count(self.body_end, self.chunk_log2)));
-        if self.body_end.checked_add(checksums) != Some(self.directory_offset) {
+        if directory_offset(self.body_end, self.chunk_log2) != Some(self.directory_offset) {
             return Err(Damage::OutOfBounds);
         }
         if self.directory_offset.checked_add(self.directory_bytes) != Some(footer_offset) {
@@ -301,17 +363,48 @@ impl Frame {
     }
 
     /// Checks one page of chunk checksums.
-    #[expect(clippy::arithmetic_side_effects, reason = "offsets of a frame whose places have been checked")]
-    fn check_page(&self, tail: Part<'_>, page: u64) -> Result<(), (u64, Damage)> {
-        let start = self.body_end + page * PAGE_BYTES;
-        let sums = SUMS_PER_PAGE.min(self.chunks().saturating_sub(page * SUMS_PER_PAGE));
+    pub(super) fn check_page(&self, tail: Part<'_>, page: u64) -> Result<(), (u64, Damage)> {
+        let (start, sums) = self.page(page);
         let at_page = |damage| (start, damage);
-        let page_bytes = tail.slice(start, sums * SUM_BYTES).map_err(at_page)?;
-        let stored: U32 = tail.read(start + sums * SUM_BYTES).map_err(at_page)?;
+        let length = sums.saturating_mul(SUM_BYTES);
+        let page_bytes = tail.slice(start, length).map_err(at_page)?;
+        let stored: U32 = tail.read(start.saturating_add(length)).map_err(at_page)?;
         if self.seed.sum(start, page_bytes) != stored.get() {
             return Err((start, Damage::BadChecksum));
         }
         Ok(())
+    }
+
+    /// Pages of chunk checksums.
+    pub(super) fn pages(&self) -> u64 {
+        self.chunks().div_ceil(SUMS_PER_PAGE)
+    }
+
+    /// Where a page of chunk checksums begins, and how many it has.
+    #[expect(clippy::arithmetic_side_effects, reason = "offsets of a frame whose places have been checked")]
+    fn page(&self, page: u64) -> (u64, u64) {
+        let sums = SUMS_PER_PAGE.min(self.chunks().saturating_sub(page * SUMS_PER_PAGE));
+        (self.body_end + page * PAGE_BYTES, sums)
+    }
+
+    /// Mends a damaged page of chunk checksums of a whole file. If the chunks themselves have the checksums that the page was
+    /// sealed with, that is what it said. Otherwise each of them is left to speak for its chunk alone, under a new seal: a
+    /// damaged one matches nothing.
+    #[expect(clippy::arithmetic_side_effects, reason = "offsets of a frame whose places have been checked")]
+    pub(super) fn mend_page(&self, file: &mut [u8], page: u64) {
+        let (start, count) = self.page(page);
+        let (first, end) = (page * SUMS_PER_PAGE, start + count * SUM_BYTES);
+        let sum = |chunk: u64| {
+            let (start, length) = self.chunk_range(chunk);
+            bytes::slice(file, start, length).map_or(0, |chunk| self.seed.sum(start, chunk))
+        };
+        let computed: Vec<u8> = (first..first + count).flat_map(|chunk| sum(chunk).to_le_bytes()).collect();
+        let sealed = bytes::read::<U32>(file, end).is_ok_and(|seal| seal.get() == self.seed.sum(start, &computed));
+        if sealed {
+            return bytes::write(file, start, &computed);
+        }
+        let seal = self.seed.sum(start, bytes::slice(file, start, count * SUM_BYTES).unwrap_or_default());
+        bytes::write(file, end, &seal.to_le_bytes());
     }
 
     /// The padding between the checksum pages and the directory is zero.

@@ -226,7 +226,7 @@ impl Merge {
 
     /// The error for a value that only a merge operator can tell.
     #[cold]
-    fn refuse(&self, operand: &Located) -> Error {
+    pub(crate) fn refuse(&self, operand: &Located) -> Error {
         let source = self.sources.get(operand.source as usize);
         let path = source.and_then(|source| source.path(operand.table as usize));
         Fault::from(Feature::MergeOperand).at(path.unwrap_or(Path::new("the log")), operand.entry.start as u64)

@@ -147,6 +147,20 @@ impl Body {
         Ok(body)
     }
 
+    /// The same for a file that is in memory and may be damaged: see [`check_directory`](Self::check_directory).
+    pub(super) fn of_damaged(file: ChunkedFile, sections: Vec<Section>, number: FileNumber, shelf: Arc<Shelf>) -> Self {
+        Self { file, sections, number, shelf, directories: Vec::new() }
+    }
+
+    /// Checks the directory of the blocks of a section, if there is one, which [`new`](Self::new) has not done.
+    pub(super) fn check_directory(&self, section: &Section) -> Result<()> {
+        if section.blocks == 0 {
+            return Ok(());
+        }
+        self.file.check(position(section.blocks_offset()), position(section.parts_end()))?;
+        check_blocks(self.blocks(section)?, section).map_err(|(record, damage)| self.at_record(section, record, damage))
+    }
+
     /// Whether the entries of a section are read where they stand in the file.
     #[inline]
     pub(super) fn is_in_place(&self, section: &Section) -> bool {

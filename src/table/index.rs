@@ -176,7 +176,11 @@ pub(crate) struct Index {
 impl Index {
     /// Opens the index of a table with these sections, and checks that it belongs to them.
     pub(crate) fn open(path: PathBuf, mapping: Mapping, id: &Id, table: &[Section], always: bool) -> Result<Self> {
-        let file = ChunkedFile::open(path, mapping, Magic::INDEX, always)?;
+        Self::of_file(ChunkedFile::open(path, mapping, Magic::INDEX, always)?, id, table)
+    }
+
+    /// The same with a file that is open.
+    pub(super) fn of_file(file: ChunkedFile, id: &Id, table: &[Section]) -> Result<Self> {
         if file.frame().id != *id {
             return Err(file.corrupt(0, Damage::WrongFile));
         }

@@ -25,7 +25,7 @@ use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
 use file::ChunkedFile;
 pub(crate) use reader::{Answer, TableReader};
-pub(crate) use salvage::{read_meta, read_values_meta};
+pub(crate) use salvage::{Piece, Salvage, mend_values, read_meta, read_values_meta};
 pub use standalone::{Entries, Entry, EntryKind, RangeTombstone, Reader};
 pub(crate) use values::{Found, Stored, ValueFile, ValueWriter, Values};
 pub(crate) use writer::{TableWriter, WrittenTable, write_index};

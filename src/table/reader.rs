@@ -450,7 +450,7 @@ pub(super) fn decode_sections(file: &ChunkedFile) -> Result<Vec<Section>> {
     Section::decode_directory(frame, directory).map_err(|fault| fault.at(file.path(), frame.directory_offset))
 }
 
-fn read_ranges(file: &ChunkedFile, section: &Section) -> Result<Arc<Fragments>> {
+pub(super) fn read_ranges(file: &ChunkedFile, section: &Section) -> Result<Arc<Fragments>> {
     if section.range_tombstones == 0 {
         return Ok(Arc::default());
     }

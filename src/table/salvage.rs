@@ -1,41 +1,188 @@
-//! What can be had of a table that is damaged, or of which no manifest tells.
+//! What can be had of a table or value file that is damaged, or of which no manifest tells.
+
+use std::path::Path;
+use std::sync::Arc;
 
 use super::Shelf;
-use super::body::{Verify, Window};
-use super::reader::{TableReader, decode_sections};
-use crate::error::Result;
+use super::body::{Body, Verify, Window, contains, end, first, position};
+use super::file::ChunkedFile;
+use super::index::Index;
+use super::reader::{TableReader, decode_sections, read_ranges};
+use super::values::ValueFile;
+use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
 use crate::format::edit::TableMeta;
+use crate::format::entry::{Entry, EntryHeader};
+use crate::format::mend::{Known, mend_frame};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
+use crate::format::section::{Codec, Section};
 use crate::format::values::ValuesMeta;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
+use crate::sys::Mapping;
+use crate::visibility::Fragments;
 
-impl TableReader {
-    /// The first key of the sparse index, from number `from` on, that can be read and lies behind `last`; and its number.
-    pub(crate) fn readable_key(
-        &self,
-        keyspace: KeyspaceId,
-        from: usize,
-        last: Option<&[u8]>,
-    ) -> Result<Option<(usize, Vec<u8>)>> {
-        let Some(number) = self.section_of(keyspace) else { return Ok(None) };
-        let section = self.section(number)?;
-        self.with_index(|index| {
-            let sparse = index.sparse(number)?;
-            for at in from..sparse.len() {
-                let mut window = Window::default();
-                let entry = self.indexed_entry(index, &mut window, section, sparse.place(at), Verify::Again);
-                if let Ok(key) = entry.map(|entry| entry.key(self.bytes_of(&window)).to_vec())
-                    && last.is_none_or(|last| key.as_slice() > last)
-                {
-                    return Ok(Some((at, key)));
-                }
-            }
-            Ok(None)
-        })
+/// A damaged table, of which everything that is intact can be read: header, footer, directory and checksums are mended as far
+/// as that can be proven, and each entry is read whose chunks match their checksums.
+#[derive(Debug)]
+pub(crate) struct Salvage {
+    body: Body,
+    /// Where entries begin behind a damaged chunk.
+    index: Option<Index>,
+    /// The range tombstones of each section, if they can be read.
+    ranges: Vec<Option<Arc<Fragments>>>,
+}
+
+/// What a walk over a damaged section comes to.
+#[derive(Debug)]
+pub(crate) enum Piece<'s> {
+    /// An entry, and the bytes that it is in.
+    Entry(&'s Entry, &'s [u8]),
+    /// One whose key is intact and whose value is not.
+    WithoutValue(&'s Entry, &'s [u8]),
+    /// Here may have been entries of which nothing is known. The keys on both sides may have had more versions.
+    Gap,
+}
+
+impl Salvage {
+    /// Opens the table that `known` describes, or, without it, what stands under this number; see [`read_meta`] for
+    /// `global_sequence`. Corruption is an error if nothing of it can be had.
+    pub(crate) fn open(
+        shelf: &Arc<Shelf>,
+        number: FileNumber,
+        known: Option<&TableMeta>,
+        global_sequence: impl FnOnce(&Id) -> Option<Sequence>,
+    ) -> Result<Self> {
+        let file =
+            open_mended(shelf, FileKind::Table, Magic::TABLE, number, known.map_or(Known::Nothing, Known::Table))?;
+        let frame = *file.frame();
+        let sections = numbered_sections(&file, global_sequence)?;
+        if known.is_some_and(|meta| frame.footer_checksum != meta.footer_checksum || sections != meta.sections) {
+            return Err(file.corrupt(frame.directory_offset, Damage::ManifestMismatch));
+        }
+        let index = open_mended(shelf, FileKind::Index, Magic::INDEX, number, Known::Index(&frame.id));
+        let index = match index.and_then(|file| Index::of_file(file, &frame.id, &sections)) {
+            // One of another version counts like a damaged one.
+            Err(Error::UnsupportedFormat(_)) => None,
+            index => intact(index)?,
+        };
+        let ranges = sections.iter().map(|section| intact(read_ranges(&file, section))).collect::<Result<_>>()?;
+        Ok(Self { body: Body::of_damaged(file, sections, number, Arc::clone(shelf)), index, ranges })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        self.body.file.path()
+    }
+
+    pub(crate) fn sections(&self) -> &[Section] {
+        &self.body.sections
+    }
+
+    fn section(&self, keyspace: KeyspaceId) -> Option<(usize, &Section)> {
+        self.sections().iter().enumerate().find(|(_, section)| section.keyspace == keyspace)
+    }
+
+    /// The range tombstones of a keyspace; none if they are lost.
+    pub(crate) fn ranges(&self, keyspace: KeyspaceId) -> Option<&Arc<Fragments>> {
+        self.ranges.get(self.section(keyspace)?.0)?.as_ref()
+    }
+
+    /// Shows everything that there is of a keyspace, in order.
+    pub(crate) fn walk(&self, keyspace: KeyspaceId, mut visit: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
+        let Some((number, section)) = self.section(keyspace) else { return Ok(()) };
+        if intact(self.body.check_directory(section))?.is_none() {
+            return visit(Piece::Gap);
+        }
+        let mut window = Window::default();
+        let mut place = first(section);
+        while place < end(section) {
+            if let Some(entry) = intact(self.body.entry(&mut window, section, place, Verify::Again))? {
+                visit(Piece::Entry(&entry, self.body.bytes(&window)))?;
+                place = window.behind(place, &entry);
+            } else if let Some(entry) = self.without_value(section, place)? {
+                visit(Piece::WithoutValue(&entry, self.body.file.bytes()))?;
+                place = entry.next();
+            } else {
+                visit(Piece::Gap)?;
+                place = self.start_behind(number, section, place)?.unwrap_or(end(section));
+            }
+        }
+        Ok(())
+    }
+
+    /// The entry at a place if everything in front of its value is intact. Its header then says where the next one begins.
+    fn without_value(&self, section: &Section, place: usize) -> Result<Option<Entry>> {
+        if section.codec != Codec::None {
+            return Ok(None);
+        }
+        let (file, limit) = (&self.body.file, position(section.end));
+        // The length of an extension stands right behind the header; no entry is shorter than that.
+        if intact(file.check(place, limit.min(place.saturating_add(size_of::<EntryHeader>() + 1))))?.is_none() {
+            return Ok(None);
+        }
+        let parsed = Entry::parse_in_table(file.bytes(), place, limit, section.base());
+        let entry = intact(parsed.map_err(|fault| fault.at(file.path(), place as u64)))?;
+        let Some(entry) = entry.filter(|entry| entry.alignment() == section.alignment) else { return Ok(None) };
+        Ok(intact(file.check(place, entry.value_start()))?.map(|()| entry))
+    }
+
+    /// The first place behind `place` at which an entry is known to begin: that of the next block, or one that the index names.
+    fn start_behind(&self, number: usize, section: &Section, place: usize) -> Result<Option<usize>> {
+        if section.codec != Codec::None {
+            return Ok(Some(((place >> section.block_log2) + 1) << section.block_log2));
+        }
+        let Some(index) = &self.index else { return Ok(None) };
+        let Some(sparse) = intact(index.sparse(number))? else { return Ok(None) };
+        let next = sparse.before(place + 1).map_or(0, |at| at + 1);
+        let start = (next < sparse.len()).then(|| sparse.place(next));
+        Ok(start.filter(|start| *start > place && contains(section, *start)))
+    }
+}
+
+/// What was read, unless it is damaged. A disk that fails says nothing about what is on it.
+fn intact<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(e) if e.is_corruption() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Opens a file with a frame whose frame may be damaged. All of it is in memory then.
+fn open_mended(
+    shelf: &Shelf,
+    kind: FileKind,
+    magic: Magic,
+    number: FileNumber,
+    known: Known<'_>,
+) -> Result<ChunkedFile> {
+    let name = kind.name(number);
+    let path = shelf.dir.path().join(&name);
+    let mapping = shelf.dir.open(&name).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::corrupt(&path, 0, Damage::Missing),
+        _ => Error::io("read", &path, e),
+    })?;
+    let mended = mend_frame(mapping.bytes(), magic, known).map_err(|(offset, fault)| fault.at(&path, offset))?;
+    ChunkedFile::open(path, mended.map_or(mapping, Mapping::heap), magic, false)
+}
+
+/// The sections of a table that no manifest tells of.
+fn numbered_sections(
+    file: &ChunkedFile,
+    global_sequence: impl FnOnce(&Id) -> Option<Sequence>,
+) -> Result<Vec<Section>> {
+    let frame = file.frame();
+    let mut sections = decode_sections(file)?;
+    let global = global_sequence(&frame.id).unwrap_or_default();
+    for section in sections.iter_mut().filter(|section| section.takes_global_sequence) {
+        let first = Sequence(section.max_sequence.0.saturating_add(1));
+        let numbered = section.set_global_sequence(global.max(first));
+        numbered.map_err(|damage| file.corrupt(frame.directory_offset, damage))?;
+    }
+    Ok(sections)
+}
+
+impl TableReader {
     /// Makes the index again from the entries, whatever there is on disk.
     pub(crate) fn forget_index(&self) -> Result<()> {
         self.with_rebuilt_index(|_| Ok(()))
@@ -51,13 +198,7 @@ pub(crate) fn read_meta(
 ) -> Result<TableMeta> {
     let file = shelf.file(FileKind::Table, Magic::TABLE, number)?;
     let frame = file.frame();
-    let mut sections = decode_sections(&file)?;
-    let global = global_sequence(&frame.id).unwrap_or_default();
-    for section in sections.iter_mut().filter(|section| section.takes_global_sequence) {
-        let first = Sequence(section.max_sequence.0.saturating_add(1));
-        let numbered = section.set_global_sequence(global.max(first));
-        numbered.map_err(|damage| file.corrupt(frame.directory_offset, damage))?;
-    }
+    let sections = numbered_sections(&file, global_sequence)?;
     let (id, footer_checksum) = (frame.id, frame.footer_checksum);
     Ok(TableMeta { number, id, file_bytes: file.length(), footer_checksum, sections })
 }
@@ -66,4 +207,12 @@ pub(crate) fn read_meta(
 pub(crate) fn read_values_meta(shelf: &Shelf, number: FileNumber) -> Result<ValuesMeta> {
     let file = shelf.file(FileKind::Values, Magic::VALUES, number)?;
     Ok(ValuesMeta::of(number, file.frame(), file.length()))
+}
+
+/// A value file whose frame may be damaged: the one that `known` describes, or what stands under this number.
+pub(crate) fn mend_values(shelf: &Arc<Shelf>, number: FileNumber, known: Option<&ValuesMeta>) -> Result<ValueFile> {
+    let file =
+        open_mended(shelf, FileKind::Values, Magic::VALUES, number, known.map_or(Known::Nothing, Known::Values))?;
+    let meta = known.copied().unwrap_or_else(|| ValuesMeta::of(number, file.frame(), file.length()));
+    ValueFile::new(meta, Arc::clone(shelf)).with_file(file)
 }

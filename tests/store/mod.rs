@@ -23,6 +23,7 @@ mod model;
 mod reader;
 mod remove_range;
 mod repair;
+mod salvage;
 mod security;
 mod stress;
 mod table_reader;

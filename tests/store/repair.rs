@@ -176,7 +176,7 @@ fn a_manifest_is_made_from_what_is_left_of_it_and_from_the_tables() {
 #[test]
 fn what_is_intact_of_a_damaged_table_is_saved() {
     let (before, state) = database();
-    let (mut salvaged, mut lost) = (0, 0);
+    let (mut salvaged, mut restored, mut lost) = (0, 0, 0);
     for table in names(&before, ".sst") {
         let path = Path::new(DIR).join(&table);
         let length = before.read(&path).unwrap().len();
@@ -195,6 +195,11 @@ fn what_is_intact_of_a_damaged_table_is_saved() {
                     assert!(found.len() as u64 + lost >= state.len() as u64, "{table} at {at}: {report:?}");
                     salvaged += 1;
                 }
+                // Its frame follows from the manifest and from itself.
+                Outcome::Restored => {
+                    assert!(found == state && !report.may_bring_back(), "{table} at {at}: {report:?}");
+                    restored += 1;
+                }
                 Outcome::Lost { entries: Some(entries) } => {
                     assert!(found.len() as u64 + entries >= state.len() as u64, "{table} at {at}: {report:?}");
                     lost += 1;
@@ -208,7 +213,7 @@ fn what_is_intact_of_a_damaged_table_is_saved() {
         assert!(matches!(report.findings[0].outcome, Outcome::Lost { entries: Some(1..) }), "{report:?}");
         assert!(found.len() < state.len() + 400);
     }
-    assert!(salvaged > lost && lost > 0, "{salvaged} {lost}");
+    assert!(salvaged > lost && restored > lost, "{salvaged} {restored} {lost}");
 }
 
 #[test]
@@ -219,21 +224,23 @@ fn what_is_intact_of_a_damaged_log_is_saved() {
     change(&fs, &log, |bytes| bytes[80 + 700] ^= 1);
     assert!(small(&fs).open(DIR).unwrap_err().is_corruption());
     let (found, report) = repair(&fs);
-    assert!(matches!(report.findings[..], [ref f] if matches!(f.outcome, Outcome::Salvaged { entries: 100.., .. })));
+    assert!(
+        matches!(report.findings[..], [ref f] if matches!(f.outcome, Outcome::Gap { entries: Some(3), bytes: 100.. }))
+    );
+    assert!(report.may_bring_back());
     let missing = state.default.iter().filter(|(key, value)| found.default.get(*key) != Some(value)).count();
     assert!(missing <= 2, "{missing} of one group");
-    // Its header, and all of it.
-    for damage in ["header", "missing"] {
-        let fs = before.kill();
-        match damage {
-            "header" => change(&fs, &log, |bytes| bytes[50] ^= 1),
-            _ => fs.remove(&Path::new(DIR).join(&log)),
-        }
-        let (found, report) = repair(&fs);
-        assert!(report.has_losses() && report.rebuilt, "{damage}: {report:?}");
-        assert!(found.default.keys().all(|key| key[0] == b'a'), "{damage}");
-        assert!(found.default.len() >= 200 && !found.is_part_of(&state));
-    }
+    // Its header, which follows from its groups, and all of it.
+    let fs = before.kill();
+    change(&fs, &log, |bytes| bytes[50] ^= 1);
+    let (found, report) = repair(&fs);
+    assert!(found == state && report.rebuilt && !report.has_losses(), "{report:?}");
+    let fs = before.kill();
+    fs.remove(&Path::new(DIR).join(&log));
+    let (found, report) = repair(&fs);
+    assert!(report.may_bring_back() && report.rebuilt, "{report:?}");
+    assert!(found.default.keys().all(|key| key[0] == b'a'));
+    assert!(found.default.len() >= 200 && !found.is_part_of(&state));
 }
 
 #[test]

@@ -27,6 +27,9 @@ pub(crate) fn run(path: &Path) -> Result<Status, Failure> {
     if let Some(originals) = &report.originals {
         writeln!(out, "written anew with {} entries; the old files are in {}", report.entries, originals.display())?;
     }
+    if report.may_bring_back() {
+        writeln!(out, "older values, and keys that had been removed, may be visible again")?;
+    }
     let verdict = match (report.is_intact(), report.has_losses()) {
         (true, _) => "ok, nothing to repair",
         (false, false) => "repaired, nothing is lost",
@@ -50,10 +53,19 @@ fn write(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
                 writeln!(out, "of {entries} entries, those that the damage does not touch can be read")?;
             }
             Outcome::Lost { entries } => writeln!(out, "{} entries are lost", number(entries))?,
+            Outcome::Gap { bytes, entries } => {
+                writeln!(out, "{bytes} bytes of the log with {} entries are lost", number(entries))?;
+            }
             Outcome::Inferred => {
                 writeln!(out, "the tables tell what it said; names may be lost, and what was removed may be back")?;
             }
             _ => writeln!(out)?,
+        }
+        if finding.lost_key_count > 0 {
+            writeln!(out, "  {} keys have lost their values and are absent", finding.lost_key_count)?;
+        }
+        if finding.lost_range_count > 0 {
+            writeln!(out, "  unknown keys are lost in {} ranges", finding.lost_range_count)?;
         }
     }
     Ok(())

@@ -5,6 +5,13 @@
 //! old one with the swap of `CURRENT`; the old files are kept in a directory of their own. Tables and log say enough for
 //! that: of the manifest, only the names of keyspaces, and what had been removed, cannot be told from them. Where the manifest
 //! is damaged, the edits in it that are intact still tell most of it.
+//!
+//! Frames of files are mended in memory where what is intact proves what they were (`format::mend`), and tables are read
+//! chunk by chunk (`table::salvage`). What is lost is one of three things: a value whose key is known, which hides older
+//! versions, so that the key is absent rather than old; a stretch of a table between two keys that are known; or a stretch of
+//! the log. The report names them. Of the latter two, older or removed data may be visible again.
+//!
+//! A disk that fails is not taken for damage: any error but corruption ends the repair, and nothing has changed.
 
 mod evidence;
 mod inventory;
@@ -12,6 +19,7 @@ mod log;
 mod rebuild;
 
 use std::io;
+use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +28,7 @@ use inventory::Inventory;
 use super::recover::take_lock;
 use crate::error::{Error, Result};
 use crate::format::names::{self, FileKind};
+use crate::format::range::Edge;
 use crate::options::Options;
 use crate::sys::Dir;
 
@@ -49,6 +58,12 @@ impl RepairReport {
     pub fn has_losses(&self) -> bool {
         self.findings.iter().any(|finding| finding.outcome != Outcome::Restored)
     }
+
+    /// Whether older versions of keys, or keys that had been removed, may be visible again, because what hid them is lost. If
+    /// not, every key has its last value, or is one of [`Finding::lost_keys`] and absent.
+    pub fn may_bring_back(&self) -> bool {
+        self.findings.iter().any(Finding::may_bring_back)
+    }
 }
 
 /// One thing that was wrong.
@@ -59,13 +74,105 @@ pub struct Finding {
     pub problem: Error,
     /// What came of it.
     pub outcome: Outcome,
+    /// Keys whose last value is lost with it. They are absent now; no older value has taken the place of theirs. At most 1,000
+    /// are named. Only a [`repair`](crate::repair) knows them.
+    pub lost_keys: Vec<LostKey>,
+    /// How many there are.
+    pub lost_key_count: u64,
+    /// Where unknown entries are lost with it: a key in there may be absent or have an older value, and removed ones may be
+    /// back. At most 1,000 are named. Only a [`repair`](crate::repair) knows them.
+    pub lost_ranges: Vec<LostRange>,
+    /// How many there are.
+    pub lost_range_count: u64,
+}
+
+/// How many keys and ranges a finding names.
+const NAMED_MAX: usize = 1000;
+
+impl Finding {
+    fn new(problem: Error, outcome: Outcome) -> Self {
+        let (lost_keys, lost_ranges) = (Vec::new(), Vec::new());
+        Self { problem, outcome, lost_keys, lost_key_count: 0, lost_ranges, lost_range_count: 0 }
+    }
+
+    /// Whether older versions of keys, or keys that had been removed, may be visible again because of this.
+    pub fn may_bring_back(&self) -> bool {
+        match self.outcome {
+            Outcome::Restored => false,
+            // The keys of values that are lost are known.
+            Outcome::Salvaged { lost, .. } => lost.is_none() || self.lost_range_count > 0,
+            Outcome::Lost { entries } => entries != Some(self.lost_key_count),
+            Outcome::Gap { .. } | Outcome::Inferred => true,
+        }
+    }
+
+    fn is_of(&self, path: &Path) -> bool {
+        self.problem.corruption().is_some_and(|corruption| corruption.path == path)
+    }
+
+    fn add_key(&mut self, keyspace: &str, key: Vec<u8>) {
+        self.lost_key_count += 1;
+        if self.lost_keys.len() < NAMED_MAX {
+            self.lost_keys.push(LostKey { keyspace: keyspace.to_owned(), key });
+        }
+    }
+
+    fn add_range(&mut self, range: LostRange) {
+        self.lost_range_count += 1;
+        if self.lost_ranges.len() < NAMED_MAX {
+            self.lost_ranges.push(range);
+        }
+    }
+}
+
+/// A key that has lost its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LostKey {
+    /// The name of its keyspace.
+    pub keyspace: String,
+    /// The key.
+    pub key: Vec<u8>,
+}
+
+/// Keys among which unknown entries are lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LostRange {
+    /// The name of their keyspace.
+    pub keyspace: String,
+    /// Where they begin.
+    pub start: Bound<Vec<u8>>,
+    /// Where they end.
+    pub end: Bound<Vec<u8>>,
+}
+
+impl LostRange {
+    fn new(keyspace: &str, start: &Edge, end: &Edge) -> Self {
+        let start = match start {
+            Edge::Before(key) => Bound::Included(key.clone()),
+            Edge::After(key) => Bound::Excluded(key.clone()),
+            Edge::End => Bound::Unbounded,
+        };
+        let end = match end {
+            Edge::Before(key) => Bound::Excluded(key.clone()),
+            Edge::After(key) => Bound::Included(key.clone()),
+            Edge::End => Bound::Unbounded,
+        };
+        Self { keyspace: keyspace.to_owned(), start, end }
+    }
+
+    /// Whether a key of this keyspace is among them.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        (self.start.as_ref().map(Vec::as_slice), self.end.as_ref().map(Vec::as_slice)).contains(key)
+    }
 }
 
 /// What has become of a damaged file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Nothing is lost: it has been made again from other files.
+    /// Nothing is lost: what was damaged follows from what is intact.
     Restored,
     /// A part of it could be read.
     Salvaged {
@@ -77,6 +184,14 @@ pub enum Outcome {
     /// Nothing of it could be read.
     Lost {
         /// Entries that it held, if that is known.
+        entries: Option<u64>,
+    },
+    /// A stretch of the log is lost, from the offset of the problem on; what stands in front of it and behind it has been read.
+    /// At the end of the log it may be a commit that a crash has interrupted.
+    Gap {
+        /// Its length.
+        bytes: u64,
+        /// Entries in it, if that is known.
         entries: Option<u64>,
     },
     /// It said which tables and keyspaces are part of the database, and the tables themselves have been asked instead: names

@@ -5,23 +5,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::inventory::{Inventory, Source};
-use super::{Outcome, RepairReport};
+use super::inventory::{Content, Inventory, LostSection};
+use super::{Finding, LostRange, Outcome, RepairReport};
 use crate::engine::Engine;
 use crate::engine::checkpoint::copy_file;
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
 use crate::format::current::Current;
 use crate::format::edit::{Edit, KeyspaceMeta};
-use crate::format::entry::{Entry, Kind};
+use crate::format::entry::{Entry, Kind, copy_with_pointer};
 use crate::format::names::{self, FileKind};
+use crate::format::range::Edge;
+use crate::format::section::Section;
+use crate::format::values::Pointer;
 use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Sequence};
 use crate::keyspace_state::KeyspaceState;
 use crate::memtable::RunCursor;
-use crate::merge::{Place, Scan, Source as Sorted};
+use crate::merge::{Merge, Source as Sorted, Versions};
 use crate::options::{KeyspaceOptions, Options};
 use crate::sys::{Dir, Fs};
-use crate::table::{Shelf, Table, TableCursor, TableWriter, Values, Verify};
+use crate::table::{Piece, Salvage, Shelf, Table, TableCursor, TableWriter, ValueFile, Values, Verify};
 use crate::version::{Handles, Manifest, State, Version, read_current, swap_current};
 use crate::visibility::{Cover, Visibility};
 
@@ -37,6 +40,8 @@ struct Rebuild<'r> {
     inventory: Inventory,
     /// Copies of what can be read of damaged tables, by the number of their table.
     copies: BTreeMap<FileNumber, Arc<Table>>,
+    /// How many values the result has from each value file.
+    values_read: BTreeMap<FileNumber, u64>,
     next_number: u64,
 }
 
@@ -45,7 +50,8 @@ pub(super) fn rebuild(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventor
     if next_number >= NUMBER_MAX / 2 {
         return Err(Error::NumbersExhausted);
     }
-    let mut rebuild = Rebuild { options, dir, inventory, copies: BTreeMap::new(), next_number };
+    let mut rebuild =
+        Rebuild { options, dir, inventory, copies: BTreeMap::new(), values_read: BTreeMap::new(), next_number };
     let scratch = dir.path().join(SCRATCH);
     let fs = &*options.file_system.0;
     remove_all(fs, options, &scratch);
@@ -113,6 +119,8 @@ impl Rebuild<'_> {
             report.entries += self.load(&engine, &state)?;
         }
         engine.close()?;
+        self.name_ranges(&keyspaces);
+        self.name_values();
         report.findings = std::mem::take(&mut self.inventory.findings);
         Ok(report)
     }
@@ -138,32 +146,91 @@ impl Rebuild<'_> {
         Ok(metas.into_values().collect())
     }
 
-    /// Copies what can be read of damaged tables, so that the rest of the work meets no damage.
+    /// Copies what can be read of damaged tables, so that the rest of the work meets no damage but lost values.
     fn copy_damaged(&mut self, shelf: &Arc<Shelf>) -> Result<()> {
-        let damaged: Vec<usize> =
-            (0..self.inventory.sources.len()).filter(|at| self.inventory.sources[*at].damaged).collect();
-        for at in damaged {
+        for at in 0..self.inventory.sources.len() {
+            if let Content::Whole(_) = self.inventory.sources[at].content {
+                continue;
+            }
             let (number, id) = (self.new_number(), self.new_id()?);
             let source = &self.inventory.sources[at];
-            let (copy, entries) = copy_readable(shelf, number, id, source, &self.inventory.values)?;
-            let path = self.dir.path().join(FileKind::Table.name(source.table.number()));
-            let total: u64 = source.table.meta.sections.iter().map(|section| section.entries).sum();
-            let of_table = |problem: &Error| problem.corruption().is_some_and(|c| c.path == path);
-            let findings = self.inventory.findings.iter_mut();
-            for finding in findings.filter(|finding| of_table(&finding.problem)) {
-                let lost = Some(total.saturating_sub(entries));
-                finding.outcome =
-                    if entries == 0 { Outcome::Lost { entries: lost } } else { Outcome::Salvaged { entries, lost } };
+            let Content::Damaged(salvage) = &source.content else { continue };
+            let (copy, missing) = copy_readable(shelf, number, id, salvage, &source.serves)?;
+            let serves = |section: &&Section| source.serves.contains(&section.keyspace);
+            let total: u64 = salvage.sections().iter().filter(serves).map(|section| section.entries).sum();
+            let (entries, lost) = (missing.entries, total.saturating_sub(missing.entries));
+            let path = salvage.path().to_owned();
+            let finding = self.inventory.findings.iter_mut().find(|finding| finding.is_of(&path));
+            if let Some(finding) = finding {
+                finding.outcome = match (entries, lost) {
+                    (_, 0) if missing.ranges.is_empty() => Outcome::Restored,
+                    (0, lost) => Outcome::Lost { entries: Some(lost) },
+                    (entries, lost) => Outcome::Salvaged { entries, lost: Some(lost) },
+                };
             }
+            let table = source.number;
+            let ranges = missing.ranges.into_iter();
+            self.inventory.lost.extend(ranges.map(|(keyspace, lower, upper)| LostSection {
+                table,
+                keyspace,
+                lower,
+                upper,
+            }));
             if let Some(copy) = copy {
-                self.copies.insert(source.table.number(), Arc::new(copy));
+                self.copies.insert(table, Arc::new(copy));
             }
         }
         Ok(())
     }
 
+    /// Names the ranges in which entries are lost.
+    fn name_ranges(&mut self, keyspaces: &[KeyspaceMeta]) {
+        for lost in std::mem::take(&mut self.inventory.lost) {
+            let name = keyspaces.iter().find(|meta| meta.id == lost.keyspace).map_or("", |meta| &meta.name);
+            let name = if lost.keyspace == KeyspaceId::DEFAULT { KeyspaceId::DEFAULT_NAME } else { name };
+            let path = self.dir.path().join(FileKind::Table.name(lost.table));
+            if let Some(finding) = self.inventory.findings.iter_mut().find(|finding| finding.is_of(&path)) {
+                finding.add_range(LostRange::new(name, &lost.lower, &lost.upper));
+            }
+        }
+    }
+
+    /// Notes that a key has lost its value with the file that holds it, or held it.
+    fn lose_key(&mut self, keyspace: &KeyspaceState, key: Vec<u8>, file: Option<FileNumber>, problem: Error) {
+        // What stood in a damaged table is now said to be in a file with the number of its copy.
+        let is_copy = |copy: &&Arc<Table>| Some(copy.number()) == file;
+        let copied = self.copies.iter().find(|(_, copy)| is_copy(copy)).map(|(table, _)| FileKind::Table.name(*table));
+        let name = copied.or_else(|| file.map(|number| FileKind::Values.name(number)));
+        let path = name.map(|name| self.dir.path().join(name));
+        let findings = &mut self.inventory.findings;
+        let at = path.and_then(|path| findings.iter().position(|finding| finding.is_of(&path))).unwrap_or_else(|| {
+            findings.push(Finding::new(problem, Outcome::Restored));
+            findings.len() - 1
+        });
+        if let Some(finding) = findings.get_mut(at) {
+            finding.add_key(&keyspace.name, key);
+        }
+    }
+
+    /// Says of the value files, whose outcome was open, what is lost with them.
+    fn name_values(&mut self) {
+        for finding in self.inventory.findings.iter_mut().filter(|finding| finding.lost_key_count > 0) {
+            if finding.outcome == Outcome::Restored {
+                let lost = Some(finding.lost_key_count);
+                let mut read = self
+                    .values_read
+                    .iter()
+                    .filter(|(number, _)| finding.is_of(&self.dir.path().join(FileKind::Values.name(**number))));
+                finding.outcome = match read.next() {
+                    Some((_, entries)) => Outcome::Salvaged { entries: *entries, lost },
+                    None => Outcome::Lost { entries: lost },
+                };
+            }
+        }
+    }
+
     /// Loads everything of a keyspace, as a reader of the old database would see it; answers how many entries there are.
-    fn load(&self, engine: &Engine, state: &KeyspaceState) -> Result<u64> {
+    fn load(&mut self, engine: &Engine, state: &KeyspaceState) -> Result<u64> {
         let mut sources = Vec::new();
         let mut cover = Cover::default();
         let mut removals = Vec::new();
@@ -174,31 +241,52 @@ impl Rebuild<'_> {
             removals.extend(memtable.ranges(state.id).iter().cloned());
         }
         for source in self.inventory.sources.iter().filter(|source| source.serves.contains(&state.id)) {
-            let copy = || self.copies.get(&source.table.number());
-            let table = if source.damaged { copy() } else { Some(&source.table) };
+            let table = match &source.content {
+                Content::Whole(table) => Some(table),
+                Content::Damaged(_) => self.copies.get(&source.number),
+            };
             let Some(reader) = table.map(|table| table.reader()).transpose()? else { continue };
             sources.extend(TableCursor::new(reader, state.id, Verify::Again).map(Sorted::Table));
             removals.extend(reader.ranges(state.id).cloned());
         }
         // Nothing is known of which source is older than which removal.
         cover.add(&removals, sources.len());
-        let mut scan = Scan::new(sources, cover, Arc::clone(&self.inventory.values), Sequence(NUMBER_MAX));
-        let mut more = scan.go(Place::First)?;
-        let entries = std::iter::from_fn(|| {
-            if !more {
-                return None;
-            }
-            let entry = scan.current().map(|(key, value)| (key.to_vec(), value.to_vec()));
-            match scan.next() {
-                Ok(another) => more = another,
-                Err(e) => {
-                    more = false;
-                    return Some(Err(e));
+        let rule = Visibility::retain(Vec::new(), Sequence(NUMBER_MAX));
+        let mut versions = Versions::new(Merge::new(sources), cover, rule)?;
+        let values = Arc::clone(&self.inventory.values);
+        let entries = std::iter::from_fn(|| self.next_entry(state, &mut versions, &values).transpose());
+        Ok(engine.ingest(state, entries)?.entries)
+    }
+
+    /// The next key that has a value, and that.
+    fn next_entry(
+        &mut self,
+        state: &KeyspaceState,
+        versions: &mut Versions,
+        values: &Values,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        while let Some((located, _)) = versions.next()? {
+            let merge = versions.merge();
+            let key = merge.key(&located).to_vec();
+            match located.entry.kind() {
+                Kind::Put => return Ok(Some((key, merge.value(&located).to_vec()))),
+                Kind::Delete | Kind::RangeDelete => {}
+                Kind::Merge => return Err(merge.refuse(&located)),
+                Kind::Pointer => {
+                    let found = merge.find_value(&located, values);
+                    let file = located.entry.pointer(merge.bytes(&located)).ok().map(|pointer| pointer.file);
+                    match found.and_then(|(pointer, file)| read_value(file, state.id, &key, pointer, &located.entry)) {
+                        Ok(value) => {
+                            *self.values_read.entry(file.unwrap_or_default()).or_default() += 1;
+                            return Ok(Some((key, value)));
+                        }
+                        Err(e) if e.is_corruption() => self.lose_key(state, key, file, e),
+                        Err(e) => return Err(e),
+                    }
                 }
             }
-            entry.map(Ok)
-        });
-        Ok(engine.ingest(state, entries)?.entries)
+        }
+        Ok(None)
     }
 
     /// Puts the new database in the place of the old one, whose files are kept.
@@ -247,62 +335,75 @@ impl Rebuild<'_> {
     }
 }
 
-/// Whether the value of an entry can be read if it stands apart.
-fn has_value(cursor: &TableCursor, keyspace: KeyspaceId, entry: &Entry, values: &Values) -> Result<bool> {
-    if entry.kind() != Kind::Pointer {
-        return Ok(true);
+/// The value that an entry points to, if it is that of this very version.
+fn read_value(file: &ValueFile, keyspace: KeyspaceId, key: &[u8], pointer: Pointer, entry: &Entry) -> Result<Vec<u8>> {
+    let (sequence, found) = file.record(keyspace, key, pointer)?;
+    // Either may not know its number.
+    let numbers = [sequence, entry.sequence];
+    if numbers[0] != numbers[1] && !numbers.contains(&Sequence(0)) {
+        return Err(Error::corrupt(&file.path(), pointer.offset, Damage::BadPointer));
     }
-    let found = values.find(entry, cursor.bytes(), || cursor.reader().file().path().to_owned());
-    let record = found.and_then(|(pointer, file)| file.record(keyspace, entry.key(cursor.bytes()), pointer).map(drop));
-    match record {
-        Err(e) if !e.is_corruption() => Err(e),
-        record => Ok(record.is_ok()),
-    }
+    Ok(file.bytes(&found).to_vec())
 }
 
-/// Copies every entry of a table that can be read, and its range tombstones; answers how many entries there are.
+/// What a copy of a damaged table lacks.
+#[derive(Default)]
+struct Missing {
+    /// Entries that were copied.
+    entries: u64,
+    ranges: Vec<(KeyspaceId, Edge, Edge)>,
+}
+
+/// Copies every entry of a damaged table that can be read, and its range tombstones. An entry whose value is lost becomes a
+/// pointer that leads nowhere: it hides older versions as before, and the merge tells if its value is missed.
 fn copy_readable(
     shelf: &Arc<Shelf>,
     number: FileNumber,
     id: Id,
-    source: &Source,
-    values: &Values,
-) -> Result<(Option<Table>, u64)> {
-    let stop = Arc::default();
-    let mut writer = TableWriter::create(shelf, number, id, &stop)?;
-    let reader = source.table.reader()?;
-    let mut entries = 0;
-    for keyspace in &source.serves {
-        let Some(mut cursor) = TableCursor::new(reader, *keyspace, Verify::Again) else { continue };
+    salvage: &Salvage,
+    serves: &[KeyspaceId],
+) -> Result<(Option<Table>, Missing)> {
+    let mut writer = TableWriter::create(shelf, number, id, &Arc::default())?;
+    let mut missing = Missing::default();
+    let mut copied = Vec::new();
+    for section in salvage.sections().iter().filter(|section| serves.contains(&section.keyspace)) {
+        let keyspace = section.keyspace;
         writer.start_section(shelf.options.section.at_level(0))?;
-        let mut last: Option<Vec<u8>> = None;
-        let mut place = 0;
-        let mut moved = cursor.seek_first();
-        loop {
-            match (&moved, cursor.current()) {
-                (Ok(()), None) => break,
-                (Ok(()), Some(entry)) => {
-                    if has_value(&cursor, *keyspace, entry, values)? {
-                        writer.add(*keyspace, entry, cursor.bytes(), false)?;
-                        entries += 1;
-                    }
-                    last = Some(entry.key(cursor.bytes()).to_vec());
-                    moved = cursor.next();
+        // Behind the last key that could be read; and whether anything is lost there.
+        let (mut behind, mut is_gap) = (section.lower.clone(), false);
+        salvage.walk(keyspace, |piece| {
+            let (entry, bytes, has_value) = match piece {
+                Piece::Entry(entry, bytes) => (entry, bytes, true),
+                Piece::WithoutValue(entry, bytes) => (entry, bytes, false),
+                Piece::Gap => {
+                    is_gap = true;
+                    return Ok(());
                 }
-                // Goes on with the next key of the sparse index that can be read.
-                (Err(_), _) => {
-                    let Some((at, key)) = reader.readable_key(*keyspace, place, last.as_deref())? else { break };
-                    place = at + 1;
-                    moved = cursor.seek(&key);
-                }
+            };
+            let key = Edge::After(entry.key(bytes).to_vec());
+            if std::mem::take(&mut is_gap) {
+                missing.ranges.push((keyspace, behind.clone(), key.clone()));
             }
+            behind = key;
+            if has_value {
+                missing.entries += 1;
+                return writer.add(keyspace, entry, bytes, false);
+            }
+            let nowhere = Pointer { file: number, offset: 0, length: 0 };
+            let entry = copy_with_pointer(&mut copied, entry, bytes, nowhere);
+            writer.add(keyspace, &entry.map_err(|e| Error::corrupt(salvage.path(), 0, e))?, &copied, false)
+        })?;
+        let ranges = salvage.ranges(keyspace);
+        if is_gap {
+            missing.ranges.push((keyspace, behind, section.upper.clone()));
         }
-        if let Some(ranges) = reader.ranges(*keyspace) {
-            writer.add_ranges(*keyspace, ranges)?;
+        match ranges {
+            Some(ranges) => writer.add_ranges(keyspace, ranges)?,
+            None => missing.ranges.push((keyspace, section.lower.clone(), section.upper.clone())),
         }
     }
     if writer.is_empty() {
-        return Ok((None, 0));
+        return Ok((None, missing));
     }
-    Ok((Some(writer.finish()?.into_table(Arc::clone(shelf))), entries))
+    Ok((Some(writer.finish()?.into_table(Arc::clone(shelf))), missing))
 }

@@ -81,18 +81,28 @@ impl ValueFile {
     fn open(&self) -> Result<&ChunkedFile> {
         let _one_at_a_time = self.opening.lock();
         if self.file.get().is_none() {
-            let file = self.shelf.file(FileKind::Values, Magic::VALUES, self.number())?;
-            let frame = file.frame();
-            if frame.id != self.meta.id || file.length() != self.meta.file_bytes {
-                return Err(file.corrupt(0, Damage::WrongFile));
-            }
-            let is_empty = frame.section_count == 0 && frame.directory_bytes == 0;
-            if !is_empty || ValuesMeta::of(self.number(), frame, self.meta.file_bytes) != self.meta {
-                return Err(file.corrupt(frame.directory_offset, Damage::ManifestMismatch));
-            }
-            let _ = self.file.set(file);
+            self.set_file(self.shelf.file(FileKind::Values, Magic::VALUES, self.number())?)?;
         }
         self.file.get().ok_or_else(|| self.corrupt(0, Damage::Missing))
+    }
+
+    fn set_file(&self, file: ChunkedFile) -> Result<()> {
+        let frame = file.frame();
+        if frame.id != self.meta.id || file.length() != self.meta.file_bytes {
+            return Err(file.corrupt(0, Damage::WrongFile));
+        }
+        let is_empty = frame.section_count == 0 && frame.directory_bytes == 0;
+        if !is_empty || ValuesMeta::of(self.number(), frame, self.meta.file_bytes) != self.meta {
+            return Err(file.corrupt(frame.directory_offset, Damage::ManifestMismatch));
+        }
+        let _ = self.file.set(file);
+        Ok(())
+    }
+
+    /// Takes an open file in place of what is on disk.
+    pub(super) fn with_file(self, file: ChunkedFile) -> Result<Self> {
+        self.set_file(file)?;
+        Ok(self)
     }
 
     /// The value that a pointer names. O(1), and the verification of each chunk at its first touch; O(length) where nothing is
