@@ -17,6 +17,7 @@ mod values;
 mod verify;
 mod writer;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, io};
 
@@ -48,6 +49,14 @@ pub(crate) struct Shelf {
     cache: BlockCache,
 }
 
+/// Why a file that must be there cannot be opened: only its absence is damage.
+fn not_opened(path: &Path, e: io::Error) -> Error {
+    match e.kind() {
+        io::ErrorKind::NotFound => Error::corrupt(path, 0, Damage::Missing),
+        _ => Error::io("open", path, e),
+    }
+}
+
 impl Shelf {
     /// With a cache of at most `cache_bytes`.
     pub(crate) fn new(dir: Arc<dyn Dir>, options: TableOptions, cache_bytes: u64) -> Arc<Self> {
@@ -58,10 +67,7 @@ impl Shelf {
     fn file(&self, kind: FileKind, magic: Magic, number: FileNumber) -> Result<ChunkedFile> {
         let name = kind.name(number);
         let path = self.dir.path().join(&name);
-        let contents = self.dir.contents(&name).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => Error::corrupt(&path, 0, Damage::Missing),
-            _ => Error::io("open", &path, e),
-        })?;
+        let contents = self.dir.contents(&name).map_err(|e| not_opened(&path, e))?;
         ChunkedFile::open_contents(path, contents, magic, self.options.verify_always)
     }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Shelf;
 use super::body::{Body, Verify, Window, contains, end, first};
 use super::file::ChunkedFile;
 use super::index::{Index, Point};
 use super::rebuild::rebuild_index;
+use super::{Shelf, not_opened};
 use crate::error::{Damage, Error, Result};
 use crate::format::edit::TableMeta;
 use crate::format::entry::Entry;
@@ -32,7 +32,9 @@ pub(crate) struct TableReader {
     /// Made from the entries when `index` turns out to be damaged.
     rebuilt: OnceLock<Index>,
     /// Whether the index in use is not the one on disk.
-    pub(super) index_lost: AtomicBool,
+    index_lost: AtomicBool,
+    /// Why the one on disk could not be used when the table was opened. Nothing that reads needs to know.
+    pub(super) index_refused: Option<Error>,
 }
 
 impl TableReader {
@@ -58,16 +60,16 @@ impl TableReader {
         let body = Body::new(file, sections, meta.number, Arc::clone(shelf))?;
         let index_name = FileKind::Index.name(meta.number);
         let index_path = dir.path().join(&index_name);
-        let on_disk = dir.open(&index_name).ok().and_then(|mapping| {
-            Index::open(index_path.clone(), mapping, &meta.id, &body.sections, options.verify_always).ok()
+        let on_disk = dir.open(&index_name).map_err(|e| not_opened(&index_path, e)).and_then(|mapping| {
+            Index::open(index_path.clone(), mapping, &meta.id, &body.sections, options.verify_always)
         });
-        let index_lost = AtomicBool::new(on_disk.is_none());
-        let index = match on_disk {
-            Some(index) => index,
-            None => rebuild_index(&body, options, points, index_path)?,
+        let (index, index_refused) = match on_disk {
+            Ok(index) => (index, None),
+            Err(e) => (rebuild_index(&body, options, points, index_path)?, Some(e)),
         };
+        let index_lost = AtomicBool::new(index_refused.is_some());
         let (points, rebuilt) = (points.to_vec(), OnceLock::new());
-        Ok(Self { body, ranges, options, points, index, rebuilt, index_lost })
+        Ok(Self { body, ranges, options, points, index, rebuilt, index_lost, index_refused })
     }
 
     /// For the sections of a table that the manifest gives a sequence number: see [`Section::set_global_sequence`].

@@ -1,6 +1,6 @@
 //! Checking a whole table.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use super::body::{Verify, Window};
 use super::index::Point;
@@ -15,8 +15,8 @@ impl TableReader {
     /// Reads back a table that this process has just written: every checksum of table and index, the counts, and the order
     /// of the keys that the sparse index names. `stop` is asked from time to time and ends it with [`Error::Closed`](crate::Error::Closed).
     pub(crate) fn verify_written(&self, stop: &AtomicBool) -> Result<()> {
-        if self.index_lost.load(Ordering::Relaxed) {
-            return Err(self.index.file().corrupt(0, Damage::Missing));
+        if let Some(error) = &self.index_refused {
+            return Err(error.clone());
         }
         self.file().verify(stop)?;
         self.index.file().verify(stop)?;

@@ -191,9 +191,7 @@ fn play(script: &Script, fault: Option<Fault>, stop_at_error: bool) -> (SimFs, H
             Ok(()) => {}
             Err(e) => {
                 failed = true;
-                // Reading a table back takes an index that it cannot open for a lost one.
-                let lost_index = matches!(fault, Some(Fault::Look { .. })) && e.to_string().contains(".idx");
-                let fits = lost_index || [ErrorKind::Io, ErrorKind::State].contains(&e.kind());
+                let fits = [ErrorKind::Io, ErrorKind::State].contains(&e.kind());
                 assert!(fits, "{}, {fault:?}, {op:?}: {e}", script.name);
             }
         }
