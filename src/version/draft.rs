@@ -158,7 +158,8 @@ impl Draft {
         moved.chain(edit.add.iter().map(|(_, meta)| meta.number)).try_for_each(|number| self.check_order(number))
     }
 
-    /// The version that the edits have led to.
+    /// The version that the edits have led to. Sections that still speak for their keyspace must refer to value files that are
+    /// there; those that have been consumed may name files that are gone.
     pub(super) fn finish(self) -> Result<Version, Damage> {
         let Self { level0, trees, named, values, has_dropped, .. } = self;
         let mut level0: Vec<Shared> = level0.into_values().collect();
@@ -192,10 +193,6 @@ impl Draft {
         let Slot::Vacant(slot) = self.tables.entry(table.number()) else { return Err(Damage::BadField) };
         let age = slot.insert(Placed::on(level, &table)).age;
         let sections = &table.meta.sections;
-        if sections.iter().flat_map(|section| &section.value_files).any(|share| !self.values.contains_key(&share.file))
-        {
-            return Err(Damage::BadPointer);
-        }
         if level == 0 && !sections.is_empty() {
             self.level0.insert(age, Shared { table, consumed: BTreeSet::new() });
             return Ok(());

@@ -202,7 +202,8 @@ pub(crate) mod tests {
     use crate::format::alignment::Alignment;
     use crate::format::edit::TableMeta;
     use crate::format::range::Edge;
-    use crate::format::section::Codec;
+    use crate::format::section::{Codec, ValueFileShare};
+    use crate::format::values::ValuesMeta;
     use crate::options::TableOptions;
     use crate::sys::{Access, FileSystem, sim::SimFs};
     use crate::table::Shelf;
@@ -320,6 +321,41 @@ pub(crate) mod tests {
         for edit in bad {
             assert!(apply(&base, &edit).is_err(), "{edit:?}");
         }
+    }
+
+    #[test]
+    fn value_files_go_with_the_last_section_that_refers_to_them() {
+        let values = |number| ValuesMeta {
+            number: FileNumber(number),
+            id: [0; 16],
+            file_bytes: 4096,
+            record_bytes: 64,
+            records: 1,
+            footer_checksum: 0,
+        };
+        let referring = |number, sections: &[(u32, u64)]| {
+            let ranges: Vec<_> = sections.iter().map(|(keyspace, _)| (*keyspace, "a", "b")).collect();
+            let mut table = meta(number, &ranges, 10);
+            for (section, (_, file)) in table.sections.iter_mut().zip(sections) {
+                section.value_files = vec![ValueFileShare { file: FileNumber(*file), values: 1, bytes: 64 }];
+            }
+            (0, table)
+        };
+        let there = |version: &Version| version.values().iter().map(|s| s.file.number().0).collect::<Vec<_>>();
+        let create = vec![named(1, "other")];
+        let add = vec![referring(7, &[(0, 20), (1, 21)])];
+        let flush = Edit { create, add, add_values: vec![values(20), values(21)], ..Edit::default() };
+        let base = apply(&Version::default(), &flush).unwrap();
+        assert_eq!(there(&base), [20, 21]);
+        let consumed = Edit { consume: vec![(FileNumber(7), KeyspaceId(0))], ..Edit::default() };
+        let next = apply(&base, &consumed).unwrap();
+        assert_eq!(there(&next), [21], "a consumed section refers to nothing");
+        let again = apply(&Version::default(), &next.to_edit()).unwrap();
+        assert_eq!((there(&again), numbers(&again)), (vec![21], vec![(0, 7)]));
+        let dangling = Edit { add: vec![referring(8, &[(0, 20)])], ..Edit::default() };
+        assert_eq!(apply(&next, &dangling).unwrap_err(), Damage::BadPointer);
+        let last = apply(&next, &Edit { drop: vec![KeyspaceId(1)], ..Edit::default() }).unwrap();
+        assert_eq!((there(&last), numbers(&last)), (vec![], vec![]));
     }
 
     #[test]
