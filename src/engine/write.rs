@@ -299,10 +299,11 @@ impl Engine {
         let group = Group { kind: body.kind(), body_bytes: body.bytes_at(start, bytes), count: count32, durable };
         let range = log.append(group, |out| body.write(out, start, first)).map_err(|e| self.log_error(log, e))?;
         self.check_mapped()?;
-        self.index(memtable, group.kind, range.start, first)?;
+        let last = Sequence(first.0 + count - 1);
+        self.index(memtable, group.kind, range.start, first, last)?;
         let end = Position { segment: log.number(), offset: log.end() };
-        writer.next_sequence = Sequence(first.0 + count);
-        self.present.show(Sequence(first.0 + count - 1));
+        writer.next_sequence = Sequence(last.0 + 1);
+        self.present.show(last);
         memtable.note_shown(end.offset);
         Ok(end)
     }
@@ -344,7 +345,14 @@ impl Engine {
     }
 
     /// Indexes the entries of the group whose body starts at `body_start`, the last one of the segment.
-    fn index(&self, memtable: &Memtable, kind: GroupKind, body_start: u64, first: Sequence) -> Result<()> {
+    fn index(
+        &self,
+        memtable: &Memtable,
+        kind: GroupKind,
+        body_start: u64,
+        first: Sequence,
+        last: Sequence,
+    ) -> Result<()> {
         let cut = Sequence(first.0 - 1);
         // A version may go if a newer one is visible to every reader that will register from now on, and no registered one
         // stands between the two.
@@ -362,7 +370,7 @@ impl Engine {
             while at < end {
                 let entry =
                     Entry::parse(bytes, at, end, memtable.base()).map_err(|fault| malformed(at as u64, fault))?;
-                let rule = || self.registry.retain(cut);
+                let rule = || self.registry.retain(cut).with_group(last);
                 let indexed = memtable.insert(keyspace, &entry, &mut droppable, rule);
                 if !indexed.map_err(|damage| malformed(at as u64, damage.into()))? {
                     // The group is in the log and cannot be shown to readers.

@@ -9,6 +9,7 @@ mod ranges;
 mod sorted;
 mod spaces;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -134,6 +135,8 @@ impl Memtable {
     ) -> Result<bool, (u64, Fault)> {
         let mut indexed = true;
         let mut refused = None;
+        // One merge of all takes a quarter to a half of the time of one after each.
+        let mut removals: BTreeMap<KeyspaceId, Vec<Fragments>> = BTreeMap::new();
         let mut current = (KeyspaceId::DEFAULT, Ok(Wanted::Aligned(Alignment::None)));
         let end = range.end;
         // Where the replay begins, the sorted view does as well: what is in front need not make sense.
@@ -142,11 +145,11 @@ impl Memtable {
             if current.0 != keyspace {
                 current = (keyspace, find(keyspace));
             }
-            // Nobody reads yet, so only the newest version of anything matters.
-            let rule = || Visibility::retain(Vec::new(), entry.sequence);
+            let removals = &mut removals;
+            let remove = |_: &Space, removal| removals.entry(keyspace).or_default().push(removal);
             let inserted = match current.1 {
                 Ok(Wanted::Aligned(alignment)) if alignment != entry.alignment() => Err(Damage::BadField),
-                Ok(Wanted::Aligned(_) | Wanted::Any) => self.insert(keyspace, entry, |_, _| true, rule),
+                Ok(Wanted::Aligned(_) | Wanted::Any) => self.index(keyspace, entry, |_, _| true, remove),
                 Ok(Wanted::None) => {
                     self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
                     Ok(true)
@@ -158,6 +161,13 @@ impl Memtable {
                 Err(damage) => _ = refused.get_or_insert((entry.start as u64, damage.into())),
             }
         })?;
+        // Nobody reads yet, so only the newest version of anything matters.
+        for (keyspace, removals) in removals {
+            let mut rule = Visibility::retain(Vec::new(), self.max_sequence());
+            if let Some(space) = self.space(keyspace) {
+                space.ranges.push(Fragments::merge(&removals, &mut rule), &mut rule);
+            }
+        }
         self.set_indexed(end);
         refused.map_or(Ok(indexed), Err)
     }
@@ -298,8 +308,20 @@ impl Memtable {
         &self,
         keyspace: KeyspaceId,
         entry: &Entry,
-        mut droppable: impl FnMut(Sequence, Sequence) -> bool,
+        droppable: impl FnMut(Sequence, Sequence) -> bool,
         rule: impl FnOnce() -> Visibility,
+    ) -> Result<bool, Damage> {
+        self.index(keyspace, entry, droppable, |space, removal| space.ranges.push(removal, &mut rule()))
+    }
+
+    /// The same, where `remove` says what becomes of range tombstones.
+    #[inline]
+    fn index(
+        &self,
+        keyspace: KeyspaceId,
+        entry: &Entry,
+        mut droppable: impl FnMut(Sequence, Sequence) -> bool,
+        remove: impl FnOnce(&Space, Fragments),
     ) -> Result<bool, Damage> {
         let key = entry.key(self.bytes());
         let hash = crate::format::key_hash(keyspace, key);
@@ -316,7 +338,7 @@ impl Memtable {
         self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
         space.entries.store(space.entries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         if entry.kind() == Kind::RangeDelete {
-            space.ranges.push(self.removal(entry)?, &mut rule());
+            remove(space, self.removal(entry)?);
             return Ok(true);
         }
         let indexed = space.index.insert(tag(hash), locator, is_key, droppable);

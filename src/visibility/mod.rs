@@ -19,6 +19,8 @@ pub(crate) struct Visibility {
     points: Vec<Sequence>,
     /// Versions above this one are admitted in any case.
     keep_above: Sequence,
+    /// Nobody registers at a lower one any more.
+    cut: Sequence,
     /// `points[..unserved]` have not seen a version of the current key yet.
     unserved: usize,
 }
@@ -31,12 +33,22 @@ impl Visibility {
         snapshots.push(cut);
         snapshots.dedup();
         let unserved = snapshots.len();
-        Self { points: snapshots, keep_above: cut, unserved }
+        Self { points: snapshots, keep_above: cut, cut, unserved }
     }
 
-    /// The newest sequence number up to which versions may be left out.
+    /// The same, where everything behind the cut and up to `last` becomes visible at once: nobody ever stands between the two.
+    pub(crate) fn with_group(mut self, last: Sequence) -> Self {
+        if last > self.keep_above {
+            self.points.push(last);
+            self.keep_above = last;
+            self.start_key();
+        }
+        self
+    }
+
+    /// Readers at this sequence number or above, and the registered ones, miss nothing.
     pub(crate) fn cut(&self) -> Sequence {
-        self.keep_above
+        self.cut
     }
 
     /// The next versions belong to another key.
@@ -55,6 +67,12 @@ impl Visibility {
         let seen = still_unserved < self.unserved;
         self.unserved = still_unserved;
         seen
+    }
+
+    /// Whether nobody needs any older version of the current key.
+    #[inline]
+    pub(crate) fn is_served(&self) -> bool {
+        self.unserved == 0
     }
 
     /// The sequence of whoever sees the oldest state.
@@ -84,5 +102,14 @@ mod tests {
         assert_eq!(admitted(rule(&[]), &[25, 22, 19, 18, 3]), [25, 22, 19]);
         assert_eq!(admitted(rule(&[4, 18]), &[25, 19, 18, 17, 5, 3, 2]), [25, 19, 18, 3]);
         assert_eq!(admitted(rule(&[20, 21]), &[21, 20, 19]), [21, 20]);
+    }
+
+    #[test]
+    fn of_what_becomes_visible_at_once_the_newest_version_is_kept() {
+        let rule = |last: u64| Visibility::retain(vec![Sequence(4)], Sequence(20)).with_group(Sequence(last));
+        assert_eq!(admitted(rule(25), &[24, 22, 21, 19, 18, 4, 3]), [24, 19, 4]);
+        assert_eq!(admitted(rule(25), &[26, 25, 20, 3]), [26, 25, 20, 3]);
+        assert_eq!(admitted(rule(20), &[22, 21, 20, 19, 1]), [22, 21, 20, 1]);
+        assert_eq!(rule(25).cut(), Sequence(20));
     }
 }

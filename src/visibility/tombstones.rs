@@ -174,7 +174,16 @@ impl<'f> Sweep<'f> {
             return;
         }
         rule.start_key();
-        let sequences: Vec<Sequence> = self.active.keys().rev().copied().filter(|s| rule.admits(*s)).collect();
+        let mut sequences = Vec::new();
+        for sequence in self.active.keys().rev() {
+            // Any number of ranges may be nested, and most of them serve nobody.
+            if rule.is_served() {
+                break;
+            }
+            if rule.admits(*sequence) {
+                sequences.push(*sequence);
+            }
+        }
         match self.out.last_mut() {
             Some(last) if last.end == from && last.sequences == sequences => last.end = end.clone(),
             _ if sequences.is_empty() => {}

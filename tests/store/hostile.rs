@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use maplsm::{ErrorKind, SimFs};
+use maplsm::{Durability, ErrorKind, SimFs, WriteBatch};
 
 use crate::support::reseal::{Kind, reseal};
 use crate::support::{DIR, load, names, sim_options};
@@ -77,6 +77,29 @@ fn long_tails_of_logs_are_searched_in_linear_time() {
         fill(ending, &group);
         fill(ending, &[0xff; 8]);
         fill(ending, &[0x96; 4096]);
+    }
+}
+
+/// A log of nothing but range tombstones, in each other, over each other and side by side.
+#[test]
+fn logs_of_range_tombstones_are_replayed_soon() {
+    const RANGES: u32 = 40_000;
+    for shape in ["inwards", "outwards", "staggered", "disjoint"] {
+        let fs = SimFs::new();
+        let db = sim_options(&fs).open(DIR).unwrap();
+        let mut batch = WriteBatch::new();
+        for i in 0..RANGES {
+            let [start, end] = match shape {
+                "inwards" => [i, 2 * RANGES - i],
+                "outwards" => [RANGES - i, RANGES + i + 1],
+                "staggered" => [i, RANGES + i],
+                _ => [2 * i, 2 * i + 1],
+            };
+            batch.remove_range(start.to_be_bytes()..end.to_be_bytes());
+        }
+        db.write_with(&batch, Durability::Buffered).unwrap();
+        let bytes = db.stats().memtable_bytes;
+        open(&fs.kill(), &format!("{bytes} bytes of range tombstones, {shape}"));
     }
 }
 
