@@ -357,6 +357,9 @@ impl Section {
                 return Err(Damage::OutOfOrder.into());
             }
             (start, rest) = (section.parts_end(), tail);
+            if start > frame.body_end {
+                return Err(Damage::OutOfBounds.into());
+            }
             sections.push(section);
         }
         if sections.is_empty() || start != frame.body_end || !rest.is_empty() {
