@@ -158,8 +158,8 @@ impl Draft {
         moved.chain(edit.add.iter().map(|(_, meta)| meta.number)).try_for_each(|number| self.check_order(number))
     }
 
-    /// The version that the edits have led to. Sections that still speak for their keyspace must refer to value files that are
-    /// there; those that have been consumed may name files that are gone.
+    /// The version that the edits have led to. What goes at the end, FORMAT.md (12.5) lets go then. Sections that still speak for
+    /// their keyspace must refer to value files that are there; those that have been consumed may name files that are gone.
     pub(super) fn finish(self) -> Result<Version, Damage> {
         let Self { level0, trees, named, values, has_dropped, .. } = self;
         let mut level0: Vec<Shared> = level0.into_values().collect();
