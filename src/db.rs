@@ -99,7 +99,7 @@ impl Options {
 ///
 /// # Errors
 /// A disk that fails at any of the files ends the repair with an error: nothing is taken for lost for that. So does a file of
-/// another version ([`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat)), or one whose version is damaged.
+/// another version ([`Error::UnsupportedFormat`]), or one whose version is damaged.
 ///
 /// ```
 /// # fn main() -> maplsm::Result<()> {

@@ -327,7 +327,7 @@ impl Explorer<'_> {
 }
 
 /// Collects copies of the disk, one for each of its operations from now on.
-fn watch(disk: &SimFs) -> Arc<Mutex<Vec<SimFs>>> {
+pub(super) fn watch(disk: &SimFs) -> Arc<Mutex<Vec<SimFs>>> {
     let copies = Arc::new(Mutex::new(Vec::new()));
     let to = Arc::clone(&copies);
     disk.watch(move |copy| to.lock().unwrap().push(copy));
