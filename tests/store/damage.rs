@@ -1,16 +1,12 @@
 //! Damaged and missing files: told with file and cause, or harmless; never a wrong answer.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use maplsm::{Damage, Db, Durability, Options, SimFs, WriteBatch};
 
 use super::flips::{Outcome, examine};
 use crate::support::model::Map;
-use crate::support::{DIR, contents, image, load, names, sim_options};
-
-pub(super) fn path(name: &str) -> PathBuf {
-    Path::new(DIR).join(name)
-}
+use crate::support::{DIR, contents, image, load, names, path, sim_options};
 
 pub(super) fn is_kind(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == extension)

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use maplsm::{Compression, Error, ErrorKind, IoMode, Options, PointIndex, SimFs, WriteBatch};
 
-use super::damage::{is_kind, path, small};
+use super::damage::{is_kind, small};
 use crate::support::model::{Map, read_all};
-use crate::support::{DIR, contents, image, names, sim_options};
+use crate::support::{DIR, contents, image, names, path, sim_options};
 
 /// What came of a damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

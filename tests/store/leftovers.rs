@@ -1,14 +1,10 @@
 //! What is in a directory and no part of the database, and a database that has lost what names its parts.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use maplsm::{Damage, Error, SimFs};
 
-use crate::support::{DIR, contents, image, load, sim_options};
-
-fn path(name: &str) -> PathBuf {
-    Path::new(DIR).join(name)
-}
+use crate::support::{DIR, contents, image, load, path, sim_options};
 
 /// A directory that has lost `CURRENT` is damaged and not empty, however it is opened, and nothing in it changes.
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use maplsm::{Db, ErrorKind, Fault, Options, Outcome, RepairReport, SimFs, WriteBatch};
 
 use crate::support::model::{Map, read_all};
-use crate::support::{DIR, contents, image, names, sim_options};
+use crate::support::{DIR, change, contents, image, names, sim_options};
 
 fn small(fs: &SimFs) -> Options {
     let mut options = sim_options(fs);
@@ -66,13 +66,6 @@ fn database() -> (SimFs, State) {
     db.close().unwrap();
     assert!(names(&fs, ".sst").len() > 3 && names(&fs, ".wal").len() == 1, "{:?}", image(&fs).len());
     (fs, state)
-}
-
-fn change(fs: &SimFs, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
-    let path = Path::new(DIR).join(name);
-    let mut bytes = fs.read(&path).unwrap();
-    change(&mut bytes);
-    fs.write(&path, &bytes);
 }
 
 /// Repairs, opens and checks; answers what there is, and the report.

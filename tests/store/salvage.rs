@@ -1,11 +1,9 @@
 //! Repair under every kind of damage to every kind of file: what is saved, and that what is not is reported.
 
-use std::path::Path;
-
 use maplsm::{Db, Error, Keyspace, Options, Outcome, RepairReport, SimFs, WriteBatch};
 
 use crate::support::model::{Map, read_all};
-use crate::support::{DIR, contents, image, names, sim_options};
+use crate::support::{DIR, change, contents, image, names, path, sim_options};
 
 fn options(fs: &SimFs) -> Options {
     let mut options = sim_options(fs);
@@ -170,13 +168,6 @@ fn is_reported(report: &RepairReport, keyspace: &str, key: &[u8], is_old: bool) 
     })
 }
 
-fn change(fs: &SimFs, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
-    let path = Path::new(DIR).join(name);
-    let mut bytes = fs.read(&path).unwrap();
-    change(&mut bytes);
-    fs.write(&path, &bytes);
-}
-
 /// Damage to one file at a time, with the manifest and without.
 #[test]
 fn every_kind_of_damage() {
@@ -190,11 +181,11 @@ fn every_kind_of_damage() {
             let prepared = before.kill();
             if !manifest {
                 let name = names(&prepared, ".manifest").pop().unwrap();
-                prepared.remove(&Path::new(DIR).join(name));
+                prepared.remove(&path(&name));
             }
             let files = names(&prepared, ending);
             for (at, file) in files.iter().enumerate() {
-                let length = prepared.read(&Path::new(DIR).join(file)).unwrap().len();
+                let length = prepared.read(&path(file)).unwrap().len();
                 let all = damages(length);
                 // Without the manifest, every other one.
                 for (damage, apply) in
@@ -205,13 +196,13 @@ fn every_kind_of_damage() {
                     tally.check(&fs, &past, &format!("{file}, {damage}, manifest: {manifest}"));
                 }
                 let fs = prepared.kill();
-                fs.remove(&Path::new(DIR).join(file));
+                fs.remove(&path(file));
                 tally.check(&fs, &past, &format!("{file} removed, manifest: {manifest}"));
                 if let Some(other) = files.get(at + 1) {
                     let fs = prepared.kill();
-                    let [a, b] = [file, other].map(|name| fs.read(&Path::new(DIR).join(name)).unwrap());
-                    fs.write(&Path::new(DIR).join(file), &b);
-                    fs.write(&Path::new(DIR).join(other), &a);
+                    let [a, b] = [file, other].map(|name| fs.read(&path(name)).unwrap());
+                    fs.write(&path(file), &b);
+                    fs.write(&path(other), &a);
                     tally.check(&fs, &past, &format!("{file} and {other} swapped, manifest: {manifest}"));
                 }
             }
@@ -232,7 +223,7 @@ fn find_case(
     holds: impl Fn(&RepairReport) -> bool,
 ) -> (SimFs, RepairReport) {
     for name in names(before, ending) {
-        let length = before.read(&Path::new(DIR).join(&name)).unwrap().len();
+        let length = before.read(&path(&name)).unwrap().len();
         for at in (64..length).step_by(step) {
             let damaged = before.kill();
             change(&damaged, &name, |bytes| bytes[at] ^= 1);
@@ -311,7 +302,7 @@ fn the_log_says_what_it_has_lost() {
     assert!(corruption.offset + bytes >= 2600 && bytes < 2000 && (2..40).contains(&entries), "{report:?}");
 
     let fs = before.kill();
-    fs.remove(&Path::new(DIR).join(middle));
+    fs.remove(&path(middle));
     let report = maplsm::repair(DIR, &options(&fs)).unwrap();
     let missing = report.findings.iter().find(|f| f.problem.corruption().unwrap().path.ends_with(middle)).unwrap();
     assert!(missing.may_bring_back() && report.may_bring_back());

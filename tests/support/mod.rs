@@ -4,12 +4,17 @@ mod damage;
 pub(crate) mod model;
 pub(crate) mod reseal;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use maplsm::{Db, Durability, Options, SimFs, WriteBatch};
 
 /// The directory of the database in a simulated file system.
 pub(crate) const DIR: &str = "/db";
+
+/// The path of a file of that database.
+pub(crate) fn path(name: &str) -> PathBuf {
+    Path::new(DIR).join(name)
+}
 
 /// Options for a simulated disk: no threads, buffered commits.
 pub(crate) fn sim_options(fs: &SimFs) -> Options {
@@ -27,6 +32,14 @@ pub(crate) fn image(fs: &SimFs) -> Vec<(String, Vec<u8>)> {
 /// The names of a database's files that end like this, in order.
 pub(crate) fn names(fs: &SimFs, ending: &str) -> Vec<String> {
     fs.files(Path::new(DIR)).into_iter().map(|(name, _)| name).filter(|name| name.ends_with(ending)).collect()
+}
+
+/// Changes the bytes of a file of the database.
+pub(crate) fn change(fs: &SimFs, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let path = path(name);
+    let mut bytes = fs.read(&path).unwrap();
+    change(&mut bytes);
+    fs.write(&path, &bytes);
 }
 
 /// All entries.
