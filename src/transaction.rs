@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::keyspace::Keyspace;
 use crate::keyspace_state::KeyspaceState;
 use crate::options::{Durability, Isolation};
 use crate::slice::Slice;
-use crate::visibility::RangeSet;
+use crate::visibility::{Joined, RangeSet};
 
 pub use iter::TransactionIter;
 
@@ -119,7 +119,25 @@ impl Word {
 #[derive(Debug)]
 enum Undo {
     Key(KeyspaceId, Vec<u8>, Option<Word>),
-    Range(KeyspaceId, RangeSet, Vec<(Vec<u8>, Word)>),
+    Range(KeyspaceId, Option<Joined>, Vec<(Vec<u8>, Word)>),
+}
+
+/// The keys between two edges, unless there can be none.
+fn between<'e>(start: &'e Edge, end: &'e Edge) -> Option<(Bound<&'e Vec<u8>>, Bound<&'e Vec<u8>>)> {
+    if start >= end {
+        return None;
+    }
+    let start = match start {
+        Edge::Before(key) => Bound::Included(key),
+        Edge::After(key) => Bound::Excluded(key),
+        Edge::End => return None,
+    };
+    let end = match end {
+        Edge::Before(key) => Bound::Excluded(key),
+        Edge::After(key) => Bound::Included(key),
+        Edge::End => Bound::Unbounded,
+    };
+    Some((start, end))
 }
 
 /// A point in a transaction to which its changes can be taken back; see [`Transaction::savepoint`].
@@ -258,8 +276,8 @@ impl Transaction {
             match undo {
                 Undo::Key(_, key, Some(before)) => _ = changes.keys.insert(key, before),
                 Undo::Key(_, key, None) => _ = changes.keys.remove(&key),
-                Undo::Range(_, removed, keys) => {
-                    changes.removed = removed;
+                Undo::Range(_, joined, keys) => {
+                    joined.into_iter().for_each(|joined| changes.removed.take_back(joined));
                     changes.keys.extend(keys);
                 }
             }
@@ -290,7 +308,7 @@ impl Transaction {
             }
             if self.isolation == Isolation::Snapshot {
                 let written = written.entry(keyspace.id).or_default();
-                changes.removed.iter().for_each(|(start, end)| written.insert(start.clone(), end.clone()));
+                changes.removed.iter().for_each(|(start, end)| _ = written.insert(start.clone(), end.clone()));
                 changes.keys.keys().for_each(|key| written.insert_key(key));
             }
         }
@@ -368,12 +386,11 @@ impl Transaction {
         check_lengths(start.key(), &[])?;
         check_lengths(end.key(), &[])?;
         let changes = self.changes_of(keyspace)?;
-        let inside = |key: &[u8]| start.is_in_front_of(key) && !end.is_in_front_of(key);
-        let written: Vec<Vec<u8>> = changes.keys.keys().filter(|key| inside(key)).cloned().collect();
+        let Some(inside) = between(&start, &end) else { return Ok(()) };
+        let written: Vec<Vec<u8>> = changes.keys.range::<Vec<u8>, _>(inside).map(|(key, _)| key.clone()).collect();
         let gone = written.into_iter().filter_map(|key| changes.keys.remove_entry(&key)).collect();
-        let before = changes.removed.clone();
-        changes.removed.insert(start, end);
-        self.note(Undo::Range(keyspace.id, before, gone));
+        let joined = changes.removed.insert(start, end);
+        self.note(Undo::Range(keyspace.id, joined, gone));
         Ok(())
     }
 

@@ -191,7 +191,7 @@ impl<'a> Merging<'a> {
     }
 
     fn has_more(&self) -> bool {
-        self.next.is_some() || self.ranges.list().last().is_some_and(|last| last.end > self.written_to)
+        self.next.is_some() || self.ranges.list().last().is_some_and(|last| last.end > self.written_to.as_ref())
     }
 
     /// Goes to the next version that must be written.

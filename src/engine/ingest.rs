@@ -27,7 +27,7 @@ use crate::memtable::{Memtable, RunCursor};
 use crate::options::SectionOptions;
 use crate::table::{TableWriter, ValueFile, WrittenTable};
 use crate::version::level_for;
-use crate::visibility::{Fragments, Visibility};
+use crate::visibility::Visibility;
 
 /// Flushes beside other commits, each of which has less to do than the one before, until the last one holds them up.
 const ROUNDS: usize = 4;
@@ -149,10 +149,10 @@ fn has_keys_in(
         return false;
     }
     let removals = memtable.ranges(keyspace.id);
-    let mut removals = removals.iter().flat_map(|fragments| Fragments::list(fragments));
+    let mut removals = removals.iter().flat_map(|fragments| fragments.list().iter());
     let removed = removals.any(|removal| {
-        let behind = ranges.partition_point(|(_, upper)| *upper <= removal.start.as_ref());
-        ranges.get(behind).is_some_and(|(lower, _)| *lower < removal.end.as_ref())
+        let behind = ranges.partition_point(|(_, upper)| *upper <= removal.start);
+        ranges.get(behind).is_some_and(|(lower, _)| *lower < removal.end)
     });
     removed
         || memtable.runs(keyspace.id, rule).into_iter().any(|run| {

@@ -21,7 +21,7 @@ use crate::memtable::Memtable;
 use crate::merge::{Merge, Place};
 use crate::options::Durability;
 use crate::sys::atomic::Ordering;
-use crate::visibility::{Fragments, RangeSet, Visibility};
+use crate::visibility::{RangeSet, Visibility};
 
 /// What must not have changed, keyspace by keyspace.
 pub(crate) type Footprint = BTreeMap<KeyspaceId, RangeSet>;
@@ -185,9 +185,9 @@ fn ranges_newer(
     rule: &mut Visibility,
 ) -> Result<bool> {
     let (sources, cover) = view.sources(keyspace, rule)?;
-    let removals = cover.fragments().flat_map(Fragments::list);
+    let removals = cover.fragments().flat_map(|fragments| fragments.list().iter());
     for removal in removals.filter(|removal| removal.sequences.first().is_some_and(|newest| *newest > since)) {
-        if ranges.intersects(&removal.start, &removal.end) {
+        if ranges.intersects(&removal.start.to_owned(), &removal.end.to_owned()) {
             return Ok(true);
         }
     }

@@ -22,7 +22,7 @@ use crate::format::range::{edges, range_value};
 use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
 use crate::keyspace_state::{KeyspaceState, Owner};
 use crate::log::{self, SegmentWriter};
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, Removals};
 use crate::options::Durability;
 use crate::sys::SyncFile;
 
@@ -357,6 +357,7 @@ impl Engine {
         // A version may go if a newer one is visible to every reader that will register from now on, and no registered one
         // stands between the two.
         let mut droppable = |older: Sequence, newer: Sequence| newer <= cut && !self.registry.stands_in(older..newer);
+        let mut removals = Removals::default();
         let bytes = memtable.bytes();
         let malformed = |offset: u64, fault: crate::error::Fault| {
             fault.at(&self.file_path(&FileKind::Segment.name(memtable.number())), offset)
@@ -370,8 +371,7 @@ impl Engine {
             while at < end {
                 let entry =
                     Entry::parse(bytes, at, end, memtable.base()).map_err(|fault| malformed(at as u64, fault))?;
-                let rule = || self.registry.retain(cut).with_group(last);
-                let indexed = memtable.insert(keyspace, &entry, &mut droppable, rule);
+                let indexed = memtable.insert(keyspace, &entry, &mut droppable, &mut removals);
                 if !indexed.map_err(|damage| malformed(at as u64, damage.into()))? {
                     // The group is in the log and cannot be shown to readers.
                     let path = self.file_path(&FileKind::Segment.name(memtable.number()));
@@ -379,6 +379,9 @@ impl Engine {
                 }
                 at = entry.next();
             }
+        }
+        if !removals.is_empty() {
+            memtable.remove_ranges(removals, &mut self.registry.retain(cut).with_group(last));
         }
         memtable.set_indexed(bytes.len() as u64);
         Ok(())

@@ -18,6 +18,7 @@ pub(crate) mod current;
 pub(crate) mod edit;
 pub(crate) mod entry;
 pub(crate) mod extension;
+pub(crate) mod fragment;
 pub(crate) mod group;
 pub(crate) mod index;
 pub(crate) mod mend;

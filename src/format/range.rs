@@ -1,17 +1,13 @@
-//! Ranges of keys, and the tombstones over them: in the log an entry of kind range delete, in a table a list of fragments.
+//! Ranges of keys, and the tombstones over them in the log: entries of kind range delete. Those in tables are
+//! [fragments](super::fragment).
 //!
 //! ```text
 //! value of a range delete      start side u8 | end side u8 | end key
-//! fragment in a table          header 16 | sequence numbers u64, descending | start key | end key | zeros up to 8
 //! ```
 
 use std::cmp::Ordering;
 use std::ops::{Bound, RangeBounds};
 
-use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
-
-use super::{NUMBER_MAX, Sequence, align_up, bytes};
 use crate::error::Damage;
 
 /// A place between keys: right in front of a key or right behind it, or behind all keys. Places order like keys, so no key
@@ -62,7 +58,7 @@ impl<K: AsRef<[u8]>> Edge<K> {
         }
     }
 
-    fn side(&self) -> u8 {
+    pub(super) fn side(&self) -> u8 {
         match self {
             Self::Before(_) => BEFORE,
             Self::After(_) => AFTER,
@@ -86,7 +82,7 @@ impl<'k> Edge<&'k [u8]> {
     }
 
     /// `key` is empty for the end, and `side` one that is known.
-    fn new(side: u8, key: &'k [u8]) -> Result<Self, Damage> {
+    pub(super) fn new(side: u8, key: &'k [u8]) -> Result<Self, Damage> {
         match side {
             BEFORE => Ok(Self::Before(key)),
             AFTER => Ok(Self::After(key)),
@@ -156,109 +152,6 @@ pub(crate) fn bounds(byte: u8, lower: &[u8], upper: &[u8]) -> Result<(Edge, Edge
     if lower < upper { Ok((lower.to_owned(), upper.to_owned())) } else { Err(Damage::OutOfOrder) }
 }
 
-#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct FragmentHeader {
-    start_side: u8,
-    end_side: u8,
-    start_key_bytes: U16,
-    end_key_bytes: U16,
-    reserved: [u8; 2],
-    count: U32,
-    reserved_tail: [u8; 4],
-}
-
-pub(crate) const FRAGMENT_HEADER_BYTES: u64 = 16;
-const _: () = assert!(size_of::<FragmentHeader>() == 16 && align_of::<FragmentHeader>() == 1);
-
-/// A range of keys and the sequence numbers, newest first, at which it was removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fragment {
-    pub(crate) start: Edge,
-    pub(crate) end: Edge,
-    pub(crate) sequences: Vec<Sequence>,
-}
-
-impl Fragment {
-    /// Appends the record of a table.
-    #[expect(clippy::cast_possible_truncation, reason = "keys have at most KEY_BYTES_MAX bytes")]
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let header = FragmentHeader {
-            start_side: self.start.side(),
-            end_side: self.end.side(),
-            start_key_bytes: U16::new(self.start.key().len() as u16),
-            end_key_bytes: U16::new(self.end.key().len() as u16),
-            reserved: [0; 2],
-            count: U32::new(u32::try_from(self.sequences.len()).unwrap_or(u32::MAX)),
-            reserved_tail: [0; 4],
-        };
-        out.extend_from_slice(header.as_bytes());
-        for sequence in &self.sequences {
-            out.extend_from_slice(&sequence.0.to_le_bytes());
-        }
-        out.extend_from_slice(self.start.key());
-        out.extend_from_slice(self.end.key());
-        super::entry::pad(out);
-    }
-
-    /// Length of the record of a table.
-    #[expect(clippy::arithmetic_side_effects, reason = "a fragment in memory is far below 2^63 bytes")]
-    pub(crate) fn bytes(&self) -> u64 {
-        let keys = self.start.key().len() + self.end.key().len();
-        align_up(FRAGMENT_HEADER_BYTES + self.sequences.len() as u64 * 8 + keys as u64)
-    }
-
-    /// Decodes the record at the front of `rest`; answers it and what follows.
-    fn decode(rest: &[u8]) -> Result<(Self, &[u8]), Damage> {
-        let (header, _) = FragmentHeader::read_from_prefix(rest).map_err(|_| Damage::OutOfBounds)?;
-        let count = u64::from(header.count.get());
-        let sequences = bytes::array::<U64>(rest, FRAGMENT_HEADER_BYTES, count)?;
-        let keys_at = FRAGMENT_HEADER_BYTES.saturating_add(count.saturating_mul(8));
-        let [start_bytes, end_bytes] = [header.start_key_bytes, header.end_key_bytes].map(|n| u64::from(n.get()));
-        let start = Edge::new(header.start_side, bytes::slice(rest, keys_at, start_bytes)?)?;
-        let end_at = keys_at.saturating_add(start_bytes);
-        let end = Edge::new(header.end_side, bytes::slice(rest, end_at, end_bytes)?)?;
-        let length = end_at.saturating_add(end_bytes);
-        let padded = align_up(length);
-        let padding = bytes::slice(rest, length, padded.saturating_sub(length))?;
-        if header.reserved != [0; 2] || header.reserved_tail != [0; 4] || !bytes::all_zero(padding) {
-            return Err(Damage::BadField);
-        }
-        let sequences: Vec<Sequence> = sequences.iter().map(|sequence| Sequence(sequence.get())).collect();
-        let numbered = sequences.first().is_some_and(|newest| newest.0 < NUMBER_MAX)
-            && sequences.last().is_some_and(|oldest| oldest.0 > 0);
-        let descending = sequences.is_sorted_by(|newer, older| newer > older);
-        if start >= end || !numbered || !descending {
-            return Err(Damage::OutOfOrder);
-        }
-        let rest = usize::try_from(padded).ok().and_then(|padded| rest.get(padded..)).ok_or(Damage::OutOfBounds)?;
-        Ok((Self { start: start.to_owned(), end: end.to_owned(), sequences }, rest))
-    }
-}
-
-/// Decodes `count` fragments that fill `rest`: in order, without overlap, inside the bounds of their section.
-pub(crate) fn decode_fragments(
-    mut rest: &[u8],
-    count: u64,
-    bounds: (&Edge, &Edge),
-    max_sequence: Sequence,
-) -> Result<Vec<Fragment>, Damage> {
-    let mut fragments: Vec<Fragment> = Vec::new();
-    while !rest.is_empty() {
-        let (fragment, tail) = Fragment::decode(rest)?;
-        let behind = fragments.last().map_or(bounds.0, |last| &last.end);
-        if fragment.start < *behind || fragment.end > *bounds.1 {
-            return Err(Damage::OutOfOrder);
-        }
-        if fragment.sequences.first().is_some_and(|newest| *newest > max_sequence) {
-            return Err(Damage::BadSequence);
-        }
-        fragments.push(fragment);
-        rest = tail;
-    }
-    if fragments.len() as u64 == count { Ok(fragments) } else { Err(Damage::BadField) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,38 +191,6 @@ mod tests {
         assert_eq!(range_of(b"a", b"\0"), Err(Damage::OutOfBounds));
         assert_eq!(range_of(b"a", b"\0\x02z"), Err(Damage::BadField), "the end has no key");
         assert_eq!(range_of(b"a", b"\0\x03z"), Err(Damage::BadField));
-    }
-
-    #[test]
-    fn fragments_round_trip_and_cut_or_misplaced_ones_are_refused() {
-        let fragment = |start: Edge<&[u8]>, end: Edge<&[u8]>, sequences: &[u64]| Fragment {
-            start: start.to_owned(),
-            end: end.to_owned(),
-            sequences: sequences.iter().map(|s| Sequence(*s)).collect(),
-        };
-        let list = [
-            fragment(Edge::Before(b"a"), Edge::After(b"apple"), &[9, 4]),
-            fragment(Edge::After(b"apple"), Edge::Before(b"b"), &[4]),
-            fragment(Edge::After(b"x"), Edge::End, &[7, 6, 1]),
-        ];
-        let mut out = Vec::new();
-        for fragment in &list {
-            let start = out.len() as u64;
-            fragment.encode(&mut out);
-            assert_eq!(out.len() as u64 - start, fragment.bytes());
-        }
-        let bounds = (&Edge::Before(b"a".to_vec()), &Edge::End);
-        assert_eq!(decode_fragments(&out, 3, bounds, Sequence(9)).unwrap(), list);
-        assert_eq!(decode_fragments(&out, 2, bounds, Sequence(9)), Err(Damage::BadField));
-        assert_eq!(decode_fragments(&out, 3, bounds, Sequence(8)), Err(Damage::BadSequence));
-        let narrow = (&Edge::After(b"a".to_vec()), &Edge::End);
-        assert_eq!(decode_fragments(&out, 3, narrow, Sequence(9)), Err(Damage::OutOfOrder));
-        for length in (1..out.len()).filter(|length| length % 8 != 0) {
-            assert!(decode_fragments(&out[..length], 3, bounds, Sequence(9)).is_err(), "{length}");
-        }
-        let mut rising = Vec::new();
-        fragment(Edge::Before(b"a"), Edge::End, &[4, 9]).encode(&mut rising);
-        assert_eq!(decode_fragments(&rising, 1, bounds, Sequence(9)), Err(Damage::OutOfOrder));
     }
 
     #[test]

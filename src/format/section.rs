@@ -6,7 +6,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::alignment::Alignment;
 use super::block::{BLOCK_LOG2, BLOCK_RECORD_BYTES, blocks_max};
 use super::entry::{Base, ENTRY_BYTES_MIN};
-use super::range::{Edge, Fragment, bounds, bounds_byte, decode_fragments};
+use super::fragment::FragmentList;
+use super::range::{Edge, bounds, bounds_byte};
 use super::table::{Frame, TABLE_HEADER_BYTES};
 use super::values::{Pointer, record_bytes};
 use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Sequence, UNIT, align_up, bytes};
@@ -342,8 +343,8 @@ impl Section {
     }
 
     /// The range tombstones of the section, whose chunks have been verified, from the bytes that they take.
-    pub(crate) fn fragments(&self, bytes: &[u8]) -> Result<Vec<Fragment>, Damage> {
-        decode_fragments(bytes, self.range_tombstones, (&self.lower, &self.upper), self.max_sequence)
+    pub(crate) fn fragments(&self, bytes: &[u8]) -> Result<FragmentList, Damage> {
+        FragmentList::decode(bytes, self.range_tombstones, (&self.lower, &self.upper), self.max_sequence)
     }
 
     /// Decodes a whole directory; sections are in order of keyspace and fill the body.

@@ -8,8 +8,9 @@ use crate::format::block::{BLOCK_RECORD_BYTES, BlockPlace, check_blocks};
 use crate::format::bytes::{self, Part};
 use crate::format::entry::{ENTRY_HEADER_BYTES, Entry, Kind};
 use crate::format::extension::Extension;
+use crate::format::fragment::FRAGMENT_HEADER_BYTES;
 use crate::format::prefix::Magic;
-use crate::format::range::{Edge, FRAGMENT_HEADER_BYTES, range_of};
+use crate::format::range::{Edge, range_of};
 use crate::format::section::{Codec, Section};
 use crate::format::values::Pointer;
 
@@ -88,7 +89,7 @@ fn show_ranges(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) -
         let fragments = bytes.and_then(|bytes| section.fragments(bytes));
         let fragments = fragments.map_err(|damage| sink.damaged(section.end, damage))?;
         let mut at = section.end;
-        for fragment in &fragments {
+        for fragment in fragments.iter() {
             let fields = vec![
                 ("start_side", side(&fragment.start)),
                 ("start_key", Value::Bytes(fragment.start.key())),

@@ -9,7 +9,6 @@ mod ranges;
 mod sorted;
 mod spaces;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use std::sync::Arc;
 pub(crate) use cursor::RunCursor;
 use hash::{Found, HashIndex};
 use ranges::Ranges;
+pub(crate) use ranges::Removals;
 pub(crate) use sorted::Run;
 use sorted::{Entries, Pending, Sorted};
 use spaces::Spaces;
@@ -25,7 +25,6 @@ use crate::error::{Damage, Fault};
 use crate::format::alignment::Alignment;
 use crate::format::checksum::Id;
 use crate::format::entry::{Entry, Kind, key_at, sequence_at};
-use crate::format::range::range_of;
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId, Position, Sequence};
 use crate::log;
@@ -135,8 +134,7 @@ impl Memtable {
     ) -> Result<bool, (u64, Fault)> {
         let mut indexed = true;
         let mut refused = None;
-        // One merge of all takes a quarter to a half of the time of one after each.
-        let mut removals: BTreeMap<KeyspaceId, Vec<Fragments>> = BTreeMap::new();
+        let mut removals = Removals::default();
         let mut current = (KeyspaceId::DEFAULT, Ok(Wanted::Aligned(Alignment::None)));
         let end = range.end;
         // Where the replay begins, the sorted view does as well: what is in front need not make sense.
@@ -145,11 +143,9 @@ impl Memtable {
             if current.0 != keyspace {
                 current = (keyspace, find(keyspace));
             }
-            let removals = &mut removals;
-            let remove = |_: &Space, removal| removals.entry(keyspace).or_default().push(removal);
             let inserted = match current.1 {
                 Ok(Wanted::Aligned(alignment)) if alignment != entry.alignment() => Err(Damage::BadField),
-                Ok(Wanted::Aligned(_) | Wanted::Any) => self.index(keyspace, entry, |_, _| true, remove),
+                Ok(Wanted::Aligned(_) | Wanted::Any) => self.insert(keyspace, entry, |_, _| true, &mut removals),
                 Ok(Wanted::None) => {
                     self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
                     Ok(true)
@@ -162,12 +158,7 @@ impl Memtable {
             }
         })?;
         // Nobody reads yet, so only the newest version of anything matters.
-        for (keyspace, removals) in removals {
-            let mut rule = Visibility::retain(Vec::new(), self.max_sequence());
-            if let Some(space) = self.space(keyspace) {
-                space.ranges.push(Fragments::merge(&removals, &mut rule), &mut rule);
-            }
-        }
+        self.remove_ranges(removals, &mut Visibility::retain(Vec::new(), self.max_sequence()));
         self.set_indexed(end);
         refused.map_or(Ok(indexed), Err)
     }
@@ -280,15 +271,20 @@ impl Memtable {
         let visible = |locator| self.sequence(locator).is_some_and(|sequence| sequence <= at);
         let Some(space) = self.space(keyspace) else { return Lookup::Missing };
         let found = space.index.find(tag(hash), registered, is_key, visible);
-        let Ok(removed) = space.ranges.newest(key, at, registered) else { return Lookup::Retry };
-        match found {
-            Found::Pruned => Lookup::Retry,
+        let entry = match found {
+            Found::Pruned => return Lookup::Retry,
             Found::Entry(locator) => match self.entry(locator) {
-                Some(entry) if removed.is_none_or(|removed| removed < entry.sequence) => Lookup::Entry(entry),
-                _ => Lookup::Removed,
+                Some(entry) => Some(entry),
+                None => return Lookup::Removed,
             },
-            Found::Missing if removed.is_some() => Lookup::Removed,
-            Found::Missing => Lookup::Missing,
+            Found::Missing => None,
+        };
+        let version = entry.map_or(Sequence(0), |entry| entry.sequence);
+        match (space.ranges.newest(key, at, version, registered), entry) {
+            (Err(()), _) => Lookup::Retry,
+            (Ok(Some(_)), _) => Lookup::Removed,
+            (Ok(None), Some(entry)) => Lookup::Entry(entry),
+            (Ok(None), None) => Lookup::Missing,
         }
     }
 
@@ -301,27 +297,15 @@ impl Memtable {
     }
 
     /// Indexes an entry that has been committed to the log. Only the one writer calls this. `droppable(older, newer)` says
-    /// that no reader can need the version `older`, which is right behind the version `newer`; `rule` says the same of range
-    /// tombstones. Answers false if there is no memory to index it, and an error if it makes no sense.
+    /// that no reader can need the version `older`, which is right behind the version `newer`. A range tombstone goes to
+    /// `removals`. Answers false if there is no memory to index it, and an error if it makes no sense.
     #[inline]
     pub(crate) fn insert(
         &self,
         keyspace: KeyspaceId,
         entry: &Entry,
-        droppable: impl FnMut(Sequence, Sequence) -> bool,
-        rule: impl FnOnce() -> Visibility,
-    ) -> Result<bool, Damage> {
-        self.index(keyspace, entry, droppable, |space, removal| space.ranges.push(removal, &mut rule()))
-    }
-
-    /// The same, where `remove` says what becomes of range tombstones.
-    #[inline]
-    fn index(
-        &self,
-        keyspace: KeyspaceId,
-        entry: &Entry,
         mut droppable: impl FnMut(Sequence, Sequence) -> bool,
-        remove: impl FnOnce(&Space, Fragments),
+        removals: &mut Removals,
     ) -> Result<bool, Damage> {
         let key = entry.key(self.bytes());
         let hash = crate::format::key_hash(keyspace, key);
@@ -338,8 +322,7 @@ impl Memtable {
         self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
         space.entries.store(space.entries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         if entry.kind() == Kind::RangeDelete {
-            remove(space, self.removal(entry)?);
-            return Ok(true);
+            return removals.add(keyspace, entry, self.bytes()).map(|()| true);
         }
         let indexed = space.index.insert(tag(hash), locator, is_key, droppable);
         if space.index.is_full() {
@@ -348,11 +331,14 @@ impl Memtable {
         Ok(indexed)
     }
 
-    #[cold]
-    fn removal(&self, entry: &Entry) -> Result<Fragments, Damage> {
-        let bytes = self.bytes();
-        let (start, end) = range_of(entry.key(bytes), entry.value(bytes))?;
-        Ok(Fragments::one(start.to_owned(), end.to_owned(), entry.sequence))
+    /// Indexes range tombstones that [`insert`](Self::insert) has put aside, all of them newer than those that are there and
+    /// before any of them is visible. Leaves out those that nobody in `rule` sees. Only the one writer calls this.
+    pub(crate) fn remove_ranges(&self, removals: Removals, rule: &mut Visibility) {
+        for (keyspace, ranges) in removals.into_lists() {
+            if let Some(space) = self.space(keyspace) {
+                space.ranges.push(ranges, rule);
+            }
+        }
     }
 
     /// The range tombstones of a keyspace.
@@ -462,8 +448,10 @@ pub(crate) mod tests {
             let bytes = self.memtable.bytes();
             let [start, end] = [range.start + RUN_HEADER_BYTES, range.end].map(|at| usize::try_from(at).unwrap());
             let entry = Entry::parse(bytes, start, end, Sequence(1)).unwrap();
-            let keep_all = || Visibility::retain((0..sequence.0).map(Sequence).collect(), sequence);
-            self.memtable.insert(KeyspaceId(keyspace), &entry, |_, _| false, keep_all).unwrap();
+            let mut removals = Removals::default();
+            self.memtable.insert(KeyspaceId(keyspace), &entry, |_, _| false, &mut removals).unwrap();
+            let mut keep_all = Visibility::retain((0..sequence.0).map(Sequence).collect(), sequence);
+            self.memtable.remove_ranges(removals, &mut keep_all);
             self.memtable.set_indexed(range.end);
             sequence
         }

@@ -64,8 +64,9 @@ impl Versions {
     fn show_removals(&mut self, top: &Located) -> bool {
         let mut any = false;
         let shown = self.newer;
-        let removals = self.cover.removals(self.merge.key(top)).iter().map(|(sequence, _)| *sequence);
-        for removal in removals.filter(|removal| shown.is_none_or(|shown| *removal < shown)) {
+        let removals = self.cover.removals(self.merge.key(top));
+        let from = shown.map_or(0, |shown| removals.partition_point(|(removal, _)| *removal >= shown));
+        for (removal, _) in removals.iter().skip(from).copied() {
             if removal < top.entry.sequence {
                 break;
             }

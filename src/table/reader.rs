@@ -231,7 +231,7 @@ impl TableReader {
 
     #[cold]
     fn removed(&self, number: usize, key: &[u8], at: Sequence) -> Option<Sequence> {
-        self.ranges.get(number)?.newest(key, at)
+        self.ranges.get(number)?.newest_of(key, at)
     }
 
     /// The range tombstones of a keyspace.

@@ -11,6 +11,7 @@ use crate::error::{Damage, Error, Fault, Result};
 use crate::format::block::{BlockPlace, check_blocks};
 use crate::format::bytes::{self, Part};
 use crate::format::entry::{ENTRY_HEADER_BYTES, Entry as RawEntry, Kind};
+use crate::format::fragment::Fragment;
 use crate::format::prefix::Magic;
 use crate::format::range::Edge;
 use crate::format::section::Section;
@@ -180,7 +181,7 @@ impl<'a> Reader<'a> {
     pub fn get(&self, keyspace: u32, key: impl AsRef<[u8]>, at: u64) -> Result<Option<Entry<'a>>> {
         let (key, Some(space)) = (key.as_ref(), self.of(keyspace)) else { return Ok(None) };
         let found = self.find(space, key, Sequence(at))?;
-        let removed = space.ranges.newest(key, Sequence(at)).map(|sequence| sequence.0);
+        let removed = space.ranges.newest_of(key, Sequence(at)).map(|sequence| sequence.0);
         Ok(match (found, removed) {
             (Some(entry), Some(removed)) if entry.sequence > removed => Some(entry),
             (_, Some(sequence)) => Some(Entry {
@@ -195,21 +196,21 @@ impl<'a> Reader<'a> {
 
     /// The ranges of a keyspace that were removed, in order and without overlaps.
     pub fn range_tombstones(&self, keyspace: u32) -> Vec<RangeTombstone> {
-        let fragments = self.of(keyspace).map_or(&[][..], |space| space.ranges.list());
-        let tombstone = |fragment: &crate::format::range::Fragment| RangeTombstone {
-            start: match &fragment.start {
-                Edge::Before(key) => Bound::Included(key.clone()),
-                Edge::After(key) => Bound::Excluded(key.clone()),
+        let fragments = self.of(keyspace).into_iter().flat_map(|space| space.ranges.list().iter());
+        let tombstone = |fragment: Fragment<'_>| RangeTombstone {
+            start: match fragment.start {
+                Edge::Before(key) => Bound::Included(key.to_vec()),
+                Edge::After(key) => Bound::Excluded(key.to_vec()),
                 Edge::End => Bound::Unbounded,
             },
-            end: match &fragment.end {
-                Edge::Before(key) => Bound::Excluded(key.clone()),
-                Edge::After(key) => Bound::Included(key.clone()),
+            end: match fragment.end {
+                Edge::Before(key) => Bound::Excluded(key.to_vec()),
+                Edge::After(key) => Bound::Included(key.to_vec()),
                 Edge::End => Bound::Unbounded,
             },
             sequences: fragment.sequences.iter().map(|sequence| sequence.0).collect(),
         };
-        fragments.iter().map(tombstone).collect()
+        fragments.map(tombstone).collect()
     }
 
     /// Checks every byte, and the order and the number of the entries. O(n).

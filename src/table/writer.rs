@@ -253,15 +253,15 @@ impl TableWriter {
             self.finish_section()?;
             let mut section =
                 new_section(keyspace, self.out.end(), &[], self.options.section.interval, Alignment::None);
-            (section.lower, section.upper) = (first.start.clone(), last.end.clone());
+            (section.lower, section.upper) = (first.start.to_owned(), last.end.to_owned());
             self.current = Some(section);
         }
         self.end_entries()?;
         let Some(section) = &mut self.current else { return Ok(()) };
-        section.lower = section.lower.clone().min(first.start.clone());
-        section.upper = section.upper.clone().max(last.end.clone());
+        section.lower = section.lower.as_ref().min(first.start).to_owned();
+        section.upper = section.upper.as_ref().max(last.end).to_owned();
         let mut records = Vec::new();
-        for fragment in ranges.list() {
+        for fragment in ranges.list().iter() {
             fragment.encode(&mut records);
             section.range_tombstones += 1;
             let newest = fragment.sequences.first().copied().unwrap_or_default();

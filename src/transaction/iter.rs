@@ -1,10 +1,9 @@
 //! Iterating over what a transaction sees: the store as it was, under the transaction's own changes.
 
 use std::fmt;
-use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Changes, Transaction};
+use super::{Changes, Transaction, between};
 use crate::error::Result;
 use crate::format::range::Edge;
 use crate::iter::{Entry, Iter};
@@ -69,18 +68,9 @@ impl<'t> TransactionIter<'t> {
     /// The next entry at one end that the transaction has written itself.
     fn own(&self, side: usize) -> Option<Entry> {
         let [start, end] = &self.left;
-        let changes = self.transaction.own(self.keyspace.id).filter(|_| start < end)?;
-        let start = match start {
-            Edge::Before(key) => Bound::Included(key),
-            Edge::After(key) => Bound::Excluded(key),
-            Edge::End => return None,
-        };
-        let end = match end {
-            Edge::Before(key) => Bound::Excluded(key),
-            Edge::After(key) => Bound::Included(key),
-            Edge::End => Bound::Unbounded,
-        };
-        let mut within = changes.keys.range::<Vec<u8>, _>((start, end)).filter_map(|(_, word)| word.entry());
+        let inside = between(start, end)?;
+        let changes = self.transaction.own(self.keyspace.id)?;
+        let mut within = changes.keys.range::<Vec<u8>, _>(inside).filter_map(|(_, word)| word.entry());
         if side == FRONT { within.next().cloned() } else { within.next_back().cloned() }
     }
 

@@ -4,7 +4,7 @@
 mod range_set;
 mod tombstones;
 
-pub(crate) use range_set::RangeSet;
+pub(crate) use range_set::{Joined, RangeSet};
 pub(crate) use tombstones::{Cover, Fragments};
 
 use crate::format::Sequence;
@@ -69,10 +69,14 @@ impl Visibility {
         seen
     }
 
-    /// Whether nobody needs any older version of the current key.
+    /// No version of the current key that is older than `shown`, the one shown last, and above the answer is admitted; none
+    /// at all if there is no answer. For those who need not show every version.
     #[inline]
-    pub(crate) fn is_served(&self) -> bool {
-        self.unserved == 0
+    pub(crate) fn highest_admitted(&self, shown: Sequence) -> Option<Sequence> {
+        if shown > self.keep_above {
+            return shown.0.checked_sub(1).map(Sequence);
+        }
+        self.unserved.checked_sub(1).and_then(|last| self.points.get(last)).copied()
     }
 
     /// The sequence of whoever sees the oldest state.
@@ -102,6 +106,25 @@ mod tests {
         assert_eq!(admitted(rule(&[]), &[25, 22, 19, 18, 3]), [25, 22, 19]);
         assert_eq!(admitted(rule(&[4, 18]), &[25, 19, 18, 17, 5, 3, 2]), [25, 19, 18, 3]);
         assert_eq!(admitted(rule(&[20, 21]), &[21, 20, 19]), [21, 20]);
+    }
+
+    #[test]
+    fn versions_that_are_passed_over_would_not_have_been_admitted() {
+        for snapshots in [&[][..], &[4, 18], &[0, 3, 9], &[20, 21]] {
+            for last in [0, 20, 25] {
+                let snapshots = snapshots.iter().map(|s| Sequence(*s)).collect();
+                let rule = Visibility::retain(snapshots, Sequence(20)).with_group(Sequence(last));
+                let all: Vec<u64> = (0..30).rev().collect();
+                let mut passing = rule.clone();
+                let (mut seen, mut next) = (Vec::new(), Some(Sequence(29)));
+                passing.start_key();
+                while let Some(sequence) = next {
+                    seen.extend(passing.admits(sequence).then_some(sequence.0));
+                    next = passing.highest_admitted(sequence);
+                }
+                assert_eq!(seen, admitted(rule, &all));
+            }
+        }
     }
 
     #[test]

@@ -12,23 +12,42 @@ pub(crate) struct RangeSet {
     ranges: BTreeMap<Edge, Edge>,
 }
 
+/// What a range that was added has become part of, and what it has replaced: to take it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Joined {
+    start: Edge,
+    parts: Vec<(Edge, Edge)>,
+}
+
 impl RangeSet {
-    /// Adds a range. O(log n) amortised.
-    pub(crate) fn insert(&mut self, mut start: Edge, mut end: Edge) {
+    /// Adds a range; answers how to [take it back](Self::take_back), unless it is empty. O(log n) amortised.
+    pub(crate) fn insert(&mut self, mut start: Edge, mut end: Edge) -> Option<Joined> {
         if start >= end {
-            return;
+            return None;
         }
+        let mut parts = Vec::new();
         // Every range that begins at or in front of the new end and ends at or behind the new start becomes part of it.
         while let Some((near, far)) = self.ranges.range(..=&end).next_back()
             && *far >= start
         {
             let near = near.clone();
-            start = start.min(near.clone());
-            if let Some(far) = self.ranges.remove(&near) {
-                end = end.max(far);
+            let Some(part) = self.ranges.remove_entry(&near) else { break };
+            if part.0 < start {
+                start = near;
             }
+            if part.1 > end {
+                end = part.1.clone();
+            }
+            parts.push(part);
         }
-        self.ranges.insert(start, end);
+        self.ranges.insert(start.clone(), end);
+        Some(Joined { start, parts })
+    }
+
+    /// Takes back the range that was added last of those that are still there.
+    pub(crate) fn take_back(&mut self, joined: Joined) {
+        self.ranges.remove(&joined.start);
+        self.ranges.extend(joined.parts);
     }
 
     pub(crate) fn insert_key(&mut self, key: &[u8]) {
@@ -62,6 +81,23 @@ mod tests {
     fn edge(number: u64) -> Edge {
         let key = vec![u8::try_from(number / 2).unwrap()];
         if number.is_multiple_of(2) { Edge::Before(key) } else { Edge::After(key) }
+    }
+
+    #[test]
+    fn what_was_added_last_is_taken_back_first() {
+        let mut set = RangeSet::default();
+        let mut history = Vec::new();
+        for (start, end) in [(2, 4), (8, 9), (4, 6), (20, 30), (22, 24), (7, 7), (1, 40), (50, 51)] {
+            let before = set.clone();
+            history.push((before, set.insert(edge(start), edge(end))));
+        }
+        assert_eq!(history[5].1, None);
+        for (before, joined) in history.into_iter().rev() {
+            if let Some(joined) = joined {
+                set.take_back(joined);
+            }
+            assert_eq!(set, before);
+        }
     }
 
     #[test]

@@ -1,0 +1,42 @@
+//! What costs no more than it should where there is a great number of something: of range tombstones, of keyspaces.
+//!
+//! ```sh
+//! cargo bench --bench limits                          # both
+//! cargo bench --bench limits -- tombstones 200000     # so many times (put, remove, remove range, put)
+//! cargo bench --bench limits -- tombstones 200000 "apart single"    # one line of the table
+//! cargo bench --bench limits -- keyspaces 10000
+//! ```
+//!
+//! **tombstones**: commits (put, remove, remove range, put) over and over, the ranges laid out in several ways, as one batch,
+//! as single commits, as single commits with snapshots in between, and as one transaction. Prints, in milliseconds, what each step takes: the
+//! commits, a get of each key, a scan forwards and one backwards, a reopen that replays the log, a flush, a compaction, gets
+//! and a scan of the result; and the same for as many puts of different keys, to compare with.
+//!
+//! **keyspaces**: medians, in microseconds, of what makes, drops and opens keyspaces where there are that many, and the longest
+//! time that a writer beside them has waited for a commit.
+
+mod keyspaces;
+mod tombstones;
+
+use std::time::{Duration, Instant};
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let number = |default: u64| args.get(1).map_or(default, |arg| arg.parse().expect("a number"));
+    match args.first().map(String::as_str) {
+        Some("tombstones") => tombstones::run(number(200_000), args.get(2).cloned()),
+        Some("keyspaces") => keyspaces::run(number(10_000)),
+        Some(other) => panic!("neither `tombstones` nor `keyspaces`: {other}"),
+        None => {
+            tombstones::run(200_000, None);
+            keyspaces::run(10_000);
+        }
+    }
+}
+
+/// How long something takes.
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let value = work();
+    (value, start.elapsed())
+}
