@@ -52,8 +52,7 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Whoever wants to know calls `close`.
-        let _ = self.engine.close();
+        self.engine.close_unasked();
     }
 }
 

@@ -42,6 +42,15 @@ pub enum Error {
     /// A write that was not to wait ([`Db::try_write`](crate::Db::try_write)) would have been slowed down. Nothing was
     /// written; try again later.
     WouldBlock,
+    /// A callback has made a call that waits for the work which the callback is part of, and so would never return: a
+    /// [compaction filter](crate::Options::compaction_filter) that compacts, for example. Nothing was done; make the call
+    /// when the callback has returned. The documentation of the [crate](crate#callbacks) lists what may be called where.
+    Reentrant {
+        /// The call, by its name in [`Db`](crate::Db).
+        call: &'static str,
+        /// The callback that it was made in.
+        callback: &'static str,
+    },
     /// Another commit has changed what this transaction has read. Nothing was written; run it again, or use
     /// [`Db::transact`](crate::Db::transact), which does.
     Conflict,
@@ -226,7 +235,8 @@ pub enum ErrorKind {
     Locked,
     /// No database there, or no keyspace of this name.
     NotFound,
-    /// Not possible in the state of this handle: read-only, closed, poisoned, or of a dropped keyspace.
+    /// Not possible in the state of this handle: read-only, closed, poisoned, of a dropped keyspace, or in the middle of the work
+    /// that it would wait for.
     State,
     /// The arguments are refused.
     InvalidInput,
@@ -255,7 +265,11 @@ impl Error {
             Self::UnsupportedFormat(_) => ErrorKind::UnsupportedFormat,
             Self::Locked(_) => ErrorKind::Locked,
             Self::NotFound(_) | Self::KeyspaceNotFound { .. } => ErrorKind::NotFound,
-            Self::ReadOnly | Self::Closed | Self::Poisoned(_) | Self::KeyspaceDropped { .. } => ErrorKind::State,
+            Self::ReadOnly
+            | Self::Closed
+            | Self::Poisoned(_)
+            | Self::KeyspaceDropped { .. }
+            | Self::Reentrant { .. } => ErrorKind::State,
             Self::Background(_) => ErrorKind::Background,
             Self::WouldBlock => ErrorKind::Busy,
             Self::Conflict => ErrorKind::Conflict,
@@ -303,6 +317,9 @@ impl fmt::Display for Error {
                 write!(f, "the store takes no writes until it is opened again, because an earlier one failed: {cause}")
             }
             Self::Background(cause) => write!(f, "background work that writes wait for keeps failing: {cause}"),
+            Self::Reentrant { call, callback } => {
+                write!(f, "`{call}` inside of a {callback} would wait for the work that the {callback} is part of")
+            }
             Self::WouldBlock => f.write_str("the write would have to wait for background work; try again later"),
             Self::KeyTooLong { bytes } => write!(f, "a key of {bytes} bytes is longer than 65535"),
             Self::ValueTooLong { bytes } => write!(f, "a value of {bytes} bytes is longer than 4294967295"),

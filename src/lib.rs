@@ -74,6 +74,33 @@
 //! Chunks are made present before they are first read, so that most of these are errors; [`guard_mappings`] installs a
 //! handler for the rest. [`IoMode::Read`] maps nothing and has none of these conditions.
 //!
+//! # Callbacks
+//! The store calls the program's code in four places, and holds no lock meanwhile: the
+//! [compaction filter](Options::compaction_filter), the iterator given to [`ingest`](Db::ingest) and
+//! [`try_ingest`](Db::try_ingest), the body of [`transact`](Db::transact), and `as_ref` (or `borrow`, or the bounds of a range)
+//! of what is given as a key, a value, a name or a batch. What such code may call of the same database, on [`Db`],
+//! [`Keyspace`], [`Snapshot`] and [`Transaction`] alike:
+//!
+//! | call | in a filter | in an iterator | in a body | in `as_ref` |
+//! |---|---|---|---|---|
+//! | `get`, `contains_key`, `iter`, `range`, `prefix`, `cursor`, `snapshot`, `memtable_keys` | yes | yes | yes | yes |
+//! | `insert`, `remove`, `remove_range`, `write`, `write_with`, `try_write`, `sync` | yes | yes | yes | yes |
+//! | `transaction`, `transaction_with`, `transact` | yes | yes | yes | yes |
+//! | `ingest`, `try_ingest`, `flush`, `checkpoint` | yes | yes | yes | yes |
+//! | `keyspace`, `create_keyspace`, `keyspaces`, `drop_keyspace` | yes | yes | yes | yes |
+//! | `stats`, `verify`, `recovery_report` | yes | yes | yes | yes |
+//! | `compact`, `compact_range`, `wait_for_background`, `maintain`, `close` | [`Reentrant`](Error::Reentrant) | yes | yes | yes |
+//!
+//! The calls of the last row wait for compactions, and so for the one that the filter is a part of; they answer that at once.
+//! This holds for the thread that a filter runs on, also where it has gone through callbacks of other databases, whose calls
+//! are free. What a filter hands to another thread and waits for, the store cannot know: a filter that waits for a thread that
+//! compacts waits for ever. Writes in a filter are never held up by the work that the filter is a part of; they flush
+//! themselves where that is due. A load whose iterator closes the database, or drops the keyspace, answers
+//! [`Closed`](Error::Closed) or [`KeyspaceDropped`](Error::KeyspaceDropped), and so does the commit of a body that does.
+//!
+//! If a filter drops the last handle, the compaction is cancelled, and a thread of its own closes the database as soon as it has
+//! ended; until then the directory is [locked](Error::Locked). Nobody learns the result of that close.
+//!
 //! # Map of the code
 //! Imports point down this list, which a test checks.
 //!

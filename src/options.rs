@@ -363,7 +363,8 @@ impl Options {
     /// compaction begins, it is not asked; those that begin later may see an entry once and not again. A removed entry is back
     /// if a crash undoes the compaction, so a filter should go by what is in the entry, and not change its mind.
     /// It runs on background threads, for each entry: fast ones cost little. If it panics, the compaction fails with an error
-    /// and is tried again.
+    /// and is tried again. It may read and write the database, and must not wait for a compaction: see
+    /// [callbacks](crate#callbacks).
     ///
     /// ```
     /// # fn main() -> maplsm::Result<()> {

@@ -84,11 +84,16 @@ impl Background {
         self.done.notify_all();
     }
 
-    /// Ends the threads and waits for them.
-    pub(super) fn stop(&self) {
+    /// Tells the threads to end.
+    pub(super) fn ask_to_stop(&self) {
         self.state.lock().stopping = true;
         self.work.notify_all();
         self.done.notify_all();
+    }
+
+    /// Ends the threads and waits for them.
+    pub(super) fn stop(&self) {
+        self.ask_to_stop();
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             // A thread that drops the last handle must not wait for itself.
@@ -277,6 +282,7 @@ impl Engine {
     /// Does all work that is due, on this thread.
     pub(crate) fn maintain(&self) -> Result<()> {
         self.check_writable()?;
+        self.check_not_within("maintain")?;
         while self.step(true)? {}
         match self.has_unmarked() {
             Some(end) => self.mark_idle(end),
@@ -287,6 +293,7 @@ impl Engine {
     /// Waits until no flush and no compaction is due; does them itself if there are no threads.
     pub(crate) fn wait_for_background(&self) -> Result<()> {
         self.check_writable()?;
+        self.check_not_within("wait_for_background")?;
         if self.options.background_threads == 0 {
             while self.step(true)? {}
             return Ok(());

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Engine;
+use super::callback::Callback;
 use super::outputs::{Outputs, ValueSink};
 use crate::error::{Error, Result};
 use crate::format::edit::{Edit, LEVELS};
@@ -233,7 +234,10 @@ impl<'a> Merging<'a> {
         };
         let value = apart.as_ref().map_or_else(|| merge.value(found), |(file, value)| file.bytes(value));
         let entry = FilterEntry { key: merge.key(found), value };
-        let verdict = catch_unwind(AssertUnwindSafe(|| (filter.0)(entry)));
+        let verdict = {
+            let _within = self.engine.enter(Callback::CompactionFilter);
+            catch_unwind(AssertUnwindSafe(|| (filter.0)(entry)))
+        };
         let panicked =
             |_| Error::io("compact", self.engine.path(), std::io::Error::other("the compaction filter panicked"));
         Ok(verdict.map_err(panicked)? == Verdict::Remove)

@@ -10,7 +10,7 @@ use super::outputs::Outputs;
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::edit::Edit;
-use crate::format::range::Range;
+use crate::format::range::{Edge, Range};
 use crate::sys::atomic::Ordering;
 use crate::sys::{Condvar, Mutex, MutexGuard};
 use crate::version::{Leveled, Plan, Running, Strategy, plan_range};
@@ -154,6 +154,7 @@ impl Engine {
 
     /// Compacts everything of a keyspace in a range (all of it, if `None`) into one level.
     pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: Range<'_>) -> Result<()> {
+        self.check_not_within(if range == (Edge::START, Edge::End) { "compact" } else { "compact_range" })?;
         self.flush()?;
         let compacted = self.compact_once(keyspace, range, |_| true);
         // Which values the first one makes garbage, it knows only when it is done.

@@ -15,6 +15,7 @@
 //! ([`Engine::install`]), an obsolete file removed (`obsolete`).
 
 mod background;
+mod callback;
 mod checkpoint;
 mod compact;
 mod flush;

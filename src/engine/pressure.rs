@@ -90,7 +90,14 @@ impl Engine {
 
     #[cold]
     fn delay(&self, bytes: u64) -> Result<()> {
-        if self.options.background_threads == 0 {
+        let alone = self.options.background_threads == 0;
+        if self.within().is_some() {
+            // This thread may be the one whose work is waited for. A flush asks no caller's code; a compaction inside of another
+            // one would ask the filter again that writes here.
+            if self.flush_if_due()? || alone {
+                return Ok(());
+            }
+        } else if alone {
             return self.step(false).map(|_| ());
         }
         self.background().failure()?;

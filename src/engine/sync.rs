@@ -183,6 +183,7 @@ impl Engine {
     /// directory unlocked. Does not flush.
     pub(crate) fn close(&self) -> Result<()> {
         self.check_open()?;
+        self.check_not_within("close")?;
         self.cancelled.store(true, Ordering::Relaxed);
         self.background.stop();
         self.wait_for_compactions();

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
-#[cfg(target_os = "linux")]
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use maplsm::{Compression, Db, Error, Fault, Feature, KeyspaceOptions, SimFs, Verdict, WriteBatch};
+use maplsm::{Compression, Db, Error, Fault, Feature, FilterEntry, KeyspaceOptions, SimFs, Verdict, WriteBatch};
 
 use crate::store::golden::unreadable;
 use crate::store::layout::with_changed_entry;
@@ -270,6 +269,7 @@ fn every_error_has_a_cause() {
     refused(db.sync());
     refused(db.insert("key", "value"));
     refused(stuck());
+    refused(within_itself());
     #[cfg(target_os = "linux")]
     {
         // A signal handler is for a process of its own, of which only words arrive.
@@ -297,6 +297,24 @@ fn stuck() -> maplsm::Result<()> {
     options.background_threads(1).memtable_entries(Some(20)).l0_tables(2).level_bytes_base(4 << 10);
     let db = options.compaction_filter(|_| -> Verdict { panic!("on purpose") }).open(DIR)?;
     (0..u64::MAX).try_for_each(|number| db.insert(number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(), ""))
+}
+
+/// A compaction inside of a compaction.
+fn within_itself() -> maplsm::Result<()> {
+    let (slot, told) = (Arc::new(Mutex::new(None::<Db>)), Arc::new(Mutex::new(Ok(()))));
+    let (db, answer) = (Arc::clone(&slot), Arc::clone(&told));
+    let filter = move |_: FilterEntry<'_>| {
+        let db = db.lock().unwrap().clone();
+        *answer.lock().unwrap() = db.map_or(Ok(()), |db| db.compact());
+        Verdict::Keep
+    };
+    let db = sim_options(&SimFs::new()).compaction_filter(filter).open(DIR)?;
+    db.insert("key", "value")?;
+    *slot.lock().unwrap() = Some(db.clone());
+    db.compact()?;
+    slot.lock().unwrap().take();
+    let told = told.lock().unwrap();
+    told.clone()
 }
 
 /// The largest number that a file can have ends the database.

@@ -2,6 +2,7 @@
 
 mod background;
 mod basic;
+mod callbacks;
 mod checkpoint;
 mod compression;
 mod crash;

@@ -1,0 +1,90 @@
+//! Code of the caller that the engine calls, and what that may call in turn.
+//!
+//! The engine holds no lock while it runs such code, so nearly every call may be made from within it. What cannot be is what
+//! waits for the work that the code is a part of. Each thread knows in which callbacks of which engines it is, one inside the
+//! other; a call that would wait for ever asks here first. What a callback leaves to another thread, and waits for, nobody can
+//! know.
+
+#[cfg(shuttle)]
+use shuttle::thread_local;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Engine;
+use crate::error::{Error, Result};
+
+/// Code of the caller that runs inside of work which others wait for. (That of a load and of a transaction does not.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Callback {
+    /// [`Options::compaction_filter`](crate::Options::compaction_filter): the compaction is over only after it.
+    CompactionFilter,
+}
+
+impl Callback {
+    fn name(self) -> &'static str {
+        match self {
+            Self::CompactionFilter => "compaction filter",
+        }
+    }
+}
+
+thread_local! {
+    /// The callbacks that this thread is in, outermost first, each with the address of its engine, which cannot move or go
+    /// meanwhile.
+    static WITHIN: RefCell<Vec<(usize, Callback)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The thread is in a callback as long as this lives.
+pub(super) struct Within(());
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        let _ = WITHIN.try_with(|within| within.borrow_mut().pop());
+    }
+}
+
+impl Engine {
+    /// To be called, and its answer kept, around each call of the caller's code.
+    #[inline]
+    pub(super) fn enter(&self, callback: Callback) -> Within {
+        let _ = WITHIN.try_with(|within| within.borrow_mut().push((std::ptr::from_ref(self).addr(), callback)));
+        Within(())
+    }
+
+    /// The callback of this engine that the thread is in, if it is in one. A thread at its very end is in none.
+    #[inline]
+    pub(super) fn within(&self) -> Option<Callback> {
+        let own = std::ptr::from_ref(self).addr();
+        let find = |within: &RefCell<Vec<(usize, Callback)>>| {
+            within.borrow().iter().find(|(engine, _)| *engine == own).map(|(_, callback)| *callback)
+        };
+        WITHIN.try_with(find).ok().flatten()
+    }
+
+    /// Refuses `call`, which waits for the engine's work, inside of a callback that is part of such work.
+    pub(super) fn check_not_within(&self, call: &'static str) -> Result<()> {
+        match self.within() {
+            Some(callback) => Err(Error::Reentrant { call, callback: callback.name() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the store because its last handle goes. A callback may be the one that had it: then the work that it is part of
+    /// has to end first, and a thread of its own waits for that.
+    pub(crate) fn close_unasked(self: &Arc<Self>) {
+        if self.within().is_none() {
+            // Whoever wants to know calls `close`.
+            let _ = self.close();
+            return;
+        }
+        self.cancelled.store(true, Ordering::Relaxed);
+        let engine = Arc::clone(self);
+        let closing = std::thread::Builder::new().name("maplsm-close".to_owned()).spawn(move || engine.close());
+        if closing.is_err() {
+            // Without a thread, the last one that works here unlocks the directory as it drops the engine; the next open finds
+            // the store as after the end of a process.
+            self.background.ask_to_stop();
+        }
+    }
+}
