@@ -122,8 +122,11 @@ enum Undo {
     Range(KeyspaceId, Option<Joined>, Vec<(Vec<u8>, Word)>),
 }
 
+/// The keys between two places, as maps have it.
+type Between<'e> = (Bound<&'e Vec<u8>>, Bound<&'e Vec<u8>>);
+
 /// The keys between two edges, unless there can be none.
-fn between<'e>(start: &'e Edge, end: &'e Edge) -> Option<(Bound<&'e Vec<u8>>, Bound<&'e Vec<u8>>)> {
+fn between<'e>(start: &'e Edge, end: &'e Edge) -> Option<Between<'e>> {
     if start >= end {
         return None;
     }
@@ -277,7 +280,9 @@ impl Transaction {
                 Undo::Key(_, key, Some(before)) => _ = changes.keys.insert(key, before),
                 Undo::Key(_, key, None) => _ = changes.keys.remove(&key),
                 Undo::Range(_, joined, keys) => {
-                    joined.into_iter().for_each(|joined| changes.removed.take_back(joined));
+                    if let Some(joined) = joined {
+                        changes.removed.take_back(joined);
+                    }
                     changes.keys.extend(keys);
                 }
             }

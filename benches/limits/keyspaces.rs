@@ -54,17 +54,17 @@ fn beside_writer(db: &Db, what: &str, mut work: impl FnMut(u64)) {
     });
 }
 
-pub(crate) fn run(count: u64) {
+pub(crate) fn run(count: u32) {
     println!("{count} keyspaces; us{:>37}{:>12}", "median", "longest");
     for tables in [false, true] {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("db");
         let db = options().open(&path).expect("a database");
         let (keyspaces, time) = timed(|| {
-            let named = (0..count).map(|number| db.keyspace(name(number)).expect("a keyspace"));
+            let named = (0..count).map(|number| db.keyspace(name(number.into())).expect("a keyspace"));
             named.collect::<Vec<_>>()
         });
-        println!("{:<44}{:>12.1}", "making all, each", time.as_secs_f64() * 1e6 / count.max(1) as f64);
+        println!("{:<44}{:>12.1}", "making all, each", time.as_secs_f64() * 1e6 / f64::from(count.max(1)));
         for keyspace in &keyspaces {
             keyspace.insert("key", "value").expect("an insert");
         }
@@ -92,7 +92,7 @@ pub(crate) fn run(count: u64) {
         db.close().expect("a close");
         let (db, time) = timed(|| options().open(&path).expect("a database"));
         println!("{:<44}{:>12.1}", format!("open{with}"), time.as_secs_f64() * 1e6);
-        let (_, time) = timed(|| db.close().expect("a close"));
+        let ((), time) = timed(|| db.close().expect("a close"));
         println!("{:<44}{:>12.1}", format!("close{with}"), time.as_secs_f64() * 1e6);
     }
 }

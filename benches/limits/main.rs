@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let number = |default: u64| args.get(1).map_or(default, |arg| arg.parse().expect("a number"));
+    let number = |default: u32| args.get(1).map_or(default, |arg| arg.parse().expect("a number"));
     match args.first().map(String::as_str) {
-        Some("tombstones") => tombstones::run(number(200_000), args.get(2).cloned()),
+        Some("tombstones") => tombstones::run(number(200_000).into(), args.get(2)),
         Some("keyspaces") => keyspaces::run(number(10_000)),
         Some(other) => panic!("neither `tombstones` nor `keyspaces`: {other}"),
         None => {

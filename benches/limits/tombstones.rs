@@ -152,13 +152,15 @@ fn measure(shape: Shape, commits: Commits, count: u64) -> Vec<Duration> {
 }
 
 /// `only` one of the lines, if it says which: `apart single`, for example.
-pub(crate) fn run(count: u64, only: Option<String>) {
+pub(crate) fn run(count: u64, only: Option<&String>) {
     println!(
         "{count} times (put, remove, remove range, put), and as many puts; ms. Beside snapshots, the first `reopen`"
     );
     println!("is a scan of each of them instead.");
     print!("{:<12}{:<12}", "ranges", "commits");
-    STEPS.iter().for_each(|step| print!("{step:>9}"));
+    for step in STEPS {
+        print!("{step:>9}");
+    }
     println!();
     let shapes = [
         ("none", Shape::Puts),
@@ -178,7 +180,7 @@ pub(crate) fn run(count: u64, only: Option<String>) {
     ];
     for (commits, mode) in modes {
         for (name, shape) in shapes {
-            if only.as_ref().is_some_and(|only| *only != format!("{name} {mode}")) {
+            if only.is_some_and(|only| *only != format!("{name} {mode}")) {
                 continue;
             }
             print!("{name:<12}{mode:<12}");

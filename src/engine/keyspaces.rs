@@ -47,18 +47,13 @@ impl Keyspaces {
         self.named.lock().get(name).map(Arc::clone)
     }
 
-    /// Marks keyspaces as gone. Their edit is durable; a view without them follows.
-    pub(super) fn set_dropped(&self, ids: &[KeyspaceId]) {
-        if ids.is_empty() {
-            return;
-        }
-        self.named.lock().retain(|_, state| {
-            let dropped = ids.contains(&state.id);
-            if dropped {
+    /// Marks keyspaces as gone that `named` has. Their edit is durable; a view without them follows.
+    pub(super) fn set_dropped(&self, ids: &[KeyspaceId], named: &crate::version::Keyspaces) {
+        for meta in ids.iter().filter_map(|id| named.get(*id)) {
+            if let Some(state) = self.named.lock().remove(meta.name.as_str()) {
                 state.set_dropped();
             }
-            !dropped
-        });
+        }
     }
 }
 
@@ -124,6 +119,10 @@ impl Engine {
         let state = self.keyspaces.find(name).ok_or_else(|| Error::KeyspaceNotFound { name: name.into() })?;
         if state.id == KeyspaceId::DEFAULT {
             return Err(Error::InvalidKeyspaceName { problem: "the default keyspace cannot be dropped" });
+        }
+        // A fresh manifest, which names everything there is, is not written while nobody can commit.
+        if self.manifest.lock().is_full() {
+            self.install_edit(Edit::default())?;
         }
         self.sync()?;
         let _turn = self.syncing.lock();

@@ -65,7 +65,7 @@ use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::{Dir, Flag, Fs, Mappings, Mutex};
-use crate::table::{Shelf, Table};
+use crate::table::Shelf;
 use crate::version::{Handles, Limits, Manifest};
 use outputs::Outputs;
 
@@ -231,18 +231,15 @@ impl Engine {
         let dropped = version.dropped_sections(&edit);
         edit.consume.extend(dropped);
         let handles = Handles::new(&self.shelf).with(&outputs.tables, &outputs.values);
-        let next = version.apply(&edit, &handles).map_err(|damage| Error::corrupt(self.dir.path(), 0, damage))?;
+        let (next, gone) =
+            version.replace(&edit, &handles).map_err(|damage| Error::corrupt(self.dir.path(), 0, damage))?;
+        let next = Arc::new(next);
         let appended = manifest.append(&edit, &next, || self.new_number()).map_err(|e| self.poison(e))?;
-        self.keyspaces.set_dropped(&edit.drop);
+        self.keyspaces.set_dropped(&edit.drop, version.named());
         self.publish(|view| {
             view.memtables.retain(|memtable| !flushed.contains(&memtable.number()));
-            view.version = Arc::new(next.clone());
+            view.version = Arc::clone(&next);
         });
-        let gone: Vec<Arc<Table>> = {
-            let kept: std::collections::HashSet<FileNumber> = next.tables().map(|(_, table)| table.number()).collect();
-            let before = version.tables().map(|(_, table)| table).chain(&outputs.tables);
-            before.filter(|table| !kept.contains(&table.number())).cloned().collect()
-        };
         let values_before = version.values().iter().map(|stored| &stored.file).chain(&outputs.values);
         let values_gone = values_before.filter(|file| !next.values().contains(file.number())).cloned().collect();
         drop(version);

@@ -450,8 +450,10 @@ pub(crate) mod tests {
             let entry = Entry::parse(bytes, start, end, Sequence(1)).unwrap();
             let mut removals = Removals::default();
             self.memtable.insert(KeyspaceId(keyspace), &entry, |_, _| false, &mut removals).unwrap();
-            let mut keep_all = Visibility::retain((0..sequence.0).map(Sequence).collect(), sequence);
-            self.memtable.remove_ranges(removals, &mut keep_all);
+            if !removals.is_empty() {
+                let mut keep_all = Visibility::retain((0..sequence.0).map(Sequence).collect(), sequence);
+                self.memtable.remove_ranges(removals, &mut keep_all);
+            }
             self.memtable.set_indexed(range.end);
             sequence
         }

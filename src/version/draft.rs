@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
+use super::grouped::Grouped;
 use super::{Handles, Keyspaces, Level, Shared, Tree, Version};
 use crate::error::Damage;
 use crate::format::edit::{Edit, LEVELS};
@@ -15,18 +16,45 @@ use crate::format::section::Section;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::table::{Table, ValueFile, Values};
 
-/// Edits are applied to it in place. To begin and to end takes time by the size of the version; an edit takes time by its own
-/// size and the logarithm of the version's. So the time that a manifest takes goes by its length, whatever it says.
+/// Edits are applied to it in place. To begin and to end takes time by the tables of level 0; the first edit that names tables
+/// takes time by the size of the version; and otherwise an edit takes time by its own size and the logarithm of the version's.
+/// So the time that a manifest takes goes by its length, whatever it says.
 #[derive(Debug)]
 pub(super) struct Draft {
-    tables: BTreeMap<FileNumber, Placed>,
+    /// Made for the first edit that names one.
+    tables: Option<BTreeMap<FileNumber, Placed>>,
     /// Newest data first. What speaks for nothing but dropped keyspaces goes at the end.
     level0: BTreeMap<Reverse<Age>, Shared>,
-    trees: BTreeMap<KeyspaceId, [Run; LEVELS as usize - 1]>,
+    /// Those that no edit has touched, and those that one has. No tree is in both.
+    trees: Grouped<Arc<Tree>>,
+    changed: BTreeMap<KeyspaceId, Runs>,
     named: Arc<Keyspaces>,
-    /// Those that tables may refer to. What none of them does goes at the end.
-    values: BTreeMap<FileNumber, Arc<ValueFile>>,
-    has_dropped: bool,
+    values: DraftValues,
+    dropped: Vec<KeyspaceId>,
+    /// Tables that were there, or were added, and are not there any more.
+    gone: Vec<Arc<Table>>,
+}
+
+type Runs = [Run; LEVELS as usize - 1];
+
+/// Value files in the making.
+#[derive(Debug)]
+struct DraftValues {
+    /// As they were. What no table refers to any more goes at the end.
+    was: Arc<Values>,
+    added: BTreeMap<FileNumber, Arc<ValueFile>>,
+    /// Whether who refers to what is to be counted anew.
+    recount: bool,
+}
+
+impl DraftValues {
+    fn note(&mut self, section: &Section) {
+        self.recount |= !section.value_files.is_empty();
+    }
+
+    fn note_all(&mut self, table: &Table) {
+        table.meta.sections.iter().for_each(|section| self.note(section));
+    }
 }
 
 /// A table, and where it stands.
@@ -45,7 +73,7 @@ impl Placed {
 
 /// Tables of level 0 are ordered by their data. File numbers tell nothing but tables apart: a merge of older tables has a
 /// higher number than a flush that began later.
-type Age = (Option<Sequence>, FileNumber);
+pub(super) type Age = (Option<Sequence>, FileNumber);
 
 fn age(table: &Table) -> Reverse<Age> {
     Reverse((table.meta.sections.iter().map(|section| section.max_sequence).max(), table.number()))
@@ -115,14 +143,15 @@ impl Eq for ByLower {}
 
 impl Draft {
     pub(super) fn of(version: &Version) -> Self {
-        let runs = |tree: &Tree| tree.levels.each_ref().map(Run::of);
         Self {
-            tables: version.tables().map(|(level, table)| (table.number(), Placed::on(level, table))).collect(),
-            level0: version.level0.iter().map(|shared| (age(&shared.table), shared.clone())).collect(),
-            trees: version.trees.iter().map(|(keyspace, tree)| (*keyspace, runs(tree))).collect(),
+            tables: None,
+            level0: version.level0.iter().map(|shared| (Reverse(shared.age), shared.clone())).collect(),
+            trees: version.trees.clone(),
+            changed: BTreeMap::new(),
             named: Arc::clone(&version.named),
-            values: version.values.iter().map(|s| (s.file.number(), Arc::clone(&s.file))).collect(),
-            has_dropped: false,
+            values: DraftValues { was: Arc::clone(&version.values), added: BTreeMap::new(), recount: false },
+            dropped: Vec::new(),
+            gone: Vec::new(),
         }
     }
 
@@ -132,12 +161,15 @@ impl Draft {
             Arc::make_mut(&mut self.named).create(edit)?;
         }
         for meta in &edit.add_values {
-            if self.values.insert(meta.number, handles.values(meta)).is_some() {
+            let known = self.values.was.contains(meta.number);
+            if known || self.values.added.insert(meta.number, handles.values(meta)).is_some() {
                 return Err(Damage::BadField);
             }
+            self.values.recount = true;
         }
         for number in &edit.remove {
-            self.take(*number)?;
+            let table = self.take(*number)?;
+            self.gone.push(table);
         }
         for (number, level) in &edit.moves {
             let table = self.take(*number)?;
@@ -158,29 +190,64 @@ impl Draft {
         moved.chain(edit.add.iter().map(|(_, meta)| meta.number)).try_for_each(|number| self.check_order(number))
     }
 
-    /// The version that the edits have led to. What goes at the end, FORMAT.md (12.5) lets go then. Sections that still speak for
-    /// their keyspace must refer to value files that are there; those that have been consumed may name files that are gone.
-    pub(super) fn finish(self) -> Result<Version, Damage> {
-        let Self { level0, trees, named, values, has_dropped, .. } = self;
-        let mut level0: Vec<Shared> = level0.into_values().collect();
-        if has_dropped {
+    /// The version that the edits have led to, and the tables that have gone. What goes at the end, FORMAT.md (12.5) lets go then.
+    /// Sections that still speak for their keyspace must refer to value files that are there; those that have been consumed may
+    /// name files that are gone.
+    pub(super) fn finish(mut self) -> Result<(Version, Vec<Arc<Table>>), Damage> {
+        let mut level0: Vec<Shared> = std::mem::take(&mut self.level0).into_values().collect();
+        if !self.dropped.is_empty() {
             for shared in &mut level0 {
-                let sections = shared.table.meta.sections.iter().map(|section| section.keyspace);
-                shared.consumed.extend(sections.filter(|keyspace| !named.is_live(*keyspace)));
+                self.forget_dropped(shared);
             }
-            level0.retain(|shared| shared.consumed.len() < shared.table.meta.sections.len());
+            let is_needed = |shared: &Shared| shared.consumed.len() < shared.table.meta.sections.len();
+            self.gone.extend(level0.iter().filter(|shared| !is_needed(shared)).map(|shared| Arc::clone(&shared.table)));
+            level0.retain(is_needed);
         }
-        let tree = |runs: [Run; LEVELS as usize - 1]| Tree { levels: runs.map(Run::into_level) };
-        let trees = trees.into_iter().map(|(keyspace, runs)| (keyspace, tree(runs))).collect();
-        let mut version = Version { level0, trees, named, values: Arc::default() };
-        if !values.is_empty() {
-            version.values = Arc::new(Values::in_use(&values, version.sections())?);
+        let Self { mut trees, changed, named, values, gone, .. } = self;
+        for (keyspace, runs) in changed {
+            trees.insert(keyspace, Arc::new(Tree { levels: runs.map(Run::into_level) }));
         }
-        Ok(version)
+        let mut version = Version { level0, trees, named, values: values.was };
+        if values.recount {
+            let mut files = values.added;
+            files.extend(version.values.iter().map(|stored| (stored.file.number(), Arc::clone(&stored.file))));
+            version.values = Arc::new(Values::in_use(&files, version.sections())?);
+        }
+        Ok((version, gone))
+    }
+
+    /// Takes what dropped keyspaces have in a table of level 0 for consumed.
+    fn forget_dropped(&mut self, shared: &mut Shared) {
+        let sections = &shared.table.meta.sections;
+        let mut forget = |section: &Section| {
+            if shared.consumed.insert(section.keyspace, ()).is_none() {
+                self.values.note(section);
+            }
+        };
+        // By what there is less of.
+        if self.dropped.len() < sections.len() {
+            self.dropped.iter().filter_map(|keyspace| shared.table.section(*keyspace)).for_each(&mut forget);
+        } else {
+            sections.iter().filter(|section| !self.named.is_live(section.keyspace)).for_each(&mut forget);
+        }
+    }
+
+    fn tables(&mut self) -> &mut BTreeMap<FileNumber, Placed> {
+        let (level0, trees) = (&self.level0, &self.trees);
+        // Nothing but a table changes a tree.
+        debug_assert!(self.tables.is_some() || self.changed.is_empty());
+        self.tables.get_or_insert_with(|| {
+            let shared =
+                level0.iter().map(|(age, shared)| Placed { level: 0, age: *age, table: Arc::clone(&shared.table) });
+            let levels = trees.iter().flat_map(|(_, tree)| tree.levels());
+            let others = levels.flat_map(|(level, tables)| tables.iter().map(move |table| Placed::on(level, table)));
+            shared.chain(others).map(|placed| (placed.table.number(), placed)).collect()
+        })
     }
 
     fn take(&mut self, number: FileNumber) -> Result<Arc<Table>, Damage> {
-        let Placed { level, age, table } = self.tables.remove(&number).ok_or(Damage::BadField)?;
+        let Placed { level, age, table } = self.tables().remove(&number).ok_or(Damage::BadField)?;
+        self.values.note_all(&table);
         if level == 0 {
             self.level0.remove(&age);
         } else if let Some(run) = self.run(level, &table) {
@@ -190,36 +257,50 @@ impl Draft {
     }
 
     fn put(&mut self, level: u8, table: Arc<Table>) -> Result<(), Damage> {
-        let Slot::Vacant(slot) = self.tables.entry(table.number()) else { return Err(Damage::BadField) };
+        let Slot::Vacant(slot) = self.tables().entry(table.number()) else { return Err(Damage::BadField) };
         let age = slot.insert(Placed::on(level, &table)).age;
+        self.values.note_all(&table);
         let sections = &table.meta.sections;
         if level == 0 && !sections.is_empty() {
-            self.level0.insert(age, Shared { table, consumed: BTreeSet::new() });
+            self.level0.insert(age, Shared { table, age: age.0, consumed: Grouped::default() });
             return Ok(());
         }
         let [section] = sections.as_slice() else { return Err(Damage::BadField) };
-        self.trees.entry(section.keyspace).or_default();
+        if self.tree(section.keyspace).is_none() {
+            self.changed.insert(section.keyspace, Runs::default());
+        }
         let run = self.run(level, &table).ok_or(Damage::BadField)?;
         run.tables().insert(ByLower(table));
         Ok(())
     }
 
+    /// The tree of a keyspace, to be changed.
+    fn tree(&mut self, keyspace: KeyspaceId) -> Option<&mut Runs> {
+        if !self.changed.contains_key(&keyspace) {
+            let tree = self.trees.remove(keyspace)?;
+            self.changed.insert(keyspace, tree.levels.each_ref().map(Run::of));
+        }
+        self.changed.get_mut(&keyspace)
+    }
+
     /// Where a table stands that is on a level of a tree.
     fn run(&mut self, level: u8, table: &Table) -> Option<&mut Run> {
-        let tree = self.trees.get_mut(&table.only_section()?.keyspace)?;
-        tree.get_mut(usize::from(level.checked_sub(1)?))
+        let at = usize::from(level.checked_sub(1)?);
+        self.tree(table.only_section()?.keyspace)?.get_mut(at)
     }
 
     fn consume(&mut self, number: FileNumber, keyspace: KeyspaceId) -> Result<(), Damage> {
-        let placed = self.tables.get(&number).ok_or(Damage::BadField)?;
-        let Slot::Occupied(mut slot) = self.level0.entry(placed.age) else { return Err(Damage::BadField) };
+        let age = self.tables().get(&number).ok_or(Damage::BadField)?.age;
+        let Slot::Occupied(mut slot) = self.level0.entry(age) else { return Err(Damage::BadField) };
         let shared = slot.get_mut();
-        if shared.table.section(keyspace).is_none() || !shared.consumed.insert(keyspace) {
+        let section = shared.table.section(keyspace).ok_or(Damage::BadField)?;
+        if shared.consumed.insert(keyspace, ()).is_some() {
             return Err(Damage::BadField);
         }
+        self.values.note(section);
         if shared.consumed.len() == shared.table.meta.sections.len() {
-            slot.remove();
-            self.tables.remove(&number);
+            self.gone.push(slot.remove().table);
+            self.tables().remove(&number);
         }
         Ok(())
     }
@@ -227,21 +308,28 @@ impl Draft {
     /// Forgets a keyspace and all that it has.
     fn drop_keyspace(&mut self, keyspace: KeyspaceId) -> Result<(), Damage> {
         Arc::make_mut(&mut self.named).remove(keyspace)?;
-        for mut run in self.trees.remove(&keyspace).into_iter().flatten() {
-            for ByLower(table) in run.tables().iter() {
-                self.tables.remove(&table.number());
+        let levels = match self.changed.remove(&keyspace) {
+            Some(runs) => runs.map(Run::into_level),
+            None => self.trees.remove(keyspace).map(|tree| tree.levels.clone()).unwrap_or_default(),
+        };
+        for table in levels.iter().flat_map(|tables| tables.iter()) {
+            if let Some(tables) = &mut self.tables {
+                tables.remove(&table.number());
             }
+            self.values.note_all(table);
+            self.gone.push(Arc::clone(table));
         }
-        self.has_dropped = true;
+        self.dropped.push(keyspace);
         Ok(())
     }
 
     /// Whether everything that an edit has added belongs to a keyspace that is there.
     fn check_added(&self, edit: &Edit) -> Result<(), Damage> {
         for (level, meta) in &edit.add {
-            let shared = self.tables.get(&meta.number).and_then(|placed| self.level0.get(&placed.age));
+            let placed = self.tables.as_ref().and_then(|tables| tables.get(&meta.number));
+            let shared = placed.and_then(|placed| self.level0.get(&placed.age));
             let consumed = |keyspace| match shared {
-                Some(shared) => shared.consumed.contains(&keyspace) || edit.drop.contains(&keyspace),
+                Some(shared) => shared.consumed.get(keyspace).is_some() || edit.drop.contains(&keyspace),
                 // Not there any more: every section has been consumed.
                 None => *level == 0,
             };
@@ -263,7 +351,7 @@ impl Draft {
 
     /// Whether a table overlaps with none of its level, if it is still there.
     fn check_order(&mut self, number: FileNumber) -> Result<(), Damage> {
-        let Some(Placed { level, table, .. }) = self.tables.get(&number).cloned() else { return Ok(()) };
+        let Some(Placed { level, table, .. }) = self.tables().get(&number).cloned() else { return Ok(()) };
         let table = ByLower(table);
         let Some(run) = self.run(level, &table.0) else { return Ok(()) };
         let tables = run.tables();

@@ -1,8 +1,9 @@
 //! Which keyspaces there are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::grouped::Grouped;
 use crate::error::Damage;
 use crate::format::KeyspaceId;
 use crate::format::alignment::Alignment;
@@ -14,19 +15,12 @@ use crate::options::{PointIndex, SectionOptions};
 pub(crate) struct Keyspaces {
     /// Ids below have been used and are never used again.
     next: KeyspaceId,
-    /// In groups of neighbouring ids, so that a version that differs in one keyspace shares the others with the one before.
-    groups: BTreeMap<u32, Arc<Group>>,
-}
-
-type Group = BTreeMap<KeyspaceId, Arc<KeyspaceMeta>>;
-
-fn group_of(keyspace: KeyspaceId) -> u32 {
-    keyspace.0 / 64
+    metas: Grouped<Arc<KeyspaceMeta>>,
 }
 
 impl Default for Keyspaces {
     fn default() -> Self {
-        Self { next: KeyspaceId(1), groups: BTreeMap::new() }
+        Self { next: KeyspaceId(1), metas: Grouped::default() }
     }
 }
 
@@ -38,11 +32,11 @@ impl Keyspaces {
 
     /// All of them, in order of their ids.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<KeyspaceMeta>> {
-        self.groups.values().flat_map(|group| group.values())
+        self.metas.iter().map(|(_, meta)| meta)
     }
 
     pub(crate) fn get(&self, keyspace: KeyspaceId) -> Option<&Arc<KeyspaceMeta>> {
-        self.groups.get(&group_of(keyspace))?.get(&keyspace)
+        self.metas.get(keyspace)
     }
 
     /// Whether a keyspace is there: it has been created, and not dropped.
@@ -90,8 +84,7 @@ impl Keyspaces {
             if meta.id < self.next {
                 return Err(Damage::BadField);
             }
-            let group = self.groups.entry(group_of(meta.id)).or_default();
-            Arc::make_mut(group).insert(meta.id, Arc::new(meta.clone()));
+            self.metas.insert(meta.id, Arc::new(meta.clone()));
             self.next = KeyspaceId(after);
         }
         self.next = self.next.max(edit.next_keyspace.unwrap_or_default());
@@ -99,11 +92,6 @@ impl Keyspaces {
     }
 
     pub(super) fn remove(&mut self, keyspace: KeyspaceId) -> Result<(), Damage> {
-        let group = self.groups.get_mut(&group_of(keyspace)).ok_or(Damage::BadField)?;
-        Arc::make_mut(group).remove(&keyspace).ok_or(Damage::BadField)?;
-        if group.is_empty() {
-            self.groups.remove(&group_of(keyspace));
-        }
-        Ok(())
+        self.metas.remove(keyspace).map(|_| ()).ok_or(Damage::BadField)
     }
 }

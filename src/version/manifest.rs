@@ -109,7 +109,7 @@ pub(crate) fn read_manifest(
         offset = offset.saturating_add(group.span());
     }
     let at_end = |damage| Error::corrupt(&path, torn_at, damage);
-    let version = draft.finish().map_err(at_end)?;
+    let (version, _) = draft.finish().map_err(at_end)?;
     version.named().check_names().map_err(at_end)?;
     Ok(Recovered { number, state, version, clean: scan.clean })
 }
@@ -161,6 +161,11 @@ impl Manifest {
         self.writer.is_some()
     }
 
+    /// Whether the next edit goes into a fresh manifest, with everything else.
+    pub(crate) fn is_full(&self) -> bool {
+        self.writer.as_ref().is_none_or(Writer::is_full)
+    }
+
     /// Makes an edit durable; `version` is the one that it leads to. `number` gives the number of a new file. After an error
     /// the edit may be durable or not.
     pub(crate) fn append(
@@ -174,9 +179,8 @@ impl Manifest {
         if state.last_sequence.0 >= NUMBER_MAX || state.next_number.0 >= NUMBER_MAX {
             return Err(Error::NumbersExhausted);
         }
-        let full = |writer: &Writer| writer.end > MANIFEST_BYTES_MAX.max(4 * writer.first_edit_bytes);
         let appended = match &mut self.writer {
-            Some(writer) if !full(writer) => {
+            Some(writer) if !writer.is_full() => {
                 writer.append(&*self.dir, &self.database, GroupKind::Data, edit)?;
                 Appended::ToThisOne
             }
@@ -222,6 +226,10 @@ impl Manifest {
 }
 
 impl Writer {
+    fn is_full(&self) -> bool {
+        self.end > MANIFEST_BYTES_MAX.max(4 * self.first_edit_bytes)
+    }
+
     fn append(&mut self, dir: &dyn Dir, database: &Id, kind: GroupKind, edit: &Edit) -> Result<()> {
         let path = || dir.path().join(FileKind::Manifest.name(self.number));
         let (body, count) = edit.encode();

@@ -6,6 +6,7 @@
 
 mod draft;
 mod garbage;
+mod grouped;
 mod handles;
 mod keyspaces;
 mod leveled;
@@ -13,10 +14,11 @@ mod manifest;
 mod pick;
 mod place;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use draft::Draft;
+use grouped::Grouped;
 pub(crate) use handles::Handles;
 pub(crate) use keyspaces::Keyspaces;
 pub(crate) use leveled::Leveled;
@@ -55,23 +57,26 @@ impl Tree {
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     pub(crate) table: Arc<Table>,
-    /// Keyspaces whose section has been compacted into their tree.
-    consumed: BTreeSet<KeyspaceId>,
+    age: draft::Age,
+    /// Keyspaces whose section has been compacted into their tree, or that have been dropped.
+    consumed: Grouped<()>,
 }
 
 impl Shared {
     /// Whether the table still speaks for a keyspace.
     #[inline]
     pub(crate) fn serves(&self, keyspace: KeyspaceId) -> bool {
-        (self.consumed.is_empty() || !self.consumed.contains(&keyspace)) && self.table.section(keyspace).is_some()
+        (self.consumed.len() == 0 || self.consumed.get(keyspace).is_none()) && self.table.section(keyspace).is_some()
     }
 }
 
+/// Versions share what they have in common, so that an edit takes time by its own size and not by that of the version, but for
+/// the tables of level 0 and a small share (see [`Grouped`]) of the keyspaces, as long as it names no table.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Version {
     /// Level 0, newest data first: for each keyspace, all sequence numbers of a table are above those of the next one.
     level0: Vec<Shared>,
-    trees: BTreeMap<KeyspaceId, Tree>,
+    trees: Grouped<Arc<Tree>>,
     named: Arc<Keyspaces>,
     values: Arc<Values>,
 }
@@ -107,7 +112,7 @@ impl Version {
 
     #[inline]
     pub(crate) fn tree(&self, keyspace: KeyspaceId) -> Option<&Tree> {
-        self.trees.get(&keyspace)
+        self.trees.get(keyspace).map(|tree| &**tree)
     }
 
     pub(crate) fn level0_len(&self) -> usize {
@@ -117,13 +122,13 @@ impl Version {
     /// Keyspaces with tables, in order.
     pub(crate) fn keyspaces(&self) -> BTreeSet<KeyspaceId> {
         let shared = self.level0.iter().flat_map(|shared| shared.table.meta.sections.iter().map(|s| s.keyspace));
-        shared.chain(self.trees.keys().copied()).collect()
+        shared.chain(self.trees.iter().map(|(keyspace, _)| keyspace)).collect()
     }
 
     /// Every table with its level.
     pub(crate) fn tables(&self) -> impl Iterator<Item = (u8, &Arc<Table>)> {
         let shared = self.level0.iter().map(|shared| (0, &shared.table));
-        let trees = self.trees.values().flat_map(Tree::levels);
+        let trees = self.trees.iter().flat_map(|(_, tree)| tree.levels());
         shared.chain(trees.flat_map(|(level, tables)| tables.iter().map(move |table| (level, table))))
     }
 
@@ -141,24 +146,27 @@ impl Version {
 
     /// Every section that is part of its keyspace.
     pub(crate) fn sections(&self) -> impl Iterator<Item = &Section> {
-        let of_shared = |shared: &Shared, section: &Section| !shared.consumed.contains(&section.keyspace);
+        let of_shared = |shared: &Shared, section: &Section| shared.consumed.get(section.keyspace).is_none();
         let shared = self.level0.iter().flat_map(move |shared| {
             shared.table.meta.sections.iter().filter(move |section| of_shared(shared, section))
         });
-        let trees = self.trees.values().flat_map(Tree::levels).flat_map(|(_, tables)| tables.iter());
+        let trees = self.trees.iter().flat_map(|(_, tree)| tree.levels()).flat_map(|(_, tables)| tables.iter());
         shared.chain(trees.filter_map(|table| table.only_section()))
     }
 
     /// Whether an edit takes tables or sections that are not there any more, or adds tables to the tree of a keyspace that
     /// is not: its keyspace has been dropped since it was planned.
     pub(crate) fn has_dropped(&self, edit: &Edit) -> bool {
-        let there: BTreeSet<FileNumber> = self.tables().map(|(_, table)| table.number()).collect();
+        let named = || edit.remove.iter().chain(edit.moves.iter().map(|(number, _)| number));
+        let there: BTreeSet<FileNumber> = match named().next() {
+            Some(_) => self.tables().map(|(_, table)| table.number()).collect(),
+            None => BTreeSet::new(),
+        };
         let serves = |number: FileNumber, keyspace| {
             self.level0.iter().any(|shared| shared.table.number() == number && shared.serves(keyspace))
         };
         let into_tree = edit.add.iter().filter(|(level, _)| *level > 0).flat_map(|(_, meta)| &meta.sections);
-        edit.remove.iter().any(|number| !there.contains(number))
-            || edit.moves.iter().any(|(number, _)| !there.contains(number))
+        named().any(|number| !there.contains(number))
             || edit.consume.iter().any(|(number, keyspace)| !serves(*number, *keyspace))
             || into_tree.into_iter().any(|section| !self.named.is_live(section.keyspace))
     }
@@ -173,6 +181,11 @@ impl Version {
 
     /// The version after an edit. `handles` makes those of the files that the edit adds.
     pub(crate) fn apply(&self, edit: &Edit, handles: &Handles<'_>) -> Result<Self, Damage> {
+        self.replace(edit, handles).map(|(next, _)| next)
+    }
+
+    /// The same, with the tables that are part of this version, or of the edit, and not of the next version.
+    pub(crate) fn replace(&self, edit: &Edit, handles: &Handles<'_>) -> Result<(Self, Vec<Arc<Table>>), Damage> {
         let mut draft = Draft::of(self);
         draft.apply(edit, handles)?;
         draft.finish()
@@ -183,7 +196,7 @@ impl Version {
         let consume = self
             .level0
             .iter()
-            .flat_map(|shared| shared.consumed.iter().map(|keyspace| (shared.table.number(), *keyspace)));
+            .flat_map(|shared| shared.consumed.iter().map(|(keyspace, ())| (shared.table.number(), keyspace)));
         Edit {
             add_values: self.values.iter().map(|stored| stored.file.meta).collect(),
             add: self.tables().map(|(level, table)| (level, table.meta.clone())).collect(),
@@ -265,9 +278,19 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn apply(version: &Version, edit: &Edit) -> Result<Version, Damage> {
+        replace(version, edit).map(|(next, _)| next)
+    }
+
+    /// The version after an edit, and the numbers of the tables that it has made useless.
+    fn replace(version: &Version, edit: &Edit) -> Result<(Version, Vec<u64>), Damage> {
         let fs = FileSystem::from(SimFs::new());
         let dir = fs.0.open_dir(std::path::Path::new("/db"), true, Access::Map).unwrap();
-        version.apply(edit, &Handles::new(&Shelf::new(dir, TableOptions::default(), 0)))
+        let replaced = version.replace(edit, &Handles::new(&Shelf::new(dir, TableOptions::default(), 0)));
+        replaced.map(|(next, gone)| {
+            let mut gone: Vec<u64> = gone.iter().map(|table| table.number().0).collect();
+            gone.sort_unstable();
+            (next, gone)
+        })
     }
 
     fn numbers(version: &Version) -> Vec<(u8, u64)> {
@@ -298,6 +321,55 @@ pub(crate) mod tests {
         let again = apply(&Version::default(), &next.to_edit()).unwrap();
         assert_eq!(numbers(&again), numbers(&next));
         assert_eq!(again.level0(KeyspaceId(0)).count(), 0);
+    }
+
+    #[test]
+    fn an_edit_tells_which_tables_nobody_needs_any_more() {
+        let base = version(&[
+            (0, 9, &[(3, "c", "d")], 10),
+            (0, 7, &[(0, "a", "z"), (3, "a", "b")], 10),
+            (1, 4, &[(0, "m", "p")], 10),
+            (1, 5, &[(3, "a", "c")], 10),
+        ]);
+        let consume = |number, keyspace| vec![(FileNumber(number), KeyspaceId(keyspace))];
+        let drop = vec![KeyspaceId(3)];
+        let cases = [
+            (Edit { create: vec![named(10, "new")], ..Edit::default() }, vec![]),
+            (Edit { remove: vec![FileNumber(4)], ..Edit::default() }, vec![4]),
+            (Edit { moves: vec![(FileNumber(4), 2)], ..Edit::default() }, vec![]),
+            (Edit { consume: consume(7, 0), ..Edit::default() }, vec![]),
+            (Edit { consume: consume(9, 3), ..Edit::default() }, vec![9]),
+            (Edit { drop: drop.clone(), ..Edit::default() }, vec![5, 9]),
+            (Edit { drop: drop.clone(), consume: consume(7, 0), ..Edit::default() }, vec![5, 7, 9]),
+            (Edit { drop, moves: vec![(FileNumber(5), 2)], ..Edit::default() }, vec![5, 9]),
+        ];
+        for (edit, gone) in cases {
+            let (next, told) = replace(&base, &edit).unwrap();
+            assert_eq!(told, gone, "{edit:?}");
+            let kept: BTreeSet<u64> = numbers(&next).into_iter().map(|(_, number)| number).collect();
+            assert!(
+                numbers(&base).iter().all(|(_, number)| kept.contains(number) != gone.contains(number)),
+                "{edit:?}"
+            );
+            let again = apply(&Version::default(), &next.to_edit()).unwrap();
+            assert_eq!(again.to_edit(), next.to_edit());
+        }
+    }
+
+    #[test]
+    fn versions_share_the_keyspaces_that_an_edit_leaves_alone() {
+        let many: Vec<(u32, &str, &str)> = (1..10).map(|keyspace| (keyspace, "a", "b")).collect();
+        let tables: Vec<TableShape<'_>> =
+            many.iter().map(|one| (1, u64::from(one.0) + 100, std::slice::from_ref(one), 10)).collect();
+        let base = version(&tables);
+        let (next, gone) = replace(&base, &Edit { drop: vec![KeyspaceId(4)], ..Edit::default() }).unwrap();
+        assert_eq!(gone, [104]);
+        assert!(next.tree(KeyspaceId(4)).is_none() && !next.named().is_live(KeyspaceId(4)));
+        for keyspace in (1..10).filter(|keyspace| *keyspace != 4).map(KeyspaceId) {
+            let [before, after] = [&base, &next].map(|version| version.tree(keyspace).unwrap());
+            assert!(std::ptr::eq(before, after), "{keyspace:?}");
+        }
+        assert!(Arc::ptr_eq(base.values(), next.values()));
     }
 
     #[test]

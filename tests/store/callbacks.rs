@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -335,8 +335,8 @@ fn beside_a_watchdog<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + S
     let worker = thread::spawn(move || done.send(work()));
     match is_done.recv_timeout(LONGEST) {
         Ok(value) => value,
-        Err(_) if worker.is_finished() => panic!("{what}: {:?}", worker.join().err()),
-        Err(_) => panic!("{what}: hangs"),
+        Err(RecvTimeoutError::Timeout) => panic!("{what}: hangs"),
+        Err(RecvTimeoutError::Disconnected) => panic!("{what}: {:?}", worker.join().err()),
     }
 }
 
