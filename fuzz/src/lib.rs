@@ -12,8 +12,8 @@ use damage::Shape;
 use reseal::Kind;
 
 /// All targets.
-pub const TARGETS: [&str; 8] =
-    ["inspect", "wal_replay", "sst_open", "idx_open", "val_open", "manifest_replay", "directory", "ops"];
+pub const TARGETS: [&str; 9] =
+    ["inspect", "wal_replay", "sst_open", "idx_open", "val_open", "manifest_replay", "directory", "repair", "ops"];
 
 /// Runs a target of this name on an input.
 pub fn run(target: &str, data: &[u8]) {

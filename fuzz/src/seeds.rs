@@ -48,6 +48,7 @@ pub(crate) fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "manifest_replay" => of_one(Kind::Manifest),
         "inspect" => of_each(),
         "directory" => of_any(),
+        "repair" => of_any_and_mixed(),
         "ops" => of_operations(),
         _ => Vec::new(),
     }
@@ -120,6 +121,23 @@ fn of_any() -> Vec<(String, Vec<u8>)> {
             add("replace", &[6, file.wrapping_mul(7)]);
             add("strange", &[7, file]);
             add("patch", &[[0].to_vec(), overwrite(usize::from(file) * 8, &[1, 2, 3, 4])].concat());
+        }
+    }
+    seeds
+}
+
+/// The same with files of another database, and the footers of all files changed.
+fn of_any_and_mixed() -> Vec<(String, Vec<u8>)> {
+    let mut seeds = of_any();
+    for (shape, image) in (0u8..).zip(Shape::ALL.map(Image::new)) {
+        for (file, (name, bytes)) in (0u8..).zip(&image.files) {
+            let other = [shape | 8, file, file.wrapping_mul(5)];
+            seeds.push((format!("mixed-{shape}-{file}"), [&other[..], &[file, 5]].concat()));
+            let Some(kind) = Kind::of(name) else { continue };
+            for at in places(kind, bytes.len()).into_iter().filter(|at| at + 8 <= bytes.len()) {
+                let large = overwrite(at, &[[0xf8, 0xff][at % 2], 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]);
+                seeds.push((format!("field-{shape}-{file}-{at}"), [&[shape | 4, file, 0][..], &large].concat()));
+            }
         }
     }
     seeds

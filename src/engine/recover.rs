@@ -65,7 +65,7 @@ pub(super) struct Found {
     pub(super) database: Id,
     manifest: Option<FileNumber>,
     /// Whether every edit of the manifest is known to be on disk.
-    manifest_durable: bool,
+    pub(super) manifest_durable: bool,
     pub(super) state: State,
     pub(super) version: Version,
     next_number: u64,
@@ -76,8 +76,8 @@ pub(super) struct Replayed {
     /// Newest first.
     pub(super) memtables: Vec<Arc<Memtable>>,
     ends: Vec<(FileNumber, u64)>,
-    next_sequence: Sequence,
-    report: RecoveryReport,
+    pub(super) next_sequence: Sequence,
+    pub(super) report: RecoveryReport,
     segment_files: usize,
 }
 
@@ -191,7 +191,15 @@ pub(super) fn take_lock(dir: &dyn Dir, read_only: bool, create: bool) -> Result<
     match dir.lock(names::LOCK, mode).map_err(|e| Error::io("lock", &path.join(names::LOCK), e))? {
         Lock::Held(guard) => Ok(guard),
         Lock::Busy => Err(Error::Locked(Arc::new(path.to_owned()))),
-        Lock::Absent => Err(Error::NotFound(Arc::new(path.to_owned()))),
+        Lock::Absent => {
+            let names = dir.list().map_err(|e| Error::io("list", path, e))?;
+            // A copy that has left it out is no empty place.
+            let has_files = names.iter().any(|name| name == names::CURRENT) || numbered(&names).next().is_some();
+            if has_files {
+                return Err(Error::corrupt(&path.join(names::LOCK), 0, Damage::Missing));
+            }
+            Err(Error::NotFound(Arc::new(path.to_owned())))
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Checking everything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Engine, View};
+use super::Engine;
+use super::repair::is_kept;
 use crate::error::{Damage, Error, Result};
 use crate::format::Sequence;
 use crate::format::names::{self, FileKind};
 use crate::table::Table;
-use crate::version::{Handles, read_current, read_manifest};
+use crate::version::{Handles, Version, read_current, read_manifest};
 
 /// What [`Db::verify`](crate::Db::verify) found.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +27,10 @@ pub struct Report {
     /// Files that are no part of the database though their names say so, sorted: what earlier runs have left of work that was
     /// cut off. No damage: nothing reads them, and the first write after an open removes them.
     pub leftovers: Vec<PathBuf>,
-    /// Names in the directory that the format does not know. No damage either; they are never touched.
+    /// What earlier [repairs](crate::repair) have kept beside the database, sorted: directories with the files as they were, and
+    /// lists of what is lost. No part of the database; remove them when they are not needed any more.
+    pub kept: Vec<PathBuf>,
+    /// Other names in the directory that the format does not know. No damage either; they are never touched.
     pub foreign: usize,
 }
 
@@ -69,33 +73,11 @@ impl Engine {
             report.problems.extend(stored.file.verify(&self.cancelled).err());
         }
         report.problems.extend(self.mappings.check(&[]).err());
-        self.verify_order(&view, &mut report);
+        report.problems.extend(order_problems(self.dir.path(), &view.version, self.visible()));
         report.problems.extend(self.verify_manifest().err());
         let looked = self.look_around(&mut report);
         report.problems.extend(looked.err());
         report
-    }
-
-    /// What no table shows alone: that nothing is newer than the history, and that of two tables of level 0 one is newer.
-    fn verify_order(&self, view: &View, report: &mut Report) {
-        let visible = self.visible();
-        let path = |table: &Table| self.file_path(&FileKind::Table.name(table.number()));
-        for (_, table) in view.version.tables() {
-            if table.meta.sections.iter().any(|section| section.max_sequence > visible) {
-                report.problems.push(Error::corrupt(&path(table), 0, Damage::BadSequence));
-            }
-        }
-        for keyspace in view.version.keyspaces() {
-            let mut newer = None;
-            for table in view.version.level0(keyspace) {
-                let Some(section) = table.section(keyspace) else { continue };
-                // All of a section may have given up their numbers; tables of one load have the same.
-                if newer.is_some_and(|newer| newer != Sequence(0) && section.max_sequence > newer) {
-                    report.problems.push(Error::corrupt(&path(table), 0, Damage::OutOfOrder));
-                }
-                newer = Some(section.min_sequence);
-            }
-        }
     }
 
     /// What is in the directory and no part of the database.
@@ -105,7 +87,10 @@ impl Engine {
         let mut names = self.dir.list().map_err(|e| Error::io("list", self.dir.path(), e))?;
         names.sort_unstable();
         let ours = |name: &str| [names::LOCK, names::CURRENT, names::CURRENT_NEW].contains(&name);
-        report.foreign = names.iter().filter(|name| !ours(name) && FileKind::parse(name).is_none()).count();
+        let unknown = names.iter().filter(|name| !ours(name) && FileKind::parse(name).is_none());
+        let (kept, foreign): (Vec<&String>, Vec<&String>) = unknown.partition(|name| is_kept(name));
+        report.kept = kept.into_iter().map(|name| self.file_path(name)).collect();
+        report.foreign = foreign.len();
         let unfinished = names.iter().map(String::as_str).filter(|name| *name == names::CURRENT_NEW);
         let left = self.leftovers(&manifest, &names).into_iter().chain(unfinished);
         report.leftovers = left.map(|name| self.file_path(name)).collect();
@@ -129,4 +114,27 @@ impl Engine {
         }
         damaged(&FileKind::Manifest.name(number), Damage::ManifestMismatch)
     }
+}
+
+/// What no table shows alone: that nothing is newer than the history, and that of two tables of level 0 one is newer.
+pub(super) fn order_problems(dir: &Path, version: &Version, visible: Sequence) -> Vec<Error> {
+    let mut problems = Vec::new();
+    let path = |table: &Table| dir.join(FileKind::Table.name(table.number()));
+    for (_, table) in version.tables() {
+        if table.meta.sections.iter().any(|section| section.max_sequence > visible) {
+            problems.push(Error::corrupt(&path(table), 0, Damage::BadSequence));
+        }
+    }
+    for keyspace in version.keyspaces() {
+        let mut newer = None;
+        for table in version.level0(keyspace) {
+            let Some(section) = table.section(keyspace) else { continue };
+            // All of a section may have given up their numbers; tables of one load have the same.
+            if newer.is_some_and(|newer| newer != Sequence(0) && section.max_sequence > newer) {
+                problems.push(Error::corrupt(&path(table), 0, Damage::OutOfOrder));
+            }
+            newer = Some(section.min_sequence);
+        }
+    }
+    problems
 }

@@ -349,6 +349,13 @@ impl Entry {
         file.get(self.start..self.next()).unwrap_or_default()
     }
 
+    /// The entry on its own: its bytes, padding included, and its places in them.
+    pub(crate) fn detached(&self, file: &[u8]) -> (Self, Vec<u8>) {
+        let [key_start, key_end, end] =
+            [self.key_start, self.key_end, self.end].map(|at| at.saturating_sub(self.start));
+        (Self { start: 0, key_start, key_end, end, ..*self }, self.raw(file).to_vec())
+    }
+
     /// Where the next entry starts.
     #[inline]
     #[expect(clippy::arithmetic_side_effects, reason = "`parse` has checked that the padded end is inside the bytes")]

@@ -172,12 +172,14 @@ impl GroupHeader {
     /// The checked group at `offset` and its body.
     pub(crate) fn parse(file: &[u8], seed: Seed, number: FileNumber, offset: u64) -> Result<(Group, &[u8]), Fault> {
         let (header, group) = Self::probe(file, seed, number, offset)?;
+        Ok((group, header.body(file, seed, offset, &group)?))
+    }
+
+    /// The body of the group at `offset`, whose header this is, if it is intact.
+    pub(crate) fn body<'f>(&self, file: &'f [u8], seed: Seed, offset: u64, group: &Group) -> Result<&'f [u8], Damage> {
         let body_start = offset.wrapping_add(GROUP_HEADER_BYTES);
         let body = bytes::slice(file, body_start, group.body_bytes).map_err(|_| Damage::Truncated)?;
-        if header.body_checksum.get() != seed.sum(body_start, body) {
-            return Err(Damage::BadChecksum.into());
-        }
-        Ok((group, body))
+        if self.body_checksum.get() == seed.sum(body_start, body) { Ok(body) } else { Err(Damage::BadChecksum) }
     }
 
     fn sum(&self, seed: Seed, offset: u64) -> u32 {

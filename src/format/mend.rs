@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 use super::bytes::{self, Part};
 use super::checksum::{Id, Seed};
 use super::edit::TableMeta;
-use super::group::{GroupHeader, may_start_group};
+use super::group::{Group, GroupHeader, may_start_group};
 use super::prefix::Magic;
 use super::section::Section;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -18,7 +18,7 @@ use super::table::{
     CHUNK_LOG2, FOOTER_BYTES, Footer, Frame, TABLE_HEADER_BYTES, TableHeader, Totals, directory_offset,
 };
 use super::values::ValuesMeta;
-use super::{FileNumber, NUMBER_MAX, Sequence};
+use super::{FileNumber, NUMBER_MAX, Sequence, UNIT};
 use crate::error::{Damage, Fault};
 
 /// What is known of a file with a frame from elsewhere.
@@ -92,12 +92,23 @@ pub(crate) fn mend_frame(file: &[u8], magic: Magic, known: Known<'_>) -> Result<
     if ids.any(|other| other != id) {
         return wrong();
     }
+    // Most files are as they were written, and are not copied to find that out.
+    if sealed.is_some()
+        && let Ok(frame) = Frame::parse(file, magic)
+        && (0..frame.pages()).all(|page| frame.check_page(Part::whole(file), page).is_ok())
+    {
+        return Ok(None);
+    }
     let chunks = header.map_or(CHUNK_LOG2, |header| header.chunk_log2()..=header.chunk_log2());
     for chunk_log2 in chunks {
+        // No directory begins behind the checksums of all the bytes that there are.
+        let furthest = directory_offset(file.len() as u64, chunk_log2);
         for end in ends(file, magic, id, chunk_log2, known, sealed) {
+            let offset = usize::try_from(end.offset).ok().filter(|_| Some(end.offset) <= furthest);
+            let Some(offset) = offset else { continue };
             let made = header.unwrap_or_else(|| TableHeader::new(magic, id, chunk_log2));
             let mut mended = file.to_vec();
-            mended.resize(usize::try_from(end.offset).unwrap_or(usize::MAX), 0);
+            mended.resize(offset, 0);
             mended.extend_from_slice(&end.directory);
             mended.extend_from_slice(end.footer.as_bytes());
             bytes::write(&mut mended, 0, made.as_bytes());
@@ -208,6 +219,26 @@ fn sum_up(mut rest: &[u8]) -> Option<(u32, Totals)> {
     (count > 0).then_some((count, totals))
 }
 
+/// The id that a file with a frame has, if header and footer, or the one of them that is intact, say so.
+pub(crate) fn frame_id(file: &[u8], magic: Magic) -> Option<Id> {
+    let header = TableHeader::parse(file, magic).ok().map(|header| header.id());
+    let footer = Footer::of(file).filter(|footer| footer.is_sealed(magic, file.len() as u64)).map(|footer| footer.id());
+    match (header, footer) {
+        (Some(header), Some(footer)) if header != footer => None,
+        (header, footer) => header.or(footer),
+    }
+}
+
+/// The database that segment or manifest `number` says it belongs to: by its header, or, where that is damaged, by a group that
+/// verifies under the id in it.
+pub(crate) fn stated_owner(file: &[u8], magic: Magic, number: FileNumber) -> Option<Id> {
+    if let Ok(header) = SegmentHeader::parse_any(file, magic) {
+        return (header.number() == number).then(|| header.database());
+    }
+    let stated = SegmentHeader::stated_database(file)?;
+    matches!(find_owner(file, magic, number, &[stated]), Ok(Owner::Proven(_))).then_some(stated)
+}
+
 /// Whose a segment or manifest is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Owner {
@@ -236,25 +267,53 @@ pub(crate) fn find_owner(file: &[u8], magic: Magic, number: FileNumber, database
         Err(fault @ Fault::Unsupported(_)) => return Err(fault),
         Err(fault) => fault,
     };
-    let units = || (SEGMENT_HEADER_BYTES..file.len() as u64).step_by(8);
-    let owns = |database: &Id| {
+    for database in databases {
         let seed = Seed::of_file(database, number);
-        units().any(|offset| is_group(file, seed, number, offset))
-    };
-    databases.iter().find(|database| owns(database)).map(|database| Owner::Proven(*database)).ok_or(damage)
+        if next_group(file, seed, number, SEGMENT_HEADER_BYTES).map_err(|(_, fault)| fault)?.is_some() {
+            return Ok(Owner::Proven(*database));
+        }
+    }
+    Err(damage)
 }
 
-/// Whether an intact group stands at `offset` of a segment or manifest.
-pub(crate) fn is_group(file: &[u8], seed: Seed, number: FileNumber, offset: u64) -> bool {
-    let start = usize::try_from(offset).unwrap_or(usize::MAX);
-    may_start_group(file.get(start..).unwrap_or_default()) && GroupHeader::parse(file, seed, number, offset).is_ok()
+/// A group, where it stands, and its body.
+pub(crate) type Placed<'f> = (u64, Group, &'f [u8]);
+
+/// The first intact group at or behind `from` of a segment or manifest, with its place and its body. O(bytes), whatever
+/// headers claim: a header that is intact while its body is not says where the next group begins, so that no byte is looked
+/// at in two bodies. One of a kind that is not known here is an error.
+pub(crate) fn next_group(
+    file: &[u8],
+    seed: Seed,
+    number: FileNumber,
+    from: u64,
+) -> Result<Option<Placed<'_>>, (u64, Fault)> {
+    let mut at = from;
+    while let Some(rest) = usize::try_from(at).ok().and_then(|start| file.get(start..)).filter(|rest| !rest.is_empty())
+    {
+        let mut step = UNIT;
+        if may_start_group(rest) {
+            match GroupHeader::probe(file, seed, number, at) {
+                Ok((header, group)) => match header.body(file, seed, at, &group) {
+                    Ok(body) => return Ok(Some((at, group, body))),
+                    // It cannot be told whether it was cut off, or never as long as that.
+                    Err(Damage::Truncated) => {}
+                    Err(_) => step = group.span(),
+                },
+                Err(fault @ Fault::Unsupported(_)) => return Err((at, fault)),
+                Err(Fault::Damage(_)) => {}
+            }
+        }
+        at = at.saturating_add(step);
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::format::Position;
-    use crate::format::group::{Group, GroupKind};
+    use crate::format::group::GroupKind;
     use crate::format::table::encode_tail;
 
     const ID: Id = [7; 16];
@@ -338,6 +397,55 @@ mod tests {
         let header = TableHeader::new(Magic::VALUES, [9; 16], 12);
         bytes::write(&mut both, 0, header.as_bytes());
         assert_eq!(mend_frame(&both, Magic::VALUES, Known::Nothing), refused);
+    }
+
+    /// A number that nobody has held against the file must not become a length.
+    #[test]
+    fn places_that_lie_are_not_believed() {
+        let (file, meta) = values(20_000, 12);
+        let footer = file.len() - 128;
+        let length = file.len() as u64;
+        let large = [1 << 31, 1 << 46, (1 << 63) - 8, u64::MAX - 7, u64::MAX, length - 8, length + 8, length * 2, 0];
+        for (field, number) in [24, 32, 40, 48].into_iter().flat_map(|field| large.map(|number| (field, number))) {
+            let mut bad = file.clone();
+            bad[footer + field..footer + field + 8].copy_from_slice(&number.to_le_bytes());
+            if bad == file {
+                continue;
+            }
+            let sum = Seed::of_table(&ID).sum(footer as u64, &bad[footer..footer + 124]);
+            bad[footer + 124..].copy_from_slice(&sum.to_le_bytes());
+            let wrong = ValuesMeta { file_bytes: number, record_bytes: number, ..meta };
+            for known in [Known::Nothing, Known::Values(&meta), Known::Values(&wrong), Known::Index(&ID)] {
+                let mended = mend_frame(&bad, Magic::VALUES, known);
+                let of_manifest = matches!(known, Known::Values(known) if *known == meta);
+                assert!(
+                    mended.is_err() || of_manifest && is_mended(&mended, &file),
+                    "{number:#x} at {field}: {known:?}"
+                );
+                // A record of the manifest lies, and the file does not.
+                assert!(mend_frame(&file, Magic::VALUES, known).is_ok());
+            }
+        }
+    }
+
+    /// Headers that claim all the rest of the file as their body, one behind the other.
+    #[test]
+    fn groups_are_searched_in_linear_time() {
+        let number = FileNumber(6);
+        let seed = Seed::of_file(&ID, number);
+        let mut file = vec![0; 80];
+        let (headers, end) = (20_000u64, 80 + 20_000 * 24);
+        for at in (0..headers).map(|i| 80 + i * 24) {
+            let group = Group { kind: GroupKind::Data, body_bytes: end - at - 24, count: 1, durable: None };
+            file.extend_from_slice(group.seal(seed, number, at, b"other").as_bytes());
+        }
+        let group = Group { kind: GroupKind::Idle, body_bytes: 0, count: 0, durable: None };
+        file.extend_from_slice(group.seal(seed, number, end, &[]).as_bytes());
+        let begun = std::time::Instant::now();
+        assert_eq!(next_group(&file, seed, number, 80), Ok(Some((end, group, &[][..]))));
+        assert!(begun.elapsed().as_millis() < 500, "{:?}", begun.elapsed());
+        // Whatever such a body holds, it is behind the header that is looked for.
+        assert_eq!(next_group(&file[..file.len() - 8], seed, number, 80), Ok(None));
     }
 
     #[test]

@@ -67,6 +67,11 @@ impl SegmentHeader {
         Ok(header)
     }
 
+    /// The id of the database in a header that may be damaged: proves nothing.
+    pub(crate) fn stated_database(file: &[u8]) -> Option<Id> {
+        bytes::read::<Self>(file, 0).ok().map(|header| header.database)
+    }
+
     fn sum(&self) -> u32 {
         let checked = bytes::slice(self.as_bytes(), 0, CHECKED).unwrap_or_default();
         Seed::of_file(&self.database, self.number()).sum(0, checked)

@@ -34,7 +34,7 @@ use std::path::Path;
 use crate::error::{Damage, Error, Fault, Result};
 use crate::format::bytes::all_zero;
 use crate::format::current::Current;
-use crate::format::names::FileKind;
+use crate::format::names::{self, FileKind};
 use crate::format::prefix::{Magic, VERSION};
 use crate::sys::{Access, Fs as _, disk::DiskFs};
 
@@ -93,6 +93,16 @@ pub fn bytes(path: &Path, bytes: &[u8], sink: &mut dyn FnMut(Item<'_>) -> io::Re
         _ if is_log(path) && all_zero(bytes) => log::show_unwritten(&mut sink),
         _ => Err(sink.damaged(0, Damage::BadMagic)),
     }
+}
+
+/// Whether this is the name of a file of the format: `CURRENT`, or a number and one of five endings. `LOCK` has no format.
+///
+/// ```
+/// assert!(maplsm::inspect::is_name("000007.sst"));
+/// assert!(!maplsm::inspect::is_name("7.sst") && !maplsm::inspect::is_name("notes.txt"));
+/// ```
+pub fn is_name(name: &str) -> bool {
+    name == names::CURRENT || FileKind::parse(name).is_some()
 }
 
 fn is_log(path: &Path) -> bool {

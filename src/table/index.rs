@@ -7,8 +7,8 @@ use zerocopy::big_endian::U64 as BigU64;
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::bloom;
 use super::file::ChunkedFile;
+use super::{bloom, intact};
 use crate::error::{Damage, Error, Fault, Result};
 use crate::format::checksum::{Id, Seed};
 use crate::format::index::{
@@ -310,6 +310,44 @@ impl Index {
             at = if at + 1 == u64::from(count) { 0 } else { at + 1 };
         }
         Ok(Point::Absent)
+    }
+
+    /// The places at which the intact parts of the index say that entries of a section begin, ascending; every other part may
+    /// be damaged. O(n log n).
+    pub(super) fn intact_places(&self, section: usize) -> Result<Vec<usize>> {
+        let section = self.section(section)?;
+        let mut places = Vec::new();
+        let place = |locator: &U32| locator.get() as usize * 8;
+        if section.point == PointKind::Hash {
+            let bytes = u64::from(section.point_count).saturating_mul(BUCKET_BYTES);
+            self.intact_pieces(section.point_offset, bytes, |piece| {
+                let buckets = <[Bucket]>::ref_from_bytes(piece).unwrap_or_default();
+                for bucket in buckets.iter().filter(|bucket| usize::from(bucket.count) <= BUCKET_SLOTS) {
+                    places.extend(bucket.locators.iter().take(bucket.count.into()).map(place));
+                }
+            })?;
+        }
+        let bytes = section.sparse_count.saturating_mul(size_of::<U32>() as u64);
+        self.intact_pieces(section.locators_offset, bytes, |piece| {
+            places.extend(<[U32]>::ref_from_bytes(piece).unwrap_or_default().iter().map(place));
+        })?;
+        places.sort_unstable();
+        places.dedup();
+        Ok(places)
+    }
+
+    /// Shows what is intact of an array, chunk by chunk: no bucket and no locator lies in two.
+    fn intact_pieces(&self, offset: u64, length: u64, mut show: impl FnMut(&[u8])) -> Result<()> {
+        let place = |offset: u64| usize::try_from(offset).map_err(|_| self.mismatch(offset));
+        let (mut at, end) = (place(offset)?, place(offset.saturating_add(length))?);
+        while at < end {
+            let stop = end.min(self.file.chunk_end(at));
+            if intact(self.file.check(at, stop))?.is_some() {
+                show(self.file.bytes().get(at..stop).unwrap_or_default());
+            }
+            at = stop;
+        }
+        Ok(())
     }
 
     /// The sparse index of a section; verified as a whole by its first use.

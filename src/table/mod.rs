@@ -26,7 +26,7 @@ use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
 use file::ChunkedFile;
 pub(crate) use reader::{Answer, TableReader};
-pub(crate) use salvage::{Piece, Salvage, mend_values, read_meta, read_values_meta};
+pub(crate) use salvage::{Piece, Salvage, mend_values, read_id, read_meta, read_values_meta};
 pub use standalone::{Entries, Entry, EntryKind, RangeTombstone, Reader};
 pub(crate) use values::{Found, Stored, ValueFile, ValueWriter, Values};
 pub(crate) use writer::{TableWriter, WrittenTable, write_index};
@@ -54,6 +54,15 @@ fn not_opened(path: &Path, e: io::Error) -> Error {
     match e.kind() {
         io::ErrorKind::NotFound => Error::corrupt(path, 0, Damage::Missing),
         _ => Error::io("open", path, e),
+    }
+}
+
+/// What was read, unless it is damaged. A disk that fails says nothing about what is on it.
+fn intact<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(e) if e.is_corruption() => Ok(None),
+        Err(e) => Err(e),
     }
 }
 

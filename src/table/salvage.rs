@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Shelf;
 use super::body::{Body, Verify, Window, contains, end, first, position};
 use super::file::ChunkedFile;
 use super::index::Index;
 use super::reader::{TableReader, decode_sections, read_ranges};
 use super::values::ValueFile;
+use super::{Shelf, intact};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
 use crate::format::edit::TableMeta;
 use crate::format::entry::{Entry, EntryHeader};
-use crate::format::mend::{Known, mend_frame};
+use crate::format::mend::{Known, frame_id, mend_frame};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::section::{Codec, Section};
@@ -74,6 +74,11 @@ impl Salvage {
         self.body.file.path()
     }
 
+    /// Length of the file, made good.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.body.file.length()
+    }
+
     pub(crate) fn sections(&self) -> &[Section] {
         &self.body.sections
     }
@@ -95,19 +100,34 @@ impl Salvage {
         }
         let mut window = Window::default();
         let mut place = first(section);
+        let mut starts: Option<Vec<usize>> = None;
         while place < end(section) {
             if let Some(entry) = intact(self.body.entry(&mut window, section, place, Verify::Again))? {
-                visit(Piece::Entry(&entry, self.body.bytes(&window)))?;
+                // One that is newer than all that there are was never written.
+                let known = entry.sequence <= section.max_sequence;
+                visit(if known { Piece::Entry(&entry, self.body.bytes(&window)) } else { Piece::Gap })?;
                 place = window.behind(place, &entry);
             } else if let Some(entry) = self.without_value(section, place)? {
                 visit(Piece::WithoutValue(&entry, self.body.file.bytes()))?;
                 place = entry.next();
             } else {
                 visit(Piece::Gap)?;
-                place = self.start_behind(number, section, place)?.unwrap_or(end(section));
+                if starts.is_none() {
+                    starts = Some(self.starts(number, section)?);
+                }
+                place = start_behind(section, place, starts.as_deref().unwrap_or_default());
             }
         }
         Ok(())
+    }
+
+    /// Where entries of a plain section are known to begin, ascending: the index names the newest version of every key, or,
+    /// with a bloom filter, every so many keys.
+    fn starts(&self, number: usize, section: &Section) -> Result<Vec<usize>> {
+        match &self.index {
+            Some(index) if section.codec == Codec::None => index.intact_places(number),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// The entry at a place if everything in front of its value is intact. Its header then says where the next one begins.
@@ -122,30 +142,20 @@ impl Salvage {
         }
         let parsed = Entry::parse_in_table(file.bytes(), place, limit, section.base());
         let entry = intact(parsed.map_err(|fault| fault.at(file.path(), place as u64)))?;
-        let Some(entry) = entry.filter(|entry| entry.alignment() == section.alignment) else { return Ok(None) };
+        let fits = |entry: &Entry| entry.alignment() == section.alignment && entry.sequence <= section.max_sequence;
+        let Some(entry) = entry.filter(fits) else { return Ok(None) };
         Ok(intact(file.check(place, entry.value_start()))?.map(|()| entry))
-    }
-
-    /// The first place behind `place` at which an entry is known to begin: that of the next block, or one that the index names.
-    fn start_behind(&self, number: usize, section: &Section, place: usize) -> Result<Option<usize>> {
-        if section.codec != Codec::None {
-            return Ok(Some(((place >> section.block_log2) + 1) << section.block_log2));
-        }
-        let Some(index) = &self.index else { return Ok(None) };
-        let Some(sparse) = intact(index.sparse(number))? else { return Ok(None) };
-        let next = sparse.before(place + 1).map_or(0, |at| at + 1);
-        let start = (next < sparse.len()).then(|| sparse.place(next));
-        Ok(start.filter(|start| *start > place && contains(section, *start)))
     }
 }
 
-/// What was read, unless it is damaged. A disk that fails says nothing about what is on it.
-fn intact<T>(read: Result<T>) -> Result<Option<T>> {
-    match read {
-        Ok(read) => Ok(Some(read)),
-        Err(e) if e.is_corruption() => Ok(None),
-        Err(e) => Err(e),
+/// The first place behind `place` at which an entry is known to begin: that of the next block, or the next one of `starts`.
+/// The end of the section if there is none.
+fn start_behind(section: &Section, place: usize, starts: &[usize]) -> usize {
+    if section.codec != Codec::None {
+        return ((place >> section.block_log2) + 1) << section.block_log2;
     }
+    let next = starts.get(starts.partition_point(|start| *start <= place)).copied();
+    next.filter(|start| contains(section, *start)).unwrap_or(end(section))
 }
 
 /// Opens a file with a frame whose frame may be damaged. All of it is in memory then.
@@ -201,6 +211,14 @@ pub(crate) fn read_meta(
     let sections = numbered_sections(&file, global_sequence)?;
     let (id, footer_checksum) = (frame.id, frame.footer_checksum);
     Ok(TableMeta { number, id, file_bytes: file.length(), footer_checksum, sections })
+}
+
+/// The id of a table or value file, if what is intact of its header and footer says it.
+pub(crate) fn read_id(shelf: &Shelf, kind: FileKind, number: FileNumber) -> Result<Option<Id>> {
+    let magic = if kind == FileKind::Values { Magic::VALUES } else { Magic::TABLE };
+    let name = kind.name(number);
+    let file = shelf.dir.open(&name).map_err(|e| Error::io("read", &shelf.dir.path().join(&name), e))?;
+    Ok(frame_id(file.bytes(), magic))
 }
 
 /// What a value file says of itself: the record that its manifest has, or had.

@@ -150,6 +150,12 @@ impl TableWriter {
         Ok(())
     }
 
+    /// The same, unless the section of this keyspace is the one that is being written.
+    pub(crate) fn start_section_of(&mut self, keyspace: KeyspaceId, options: SectionOptions) -> Result<()> {
+        let is_current = self.current.as_ref().is_some_and(|section| section.keyspace == keyspace);
+        if is_current { Ok(()) } else { self.start_section(options) }
+    }
+
     /// Appends an entry as it stands in `bytes`. With `oldest`, the copy is marked as seen by everyone and followed by no
     /// older version, and gives up its sequence number.
     pub(crate) fn add(&mut self, keyspace: KeyspaceId, entry: &Entry, bytes: &[u8], oldest: bool) -> Result<()> {

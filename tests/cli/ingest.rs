@@ -72,5 +72,47 @@ fn a_checkpoint_is_a_copy_and_a_damaged_database_is_repaired() {
     let answer = store.run(["repair"]);
     assert_eq!(answer.code, Some(2), "{answer:?}");
     assert!(answer.text().contains("2 entries are lost") && answer.text().contains("lost\n"), "{answer:?}");
+    assert!(answer.text().contains("lost.keys\n"), "{answer:?}");
+    let list = fs::read_to_string(store.database().join("lost.keys")).unwrap();
+    assert_eq!(list, "range\tdefault\t[a\tb]\n");
     store.run(["scan"]).prints("");
+    let answer = store.run(["verify"]).success();
+    assert!(answer.text().contains("kept by a repair") && answer.text().contains("database/lost\n"), "{answer:?}");
+    assert!(!answer.text().contains("none of the database's"), "{answer:?}");
+}
+
+/// What is lost is named by whoever looks, and by the repair in a file as well.
+#[test]
+fn lost_keys_are_named() {
+    let store = Store::new();
+    let text: Vec<String> = (0..40).map(|key| format!("key {key:02}\t{}\n", "v".repeat(9000))).collect();
+    let text = text.concat();
+    store.feed(["import"], &text).success();
+    store.run(["flush"]).success();
+    let values = &store.files("val")[0];
+    let mut bytes = fs::read(values).unwrap();
+    bytes[9040 * 20 + 4500] ^= 1;
+    fs::write(values, bytes).unwrap();
+    let answer = store.run(["verify", "--deep"]);
+    assert_eq!(answer.code, Some(2), "{answer:?}");
+    let named = r#"    "default" "key 20""#;
+    assert!(answer.text().contains("absent: 1\n") && answer.text().contains(named), "{answer:?}");
+    assert!(!store.database().join("lost.keys").exists());
+    let answer = store.run(["repair"]);
+    assert!(answer.text().contains(named), "{answer:?}");
+    assert_eq!(fs::read_to_string(store.database().join("lost.keys")).unwrap(), "key\tdefault\tkey 20\n");
+    let answer = store.run(["count"]).success();
+    assert_eq!(answer.text(), "39\n");
+}
+
+#[test]
+fn a_copy_without_its_lock_says_what_is_missing() {
+    let store = Store::with("a\t1\n");
+    fs::remove_file(store.database().join("LOCK")).unwrap();
+    for command in ["verify", "stats", "scan"] {
+        store.run([command]).failure(2, &["LOCK", "maplsm repair"]);
+    }
+    store.run(["verify", "--deep"]).prints("ok\n");
+    store.run(["repair"]).success();
+    store.run(["verify"]).success();
 }

@@ -85,15 +85,17 @@ fn dump_shows_the_items_of_a_file() {
 }
 
 #[test]
-fn dump_of_something_else_is_damage() {
+fn dump_of_something_else_says_so() {
     let store = Store::new();
-    let file = store.beside("garbage");
-    fs::write(&file, "This is not a file of the format, whatever else it may be. ".repeat(100)).unwrap();
-    for arguments in [&["dump"][..], &["dump", "--json"]] {
-        let answer = store
-            .run(arguments.iter().map(AsRef::as_ref).chain([file.as_os_str()]))
-            .failure(2, &["error: ", "garbage"]);
-        assert_eq!(answer.text(), "");
+    for (name, code, words) in [("garbage", 1, "is not a file of this format"), ("000007.sst", 2, "the magic number")] {
+        let file = store.beside(name);
+        fs::write(&file, "This is not a file of the format, whatever else it may be. ".repeat(100)).unwrap();
+        for arguments in [&["dump"][..], &["dump", "--json"]] {
+            let answer = store
+                .run(arguments.iter().map(AsRef::as_ref).chain([file.as_os_str()]))
+                .failure(code, &["error: ", name, words]);
+            assert_eq!(answer.text(), "");
+        }
     }
     store.run(["dump", "/does/not/exist"]).failure(1, &["error: ", "/does/not/exist"]);
     assert!(!store.database().exists());

@@ -20,6 +20,7 @@ mod keyspaces;
 mod layout;
 mod leftovers;
 mod locks;
+mod mixed;
 mod model;
 mod reader;
 mod remove_range;

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use maplsm::{Db, ErrorKind, Fault, Options, Outcome, RepairReport, SimFs, WriteBatch};
+use maplsm::{Damage, Db, ErrorKind, Fault, Options, Outcome, RepairReport, SimFs, WriteBatch};
 
 use crate::support::model::{Map, read_all};
-use crate::support::{DIR, change, contents, image, names, sim_options};
+use crate::support::reseal::{Kind, adopt, reseal};
+use crate::support::{DIR, change, contents, image, names, path, sim_options};
 
 fn small(fs: &SimFs) -> Options {
     let mut options = sim_options(fs);
@@ -314,4 +315,160 @@ fn an_examination_says_what_a_repair_would_find() {
     }
     let (_, report) = repair(&fs);
     assert_eq!(report.findings.len(), findings.len());
+}
+
+/// Entries behind a damaged chunk are found by the point index, not only by the sparse one.
+#[test]
+fn what_a_lookup_reads_a_repair_keeps() {
+    for (value, bit) in [(700usize, 190_000usize), (100, 36_000), (20, 9_001), (3000, 1_300_000)] {
+        let fs = SimFs::new();
+        let mut options = sim_options(&fs);
+        options.index_interval(256);
+        let db = options.open(DIR).unwrap();
+        for row in 0..600u32 {
+            db.insert(format!("row{row:05}"), vec![b'r'; value]).unwrap();
+        }
+        db.flush().unwrap();
+        db.close().unwrap();
+        let table = names(&fs, ".sst").pop().unwrap();
+        change(&fs, &table, |bytes| bytes[bit] ^= 1);
+        let db = options.open(DIR).unwrap();
+        let keys = (0..600u32).map(|row| format!("row{row:05}"));
+        let read: Vec<String> = keys.filter(|key| db.get(key).is_ok_and(|found| found.is_some())).collect();
+        db.close().unwrap();
+        let foreseen = maplsm::examine(DIR, &options).unwrap();
+        let report = maplsm::repair(DIR, &options).unwrap();
+        let db = options.open(DIR).unwrap();
+        let kept = read.iter().filter(|key| db.get(key).unwrap().is_some()).count();
+        println!("values of {value} bytes: {} of 600 can be read, {kept} of them are kept", read.len());
+        assert!(kept == read.len() && read.len() < 600 && read.len() > 400, "{report:?}");
+        // An examination says the same.
+        let lost = |findings: &[maplsm::Finding]| {
+            let keys = |f: &maplsm::Finding| (f.lost_keys.clone(), f.lost_ranges.clone(), f.outcome);
+            findings.iter().map(keys).collect::<Vec<_>>()
+        };
+        assert_eq!(lost(&foreseen), lost(&report.findings));
+    }
+}
+
+/// Where entries of one length are exchanged and all checksums made right again.
+#[test]
+fn a_table_out_of_order_is_told_and_loses_nothing() {
+    for damaged_as_well in [false, true] {
+        let fs = SimFs::new();
+        let mut options = sim_options(&fs);
+        options.index_interval(4);
+        let db = options.open(DIR).unwrap();
+        for key in 0..200u8 {
+            db.insert([key], [key; 99]).unwrap();
+        }
+        db.flush().unwrap();
+        db.close().unwrap();
+        let table = names(&fs, ".sst").pop().unwrap();
+        let manifest = names(&fs, ".manifest").pop().unwrap();
+        let mut bytes = fs.read(&path(&table)).unwrap();
+        // 12 + 1 + 99 bytes each.
+        let (a, b) = (64 + 10 * 112, 64 + 60 * 112);
+        for at in 0..112 {
+            bytes.swap(a + at, b + at);
+        }
+        reseal(Kind::Table, &mut bytes);
+        let number = table.split('.').next().unwrap().parse().unwrap();
+        change(&fs, &manifest, |manifest| {
+            adopt(manifest, number, &bytes);
+            reseal(Kind::Manifest, manifest);
+        });
+        if damaged_as_well {
+            bytes[64 + 150 * 112 + 50] ^= 1;
+        }
+        fs.write(&path(&table), &bytes);
+        let report = maplsm::repair(DIR, &options).unwrap();
+        let is_told = |f: &maplsm::Finding| f.problem.corruption().is_some_and(|c| c.what == Damage::OutOfOrder);
+        assert!(report.findings.iter().any(is_told), "{report:?}");
+        let db = options.open(DIR).unwrap();
+        assert!(db.verify().is_ok());
+        let found = contents(&db);
+        assert!(found.iter().all(|(key, value)| *value == vec![key[0]; 99]), "values are those of their keys");
+        if damaged_as_well {
+            assert!(found.len() > 150 && report.may_bring_back(), "{} of 200, {report:?}", found.len());
+        } else {
+            assert!(found.len() == 200 && !report.has_losses(), "{} of 200, {report:?}", found.len());
+        }
+    }
+}
+
+/// Damage to a table and, in the same run, to the values that it points to: the ranges that the table has lost are told.
+#[test]
+fn two_damages_are_both_told() {
+    let fs = SimFs::new();
+    let mut options = sim_options(&fs);
+    options.large_value_bytes(Some(200)).index_interval(256);
+    let db = options.open(DIR).unwrap();
+    for round in 0..2u8 {
+        for key in 0..250u8 {
+            db.insert([key], vec![round; if key % 2 == 0 { 300 } else { 60 }]).unwrap();
+        }
+        db.flush().unwrap();
+    }
+    db.close().unwrap();
+    let [table, values] = [".sst", ".val"].map(|ending| names(&fs, ending).pop().unwrap());
+    change(&fs, &table, |bytes| bytes[5000] ^= 1);
+    change(&fs, &values, |bytes| bytes[9000] ^= 1);
+    let report = maplsm::repair(DIR, &options).unwrap();
+    let db = options.open(DIR).unwrap();
+    let (mut old, mut absent) = (0, 0);
+    for key in 0..250u8 {
+        let is_told = report.findings.iter().any(|finding| {
+            let mut ranges = finding.lost_ranges.iter();
+            finding.lost_keys.iter().any(|lost| lost.key == [key]) || ranges.any(|range| range.contains(&[key]))
+        });
+        match db.get([key]).unwrap() {
+            Some(value) if value[0] == 1 => {}
+            Some(_) => {
+                assert!(is_told && report.may_bring_back(), "{key}: {report:?}");
+                old += 1;
+            }
+            None => {
+                assert!(is_told, "{key}: {report:?}");
+                absent += 1;
+            }
+        }
+    }
+    assert!(old > 0 && absent > 0, "{old} {absent}: {report:?}");
+}
+
+/// Without `CURRENT`, a manifest counts by the files that are there for it and not by its number.
+#[test]
+fn a_manifest_of_another_database_is_not_believed() {
+    let (before, state) = database();
+    let other = SimFs::with_seed(77);
+    let db = small(&other).open(DIR).unwrap();
+    for key in 0..100u8 {
+        db.insert([b'a', key], "of another one").unwrap();
+    }
+    db.flush().unwrap();
+    db.close().unwrap();
+    let from = names(&other, ".manifest").pop().unwrap();
+    let manifest = other.read(&path(&from)).unwrap();
+    for name in ["000777.manifest", &from] {
+        let fs = before.kill();
+        let mut renamed = manifest.clone();
+        let number: u64 = name.split('.').next().unwrap().parse().unwrap();
+        renamed[40..48].copy_from_slice(&number.to_le_bytes());
+        reseal(Kind::Manifest, &mut renamed);
+        fs.write(&path(name), &renamed);
+        let current = other.read(&path("CURRENT")).unwrap();
+        for current in [None, Some(current)] {
+            let fs = fs.kill();
+            match current {
+                Some(bytes) => fs.write(&path("CURRENT"), &bytes),
+                None => fs.remove(&path("CURRENT")),
+            }
+            let (found, report) = repair(&fs);
+            // One of them stands in the place of our own.
+            let is_kept = names(&before, ".manifest").iter().all(|own| own != name);
+            assert!(found == state, "{name}, kept: {is_kept}, {report:?}");
+            assert!(!is_kept || !report.has_losses(), "{report:?}");
+        }
+    }
 }

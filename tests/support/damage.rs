@@ -416,6 +416,7 @@ pub(crate) fn run(target: &str, data: &[u8]) {
         "val_open" => damage_one(Kind::Values, data),
         "manifest_replay" => damage_one(Kind::Manifest, data),
         "directory" => damage_any(data),
+        "repair" => repair(data),
         "inspect" => inspect(data),
         "ops" => super::model::run_bytes(data),
         other => panic!("there is no target {other}"),
@@ -527,18 +528,68 @@ fn damage_any(mut data: &[u8]) {
         act(&fs, &mut data);
     }
     if mode.reseals() {
-        for (name, _) in fs.files(Path::new(DIR)) {
-            if let (Some(kind), Some(mut bytes)) = (Kind::of(&name), fs.read(&path(&name))) {
-                reseal(kind, &mut bytes);
-                fs.write(&path(&name), &bytes);
-                if matches!(kind, Kind::Table | Kind::Values) {
-                    adopt_file(&fs, image, &name, &bytes);
-                }
-            }
-        }
+        reseal_all(&fs, image);
     }
     let trust = if mode.reseals() { Trust::Typed } else { Trust::Seen };
     exercise(&fs, image, mode, trust, trust);
+}
+
+/// Makes all checksums right, and the manifest say what tables and value files say.
+fn reseal_all(fs: &SimFs, image: &Image) {
+    for (name, _) in fs.files(Path::new(DIR)) {
+        if let (Some(kind), Some(mut bytes)) = (Kind::of(&name), fs.read(&path(&name))) {
+            reseal(kind, &mut bytes);
+            fs.write(&path(&name), &bytes);
+            if matches!(kind, Kind::Table | Kind::Values) {
+                adopt_file(fs, image, &name, &bytes);
+            }
+        }
+    }
+}
+
+/// Damages any files, or puts some of another database among them, and repairs what is left.
+fn repair(mut data: &[u8]) {
+    let mode = Mode(u8::try_from(take_u8(&mut data)).unwrap_or(0));
+    let image = Image::cached(mode.shape());
+    let fs = image.plant();
+    let is_mixed = mode.replaces();
+    if is_mixed {
+        let choice = take_u8(&mut data);
+        let other = Image::cached(Shape::ALL[(usize::from(mode.0) + 1 + choice % 3) % 4]);
+        for _ in 0..=choice / 3 % 3 {
+            let (name, bytes) = &other.files[take_u8(&mut data) % other.files.len()];
+            fs.write(&path(name), bytes);
+        }
+    }
+    while !data.is_empty() {
+        act(&fs, &mut data);
+    }
+    if mode.reseals() {
+        reseal_all(&fs, image);
+    }
+    let mut options = image.shape.options();
+    options.file_system(fs.clone()).verify_always(mode.verify_always());
+    let absent = |e: &Error| e.kind() == ErrorKind::NotFound;
+    let examined = match maplsm::examine(DIR, &options) {
+        Err(e) if absent(&e) => return,
+        examined => typed(examined),
+    };
+    let Some(report) = typed(maplsm::repair(DIR, &options)) else { return };
+    let examined = examined.expect("what can be repaired can be examined");
+    assert_eq!(examined.is_empty(), report.is_intact(), "{examined:?}, {report:?}");
+    let db = options.create_if_missing(false).open(DIR);
+    let db = db.unwrap_or_else(|e| panic!("it does not open: {e}, {report:?}"));
+    let problems = db.verify().problems;
+    assert!(problems.is_empty(), "{problems:?}, {report:?}");
+    let bytes = fs.files(Path::new(DIR)).iter().map(|(_, length)| *length).sum();
+    let trust = if mode.reseals() || is_mixed { Trust::Consistent } else { Trust::Seen };
+    let reader = Reader { image, trust, bytes };
+    reader.check(&db);
+    let _ = typed(db.close());
+    if mode.writes() {
+        let again = maplsm::repair(DIR, &options).expect("it is whole");
+        assert!(again.is_intact(), "{again:?}, {report:?}");
+    }
 }
 
 /// Names that are not among the files, or should not be.
@@ -873,9 +924,14 @@ mod tests {
 
     #[test]
     fn undamaged_images_are_right_in_every_mode() {
-        for target in ["wal_replay", "sst_open", "idx_open", "val_open", "manifest_replay", "directory"] {
+        for target in ["wal_replay", "sst_open", "idx_open", "val_open", "manifest_replay", "directory", "repair"] {
             for mode in 0..128u8 {
-                if mode & 8 == 0 || target == "directory" {
+                let is_mode = match target {
+                    "directory" => true,
+                    "repair" => mode & (16 | 32) == 0,
+                    _ => mode & 8 == 0,
+                };
+                if is_mode {
                     run(target, &[mode]);
                 }
             }

@@ -147,6 +147,9 @@ fn verify(target: &Target) -> Result<Status, Failure> {
     for path in &report.leftovers {
         writeln!(out, "left over, removed by the next write: {}", path.display())?;
     }
+    for path in &report.kept {
+        writeln!(out, "kept by a repair, no part of the database: {}", path.display())?;
+    }
     if report.foreign > 0 {
         writeln!(out, "files that are none of the database's: {}", report.foreign)?;
     }

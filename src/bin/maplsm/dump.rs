@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 use maplsm::inspect::{self, Item, Value};
+use maplsm::{Damage, Error};
 
 use crate::args::DumpArgs;
 use crate::escape::{Escaped, Quoted};
@@ -32,10 +34,22 @@ pub(crate) fn run(args: &DumpArgs) -> Result<Status, Failure> {
         end?;
     } else {
         out.flush()?;
-        outcome?;
+        outcome.map_err(|error| if is_of_another_format(&error) { not_of_format(&args.file) } else { error.into() })?;
     }
     out.flush()?;
     Ok(Status::Success)
+}
+
+/// Whether a file does not begin as those of the format do, and has none of their names either.
+fn is_of_another_format(error: &Error) -> bool {
+    error.corruption().is_some_and(|corruption| {
+        let name = corruption.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        corruption.offset == 0 && corruption.what == Damage::BadMagic && !inspect::is_name(name)
+    })
+}
+
+fn not_of_format(path: &Path) -> Failure {
+    Failure::new(format_args!("{} is not a file of this format", path.display()))
 }
 
 fn write_text(out: &mut impl Write, item: &Item<'_>) -> io::Result<()> {

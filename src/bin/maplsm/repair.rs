@@ -1,13 +1,15 @@
 //! Examining and repairing a database that may not open.
 
 use std::io::{self, BufWriter, Write};
+use std::ops::Bound;
 use std::path::Path;
 
-use maplsm::{Finding, Options, Outcome};
+use maplsm::{Finding, LostRange, Options, Outcome};
 
+use crate::escape::Quoted;
 use crate::failure::{Failure, Status};
 
-/// Names all that is wrong.
+/// Names all that is wrong, and what would be lost.
 pub(crate) fn examine(path: &Path) -> Result<Status, Failure> {
     let findings = maplsm::examine(path, &Options::new())?;
     let mut out = BufWriter::new(io::stdout().lock());
@@ -26,6 +28,9 @@ pub(crate) fn run(path: &Path) -> Result<Status, Failure> {
     }
     if let Some(originals) = &report.originals {
         writeln!(out, "written anew with {} entries; the old files are in {}", report.entries, originals.display())?;
+    }
+    if let Some(list) = &report.lost_list {
+        writeln!(out, "all that is lost is named in {}", list.display())?;
     }
     if report.may_bring_back() {
         writeln!(out, "older values, and keys that had been removed, may be visible again")?;
@@ -62,11 +67,39 @@ fn write(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
             _ => writeln!(out)?,
         }
         if finding.lost_key_count > 0 {
-            writeln!(out, "  {} keys have lost their values and are absent", finding.lost_key_count)?;
+            writeln!(out, "  keys that have lost their values and are absent: {}", finding.lost_key_count)?;
+            for lost in &finding.lost_keys {
+                writeln!(out, "    {} {}", Quoted(lost.keyspace.as_bytes()), Quoted(&lost.key))?;
+            }
+            write_more(out, finding.lost_key_count, finding.lost_keys.len())?;
         }
         if finding.lost_range_count > 0 {
-            writeln!(out, "  unknown keys are lost in {} ranges", finding.lost_range_count)?;
+            writeln!(out, "  ranges in which unknown keys are lost: {}", finding.lost_range_count)?;
+            for lost in &finding.lost_ranges {
+                write!(out, "    {} ", Quoted(lost.keyspace.as_bytes()))?;
+                write_range(out, lost)?;
+            }
+            write_more(out, finding.lost_range_count, finding.lost_ranges.len())?;
         }
     }
     Ok(())
+}
+
+fn write_more(out: &mut impl Write, count: u64, shown: usize) -> io::Result<()> {
+    let more = count.saturating_sub(shown as u64);
+    if more > 0 { writeln!(out, "    and {more} more") } else { Ok(()) }
+}
+
+fn write_range(out: &mut impl Write, range: &LostRange) -> io::Result<()> {
+    match &range.start {
+        Bound::Included(key) => write!(out, "[{}", Quoted(key))?,
+        Bound::Excluded(key) => write!(out, "({}", Quoted(key))?,
+        Bound::Unbounded => write!(out, "(")?,
+    }
+    write!(out, " .. ")?;
+    match &range.end {
+        Bound::Included(key) => writeln!(out, "{}]", Quoted(key)),
+        Bound::Excluded(key) => writeln!(out, "{})", Quoted(key)),
+        Bound::Unbounded => writeln!(out, ")"),
+    }
 }

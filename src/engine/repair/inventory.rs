@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::evidence::{Evidence, open_manifest};
+use super::evidence::{Evidence, open_listed};
+use super::findings::{Finding, Findings, Outcome};
 use super::log::{Chain, LogReader};
-use super::{Finding, Outcome};
-use crate::engine::recover::{Found, numbered, read_found, replay};
+use super::owners::{Owners, of_kind};
+use crate::engine::recover::{DroppedTail, Found, numbered, read_found, replay};
+use crate::engine::verify::order_problems;
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
 use crate::format::current::Current;
@@ -22,7 +24,8 @@ use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::sys::Dir;
 use crate::table::{
-    Salvage, Shelf, Table, TableReader, ValueFile, Values, mend_values, read_meta, read_values_meta, write_index,
+    Salvage, Shelf, Table, TableReader, ValueFile, Values, mend_values, read_id, read_meta, read_values_meta,
+    write_index,
 };
 use crate::version::{read_current, swap_current};
 
@@ -62,14 +65,17 @@ pub(super) struct Inventory {
     dir: Arc<dyn Dir>,
     pub(super) shelf: Arc<Shelf>,
     names: Vec<String>,
+    owners: Owners,
     need: Need,
-    pub(super) findings: Vec<Finding>,
+    pub(super) findings: Findings,
     pub(super) keyspaces: Vec<KeyspaceMeta>,
     pub(super) sources: Vec<Source>,
     pub(super) lost: Vec<LostSection>,
     /// Where values are that stand apart from their entries.
     pub(super) values: Arc<Values>,
     pub(super) memtables: Vec<Arc<Memtable>>,
+    /// The end of the log, if it was cut off.
+    torn: Option<DroppedTail>,
     /// Tables whose index is to be made again.
     without_index: Vec<Arc<Table>>,
 }
@@ -80,24 +86,36 @@ impl Inventory {
             dir: Arc::clone(dir),
             shelf: Shelf::new(Arc::clone(dir), options.table, options.cache_bytes),
             names: names.to_vec(),
+            owners: Owners::default(),
             need: Need::Nothing,
-            findings: Vec::new(),
+            findings: Findings::default(),
             keyspaces: Vec::new(),
             sources: Vec::new(),
             lost: Vec::new(),
             values: Arc::default(),
             memtables: Vec::new(),
+            torn: None,
             without_index: Vec::new(),
         };
         match inventory.find_manifest()? {
             Some(found) => inventory.go_by_manifest(&found)?,
             None => inventory.go_by_tables()?,
         }
+        // Of a database that is left as it is, the open tells this.
+        if let Some(tail) = inventory.torn.take().filter(|_| inventory.needs_rebuild()) {
+            let problem = Error::corrupt(&tail.path, tail.offset, Damage::BadChecksum);
+            inventory.note(problem, Outcome::Gap { bytes: tail.bytes, entries: None });
+        }
         Ok(inventory)
     }
 
     pub(super) fn needs_rebuild(&self) -> bool {
         self.need == Need::Rebuild
+    }
+
+    /// All names in the directory.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// The names of all files of the format, but the lock.
@@ -130,68 +148,86 @@ impl Inventory {
     }
 
     fn note(&mut self, problem: Error, outcome: Outcome) {
-        self.findings.push(Finding::new(problem, outcome));
+        self.findings.note(problem, outcome);
     }
 
     fn of_kind(&self, kind: FileKind) -> Vec<FileNumber> {
-        let mut numbers: Vec<FileNumber> =
-            numbered(&self.names).filter(|(k, _)| *k == kind).map(|(_, number)| number).collect();
-        numbers.sort_unstable();
-        numbers
+        of_kind(&self.names, kind)
     }
 
-    /// The state by the manifest that counts, if it is whole: that of `CURRENT`, or, without one, the youngest.
+    /// The state by the manifest that counts, if it is whole: that of `CURRENT`, or, without one, the youngest of the database
+    /// that most of the files belong to.
     fn find_manifest(&mut self) -> Result<Option<Found>> {
-        let current = match read_current(&*self.dir) {
+        let path = self.dir.path().join(names::CURRENT);
+        let mut current = match read_current(&*self.dir) {
             Ok(Some(current)) => Ok(current),
-            Ok(None) => Err(Error::corrupt(&self.dir.path().join(names::CURRENT), 0, Damage::Missing)),
+            Ok(None) => Err(Error::corrupt(&path, 0, Damage::Missing)),
             Err(e) => Err(damage(e)?),
         };
-        let (database, number, lost) = match current {
-            Ok((database, number)) => (database, number, None),
-            Err(e) => {
-                let Some((database, number)) = self.youngest_manifest()? else {
-                    self.note(e, Outcome::Inferred);
-                    return Ok(None);
-                };
-                (database, number, Some(e))
-            }
+        self.owners = Owners::weigh(&self.shelf, &self.names, current.as_ref().ok().copied())?;
+        if let Ok((database, _)) = current
+            && self.owners.ours != Some(database)
+        {
+            current = Err(Error::corrupt(&path, 0, Damage::WrongFile));
+        }
+        let (found, lost) = match current {
+            Ok(current) => (Some(current), None),
+            Err(e) => (self.owners.ours.zip(self.owners.youngest_manifest(&self.names)), Some(e)),
         };
-        match read_found(&self.shelf, database, number, &self.names) {
-            Ok(found) if self.is_of_another_moment(&found) => {
-                self.findings.extend(lost.map(|problem| Finding::new(problem, Outcome::Inferred)));
-                let path = self.dir.path().join(FileKind::Manifest.name(number));
-                self.note(Error::corrupt(&path, 0, Damage::ManifestMismatch), Outcome::Inferred);
-                Ok(None)
+        let Some((database, number)) = found else {
+            if let Some(e) = lost {
+                self.note(e, Outcome::Inferred);
             }
-            Ok(found) => {
+            return Ok(None);
+        };
+        let problem = match read_found(&self.shelf, database, number, &self.names) {
+            Ok(found) if !self.is_of_another_moment(&found, lost.is_some())? => {
                 if let Some(e) = lost {
                     self.note(e, Outcome::Restored);
                     self.need = Need::Current(database, number);
                 }
-                Ok(Some(found))
+                return Ok(Some(found));
             }
-            Err(e) => {
-                self.findings.extend(lost.map(|problem| Finding::new(problem, Outcome::Inferred)));
-                let e = damage(e)?;
-                self.note(e, Outcome::Inferred);
-                Ok(None)
+            Ok(_) => {
+                let path = self.dir.path().join(FileKind::Manifest.name(number));
+                Error::corrupt(&path, 0, Damage::ManifestMismatch)
             }
+            Err(e) => damage(e)?,
+        };
+        if let Some(e) = lost {
+            self.note(e, Outcome::Inferred);
         }
+        self.note(problem, Outcome::Inferred);
+        Ok(None)
     }
 
-    /// Whether a manifest names tables that are not there while there are tables that it does not name: then its end is lost.
-    fn is_of_another_moment(&self, found: &Found) -> bool {
+    /// Whether the end of a manifest is lost, or the whole of a younger one: it was not closed, and there are tables that it
+    /// does not name: in place of some that it does; or in place of the segments of the log that it needs; or made after it,
+    /// while nothing says that it is the last one.
+    fn is_of_another_moment(&self, found: &Found, is_current_lost: bool) -> Result<bool> {
         let named: BTreeSet<FileNumber> = found.version.tables().map(|(_, table)| table.number()).collect();
         let there: BTreeSet<FileNumber> = self.of_kind(FileKind::Table).into_iter().collect();
-        !named.is_subset(&there) && !there.is_subset(&named)
+        let others: Vec<FileNumber> = there.difference(&named).copied().collect();
+        if found.manifest_durable || others.is_empty() {
+            return Ok(false);
+        }
+        let has_later = others.iter().any(|number| *number >= found.state.next_number);
+        Ok(!named.is_subset(&there) || is_current_lost && has_later || self.lacks_its_log(found)?)
     }
 
-    fn youngest_manifest(&self) -> Result<Option<(Id, FileNumber)>> {
-        let Some(number) = self.of_kind(FileKind::Manifest).pop() else { return Ok(None) };
-        let file = open_manifest(&self.dir, number)?;
-        let header = SegmentHeader::parse_any(file.bytes(), Magic::MANIFEST).ok();
-        Ok(header.filter(|header| header.number() == number).map(|header| (header.database(), number)))
+    /// Whether the log does not begin where the manifest says: its first segment says that the one in front of it is needed, or
+    /// cannot be read. One that was never written says nothing.
+    fn lacks_its_log(&self, found: &Found) -> Result<bool> {
+        let first = found.state.first_segment;
+        let Some(number) = self.of_kind(FileKind::Segment).into_iter().find(|number| *number >= first) else {
+            return Ok(false);
+        };
+        let file = open_listed(&self.dir, FileKind::Segment, number)?;
+        let header = SegmentHeader::parse(file.bytes(), Magic::SEGMENT, &found.database, number);
+        Ok(match header {
+            Ok(header) => header.predecessor().segment >= first,
+            Err(_) => file.bytes().iter().any(|byte| *byte != 0),
+        })
     }
 
     fn go_by_manifest(&mut self, found: &Found) -> Result<()> {
@@ -204,7 +240,16 @@ impl Inventory {
             self.examine(table, serves)?;
         }
         match replay(&*self.dir, found, &self.names) {
-            Ok(replayed) => self.memtables = replayed.memtables,
+            Ok(replayed) => {
+                let last = Sequence(replayed.next_sequence.0.saturating_sub(1)).max(found.state.last_sequence);
+                for problem in order_problems(self.dir.path(), version, last) {
+                    // Every version is where it was; which one is newer, their numbers say.
+                    self.need = Need::Rebuild;
+                    self.note(problem, Outcome::Restored);
+                }
+                self.memtables = replayed.memtables;
+                self.torn = replayed.report.dropped;
+            }
             Err(e) => {
                 let e = damage(e)?;
                 let mut ends = found.state.segment_ends.clone();
@@ -213,7 +258,7 @@ impl Inventory {
                     *end = durable.offset.max(*end);
                 }
                 let is_dropped = |keyspace| version.named().was_created(keyspace) && !version.named().is_live(keyspace);
-                let before = self.findings.len();
+                let before = self.findings.list().len();
                 self.read_log(&Chain {
                     databases: vec![found.database],
                     first: found.state.first_segment,
@@ -225,7 +270,7 @@ impl Inventory {
                 // What no gap shows: groups that are intact and do not fit together.
                 let path = e.corruption().map(|corruption| corruption.path.clone()).unwrap_or_default();
                 let explains = |finding: &Finding| finding.outcome != Outcome::Restored || finding.is_of(&path);
-                if !self.findings.iter().skip(before).any(explains) {
+                if !self.findings.list().iter().skip(before).any(explains) {
                     let entries = self.memtables.iter().map(|memtable| memtable.entries()).sum();
                     self.note(e, Outcome::Salvaged { entries, lost: None });
                 }
@@ -236,14 +281,59 @@ impl Inventory {
 
     fn go_by_tables(&mut self) -> Result<()> {
         self.need = Need::Rebuild;
-        let databases = self.databases()?;
-        let evidence = Evidence::gather(&self.dir, &self.of_kind(FileKind::Manifest), &databases)?;
+        let databases: Vec<Id> = self.owners.ours.into_iter().collect();
+        let evidence = match self.owners.ours {
+            Some(database) => self.owners.evidence(&self.shelf, &self.names, database)?,
+            None => Evidence::gather(&self.dir, &self.of_kind(FileKind::Manifest), &[])?,
+        };
+        self.values_by_themselves(&evidence)?;
+        let mut near = evidence.last_sequence;
+        for number in self.of_kind(FileKind::Table) {
+            let id = read_id(&self.shelf, FileKind::Table, number)?;
+            let known = id.and_then(|id| evidence.tables.get(&id)).or(evidence.table(number));
+            // Its name may be that of another one.
+            let named = known.map_or(number, |meta| meta.number);
+            let gone = |keyspace: &KeyspaceId| {
+                let is_dropped = evidence.dropped.contains(keyspace) || *keyspace == KeyspaceId::LAST;
+                is_dropped || evidence.consumed.contains(&(named, *keyspace))
+            };
+            let serves = |sections: &[Section]| {
+                sections.iter().map(|section| section.keyspace).filter(|keyspace| !gone(keyspace)).collect()
+            };
+            if let Some(id) = id.filter(|id| evidence.excludes(number, id, &self.owners.claimed)) {
+                self.refuse_table(number, id, &evidence, &serves)?;
+                continue;
+            }
+            if evidence.removed.contains(&named) {
+                continue;
+            }
+            let global = |id: &Id| evidence.tables.get(id).map(TableMeta::global_sequence);
+            match read_meta(&self.shelf, number, global) {
+                Ok(meta) => {
+                    near = meta.sections.iter().map(|section| section.max_sequence).fold(near, Sequence::max);
+                    let serves = serves(&meta.sections);
+                    self.examine(&Arc::new(Table::new(meta, Arc::clone(&self.shelf), Vec::new())), serves)?;
+                }
+                Err(e) => self.salvage(number, known, &serves, damage(e)?)?,
+            }
+        }
+        let is_dropped = |keyspace| evidence.dropped.contains(&keyspace) || keyspace == KeyspaceId::LAST;
+        let (first, ends) = (evidence.first_segment, BTreeMap::new());
+        self.read_log(&Chain { databases, first, is_known: false, ends, near, is_dropped: &is_dropped })?;
+        self.keyspaces = evidence.keyspaces.into_values().collect();
+        Ok(())
+    }
+
+    /// Finds the value files, by the manifests and by what they say of themselves.
+    fn values_by_themselves(&mut self, evidence: &Evidence) -> Result<()> {
         let mut values = Vec::new();
         for number in self.of_kind(FileKind::Values) {
-            let read = match evidence.values.get(&number) {
-                Some(meta) => Ok(*meta),
-                None => read_values_meta(&self.shelf, number),
-            };
+            let known = evidence.values.get(&number);
+            let id = read_id(&self.shelf, FileKind::Values, number)?.filter(|_| known.is_none());
+            if id.is_some_and(|id| evidence.excludes(number, &id, &self.owners.claimed)) {
+                continue;
+            }
+            let read = known.map_or_else(|| read_values_meta(&self.shelf, number), |meta| Ok(*meta));
             match read {
                 Ok(meta) => values.push(Arc::new(ValueFile::new(meta, Arc::clone(&self.shelf)))),
                 Err(e) => {
@@ -253,50 +343,27 @@ impl Inventory {
                 }
             }
         }
-        self.examine_values(values)?;
-        let mut near = evidence.last_sequence;
-        for number in self.of_kind(FileKind::Table) {
-            if evidence.removed.contains(&number) {
-                continue;
-            }
-            let gone = |keyspace: &KeyspaceId| {
-                evidence.dropped.contains(keyspace) || evidence.consumed.contains(&(number, *keyspace))
-            };
-            let serves = |sections: &[Section]| {
-                sections.iter().map(|section| section.keyspace).filter(|keyspace| !gone(keyspace)).collect()
-            };
-            let global = |id: &Id| evidence.tables.get(id).map(TableMeta::global_sequence);
-            match read_meta(&self.shelf, number, global) {
-                Ok(meta) => {
-                    near = meta.sections.iter().map(|section| section.max_sequence).fold(near, Sequence::max);
-                    let serves = serves(&meta.sections);
-                    self.examine(&Arc::new(Table::new(meta, Arc::clone(&self.shelf), Vec::new())), serves)?;
-                }
-                Err(e) => self.salvage(number, evidence.table(number), &serves, damage(e)?)?,
-            }
-        }
-        let is_dropped = |keyspace| evidence.dropped.contains(&keyspace);
-        let (first, ends) = (evidence.first_segment, BTreeMap::new());
-        self.read_log(&Chain { databases, first, is_known: false, ends, near, is_dropped: &is_dropped })?;
-        self.keyspaces = evidence.keyspaces.into_values().collect();
-        Ok(())
+        self.examine_values(values)
     }
 
-    /// The databases that files of this directory say they belong to: one, if `CURRENT` can be read.
-    fn databases(&self) -> Result<Vec<Id>> {
-        if let Some(Some((database, _))) = intact(read_current(&*self.dir))? {
-            return Ok(vec![database]);
-        }
-        let mut found = BTreeSet::new();
-        for (kind, magic) in [(FileKind::Manifest, Magic::MANIFEST), (FileKind::Segment, Magic::SEGMENT)] {
-            for number in self.of_kind(kind) {
-                let name = kind.name(number);
-                let file = self.dir.open(&name).map_err(|e| Error::io("map", &self.dir.path().join(&name), e))?;
-                let header = SegmentHeader::parse_any(file.bytes(), magic).ok();
-                found.extend(header.filter(|header| header.number() == number).map(|header| header.database()));
+    /// Notes that the table under a number is none of the database's. If it stands in the place of one, that one is lost.
+    fn refuse_table(
+        &mut self,
+        number: FileNumber,
+        id: Id,
+        evidence: &Evidence,
+        serves: &dyn Fn(&[Section]) -> Vec<KeyspaceId>,
+    ) -> Result<()> {
+        let problem = Error::corrupt(&self.dir.path().join(FileKind::Table.name(number)), 0, Damage::WrongFile);
+        match evidence.table(number).filter(|_| !evidence.removed.contains(&number)) {
+            Some(known) => self.salvage(number, Some(known), serves, problem),
+            // What a run that was cut off has left is nobody's.
+            None if !self.owners.claimed.contains(&id) => Ok(()),
+            None => {
+                self.note(problem, Outcome::Restored);
+                Ok(())
             }
         }
-        Ok(found.into_iter().collect())
     }
 
     /// Looks at every byte of a table, and notes what is wrong.
@@ -322,23 +389,29 @@ impl Inventory {
 
     /// What is wrong with a table itself. Of values that it points to, the merge finds out which ones are needed.
     fn check(&mut self, number: FileNumber, reader: &TableReader, serves: &[KeyspaceId]) -> Result<Option<Error>> {
-        let index = FileKind::Index.name(number);
         let verify = || reader.verify(&self.values, |keyspace| serves.contains(&keyspace));
-        let mut verified = verify();
-        if let Err(e) = &verified
-            && e.corruption().is_some_and(|c| c.path.file_name().is_some_and(|name| *name == *index))
-        {
-            verified = reader.forget_index().and_then(|()| verify());
+        if intact(verify())?.is_some() {
+            return Ok(None);
         }
-        let Err(e) = verified else { return Ok(None) };
-        let e = damage(e)?;
-        if intact(reader.verify(&self.values, |_| false))?.is_none() {
-            return Ok(Some(e));
+        let index = FileKind::Index.name(number);
+        let is_of_index = |e: &Error| {
+            e.corruption().and_then(|corruption| corruption.path.file_name()).is_some_and(|name| *name == *index)
+        };
+        let mut own = reader.verify(&self.values, |_| false);
+        if own.as_ref().is_err_and(is_of_index) {
+            own = reader.forget_index().and_then(|()| reader.verify(&self.values, |_| false));
         }
-        self.need = Need::Rebuild;
-        let path = e.corruption().map(|corruption| corruption.path.clone()).unwrap_or_default();
-        if !self.findings.iter().any(|finding| finding.is_of(&path)) {
-            self.note(e, Outcome::Restored);
+        match own {
+            Ok(_) => {}
+            // One that has just been made from the entries does not lead to them.
+            Err(e) if is_of_index(&e) => return Ok(Some(reader.file().corrupt(0, Damage::OutOfOrder))),
+            Err(e) => return Ok(Some(damage(e)?)),
+        }
+        if let Err(e) = verify() {
+            let e = damage(e)?;
+            self.need = Need::Rebuild;
+            let path = e.corruption().map(|corruption| corruption.path.clone()).unwrap_or_default();
+            self.findings.of_or_note(&path, || e);
         }
         Ok(None)
     }
@@ -386,9 +459,7 @@ impl Inventory {
             };
             let e = damage(e)?;
             self.need = Need::Rebuild;
-            if !self.findings.iter().any(|finding| finding.is_of(&file.path())) {
-                self.note(e, Outcome::Restored);
-            }
+            self.findings.of_or_note(&file.path(), || e);
             let mended = intact(mend_values(&self.shelf, file.number(), Some(&file.meta)))?;
             found.push(mended.map_or(file, Arc::new));
         }
@@ -414,6 +485,6 @@ fn damage(error: Error) -> Result<Error> {
 }
 
 /// What was read, unless it is damaged.
-fn intact<T>(read: Result<T>) -> Result<Option<T>> {
+pub(super) fn intact<T>(read: Result<T>) -> Result<Option<T>> {
     read.map(Some).or_else(|e| damage(e).map(|_| None))
 }

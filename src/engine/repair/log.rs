@@ -5,12 +5,12 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Finding, Outcome};
+use super::findings::{Finding, Outcome};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::{Id, Seed};
 use crate::format::entry::sequence_at;
 use crate::format::group::{GroupHeader, GroupKind};
-use crate::format::mend::{Owner, find_owner, is_group};
+use crate::format::mend::{Owner, find_owner, next_group};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::segment::SEGMENT_HEADER_BYTES;
@@ -117,7 +117,8 @@ impl<'l> LogReader<'l> {
         let file = mapping.bytes();
         let (mut end, mut closed) = (SEGMENT_HEADER_BYTES, false);
         let mut from = end;
-        while let Some(start) = (from..file.len() as u64).step_by(8).find(|at| is_group(file, seed, number, *at)) {
+        let next = |from| next_group(file, seed, number, from).map_err(|(at, fault)| fault.at(&path, at));
+        while let Some((start, ..)) = next(from)? {
             let stretch = read_stretch(file, seed, number, start, completed_with);
             self.gap(number, end..start, Damage::BadChecksum, stretch.numbers.map(|(first, _)| first));
             let base = base.or(stretch.numbers.map(|(first, _)| first)).unwrap_or(near);

@@ -5,53 +5,57 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::RepairReport;
+use super::copies::Copy;
+use super::findings::{Finding, LostRange, Outcome};
 use super::inventory::{Content, Inventory, LostSection};
-use super::{Finding, LostRange, Outcome, RepairReport};
+use super::list::LostList;
 use crate::engine::Engine;
 use crate::engine::checkpoint::copy_file;
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
 use crate::format::current::Current;
 use crate::format::edit::{Edit, KeyspaceMeta};
-use crate::format::entry::{Entry, Kind, copy_with_pointer};
+use crate::format::entry::{Entry, Kind};
 use crate::format::names::{self, FileKind};
-use crate::format::range::Edge;
 use crate::format::section::Section;
 use crate::format::values::Pointer;
 use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Sequence};
-use crate::keyspace_state::KeyspaceState;
-use crate::memtable::RunCursor;
+use crate::memtable::{Memtable, RunCursor};
 use crate::merge::{Merge, Source as Sorted, Versions};
 use crate::options::{KeyspaceOptions, Options};
-use crate::sys::{Dir, Fs};
-use crate::table::{Piece, Salvage, Shelf, Table, TableCursor, TableWriter, ValueFile, Values, Verify};
+use crate::sys::{Dir, Fs, sim::SimFs};
+use crate::table::{Shelf, Table, TableCursor, ValueFile, Values, Verify};
 use crate::version::{Handles, Manifest, State, Version, read_current, swap_current};
-use crate::visibility::{Cover, Visibility};
+use crate::visibility::{Cover, Fragments, Visibility};
 
 /// Where the new database is until it takes the place of the old one.
 const SCRATCH: &str = "repair";
 
 /// Where the files of the old one are kept; a number follows if there is one already.
-const ORIGINALS: &str = "lost";
+pub(super) const ORIGINALS: &str = "lost";
+
+/// What follows in the name of the list of what is lost.
+pub(super) const LIST_ENDING: &str = ".keys";
 
 struct Rebuild<'r> {
     options: &'r Options,
     dir: &'r Arc<dyn Dir>,
     inventory: Inventory,
     /// Copies of what can be read of damaged tables, by the number of their table.
-    copies: BTreeMap<FileNumber, Arc<Table>>,
+    copies: BTreeMap<FileNumber, Vec<Arc<Table>>>,
+    /// Which table a copy is of.
+    copied: BTreeMap<FileNumber, FileNumber>,
+    /// The stretches of the log that have something of a keyspace.
+    memtables: BTreeMap<KeyspaceId, Vec<Arc<Memtable>>>,
     /// How many values the result has from each value file.
     values_read: BTreeMap<FileNumber, u64>,
     next_number: u64,
+    list: LostList,
 }
 
 pub(super) fn rebuild(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventory) -> Result<RepairReport> {
-    let next_number = inventory.highest_number() + 1;
-    if next_number >= NUMBER_MAX / 2 {
-        return Err(Error::NumbersExhausted);
-    }
-    let mut rebuild =
-        Rebuild { options, dir, inventory, copies: BTreeMap::new(), values_read: BTreeMap::new(), next_number };
+    let mut rebuild = Rebuild::new(options, dir, inventory)?;
     let scratch = dir.path().join(SCRATCH);
     let fs = &*options.file_system.0;
     remove_all(fs, options, &scratch);
@@ -59,6 +63,24 @@ pub(super) fn rebuild(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventor
     rebuild.copies.clear();
     remove_all(fs, options, &scratch);
     report
+}
+
+/// What a rebuild would find and lose. Copies of damaged tables are made in memory, and nothing is written.
+pub(super) fn foresee(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventory) -> Result<Vec<Finding>> {
+    let mut rebuild = Rebuild::new(options, dir, inventory)?;
+    let (memory, path) = (SimFs::new(), dir.path());
+    let scratch = memory.create_dir(path, options.access()).map_err(|e| Error::io("make room for", path, e))?;
+    rebuild.copy_damaged(&Shelf::new(scratch, options.table, options.cache_bytes))?;
+    let keyspaces = rebuild.keyspaces(&mut RepairReport::default())?;
+    let default = (KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME);
+    let named = keyspaces.iter().map(|meta| (meta.id, meta.name.as_str()));
+    let values = Arc::clone(&rebuild.inventory.values);
+    for (id, name) in std::iter::once(default).chain(named) {
+        let mut versions = rebuild.versions(id)?;
+        while rebuild.next_entry(id, name, &mut versions, &values)?.is_some() {}
+    }
+    rebuild.name_losses(&keyspaces)?;
+    Ok(rebuild.inventory.findings.into_list())
 }
 
 /// Removes a directory of files, if there is one.
@@ -71,7 +93,23 @@ fn remove_all(fs: &dyn Fs, options: &Options, path: &Path) {
     }
 }
 
-impl Rebuild<'_> {
+impl<'r> Rebuild<'r> {
+    fn new(options: &'r Options, dir: &'r Arc<dyn Dir>, inventory: Inventory) -> Result<Self> {
+        let next_number = inventory.highest_number() + 1;
+        if next_number >= NUMBER_MAX / 2 {
+            return Err(Error::NumbersExhausted);
+        }
+        let mut memtables: BTreeMap<KeyspaceId, Vec<Arc<Memtable>>> = BTreeMap::new();
+        for memtable in &inventory.memtables {
+            for keyspace in memtable.keyspaces() {
+                memtables.entry(keyspace).or_default().push(Arc::clone(memtable));
+            }
+        }
+        let (copies, copied, values_read) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let list = LostList::default();
+        Ok(Self { options, dir, inventory, copies, copied, memtables, values_read, next_number, list })
+    }
+
     fn fs(&self) -> &dyn Fs {
         &*self.options.file_system.0
     }
@@ -94,6 +132,7 @@ impl Rebuild<'_> {
             .lock(names::LOCK, crate::sys::LockMode::Exclusive { create: true })
             .map_err(|e| Error::io("lock", path, e))?;
         let shelf = Shelf::new(Arc::clone(&scratch), self.options.table, self.options.cache_bytes);
+        self.list = LostList::new(&scratch);
         self.copy_damaged(&shelf)?;
         let mut report = RepairReport { rebuilt: true, ..RepairReport::default() };
         let keyspaces = self.keyspaces(&mut report)?;
@@ -116,12 +155,15 @@ impl Rebuild<'_> {
             states.push(engine.keyspace(&meta.name)?);
         }
         for state in states {
-            report.entries += self.load(&engine, &state)?;
+            // As a reader of the old database would see it.
+            let mut versions = self.versions(state.id)?;
+            let values = Arc::clone(&self.inventory.values);
+            let next = || self.next_entry(state.id, &state.name, &mut versions, &values).transpose();
+            report.entries += engine.ingest(&state, std::iter::from_fn(next))?.entries;
         }
         engine.close()?;
-        self.name_ranges(&keyspaces);
-        self.name_values();
-        report.findings = std::mem::take(&mut self.inventory.findings);
+        self.name_losses(&keyspaces)?;
+        report.findings = std::mem::take(&mut self.inventory.findings).into_list();
         Ok(report)
     }
 
@@ -129,17 +171,18 @@ impl Rebuild<'_> {
     fn keyspaces(&self, report: &mut RepairReport) -> Result<Vec<KeyspaceMeta>> {
         let mut metas: BTreeMap<KeyspaceId, KeyspaceMeta> =
             self.inventory.keyspaces.iter().map(|meta| (meta.id, meta.clone())).collect();
+        let mut names: BTreeSet<String> = metas.values().map(|meta| meta.name.clone()).collect();
         let of_tables = self.inventory.sources.iter().flat_map(|source| source.serves.iter().copied());
-        let of_log = self.inventory.memtables.iter().flat_map(|memtable| memtable.keyspaces());
-        let used: BTreeSet<KeyspaceId> = of_tables.chain(of_log).collect();
+        let used: BTreeSet<KeyspaceId> = of_tables.chain(self.memtables.keys().copied()).collect();
         for id in used.into_iter().filter(|id| *id != KeyspaceId::DEFAULT) {
             if metas.contains_key(&id) {
                 continue;
             }
             let mut name = format!("recovered-{}", id.0);
-            while metas.values().any(|meta| meta.name == name) {
+            while names.contains(&name) {
                 name.push('\'');
             }
+            names.insert(name.clone());
             metas.insert(id, KeyspaceOptions::new().record(self.options.table.section, id, &name)?);
             report.renamed_keyspaces.push(name);
         }
@@ -152,116 +195,116 @@ impl Rebuild<'_> {
             if let Content::Whole(_) = self.inventory.sources[at].content {
                 continue;
             }
-            let (number, id) = (self.new_number(), self.new_id()?);
+            let names = [(self.new_number(), self.new_id()?), (self.new_number(), self.new_id()?)];
             let source = &self.inventory.sources[at];
             let Content::Damaged(salvage) = &source.content else { continue };
-            let (copy, missing) = copy_readable(shelf, number, id, salvage, &source.serves)?;
+            let copy = Copy::make(shelf, names, salvage, &source.serves)?;
             let serves = |section: &&Section| source.serves.contains(&section.keyspace);
             let total: u64 = salvage.sections().iter().filter(serves).map(|section| section.entries).sum();
-            let (entries, lost) = (missing.entries, total.saturating_sub(missing.entries));
-            let path = salvage.path().to_owned();
-            let finding = self.inventory.findings.iter_mut().find(|finding| finding.is_of(&path));
-            if let Some(finding) = finding {
-                finding.outcome = match (entries, lost) {
-                    (_, 0) if missing.ranges.is_empty() => Outcome::Restored,
-                    (0, lost) => Outcome::Lost { entries: Some(lost) },
-                    (entries, lost) => Outcome::Salvaged { entries, lost: Some(lost) },
-                };
+            let (entries, lost) = (copy.entries, total.saturating_sub(copy.entries));
+            let (table, path) = (source.number, salvage.path().to_owned());
+            let out_of_order = || Error::corrupt(&path, 0, Damage::OutOfOrder);
+            let finding = self.inventory.findings.of_or_note(&path, out_of_order);
+            finding.outcome = match (entries, lost) {
+                (_, 0) if copy.ranges.is_empty() => Outcome::Restored,
+                (0, lost) => Outcome::Lost { entries: Some(lost) },
+                (entries, lost) => Outcome::Salvaged { entries, lost: Some(lost) },
+            };
+            let is_told = finding.problem.corruption().is_some_and(|found| found.what == Damage::OutOfOrder);
+            if copy.is_out_of_order && !is_told {
+                self.inventory.findings.note(out_of_order(), Outcome::Restored);
             }
-            let table = source.number;
-            let ranges = missing.ranges.into_iter();
+            let ranges = copy.ranges.into_iter();
             self.inventory.lost.extend(ranges.map(|(keyspace, lower, upper)| LostSection {
                 table,
                 keyspace,
                 lower,
                 upper,
             }));
-            if let Some(copy) = copy {
-                self.copies.insert(table, Arc::new(copy));
-            }
+            self.copied.extend(copy.tables.iter().map(|copy| (copy.number(), table)));
+            self.copies.insert(table, copy.tables);
         }
         Ok(())
     }
 
-    /// Names the ranges in which entries are lost.
-    fn name_ranges(&mut self, keyspaces: &[KeyspaceMeta]) {
+    /// Says what is lost, as far as that has been left open.
+    fn name_losses(&mut self, keyspaces: &[KeyspaceMeta]) -> Result<()> {
+        let names: BTreeMap<KeyspaceId, &str> = keyspaces.iter().map(|meta| (meta.id, meta.name.as_str())).collect();
         for lost in std::mem::take(&mut self.inventory.lost) {
-            let name = keyspaces.iter().find(|meta| meta.id == lost.keyspace).map_or("", |meta| &meta.name);
-            let name = if lost.keyspace == KeyspaceId::DEFAULT { KeyspaceId::DEFAULT_NAME } else { name };
+            let name = names.get(&lost.keyspace).copied().unwrap_or(KeyspaceId::DEFAULT_NAME);
             let path = self.dir.path().join(FileKind::Table.name(lost.table));
-            if let Some(finding) = self.inventory.findings.iter_mut().find(|finding| finding.is_of(&path)) {
-                finding.add_range(LostRange::new(name, &lost.lower, &lost.upper));
-            }
+            let range = LostRange::new(name, &lost.lower, &lost.upper);
+            self.list.add_range(&range)?;
+            let problem = || Error::corrupt(&path, 0, Damage::Missing);
+            self.inventory.findings.of_or_note(&path, problem).add_range(range);
         }
+        self.name_values();
+        self.list.finish()
     }
 
     /// Notes that a key has lost its value with the file that holds it, or held it.
-    fn lose_key(&mut self, keyspace: &KeyspaceState, key: Vec<u8>, file: Option<FileNumber>, problem: Error) {
+    fn lose_key(&mut self, keyspace: &str, key: &[u8], file: Option<FileNumber>, problem: Error) -> Result<()> {
+        self.list.add_key(keyspace, key)?;
         // What stood in a damaged table is now said to be in a file with the number of its copy.
-        let is_copy = |copy: &&Arc<Table>| Some(copy.number()) == file;
-        let copied = self.copies.iter().find(|(_, copy)| is_copy(copy)).map(|(table, _)| FileKind::Table.name(*table));
-        let name = copied.or_else(|| file.map(|number| FileKind::Values.name(number)));
-        let path = name.map(|name| self.dir.path().join(name));
-        let findings = &mut self.inventory.findings;
-        let at = path.and_then(|path| findings.iter().position(|finding| finding.is_of(&path))).unwrap_or_else(|| {
-            findings.push(Finding::new(problem, Outcome::Restored));
-            findings.len() - 1
+        let name = file.map(|number| match self.copied.get(&number) {
+            Some(table) => FileKind::Table.name(*table),
+            None => FileKind::Values.name(number),
         });
-        if let Some(finding) = findings.get_mut(at) {
-            finding.add_key(&keyspace.name, key);
-        }
+        let path = name.map(|name| self.dir.path().join(name)).unwrap_or_default();
+        self.inventory.findings.of_or_note(&path, || problem).add_key(keyspace, key);
+        Ok(())
     }
 
     /// Says of the value files, whose outcome was open, what is lost with them.
     fn name_values(&mut self) {
+        let path = |(number, read): (&FileNumber, &u64)| (self.dir.path().join(FileKind::Values.name(*number)), *read);
+        let read: BTreeMap<PathBuf, u64> = self.values_read.iter().map(path).collect();
         for finding in self.inventory.findings.iter_mut().filter(|finding| finding.lost_key_count > 0) {
             if finding.outcome == Outcome::Restored {
                 let lost = Some(finding.lost_key_count);
-                let mut read = self
-                    .values_read
-                    .iter()
-                    .filter(|(number, _)| finding.is_of(&self.dir.path().join(FileKind::Values.name(**number))));
-                finding.outcome = match read.next() {
-                    Some((_, entries)) => Outcome::Salvaged { entries: *entries, lost },
+                let path = finding.problem.corruption().map(|corruption| &corruption.path);
+                finding.outcome = match path.and_then(|path| read.get(path)) {
+                    Some(entries) => Outcome::Salvaged { entries: *entries, lost },
                     None => Outcome::Lost { entries: lost },
                 };
             }
         }
     }
 
-    /// Loads everything of a keyspace, as a reader of the old database would see it; answers how many entries there are.
-    fn load(&mut self, engine: &Engine, state: &KeyspaceState) -> Result<u64> {
+    /// Everything of a keyspace.
+    fn versions(&self, keyspace: KeyspaceId) -> Result<Versions> {
         let mut sources = Vec::new();
-        let mut cover = Cover::default();
-        let mut removals = Vec::new();
-        for memtable in &self.inventory.memtables {
-            let mut rule = Visibility::retain(Vec::new(), Sequence(NUMBER_MAX));
-            let runs = memtable.runs(state.id, &mut rule);
+        let mut removals: Vec<Arc<Fragments>> = Vec::new();
+        let rule = || Visibility::retain(Vec::new(), Sequence(NUMBER_MAX));
+        for memtable in self.memtables.get(&keyspace).into_iter().flatten() {
+            let runs = memtable.runs(keyspace, &mut rule());
             sources.extend(runs.into_iter().map(|run| Sorted::Run(RunCursor::new(Arc::clone(memtable), run))));
-            removals.extend(memtable.ranges(state.id).iter().cloned());
+            removals.extend(memtable.ranges(keyspace).iter().cloned());
         }
-        for source in self.inventory.sources.iter().filter(|source| source.serves.contains(&state.id)) {
-            let table = match &source.content {
-                Content::Whole(table) => Some(table),
-                Content::Damaged(_) => self.copies.get(&source.number),
+        for source in self.inventory.sources.iter().filter(|source| source.serves.contains(&keyspace)) {
+            let tables = match &source.content {
+                Content::Whole(table) => std::slice::from_ref(table),
+                Content::Damaged(_) => self.copies.get(&source.number).map_or(&[][..], Vec::as_slice),
             };
-            let Some(reader) = table.map(|table| table.reader()).transpose()? else { continue };
-            sources.extend(TableCursor::new(reader, state.id, Verify::Again).map(Sorted::Table));
-            removals.extend(reader.ranges(state.id).cloned());
+            for table in tables {
+                let reader = table.reader()?;
+                sources.extend(TableCursor::new(reader, keyspace, Verify::Again).map(Sorted::Table));
+                removals.extend(reader.ranges(keyspace).cloned());
+            }
         }
-        // Nothing is known of which source is older than which removal.
-        cover.add(&removals, sources.len());
-        let rule = Visibility::retain(Vec::new(), Sequence(NUMBER_MAX));
-        let mut versions = Versions::new(Merge::new(sources), cover, rule)?;
-        let values = Arc::clone(&self.inventory.values);
-        let entries = std::iter::from_fn(|| self.next_entry(state, &mut versions, &values).transpose());
-        Ok(engine.ingest(state, entries)?.entries)
+        // Nothing is known of which source is older than which removal, and only the newest removal of a key matters. As one
+        // list, any number of them is looked at once.
+        let removals = Fragments::merge(removals.iter().map(|removals| &**removals), &mut rule());
+        let mut cover = Cover::default();
+        cover.add([&Arc::new(removals)], sources.len());
+        Versions::new(Merge::new(sources), cover, rule())
     }
 
     /// The next key that has a value, and that.
     fn next_entry(
         &mut self,
-        state: &KeyspaceState,
+        keyspace: KeyspaceId,
+        name: &str,
         versions: &mut Versions,
         values: &Values,
     ) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
@@ -275,12 +318,12 @@ impl Rebuild<'_> {
                 Kind::Pointer => {
                     let found = merge.find_value(&located, values);
                     let file = located.entry.pointer(merge.bytes(&located)).ok().map(|pointer| pointer.file);
-                    match found.and_then(|(pointer, file)| read_value(file, state.id, &key, pointer, &located.entry)) {
+                    match found.and_then(|(pointer, file)| read_value(file, keyspace, &key, pointer, &located.entry)) {
                         Ok(value) => {
                             *self.values_read.entry(file.unwrap_or_default()).or_default() += 1;
                             return Ok(Some((key, value)));
                         }
-                        Err(e) if e.is_corruption() => self.lose_key(state, key, file, e),
+                        Err(e) if e.is_corruption() => self.lose_key(name, &key, file, e)?,
                         Err(e) => return Err(e),
                     }
                 }
@@ -301,13 +344,15 @@ impl Rebuild<'_> {
         let Some((database, manifest)) = read_current(&*scratch)? else {
             return Err(Error::corrupt(&path.join(names::CURRENT), 0, Damage::Missing));
         };
-        let copies: BTreeSet<FileNumber> = self.copies.values().map(|table| table.number()).collect();
         for name in scratch.list().map_err(|e| Error::io("list", path, e))? {
-            if FileKind::parse(&name).is_some_and(|(_, number)| !copies.contains(&number)) {
+            if FileKind::parse(&name).is_some_and(|(_, number)| !self.copied.contains_key(&number)) {
                 copy(&scratch, &name, self.dir)?;
             }
         }
-        let originals = self.originals()?;
+        let (originals, list) = self.originals()?;
+        if self.list.copy(&scratch, self.dir, &list)? {
+            report.lost_list = Some(self.dir.path().join(list));
+        }
         for name in self.inventory.files() {
             copy(self.dir, name, &originals)?;
         }
@@ -321,15 +366,20 @@ impl Rebuild<'_> {
         Ok(report)
     }
 
-    /// A new directory for the old files.
-    fn originals(&self) -> Result<Arc<dyn Dir>> {
+    /// A new directory for the old files, and the name of the list that stands beside it.
+    fn originals(&self) -> Result<(Arc<dyn Dir>, String)> {
         let mut attempt = 1;
         loop {
             let name = if attempt == 1 { ORIGINALS.to_owned() } else { format!("{ORIGINALS}-{attempt}") };
+            let list = format!("{name}{LIST_ENDING}");
+            attempt += 1;
+            if self.inventory.names().contains(&list) {
+                continue;
+            }
             let path: PathBuf = self.dir.path().join(name);
             match self.fs().create_dir(&path, self.options.access()) {
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => attempt += 1,
-                made => return made.map_err(|e| Error::io("create", &path, e)),
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => return made.map(|made| (made, list)).map_err(|e| Error::io("create", &path, e)),
             }
         }
     }
@@ -344,66 +394,4 @@ fn read_value(file: &ValueFile, keyspace: KeyspaceId, key: &[u8], pointer: Point
         return Err(Error::corrupt(&file.path(), pointer.offset, Damage::BadPointer));
     }
     Ok(file.bytes(&found).to_vec())
-}
-
-/// What a copy of a damaged table lacks.
-#[derive(Default)]
-struct Missing {
-    /// Entries that were copied.
-    entries: u64,
-    ranges: Vec<(KeyspaceId, Edge, Edge)>,
-}
-
-/// Copies every entry of a damaged table that can be read, and its range tombstones. An entry whose value is lost becomes a
-/// pointer that leads nowhere: it hides older versions as before, and the merge tells if its value is missed.
-fn copy_readable(
-    shelf: &Arc<Shelf>,
-    number: FileNumber,
-    id: Id,
-    salvage: &Salvage,
-    serves: &[KeyspaceId],
-) -> Result<(Option<Table>, Missing)> {
-    let mut writer = TableWriter::create(shelf, number, id, &Arc::default())?;
-    let mut missing = Missing::default();
-    let mut copied = Vec::new();
-    for section in salvage.sections().iter().filter(|section| serves.contains(&section.keyspace)) {
-        let keyspace = section.keyspace;
-        writer.start_section(shelf.options.section.at_level(0))?;
-        // Behind the last key that could be read; and whether anything is lost there.
-        let (mut behind, mut is_gap) = (section.lower.clone(), false);
-        salvage.walk(keyspace, |piece| {
-            let (entry, bytes, has_value) = match piece {
-                Piece::Entry(entry, bytes) => (entry, bytes, true),
-                Piece::WithoutValue(entry, bytes) => (entry, bytes, false),
-                Piece::Gap => {
-                    is_gap = true;
-                    return Ok(());
-                }
-            };
-            let key = Edge::After(entry.key(bytes).to_vec());
-            if std::mem::take(&mut is_gap) {
-                missing.ranges.push((keyspace, behind.clone(), key.clone()));
-            }
-            behind = key;
-            if has_value {
-                missing.entries += 1;
-                return writer.add(keyspace, entry, bytes, false);
-            }
-            let nowhere = Pointer { file: number, offset: 0, length: 0 };
-            let entry = copy_with_pointer(&mut copied, entry, bytes, nowhere);
-            writer.add(keyspace, &entry.map_err(|e| Error::corrupt(salvage.path(), 0, e))?, &copied, false)
-        })?;
-        let ranges = salvage.ranges(keyspace);
-        if is_gap {
-            missing.ranges.push((keyspace, behind, section.upper.clone()));
-        }
-        match ranges {
-            Some(ranges) => writer.add_ranges(keyspace, ranges)?,
-            None => missing.ranges.push((keyspace, section.lower.clone(), section.upper.clone())),
-        }
-    }
-    if writer.is_empty() {
-        return Ok((None, missing));
-    }
-    Ok((Some(writer.finish()?.into_table(Arc::clone(shelf))), missing))
 }
