@@ -186,3 +186,65 @@ pub(crate) fn check_lengths(key: &[u8], value: &[u8]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::tests::found_by;
+    use crate::sys::{FileSystem, sim::SimFs};
+    use crate::{Db, ErrorKind, Options};
+
+    fn open(fs: &SimFs) -> Db {
+        let files = FileSystem::from(fs.clone());
+        Options::new().create_if_missing(true).file_system(files).background_threads(0).open("/db").unwrap()
+    }
+
+    /// After a bug: nothing is written, everything is read, and every later write says why.
+    fn is_stopped(db: &Db) {
+        for refused in [db.insert("c", ""), db.flush(), db.sync(), db.ingest([("d", "")]).map(|_| ())] {
+            assert!(matches!(&refused, Err(Error::Poisoned(cause)) if cause.kind() == ErrorKind::Bug), "{refused:?}");
+        }
+        assert_eq!(db.get("a").unwrap().as_deref(), Some(&b"1"[..]));
+        assert_eq!(db.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_batch_that_is_not_what_it_says_gets_nowhere_near_the_log() {
+        let lies: [fn(&mut WriteBatch); 5] = [
+            |batch| batch.count += 1,
+            |batch| batch.count -= 1,
+            |batch| batch.body.truncate(batch.body.len() - 8),
+            |batch| batch.body[RUN_HEADER + 6] += 9,
+            |batch| batch.body.extend_from_slice(&[0; 8]),
+        ];
+        for (number, lie) in lies.into_iter().enumerate() {
+            let fs = SimFs::new();
+            let db = open(&fs);
+            db.insert("a", "1").unwrap();
+            let mut batch = WriteBatch::new();
+            batch.insert("b", "2").insert("a", "2").insert("c", "");
+            lie(&mut batch);
+            let found = found_by(|| db.write(&batch));
+            assert!(found.contains("report it"), "{number}: {found}");
+            if !cfg!(debug_assertions) {
+                is_stopped(&db);
+            }
+            drop(db);
+            let db = open(&fs);
+            assert_eq!(db.iter().count(), 1, "{number}: nothing of it was written");
+            db.insert("b", "3").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_group_that_is_in_the_log_and_cannot_be_indexed_is_the_last_one() {
+        let db = open(&SimFs::new());
+        db.insert("a", "1").unwrap();
+        let mut batch = WriteBatch::new();
+        // A kind that the log does not have.
+        batch.push(KeyspaceId::DEFAULT, Alignment::None, Kind::Pointer, b"b", b"2");
+        let found = found_by(|| db.write(&batch));
+        assert!(found.contains("what was written into the log is no entry"), "{found}");
+        is_stopped(&db);
+    }
+}

@@ -1,9 +1,16 @@
 //! What can go wrong, by who must act.
 
+mod bug;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub use bug::Bug;
+#[cfg(test)]
+pub(crate) use bug::tests;
+pub(crate) use bug::{bug, must};
 
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -37,6 +44,10 @@ pub enum Error {
     /// A write to the log or the manifest could not be made durable. What the kernel still shows may never have reached
     /// the disk, so the store takes no more writes until it is opened again. Reads go on. The first cause is kept.
     Poisoned(Arc<Error>),
+    /// Something that cannot happen has happened on the way to the disk: a fault in the code of this crate, or of the memory
+    /// that it works in. Please report it, with the text of the error. Nothing is written any more, as after
+    /// [`Poisoned`](Self::Poisoned), until the store is opened again; reads go on. Builds with debug assertions panic instead.
+    Bug(Bug),
     /// Background work keeps failing and writers have to wait for it. Writes go on once the cause is mended.
     Background(Arc<Error>),
     /// A write that was not to wait ([`Db::try_write`](crate::Db::try_write)) would have been slowed down. Nothing was
@@ -240,6 +251,8 @@ pub enum ErrorKind {
     State,
     /// The arguments are refused.
     InvalidInput,
+    /// The crate is at fault, or the memory of the machine.
+    Bug,
     /// Background work fails.
     Background,
     /// Not now: the call would have had to wait.
@@ -250,6 +263,9 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        if let Some(bug) = source.get_ref().and_then(|inner| inner.downcast_ref::<Bug>()) {
+            return Self::Bug(*bug);
+        }
         Self::Io(Arc::new(IoError { operation, path: path.to_owned(), source }))
     }
 
@@ -270,6 +286,7 @@ impl Error {
             | Self::Poisoned(_)
             | Self::KeyspaceDropped { .. }
             | Self::Reentrant { .. } => ErrorKind::State,
+            Self::Bug(_) => ErrorKind::Bug,
             Self::Background(_) => ErrorKind::Background,
             Self::WouldBlock => ErrorKind::Busy,
             Self::Conflict => ErrorKind::Conflict,
@@ -316,6 +333,7 @@ impl fmt::Display for Error {
             Self::Poisoned(cause) => {
                 write!(f, "the store takes no writes until it is opened again, because an earlier one failed: {cause}")
             }
+            Self::Bug(bug) => bug.fmt(f),
             Self::Background(cause) => write!(f, "background work that writes wait for keeps failing: {cause}"),
             Self::Reentrant { call, callback } => {
                 write!(f, "`{call}` inside of a {callback} would wait for the work that the {callback} is part of")
@@ -355,6 +373,7 @@ impl std::error::Error for Error {
         match self {
             Self::Io(e) => Some(&e.source),
             Self::Poisoned(cause) | Self::Background(cause) => Some(cause),
+            Self::Bug(bug) => Some(bug),
             _ => None,
         }
     }

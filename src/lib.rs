@@ -146,7 +146,7 @@ mod visibility;
 pub use batch::WriteBatch;
 pub use db::{Db, examine, repair};
 pub use engine::{DroppedTail, Finding, Ingested, LostKey, LostRange, Outcome, RecoveryReport, RepairReport, Report};
-pub use error::{Corruption, Damage, Error, ErrorKind, Feature, IoError, Result, Unsupported};
+pub use error::{Bug, Corruption, Damage, Error, ErrorKind, Feature, IoError, Result, Unsupported};
 pub use iter::{Cursor, Entry, Iter};
 pub use keyspace::Keyspace;
 pub use options::{

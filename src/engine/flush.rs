@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::outputs::{Outputs, ValueSink};
 use super::write::Writer;
 use super::{Engine, View};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, must};
 use crate::format::checksum::{Id, Seed};
 use crate::format::edit::Edit;
 use crate::format::group::GroupHeader;
@@ -72,7 +72,8 @@ impl Engine {
     }
 
     fn flush_one(&self, alone: &MutexGuard<'_, ()>) -> Result<bool> {
-        let Some(flushed) = self.flush_memtable(alone)? else { return Ok(false) };
+        let flushed = self.flush_memtable(alone).map_err(|e| self.stop_at_bug(e))?;
+        let Some(flushed) = flushed else { return Ok(false) };
         self.writer.lock().forget(flushed);
         self.background.wake();
         Ok(true)
@@ -81,7 +82,8 @@ impl Engine {
     /// Flushes the memtables up to number `last` while nobody can commit.
     pub(super) fn flush_held(&self, alone: &MutexGuard<'_, ()>, writer: &mut Writer, last: FileNumber) -> Result<()> {
         while self.view().frozen().last().is_some_and(|memtable| memtable.number() <= last) {
-            let Some(flushed) = self.flush_memtable(alone)? else { break };
+            let flushed = self.flush_memtable(alone).map_err(|e| self.stop_at_bug(e))?;
+            let Some(flushed) = flushed else { break };
             writer.forget(flushed);
         }
         Ok(())
@@ -101,7 +103,8 @@ impl Engine {
         };
         let outputs = self.write_level0(memtable)?;
         outputs.add_to(&mut edit, 0);
-        self.install_new(edit, &outputs, &[memtable.number()])?;
+        let installed = self.install_new(edit, &outputs, &[memtable.number()])?;
+        must(installed, "a flush has been refused as if it took something away")?;
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(Some(memtable.number()))
     }
@@ -139,7 +142,7 @@ impl Engine {
         sink: &mut ValueSink<'_>,
     ) -> Result<()> {
         let mut rule = self.registry.retain(self.visible());
-        let runs = memtable.runs(keyspace, &mut rule);
+        let runs = memtable.runs(keyspace, &mut rule)?;
         let sources = runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))).collect();
         let mut cover = Cover::default();
         cover.add(&*memtable.ranges(keyspace), 0);
@@ -154,6 +157,11 @@ impl Engine {
                 writer.add(keyspace, &found.entry, bytes, false)?;
             }
         }
+        // The newest version of a key is never left out, unless a range tombstone has removed it. Index and runs know the keys
+        // each in their own way.
+        let (indexed, written) = (memtable.keys_of(keyspace), writer.keys_of(keyspace));
+        let removed = !memtable.ranges(keyspace).is_empty() && written < indexed;
+        must(written == indexed || removed, "a flush has other keys than its memtable")?;
         writer.add_ranges(keyspace, &ranges)
     }
 

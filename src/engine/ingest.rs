@@ -16,10 +16,9 @@ use super::job::Standstill;
 use super::outputs::{Outputs, ValueSink};
 use super::write::Writer;
 use crate::batch::check_lengths;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, bug, must};
 use crate::format::edit::Edit;
 use crate::format::entry::{Entry, Kind, push_entry};
-use crate::format::names::FileKind;
 use crate::format::range::Range;
 use crate::format::{FileNumber, Sequence};
 use crate::keyspace_state::KeyspaceState;
@@ -56,9 +55,9 @@ impl Engine {
         let mut load = Load::new(self, keyspace)?;
         for entry in entries {
             let (key, value) = entry?;
-            load.add(key.as_ref(), value.as_ref())?;
+            load.add(key.as_ref(), value.as_ref()).map_err(|e| self.stop_at_bug(e))?;
         }
-        Ok(load.install()?)
+        Ok(load.install().map_err(|e| self.stop_at_bug(e))?)
     }
 
     /// Gives the tables their sequence number and makes them part of the database.
@@ -66,7 +65,7 @@ impl Engine {
         let mut round = 0;
         loop {
             round += 1;
-            let in_the_way = self.place(load, &self.stand_still()).1;
+            let in_the_way = self.place(load, &self.stand_still())?.1;
             if let Some(newest) = in_the_way {
                 self.freeze_through(newest, &mut self.writer.lock());
                 self.flush_through(newest)?;
@@ -79,14 +78,14 @@ impl Engine {
             let mut writer = self.writer.lock();
             self.check_writable()?;
             load.keyspace.check_open()?;
-            let mut place = self.place(load, &standstill);
+            let mut place = self.place(load, &standstill)?;
             if place.1.is_some() && flushing.is_none() {
                 continue;
             }
             while let ((_, Some(newest)), Some(alone)) = (place, &flushing) {
                 self.freeze_through(newest, &mut writer);
                 self.flush_held(alone, &mut writer, newest)?;
-                place = self.place(load, &standstill);
+                place = self.place(load, &standstill)?;
             }
             return self.install_held(load, place.0, &mut writer);
         }
@@ -95,17 +94,21 @@ impl Engine {
     /// The level for a load, and the newest memtable that must be flushed before, if there is one: that has keys in the range
     /// of the load; or, for level 0, any. Its tables are ordered by their sequence numbers, so those of the load must be above
     /// all that is in front of it.
-    fn place(&self, load: &Load<'_>, standstill: &Standstill<'_>) -> (u8, Option<FileNumber>) {
+    fn place(&self, load: &Load<'_>, standstill: &Standstill<'_>) -> Result<(u8, Option<FileNumber>)> {
         let ranges = load.ranges();
         let view = self.view();
         let level = level_for(&view.version, load.keyspace.id, &ranges, standstill.running());
         let mut rule = self.registry.retain(self.visible());
-        let is_in_the_way = |memtable: &&Arc<Memtable>| match level {
-            0 => memtable.entries() > 0,
-            _ => has_keys_in(memtable, load.keyspace, &ranges, &mut rule),
-        };
-        let newest = view.memtables.iter().find(is_in_the_way).map(|memtable| memtable.number());
-        (level, newest)
+        for memtable in &view.memtables {
+            let is_in_the_way = match level {
+                0 => memtable.entries() > 0,
+                _ => has_keys_in(memtable, load.keyspace, &ranges, &mut rule)?,
+            };
+            if is_in_the_way {
+                return Ok((level, Some(memtable.number())));
+            }
+        }
+        Ok((level, None))
     }
 
     /// Installs a load on a level while nobody can commit. Needs locks 1 and 2.
@@ -144,9 +147,9 @@ fn has_keys_in(
     keyspace: &KeyspaceState,
     ranges: &[Range<'_>],
     rule: &mut Visibility,
-) -> bool {
+) -> Result<bool> {
     if memtable.entries_of(keyspace.id) == 0 {
-        return false;
+        return Ok(false);
     }
     let removals = memtable.ranges(keyspace.id);
     let mut removals = removals.iter().flat_map(|fragments| fragments.list().iter());
@@ -154,22 +157,24 @@ fn has_keys_in(
         let behind = ranges.partition_point(|(_, upper)| *upper <= removal.start);
         ranges.get(behind).is_some_and(|(lower, _)| *lower < removal.end)
     });
-    removed
-        || memtable.runs(keyspace.id, rule).into_iter().any(|run| {
-            let mut cursor = RunCursor::new(Arc::clone(memtable), run);
-            let mut next = ranges;
-            while let Some((lower, _)) = next.first() {
-                cursor.seek(lower.key());
-                let Some(entry) = cursor.current() else { break };
-                let key = entry.key(cursor.bytes());
-                let passed = next.partition_point(|(_, upper)| upper.is_in_front_of(key));
-                next = next.get(passed..).unwrap_or_default();
-                if next.first().is_some_and(|(lower, _)| lower.is_in_front_of(key)) {
-                    return true;
-                }
+    if removed {
+        return Ok(true);
+    }
+    for run in memtable.runs(keyspace.id, rule)? {
+        let mut cursor = RunCursor::new(Arc::clone(memtable), run);
+        let mut next = ranges;
+        while let Some((lower, _)) = next.first() {
+            cursor.seek(lower.key());
+            cursor.check()?;
+            let Some(entry) = cursor.current() else { break };
+            let key = entry.key(cursor.bytes());
+            next = &next[next.partition_point(|(_, upper)| upper.is_in_front_of(key))..];
+            if next.first().is_some_and(|(lower, _)| lower.is_in_front_of(key)) {
+                return Ok(true);
             }
-            false
-        })
+        }
+    }
+    Ok(false)
 }
 
 /// Tables of a load that are not installed; their files are removed if it goes no further.
@@ -221,10 +226,9 @@ impl<'e> Load<'e> {
         if self.growing.as_ref().is_none_or(full) {
             self.start_table()?;
         }
-        let Some((number, writer)) = &mut self.growing else { return Err(Error::Closed) };
+        let (_, writer) = self.growing.as_mut().ok_or_else(|| bug("a table has been begun and is not there"))?;
         let entry = Entry::parse(&self.entry, 0, self.entry.len(), Sequence(0));
-        let path = || self.engine.file_path(&FileKind::Table.name(*number));
-        let entry = entry.map_err(|fault| fault.at(&path(), 0))?;
+        let entry = entry.map_err(|_| bug("an entry that has just been made is none"))?;
         if self.section.stands_apart(&entry) {
             // A value file may begin or end with this.
             let _at_work = self.engine.begin_work()?;
@@ -268,6 +272,9 @@ impl<'e> Load<'e> {
         if self.written.is_empty() {
             return Ok(Ingested::default());
         }
+        let sections = self.written.iter().flat_map(|table| &table.meta.sections);
+        let written: u64 = sections.map(|section| section.entries).sum();
+        must(written == self.entries, "a load has another number of entries than its tables")?;
         let engine = self.engine;
         let _at_work = engine.begin_work()?;
         self.values = self.sink.finish()?;

@@ -49,7 +49,10 @@ pub(super) struct AtWork<'e>(&'e Engine);
 
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {
-        self.0.scheduler.compactions.lock().others -= 1;
+        let mut compactions = self.0.scheduler.compactions.lock();
+        debug_assert!(compactions.others > 0, "work that ends has begun");
+        compactions.others -= 1;
+        drop(compactions);
         self.0.scheduler.ended.notify_all();
     }
 }
@@ -94,6 +97,7 @@ impl Job {
     /// Notes how a span ended; answers what all of them have come to if it was the last one.
     fn finish(&self, outputs: Result<Outputs>) -> Option<(Outputs, Option<Error>)> {
         let mut progress = self.progress.lock();
+        debug_assert!(progress.under_way > 0 && progress.next <= self.spans.len(), "a span that ends has begun");
         progress.under_way -= 1;
         match outputs {
             Ok(outputs) => progress.outputs.extend(outputs),
@@ -267,6 +271,7 @@ impl Engine {
         while let Some(span) = job.take() {
             let merged = catch_unwind(AssertUnwindSafe(|| self.merge_span(&job.plan, span)));
             let merged = merged.unwrap_or_else(|_| Err(self.panicked()));
+            let merged = merged.map_err(|e| self.stop_at_bug(e));
             let own = merged.as_ref().map(|_| ()).map_err(Error::clone);
             if let Some((outputs, failure)) = job.finish(merged) {
                 let outcome = self.conclude(&job, &outputs, failure);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, must};
 use crate::format::KeyspaceId;
 use crate::format::alignment::Alignment;
 use crate::format::edit::{Edit, KeyspaceMeta, check_keyspace_name};
@@ -101,7 +101,8 @@ impl Engine {
             return Err(Error::NumbersExhausted);
         }
         let meta = options.record(self.options.table.section, id, name)?;
-        self.install_edit(Edit { create: vec![meta.clone()], ..Edit::default() })?;
+        let installed = self.install_edit(Edit { create: vec![meta.clone()], ..Edit::default() })?;
+        must(installed, "a new keyspace has been refused as if it took something away")?;
         Ok(self.keyspaces.add(&meta))
     }
 

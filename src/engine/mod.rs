@@ -15,6 +15,7 @@
 //! ([`Engine::install`]), an obsolete file removed (`obsolete`).
 
 mod background;
+mod between;
 mod callback;
 mod checkpoint;
 mod compact;
@@ -67,6 +68,7 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::{Dir, Flag, Fs, Mappings, Mutex};
 use crate::table::Shelf;
 use crate::version::{Handles, Limits, Manifest};
+use between::Between;
 use outputs::Outputs;
 
 /// What a keyspace has in level 0 is worth no tables of its own below this share of `level_bytes_base`.
@@ -208,6 +210,11 @@ impl Engine {
         error
     }
 
+    /// A bug on the way to the disk stops all further writes as well: what else is wrong, nobody knows.
+    fn stop_at_bug(&self, error: Error) -> Error {
+        if matches!(error, Error::Bug(_)) { self.poison(error) } else { error }
+    }
+
     /// What was read of mappings must not be built upon if one of them was lost.
     #[inline]
     fn check_mapped(&self) -> Result<()> {
@@ -231,15 +238,18 @@ impl Engine {
         let dropped = version.dropped_sections(&edit);
         edit.consume.extend(dropped);
         let handles = Handles::new(&self.shelf).with(&outputs.tables, &outputs.values);
+        // Tables that someone has forged are refused here as well, so this is damage and no bug.
         let (next, gone) =
             version.replace(&edit, &handles).map_err(|damage| Error::corrupt(self.dir.path(), 0, damage))?;
         let next = Arc::new(next);
         let appended = manifest.append(&edit, &next, || self.new_number()).map_err(|e| self.poison(e))?;
+        let between = Between::disk_and_memory(self);
         self.keyspaces.set_dropped(&edit.drop, version.named());
         self.publish(|view| {
             view.memtables.retain(|memtable| !flushed.contains(&memtable.number()));
             view.version = Arc::clone(&next);
         });
+        between.agree();
         let values_before = version.values().iter().map(|stored| &stored.file).chain(&outputs.values);
         let values_gone = values_before.filter(|file| !next.values().contains(file.number())).cloned().collect();
         drop(version);
@@ -257,6 +267,8 @@ impl Engine {
         let _alone = self.publishing.lock();
         let mut view = View::clone(&self.view.load());
         change(&mut view);
+        debug_assert!(view.memtables.is_sorted_by(|a, b| a.number() > b.number()), "memtables stand newest first");
+        debug_assert!(!view.growing || !view.memtables.is_empty(), "what grows is there");
         self.update_pressure(&view);
         self.present.publish(|| self.view.store(Arc::new(view)));
     }

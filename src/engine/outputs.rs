@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Engine;
-use crate::error::{Damage, Error, Result};
+use crate::error::Result;
 use crate::format::edit::Edit;
 use crate::format::entry::{Entry, copy_with_pointer};
 use crate::format::{KeyspaceId, Sequence};
@@ -96,14 +96,8 @@ impl<'e> ValueSink<'e> {
         oldest: bool,
     ) -> Result<()> {
         let pointer = self.writer()?.add(keyspace, sequence, entry.key(bytes), value)?;
-        let copy =
-            copy_with_pointer(&mut self.entry, entry, bytes, pointer).map_err(|damage| self.malformed(damage))?;
+        let copy = copy_with_pointer(&mut self.entry, entry, bytes, pointer)?;
         writer.add(keyspace, &copy, &self.entry, oldest)
-    }
-
-    /// An entry that has been parsed has a header.
-    fn malformed(&self, damage: Damage) -> Error {
-        Error::corrupt(self.engine.path(), 0, damage)
     }
 
     /// Completes the files; their directory entries are not durable yet.

@@ -35,6 +35,7 @@ impl Present {
     /// Makes entries up to `upto` visible. The published view has them.
     #[inline]
     pub(super) fn show(&self, upto: Sequence) {
+        debug_assert!(self.visible.load(Ordering::Relaxed) <= upto.0, "what has been shown stays visible");
         self.visible.store(upto.0, Ordering::SeqCst);
     }
 

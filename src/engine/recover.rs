@@ -17,7 +17,7 @@ use super::outputs::Outputs;
 use super::present::Present;
 use super::write::Writer;
 use super::{Background, Counters, Engine, Pressure, Registry, View};
-use crate::error::{Damage, Error, Result};
+use crate::error::{Damage, Error, Result, must};
 use crate::format::checksum::Id;
 use crate::format::edit::Edit;
 use crate::format::names::{self, FileKind};
@@ -181,7 +181,8 @@ impl Engine {
         };
         outputs.add_to(&mut edit, 0);
         let flushed: Vec<FileNumber> = view.memtables.iter().map(|memtable| memtable.number()).collect();
-        self.install_new(edit, &outputs, &flushed).map(|_| ())
+        let installed = self.install_new(edit, &outputs, &flushed)?;
+        Ok(must(installed, "the log of the last run has been refused as if it took something away")?)
     }
 }
 

@@ -88,6 +88,7 @@ impl Clone for Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut live = self.registry.live.lock();
+        debug_assert!(live.contains_key(&self.at), "a registration is in the registry");
         if let Some(readers) = live.get_mut(&self.at) {
             *readers -= 1;
             if *readers == 0 {

@@ -72,6 +72,7 @@ impl Writer {
     }
 
     fn note_synced(&mut self, synced: &Unsynced) {
+        debug_assert!(synced.end <= self.end(), "nothing is durable that is not in the log");
         self.unsynced.retain(|(position, _)| *position > synced.end);
         if self.end().segment == synced.end.segment {
             self.directory_dirty = false;

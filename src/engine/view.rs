@@ -162,7 +162,7 @@ impl View {
         let mut sources = Vec::new();
         let mut cover = Cover::default();
         for memtable in &self.memtables {
-            let runs = memtable.runs(keyspace, rule);
+            let runs = memtable.runs(keyspace, rule)?;
             sources.extend(runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))));
             cover.add(&*memtable.ranges(keyspace), sources.len());
         }

@@ -5,14 +5,15 @@
 //! does, without handing batches between threads.
 
 use std::io;
-use std::ops::RangeBounds;
+use std::ops::{Range, RangeBounds};
 use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
 use super::Engine;
+use super::between::Between;
 use crate::batch::{WriteBatch, check_lengths};
-use crate::error::{Error, Result};
+use crate::error::{Bug, Error, Result, bug, must};
 use crate::format::alignment::Alignment;
 use crate::format::edit::Edit;
 use crate::format::entry::{Entry, Kind, alignment_of, entry_bytes, stamp, write_entry};
@@ -57,17 +58,16 @@ impl Body<'_> {
     }
 
     /// Bytes of a body that begins at `start` of the segment and has at most `bytes`.
-    fn bytes_at(&self, start: u64, bytes: u64) -> u64 {
+    fn bytes_at(&self, start: u64, bytes: u64) -> Result<u64, Bug> {
         match self {
-            Self::One { keyspace, .. } if keyspace.alignment != Alignment::Sixteen => bytes,
-            Self::One { keyspace, .. } => bytes - room(1) + padding_before_run(start, keyspace.alignment),
-            Self::Batch(batch) if batch.wide_runs() == 0 => bytes,
-            Self::Batch(batch) => {
-                log::runs(GroupKind::Data, batch.body()).flatten().fold(0, |length, (.., entries)| {
-                    let padding = padding_before_run(start + length, alignment_of(entries));
-                    length + padding + RUN_HEADER_BYTES + entries.len() as u64
-                })
-            }
+            Self::One { keyspace, .. } if keyspace.alignment != Alignment::Sixteen => Ok(bytes),
+            Self::One { keyspace, .. } => Ok(bytes - room(1) + padding_before_run(start, keyspace.alignment)),
+            Self::Batch(batch) if batch.wide_runs() == 0 => Ok(bytes),
+            Self::Batch(batch) => runs_of(batch).try_fold(0, |length, run| {
+                let (_, entries) = run?;
+                let padding = padding_before_run(start + length, alignment_of(entries)?);
+                Ok(length + padding + RUN_HEADER_BYTES + entries.len() as u64)
+            }),
         }
     }
 
@@ -99,33 +99,48 @@ impl Body<'_> {
         }
     }
 
-    /// Writes the body to `start` of the segment; its entries get the sequence numbers from `first` on.
-    fn write(&self, out: &mut [u8], start: u64, first: Sequence) {
+    /// Writes the body to `start` of the segment, all of `out`; its entries get the sequence numbers from `first` on.
+    fn write(&self, out: &mut [u8], start: u64, first: Sequence) -> Result<(), Bug> {
         match self {
             Self::One { kind, key, value, .. } if self.kind() == GroupKind::Plain => {
-                write_entry(out, *kind, first, key, value, Alignment::None);
+                write_entry(out, *kind, first, key, value, Alignment::None)
             }
             Self::One { keyspace, kind, key, value } => {
-                let out = write_padding(out, padding_before_run(start, keyspace.alignment));
-                let (header, entry) = out.split_at_mut(size_of::<RunHeader>());
+                let out = write_padding(out, padding_before_run(start, keyspace.alignment))?;
+                let (header, entry) = room_for(out, size_of::<RunHeader>())?;
                 header.copy_from_slice(RunHeader::new(keyspace.id, entry.len() as u64).as_bytes());
-                write_entry(entry, *kind, first, key, value, keyspace.alignment);
+                write_entry(entry, *kind, first, key, value, keyspace.alignment)
             }
             Self::Batch(batch) => {
                 let (mut out, mut start, mut sequence) = (out, start, first);
-                for (keyspace, _, entries) in log::runs(self.kind(), batch.body()).flatten() {
-                    let padding = padding_before_run(start, alignment_of(entries));
-                    let (header, rest) = write_padding(out, padding).split_at_mut(size_of::<RunHeader>());
+                for run in runs_of(batch) {
+                    let (keyspace, entries) = run?;
+                    let padding = padding_before_run(start, alignment_of(entries)?);
+                    let (header, rest) = room_for(write_padding(out, padding)?, size_of::<RunHeader>())?;
                     header.copy_from_slice(RunHeader::new(keyspace, entries.len() as u64).as_bytes());
-                    let (run, rest) = rest.split_at_mut(entries.len());
+                    let (run, rest) = room_for(rest, entries.len())?;
                     run.copy_from_slice(entries);
-                    sequence = Sequence(sequence.0 + stamp(run, sequence));
+                    sequence = Sequence(sequence.0 + stamp(run, sequence)?);
                     start += padding + RUN_HEADER_BYTES + entries.len() as u64;
                     out = rest;
                 }
+                must(out.is_empty(), "a batch has less bytes than it says")?;
+                must(sequence.0 - first.0 == batch.len() as u64, "a batch has another number of changes than it says")
             }
         }
     }
+}
+
+/// The runs of a batch: their keyspaces and entries.
+fn runs_of(batch: &WriteBatch) -> impl Iterator<Item = Result<(KeyspaceId, &[u8]), Bug>> {
+    log::runs(GroupKind::Data, batch.body())
+        .map(|run| run.map(|(keyspace, _, entries)| (keyspace, entries)).map_err(|_| bug("a batch is no list of runs")))
+}
+
+/// The first `length` bytes of `out`, and the rest.
+#[inline]
+fn room_for(out: &mut [u8], length: usize) -> Result<(&mut [u8], &mut [u8]), Bug> {
+    out.split_at_mut_checked(length).ok_or_else(|| bug("a group has less room than it takes"))
 }
 
 /// Room for padding in front of runs.
@@ -135,13 +150,14 @@ fn room(runs: usize) -> u64 {
 
 /// Fills the front of `out` with `bytes` of padding runs, and answers the rest.
 #[inline]
-fn write_padding(out: &mut [u8], bytes: u64) -> &mut [u8] {
+fn write_padding(out: &mut [u8], bytes: u64) -> Result<&mut [u8], Bug> {
     if bytes == 0 {
-        return out;
+        return Ok(out);
     }
-    let (padding, rest) = out.split_at_mut(size_of::<RunHeader>());
+    must(bytes == RUN_HEADER_BYTES, "the padding of a run is not one empty run")?;
+    let (padding, rest) = room_for(out, size_of::<RunHeader>())?;
     padding.copy_from_slice(RunHeader::padding().as_bytes());
-    rest
+    Ok(rest)
 }
 
 /// The state behind lock 2.
@@ -260,7 +276,7 @@ impl Engine {
             if !check(&writer)? {
                 return Ok(false);
             }
-            self.append(&mut writer, body)?
+            self.append(&mut writer, body).map_err(|e| self.stop_at_bug(e))?
         };
         self.background.committed();
         match durability {
@@ -281,30 +297,33 @@ impl Engine {
 
     /// Appends a group, indexes its entries, and makes them visible; answers the end of the log.
     pub(super) fn append(&self, writer: &mut Writer, body: Body<'_>) -> Result<Position> {
-        let (bytes, count) = (body.bytes(), body.count());
+        let bytes = body.bytes();
+        let count = u32::try_from(body.count()).map_err(|_| bug("the size of a batch has not been checked"))?;
         let first = writer.next_sequence;
-        if first.0.saturating_add(count) >= NUMBER_MAX {
+        // Both are far from overflow: a number below 2^63 and one of 32 bits.
+        let next = Sequence(first.0 + u64::from(count));
+        if next.0 >= NUMBER_MAX {
             return Err(Error::NumbersExhausted);
         }
-        if !self.has_room(writer, bytes, count) {
+        if !self.has_room(writer, bytes, count.into()) {
             self.rotate(writer, bytes)?;
         }
         let durable = writer.durable;
-        let Some((log, memtable)) = &mut writer.active else { return Err(Error::Closed) };
+        let (log, memtable) = writer.active.as_mut().ok_or_else(no_segment)?;
         if let Body::One { keyspace, key, .. } = body {
             memtable.prefetch(keyspace.id, key);
         }
-        let count32 = u32::try_from(count).unwrap_or(u32::MAX);
         let start = log.end() + GROUP_HEADER_BYTES;
-        let group = Group { kind: body.kind(), body_bytes: body.bytes_at(start, bytes), count: count32, durable };
+        let group = Group { kind: body.kind(), body_bytes: body.bytes_at(start, bytes)?, count, durable };
         let range = log.append(group, |out| body.write(out, start, first)).map_err(|e| self.log_error(log, e))?;
+        let between = Between::disk_and_memory(self);
         self.check_mapped()?;
-        let last = Sequence(first.0 + count - 1);
-        self.index(memtable, group.kind, range.start, first, last)?;
+        self.index(memtable, &group, range, first).map_err(|e| self.poison(e))?;
         let end = Position { segment: log.number(), offset: log.end() };
-        writer.next_sequence = Sequence(last.0 + 1);
-        self.present.show(last);
+        writer.next_sequence = next;
+        self.present.show(Sequence(next.0 - 1));
         memtable.note_shown(end.offset);
+        between.agree();
         Ok(end)
     }
 
@@ -318,12 +337,14 @@ impl Engine {
         install: impl FnOnce(Edit, Sequence) -> Result<bool>,
     ) -> Result<bool> {
         let sequence = self.take_sequence(writer)?;
+        let between = Between::disk_and_memory(self);
         self.sync_held(writer)?;
         edit.last_sequence = Some(sequence);
         edit.log_durable = writer.durable;
         // A log that goes on behind a number of which the manifest knows nothing would be refused.
         let installed = install(edit, sequence).map_err(|e| self.poison(e))?;
         self.present.show(sequence);
+        between.agree();
         self.background.wake();
         Ok(installed)
     }
@@ -338,52 +359,48 @@ impl Engine {
             self.rotate(writer, 0)?;
         }
         let durable = writer.durable;
-        let Some((log, _)) = &mut writer.active else { return Err(Error::Closed) };
+        let (log, _) = writer.active.as_mut().ok_or_else(no_segment)?;
         log.skip(1, durable).map_err(|e| self.log_error(log, e))?;
         writer.next_sequence = Sequence(taken.0 + 1);
         Ok(taken)
     }
 
-    /// Indexes the entries of the group whose body starts at `body_start`, the last one of the segment.
-    fn index(
-        &self,
-        memtable: &Memtable,
-        kind: GroupKind,
-        body_start: u64,
-        first: Sequence,
-        last: Sequence,
-    ) -> Result<()> {
-        let cut = Sequence(first.0 - 1);
+    /// Indexes the entries of the last group of the segment, whose body stands at `range`. It has just been written, so it is as
+    /// it should be, or there is a bug.
+    fn index(&self, memtable: &Memtable, group: &Group, range: Range<u64>, first: Sequence) -> Result<()> {
+        let (cut, last) = (Sequence(first.0 - 1), Sequence(first.0 + u64::from(group.count) - 1));
         // A version may go if a newer one is visible to every reader that will register from now on, and no registered one
         // stands between the two.
         let mut droppable = |older: Sequence, newer: Sequence| newer <= cut && !self.registry.stands_in(older..newer);
         let mut removals = Removals::default();
         let bytes = memtable.bytes();
-        let malformed = |offset: u64, fault: crate::error::Fault| {
-            fault.at(&self.file_path(&FileKind::Segment.name(memtable.number())), offset)
-        };
-        let body = crate::format::bytes::slice(bytes, body_start, bytes.len() as u64 - body_start)
-            .map_err(|damage| malformed(body_start, damage.into()))?;
-        for run in log::runs(kind, body) {
-            let (keyspace, start, entries) = run.map_err(|damage| malformed(body_start, damage.into()))?;
-            let mut at = usize::try_from(body_start + start).unwrap_or(usize::MAX);
+        must(bytes.len() as u64 == range.end, "the log does not end where its last group does")?;
+        let body_start = usize::try_from(range.start).ok().filter(|start| *start <= bytes.len());
+        let body_start = body_start.ok_or_else(|| bug("a group is outside of the log"))?;
+        let mut next = first;
+        for run in log::runs(group.kind, &bytes[body_start..]) {
+            let (keyspace, start, entries) = run.map_err(|_| bug("a group in the log is no list of runs"))?;
+            let start = usize::try_from(start).map_err(|_| bug("a run is outside of its group"))?;
+            let mut at = body_start + start;
             let end = at + entries.len();
             while at < end {
-                let entry =
-                    Entry::parse(bytes, at, end, memtable.base()).map_err(|fault| malformed(at as u64, fault))?;
+                let entry = Entry::parse(bytes, at, end, memtable.base());
+                let entry = entry.map_err(|_| bug("what was written into the log is no entry"))?;
+                must(entry.sequence == next, "an entry in the log has not the number of its place")?;
                 let indexed = memtable.insert(keyspace, &entry, &mut droppable, &mut removals);
-                if !indexed.map_err(|damage| malformed(at as u64, damage.into()))? {
-                    // The group is in the log and cannot be shown to readers.
+                if !indexed.map_err(|_| bug("what was written into the log is no removal"))? {
                     let path = self.file_path(&FileKind::Segment.name(memtable.number()));
-                    return Err(self.poison(Error::io("index", &path, io::ErrorKind::OutOfMemory.into())));
+                    return Err(Error::io("index", &path, io::ErrorKind::OutOfMemory.into()));
                 }
+                next = Sequence(next.0 + 1);
                 at = entry.next();
             }
         }
+        must(next.0 - 1 == last.0, "a group in the log has another number of entries than it says")?;
         if !removals.is_empty() {
             memtable.remove_ranges(removals, &mut self.registry.retain(cut).with_group(last));
         }
-        memtable.set_indexed(bytes.len() as u64);
+        memtable.set_indexed(range.end);
         Ok(())
     }
 
@@ -416,6 +433,7 @@ impl Engine {
             view.memtables.insert(0, Arc::clone(&memtable));
             view.growing = true;
         });
+        debug_assert!(writer.last_end.segment < number, "segments have ascending numbers");
         writer.active = Some((log, memtable));
         writer.directory_dirty = true;
         self.background.wake();
@@ -425,19 +443,23 @@ impl Engine {
     /// Freezes the growing memtable, if there is one.
     pub(super) fn freeze(&self, writer: &mut Writer) {
         let Some((log, memtable)) = writer.active.take() else { return };
-        writer.last_end = Position { segment: log.number(), offset: log.end() };
+        let end = Position { segment: log.number(), offset: log.end() };
+        debug_assert!(writer.last_end < end, "segments follow each other");
+        debug_assert!(writer.unsynced.last().is_none_or(|(last, _)| *last < end), "the oldest are synced first");
+        writer.last_end = end;
         writer.unsynced.push((writer.last_end, log.syncer()));
         writer.expected_keys = memtable.keys();
         self.publish(|view| view.growing = false);
     }
 
     /// The error for a failed append. If space was refused before anything was written, the log is as it was; after a failed
-    /// write, nobody knows what is in the file.
+    /// write, nobody knows what is in the file, and after a bug, what else is wrong.
     fn log_error(&self, log: &SegmentWriter, e: log::AppendError) -> Error {
         let path = self.file_path(&FileKind::Segment.name(log.number()));
         match e {
             log::AppendError::Refused(e) => Error::io("extend", &path, e),
             log::AppendError::Failed(e) => self.poison(Error::io("write", &path, e)),
+            log::AppendError::Bug(bug) => self.poison(bug.into()),
         }
     }
 
@@ -448,10 +470,17 @@ impl Engine {
     }
 }
 
+/// Whoever has made sure that there is room has made sure that there is a segment.
+#[cold]
+fn no_segment() -> Bug {
+    bug("there is room in the log and no segment")
+}
+
 impl From<log::AppendError> for io::Error {
     fn from(error: log::AppendError) -> Self {
         match error {
             log::AppendError::Refused(e) | log::AppendError::Failed(e) => e,
+            log::AppendError::Bug(bug) => bug.into(),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::checksum::Id;
 use super::section::{Codec, Section};
 use super::values::ValuesMeta;
 use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Position, Sequence, bytes};
-use crate::error::{Damage, Fault, Feature};
+use crate::error::{Bug, Damage, Fault, Feature, bug};
 
 /// Levels 0 to 6.
 pub(crate) const LEVELS: u8 = 7;
@@ -209,8 +209,9 @@ pub(crate) fn records(body: &[u8]) -> impl Iterator<Item = Result<(u64, &[u8]), 
 }
 
 impl Edit {
-    /// The body of the group, and the count of its records.
-    pub(crate) fn encode(&self) -> (Vec<u8>, u32) {
+    /// The body of the group, and the count of its records. Whoever writes it reads it back before: what does not fit into a field
+    /// shows then.
+    pub(crate) fn encode(&self) -> Result<(Vec<u8>, u32), Bug> {
         let mut out = Vec::new();
         if let Some(number) = self.next_number {
             push_numbers(&mut out, NEXT_NUMBER, &[number.0]);
@@ -252,7 +253,7 @@ impl Edit {
             push_numbers(&mut out, NEXT_KEYSPACE, &[u64::from(keyspace.0)]);
         }
         let count = records(&out).count();
-        (out, u32::try_from(count).unwrap_or(u32::MAX))
+        Ok((out, u32::try_from(count).map_err(|_| bug("an edit has too many records"))?))
     }
 
     /// Decodes the body of a group with `count` records.
@@ -494,7 +495,7 @@ mod tests {
         for (file_bytes, fits) in [(end, true), (end - 1, false)] {
             let sections = sections.clone();
             let table = TableMeta { number: FileNumber(1), id: [1; 16], file_bytes, footer_checksum: 0, sections };
-            let (body, count) = Edit { add: vec![(0, table)], ..Edit::default() }.encode();
+            let (body, count) = Edit { add: vec![(0, table)], ..Edit::default() }.encode().unwrap();
             assert_eq!(Edit::decode(&body, count).is_ok(), fits, "{file_bytes} bytes");
         }
     }
@@ -535,7 +536,7 @@ mod tests {
             ],
             drop: vec![KeyspaceId(4), KeyspaceId(6)],
         };
-        let (body, count) = edit.encode();
+        let (body, count) = edit.encode().unwrap();
         assert_eq!((count, body.len() % 8), (16, 0));
         assert_eq!(Edit::decode(&body, count), Ok(edit));
         for length in 0..body.len() {

@@ -20,7 +20,7 @@ use super::alignment::Alignment;
 use super::extension::{Extension, extension_bytes};
 use super::values::{POINTER_BYTES, Pointer};
 use super::{SEQUENCE_SPAN, Sequence, align_up, bytes};
-use crate::error::{Damage, Fault, Feature};
+use crate::error::{Bug, Damage, Fault, Feature, bug, must};
 
 /// What an entry says about its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,9 +152,7 @@ impl EntryHeader {
             return base.oldest;
         }
         let mut low = [0; 8];
-        if let Some(bytes) = low.first_chunk_mut::<5>() {
-            *bytes = self.sequence;
-        }
+        low[..5].copy_from_slice(&self.sequence);
         let low = u64::from_le_bytes(low);
         Sequence(base.min.0 + (low.wrapping_sub(base.min.0) & SEQUENCE_MASK))
     }
@@ -162,7 +160,9 @@ impl EntryHeader {
 
 #[inline]
 fn low_bytes(sequence: Sequence) -> [u8; 5] {
-    sequence.0.to_le_bytes().first_chunk().copied().unwrap_or_default()
+    let mut low = [0; 5];
+    low.copy_from_slice(&sequence.0.to_le_bytes()[..5]);
+    low
 }
 
 /// A decoded entry: where its parts are in the bytes it was decoded from.
@@ -331,6 +331,12 @@ impl Entry {
         Pointer::decode(self.value(file))
     }
 
+    /// The same of any entry: none if it has its value itself.
+    #[inline]
+    pub(crate) fn any_pointer(&self, file: &[u8]) -> Result<Option<Pointer>, Damage> {
+        if self.kind() == Kind::Pointer { self.pointer(file).map(Some) } else { Ok(None) }
+    }
+
     #[inline]
     pub(crate) fn value<'a>(&self, file: &'a [u8]) -> &'a [u8] {
         file.get(self.value_start()..self.end).unwrap_or_default()
@@ -383,6 +389,7 @@ pub(crate) fn sequence_at(file: &[u8], start: usize, base: Sequence) -> Option<S
 
 /// Appends an entry to `out`, padding included.
 #[expect(clippy::arithmetic_side_effects, reason = "the sum of lengths of values in memory")]
+#[expect(clippy::cast_possible_truncation, reason = "`out` holds both, so their places are words")]
 pub(crate) fn push_entry(
     out: &mut Vec<u8>,
     kind: Kind,
@@ -399,32 +406,29 @@ pub(crate) fn push_entry(
         out.extend_from_slice(value);
         return pad(out);
     }
-    let length = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    out.resize(start + length(alignment.value_start((out.len() - start) as u64)), 0);
+    out.resize(start + alignment.value_start((out.len() - start) as u64) as usize, 0);
     out.extend_from_slice(value);
-    out.resize(start + length(header.span()), 0);
+    out.resize(start + alignment.entry_start((out.len() - start) as u64) as usize, 0);
 }
 
-/// Replaces `out` by the same entry with a pointer as its value, and answers its places there.
+/// Replaces `out` by the same entry, which has been parsed from `file`, with a pointer as its value, and answers its places
+/// there.
 #[expect(clippy::cast_possible_truncation, reason = "a pointer has 24 bytes")]
-pub(crate) fn copy_with_pointer(
-    out: &mut Vec<u8>,
-    entry: &Entry,
-    file: &[u8],
-    pointer: Pointer,
-) -> Result<Entry, Damage> {
-    let mut header = header_at(file, entry.start)?;
+pub(crate) fn copy_with_pointer(out: &mut Vec<u8>, entry: &Entry, file: &[u8], pointer: Pointer) -> Result<Entry, Bug> {
+    let lost = |_| bug("an entry that has been parsed is not in its bytes");
+    let mut header = header_at(file, entry.start).map_err(lost)?;
     header.flags = (header.flags & !KIND) | Kind::Pointer as u8;
     header.value_bytes = U32::new(POINTER_BYTES as u32);
     out.clear();
     out.extend_from_slice(header.as_bytes());
     // The extension, the key, and the zeros in front of the value, which are as many for another one.
     let before_value = entry.start.saturating_add(out.len())..entry.value_start();
-    out.extend_from_slice(file.get(before_value).unwrap_or_default());
+    let before_value = file.get(before_value).ok_or_else(|| lost(Damage::OutOfBounds))?;
+    out.extend_from_slice(before_value);
     out.extend_from_slice(&pointer.encode());
     let end = out.len();
     let padded = entry.alignment().entry_start(end as u64);
-    out.resize(usize::try_from(padded).map_err(|_| Damage::OutOfBounds)?, 0);
+    out.resize(usize::try_from(padded).map_err(|_| bug("an entry without its value is too long"))?, 0);
     let [key_start, key_end] = [entry.key_start, entry.key_end].map(|at| at.saturating_sub(entry.start));
     Ok(Entry { start: 0, key_start, key_end, end, sequence: entry.sequence, shape: entry.shape.of_kind(Kind::Pointer) })
 }
@@ -434,7 +438,7 @@ pub(crate) fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(8), 0);
 }
 
-/// Copies an entry into `out`, which has exactly [`entry_bytes`] bytes.
+/// Copies an entry into `out`, which has exactly [`entry_bytes`] bytes, and every one of them is written.
 #[inline]
 pub(crate) fn write_entry(
     out: &mut [u8],
@@ -443,47 +447,51 @@ pub(crate) fn write_entry(
     key: &[u8],
     value: &[u8],
     alignment: Alignment,
-) {
+) -> Result<(), Bug> {
     let header = EntryHeader::new(kind, sequence, key, value, alignment);
-    let Some(rest) = put(out, header.as_bytes()).and_then(|rest| put(rest, key)) else { return };
-    let rest = if alignment == Alignment::None {
-        rest
-    } else {
+    must(out.len() as u64 == header.span(), "an entry has more or less room than it takes")?;
+    let mut rest = put(put(out, header.as_bytes())?, key)?;
+    if alignment != Alignment::None {
         let key_end = ENTRY_HEADER_BYTES.wrapping_add(key.len() as u64);
         let gap = alignment.value_start(key_end).wrapping_sub(key_end);
-        let zeros = usize::try_from(gap).ok().and_then(|gap| [0; 16].get(..gap).and_then(|zeros| put(rest, zeros)));
-        let Some(rest) = zeros else { return };
-        rest
-    };
-    if let Some(padding) = put(rest, value) {
-        padding.fill(0);
+        let zeros = usize::try_from(gap).ok().and_then(|gap| [0; 16].get(..gap));
+        rest = put(rest, zeros.ok_or_else(|| bug("a value is too far behind its key"))?)?;
     }
+    put(rest, value)?.fill(0);
+    Ok(())
 }
 
 /// Copies `part` to the front of `out`, and answers what is behind it.
 #[inline]
-fn put<'o>(out: &'o mut [u8], part: &[u8]) -> Option<&'o mut [u8]> {
-    let (head, rest) = out.split_at_mut_checked(part.len())?;
+fn put<'o>(out: &'o mut [u8], part: &[u8]) -> Result<&'o mut [u8], Bug> {
+    let (head, rest) =
+        out.split_at_mut_checked(part.len()).ok_or_else(|| bug("an entry has less room than it takes"))?;
     head.copy_from_slice(part);
-    Some(rest)
+    Ok(rest)
 }
 
-/// The alignment of the entries of a run, all of one keyspace.
-pub(crate) fn alignment_of(run: &[u8]) -> Alignment {
-    run.first().and_then(|flags| Alignment::of_flags(*flags)).unwrap_or_default()
+/// The alignment of the entries of a run that this process has made, all of one keyspace.
+pub(crate) fn alignment_of(run: &[u8]) -> Result<Alignment, Bug> {
+    let alignment = run.first().and_then(|flags| Alignment::of_flags(*flags));
+    alignment.ok_or_else(|| bug("a run has no entry, or one without an alignment"))
 }
 
-/// Gives the entries of `run` (headers to be patched in place) consecutive sequence numbers from `first`; answers how many.
-pub(crate) fn stamp(run: &mut [u8], first: Sequence) -> u64 {
+/// Gives the entries of `run` (headers to be patched in place), which fill it, consecutive sequence numbers from `first`;
+/// answers how many.
+pub(crate) fn stamp(run: &mut [u8], first: Sequence) -> Result<u64, Bug> {
     let mut rest = run;
     let mut sequence = first.0;
-    while let Ok((header, _)) = EntryHeader::mut_from_prefix(rest) {
+    while !rest.is_empty() {
+        let (header, _) = EntryHeader::mut_from_prefix(rest).map_err(|_| bug("half an entry ends a run"))?;
         header.set_sequence(Sequence(sequence));
-        let span = usize::try_from(header.span()).unwrap_or(usize::MAX);
+        let span = usize::try_from(header.span()).ok();
+        let (_, tail) = span
+            .and_then(|span| rest.split_at_mut_checked(span))
+            .ok_or_else(|| bug("an entry of a run is longer than the run"))?;
         sequence = sequence.wrapping_add(1);
-        rest = rest.split_at_mut_checked(span).map_or(&mut [], |(_, tail)| tail);
+        rest = tail;
     }
-    sequence.wrapping_sub(first.0)
+    Ok(sequence.wrapping_sub(first.0))
 }
 
 /// Reads the raw header at `start`, for marking a copy.
@@ -494,6 +502,7 @@ pub(crate) fn header_at(file: &[u8], start: usize) -> Result<EntryHeader, Damage
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::tests::found_by;
 
     fn encoded(key: &[u8], value: &[u8], sequence: u64) -> Vec<u8> {
         let mut out = Vec::new();
@@ -516,7 +525,7 @@ mod tests {
                 assert_eq!(entry.value_start() % (1 << alignment.log2()), 0);
                 assert_eq!(bytes.len() as u64, alignment.entry_start(bytes.len() as u64));
                 let mut written = vec![0xaa; bytes.len()];
-                write_entry(&mut written, Kind::Put, Sequence(9), &key, &value, alignment);
+                write_entry(&mut written, Kind::Put, Sequence(9), &key, &value, alignment).unwrap();
                 assert_eq!(written, bytes);
                 assert_eq!(entry.raw(&bytes), bytes);
                 assert_eq!(key_at(&bytes, 0), Some(&key[..]));
@@ -644,14 +653,36 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_written_into_less_or_more_room_than_it_takes() {
+        for alignment in Alignment::ALL {
+            let whole = entry_bytes(3, 5, alignment);
+            for room in (0..whole).chain(whole + 8..whole + 40) {
+                let found = found_by(|| {
+                    let mut out = vec![0xaa; usize::try_from(room).unwrap()];
+                    Ok(write_entry(&mut out, Kind::Put, Sequence(1), b"key", b"value", alignment)?)
+                });
+                assert!(found.contains("room than it takes"), "{room} of {whole}: {found}");
+            }
+        }
+        for cut in 1..32 {
+            let mut run = [encoded(b"a", b"", 0), encoded(b"b", b"v", 0)].concat();
+            run.truncate(32 - cut);
+            if run.len() != 16 {
+                let found = found_by(|| Ok(stamp(&mut run, Sequence(1))?));
+                assert!(found.contains("an entry"), "{found}");
+            }
+        }
+    }
+
+    #[test]
     fn stamping_numbers_every_entry_of_a_run() {
         for alignment in Alignment::ALL {
             let mut run = Vec::new();
             for (key, value) in [(&b"a"[..], &b""[..]), (b"bb", b"value"), (b"", b"x")] {
                 push_entry(&mut run, Kind::Put, Sequence(0), key, value, alignment);
             }
-            assert_eq!(alignment_of(&run), alignment);
-            assert_eq!(stamp(&mut run, Sequence(41)), 3);
+            assert_eq!(alignment_of(&run), Ok(alignment));
+            assert_eq!(stamp(&mut run, Sequence(41)), Ok(3));
             let mut at = 0;
             for expected in 41..44 {
                 let entry = Entry::parse(&run, at, run.len(), Sequence(0)).unwrap();

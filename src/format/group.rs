@@ -8,8 +8,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::alignment::Alignment;
 use super::checksum::Seed;
-use super::{FileNumber, KeyspaceId, Position, UNIT, bytes};
-use crate::error::{Damage, Fault, Feature};
+use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, Position, UNIT, bytes};
+use crate::error::{Bug, Damage, Fault, Feature, must};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GroupKind {
@@ -111,9 +111,20 @@ pub(crate) struct Group {
 
 impl Group {
     /// Encodes the header of the group at `offset` of the segment `number`.
+    pub(crate) fn seal(&self, seed: Seed, number: FileNumber, offset: u64, body: &[u8]) -> Result<GroupHeader, Bug> {
+        must(body.len() as u64 == self.body_bytes, "a group is to be sealed over another body than its own")?;
+        let in_units = self.body_bytes.is_multiple_of(UNIT) && offset.is_multiple_of(UNIT);
+        must(in_units && self.body_bytes < FILE_BYTES_MAX, "the body of a group is no list of units")?;
+        let here = Position { segment: number, offset };
+        must(self.durable.is_none_or(|durable| durable <= here), "what follows a group is durable before it")?;
+        Ok(self.header(seed, number, offset, body))
+    }
+
+    /// The same of a group that nobody has looked at.
     #[expect(clippy::cast_possible_truncation, reason = "bodies and offsets are below FILE_BYTES_MAX")]
-    pub(crate) fn seal(&self, seed: Seed, number: FileNumber, offset: u64, body: &[u8]) -> GroupHeader {
-        let back = self.durable.and_then(|durable| u16::try_from(number.0.checked_sub(durable.segment.0)?).ok());
+    pub(super) fn header(&self, seed: Seed, number: FileNumber, offset: u64, body: &[u8]) -> GroupHeader {
+        // A position that is too far back is left out: a header may know of no durable place.
+        let back = self.durable.and_then(|durable| u16::try_from(number.0.wrapping_sub(durable.segment.0)).ok());
         let units = self.durable.filter(|_| back.is_some()).map_or(0, |durable| (durable.offset / UNIT) as u32);
         let mut header = GroupHeader {
             magic: MAGIC,
@@ -213,7 +224,7 @@ mod tests {
             durable: Some(Position { segment: FileNumber(7), offset: 4096 }),
         };
         let mut file = vec![0; 80];
-        file.extend_from_slice(group.seal(seed, FileNumber(9), 80, &body).as_bytes());
+        file.extend_from_slice(group.seal(seed, FileNumber(9), 80, &body).unwrap().as_bytes());
         file.extend_from_slice(&body);
         assert_eq!(GroupHeader::parse(&file, seed, FileNumber(9), 80), Ok((group, &body[..])));
         assert!(may_start_group(&file[80..]));

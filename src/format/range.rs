@@ -58,7 +58,7 @@ impl<K: AsRef<[u8]>> Edge<K> {
         }
     }
 
-    pub(super) fn side(&self) -> u8 {
+    pub(crate) fn side(&self) -> u8 {
         match self {
             Self::Before(_) => BEFORE,
             Self::After(_) => AFTER,

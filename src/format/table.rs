@@ -11,6 +11,8 @@
 //! Every byte is covered: header and body by the chunk checksums (chunk 0 begins at offset 0), the checksum pages by their
 //! own, the directory by the footer, the footer by itself.
 
+use std::ops::Range;
+
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -336,6 +338,15 @@ impl Frame {
     pub(crate) fn chunk_range(&self, chunk: u64) -> (u64, u64) {
         let start = chunk << self.chunk_log2;
         (start, (1 << self.chunk_log2).min(self.body_end.saturating_sub(start)))
+    }
+
+    /// Where the chunks that lie inside of a range of the body begin and end. If there are none, both are behind its begin.
+    #[expect(clippy::arithmetic_side_effects, reason = "offsets of a frame whose places have been checked")]
+    pub(crate) fn whole_chunks(&self, range: Range<u64>) -> (u64, u64) {
+        let mask = (1 << self.chunk_log2) - 1;
+        let from = ((range.start + mask) & !mask).min(self.body_end);
+        let to = if range.end == self.body_end { range.end } else { range.end & !mask };
+        (from, to.max(from))
     }
 
     /// Computes the checksum of a chunk of the body, whose bytes `body` has, and compares it with the stored one; checks the

@@ -18,7 +18,7 @@ use super::bytes::{self, Part};
 use super::checksum::Id;
 use super::table::{FOOTER_BYTES, Frame, TABLE_HEADER_BYTES};
 use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Sequence};
-use crate::error::Damage;
+use crate::error::{Bug, Damage, bug};
 
 /// Records and values begin at a multiple of this many bytes.
 pub(crate) const VALUE_UNIT: u64 = 16;
@@ -137,10 +137,11 @@ pub(crate) fn encode_head(keyspace: KeyspaceId, sequence: Sequence, key: &[u8], 
 }
 
 /// Zeros that stand behind a value of this length.
-pub(crate) fn padding(value_bytes: u32) -> &'static [u8] {
+pub(crate) fn padding(value_bytes: u32) -> Result<&'static [u8], Bug> {
     const ZEROS: [u8; 16] = [0; 16];
     let value_bytes = u64::from(value_bytes);
-    bytes::slice(&ZEROS, 0, align_up(value_bytes).saturating_sub(value_bytes)).unwrap_or_default()
+    let padding = bytes::slice(&ZEROS, 0, align_up(value_bytes).wrapping_sub(value_bytes));
+    padding.map_err(|_| bug("a value takes more than its next multiple of 16"))
 }
 
 /// A decoded record.
@@ -290,7 +291,7 @@ mod tests {
         let length = u32::try_from(value.len()).unwrap();
         let mut out = encode_head(KeyspaceId(keyspace), Sequence(sequence), key, length);
         out.extend_from_slice(value);
-        out.extend_from_slice(padding(length));
+        out.extend_from_slice(padding(length).unwrap());
         out
     }
 

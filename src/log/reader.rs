@@ -387,7 +387,7 @@ mod tests {
             body.extend(entries);
         }
         let offset = file.len() as u64;
-        file.extend(encode_group(&DATABASE, FileNumber(number), offset, kind, count, durable, &body));
+        file.extend(encode_group(&DATABASE, FileNumber(number), offset, kind, count, durable, &body).unwrap());
     }
 
     fn run(segments: &[(u64, &[u8])]) -> Result<Scan, ScanError> {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
+use crate::error::{Bug, bug, must};
 use crate::format::checksum::{Id, Seed};
 use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupHeader, GroupKind};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::segment::SegmentHeader;
-use crate::format::{FileNumber, Position, Sequence};
+use crate::format::{FileNumber, Position, Sequence, UNIT};
 use crate::sys::{Dir, LogFile, Mapping, SyncFile};
 
 /// Bytes of the group header as a buffer length.
@@ -27,6 +28,14 @@ pub(crate) enum AppendError {
     Refused(io::Error),
     /// Writing it failed half-way; the segment must not be written any more.
     Failed(io::Error),
+    /// What cannot happen has, before anything was written.
+    Bug(Bug),
+}
+
+impl From<Bug> for AppendError {
+    fn from(bug: Bug) -> Self {
+        Self::Bug(bug)
+    }
 }
 
 /// The one writer of a segment.
@@ -85,28 +94,39 @@ impl SegmentWriter {
         needed.saturating_add(MARK_ROOM) <= self.capacity
     }
 
-    /// Appends a group whose body `fill` writes; answers where the body is. The group survives the death of the process.
-    pub(crate) fn append(&mut self, group: Group, fill: impl FnOnce(&mut [u8])) -> Result<Range<u64>, AppendError> {
+    /// Appends a group whose body `fill` writes, every byte of it; answers where the body is. The group survives the death of
+    /// the process.
+    pub(crate) fn append(
+        &mut self,
+        group: Group,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), Bug>,
+    ) -> Result<Range<u64>, AppendError> {
         let offset = self.end();
+        debug_assert!(offset.is_multiple_of(UNIT), "groups begin at units");
         let too_large = || AppendError::Refused(io::Error::from(io::ErrorKind::FileTooLarge));
         let length = usize::try_from(group.span()).map_err(|_| too_large())?;
         let space = self.file.reserve(length).map_err(AppendError::Refused)?;
-        let (header, body) = space.split_at_mut_checked(HEADER).ok_or_else(too_large)?;
-        fill(body);
-        header.copy_from_slice(group.seal(self.seed, self.number, offset, body).as_bytes());
+        must(space.len() == length, "the log gives less room than it was asked for")?;
+        let (header, body) =
+            space.split_at_mut_checked(HEADER).ok_or_else(|| bug("a group has no room for its header"))?;
+        fill(body)?;
+        header.copy_from_slice(group.seal(self.seed, self.number, offset, body)?.as_bytes());
         self.file.commit(length).map_err(AppendError::Failed)?;
-        Ok(offset.saturating_add(GROUP_HEADER_BYTES)..offset.saturating_add(group.span()))
+        let end = offset + group.span();
+        // It is in the log; who appends it sees to it that nothing more is written.
+        must(self.end() == end, "the log does not end where its last group does")?;
+        Ok(offset + GROUP_HEADER_BYTES..end)
     }
 
     /// Appends a group that gives `count` sequence numbers away to entries that are not in the log.
     pub(crate) fn skip(&mut self, count: u32, durable: Option<Position>) -> Result<(), AppendError> {
-        self.append(Group { kind: GroupKind::Skip, body_bytes: 0, count, durable }, |_| {}).map(|_| ())
+        self.append(Group { kind: GroupKind::Skip, body_bytes: 0, count, durable }, |_| Ok(())).map(|_| ())
     }
 
     /// Appends a mark: a group without a body.
     pub(crate) fn mark(&mut self, kind: GroupKind, durable: Position) -> Result<(), AppendError> {
         let mark = Group { kind, body_bytes: 0, count: 0, durable: Some(durable) };
-        self.append(mark, |_| {}).map(|_| ())
+        self.append(mark, |_| Ok(())).map(|_| ())
     }
 }
 
@@ -119,9 +139,9 @@ pub(crate) fn encode_group(
     count: u32,
     durable: Option<Position>,
     body: &[u8],
-) -> Vec<u8> {
+) -> Result<Vec<u8>, Bug> {
     let group = Group { kind, body_bytes: body.len() as u64, count, durable };
-    let mut out = group.seal(Seed::of_file(database, number), number, offset, body).as_bytes().to_vec();
+    let mut out = group.seal(Seed::of_file(database, number), number, offset, body)?.as_bytes().to_vec();
     out.extend_from_slice(body);
-    out
+    Ok(out)
 }

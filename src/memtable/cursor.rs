@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Memtable, Run};
+use crate::error::{Bug, must};
 use crate::format::entry::{Entry, key_at};
 use crate::format::key_head;
 use crate::sys::prefetch;
@@ -41,6 +42,12 @@ impl RunCursor {
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         self.memtable.bytes()
+    }
+
+    /// A bug, if the cursor stands on an item that leads to no entry: the run would seem to end there.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), Bug> {
+        must(self.current.is_some() || self.at >= self.run.len(), "a sorted run leads to no entry")
     }
 
     #[inline]

@@ -29,8 +29,6 @@ const TABLES: usize = (BITS_MAX - BITS_MIN + 1) as usize;
 
 /// Set in a link when versions between its holder and its target have been left out.
 const PRUNED: u32 = 1 << 31;
-/// A link that leads nowhere.
-const NONE: u32 = 0;
 
 struct Slots {
     heads: ZeroedArray<AtomicU64>,
@@ -154,7 +152,7 @@ impl HashIndex {
     }
 
     /// Makes `locator` the newest entry of its key. `droppable(older, newer)` says that nobody needs `older`, the version
-    /// right behind `newer`. Answers false, and has done nothing, if there is no memory for another slot. Only the writer calls
+    /// right behind `newer`. Answers false, and has done nothing, if there is no memory for it. Only the writer calls
     /// this.
     pub(super) fn insert(
         &self,
@@ -181,7 +179,9 @@ impl HashIndex {
             let (head_tag, older) = unpack(head);
             if head_tag == tag && is_key(older) {
                 let link = self.pruned_link(older, slots.links[at].load(Ordering::Relaxed), droppable);
-                slots.links[at].store(self.nodes.push(older, link), Ordering::Release);
+                debug_assert!(older < locator, "versions of a key are indexed in their order");
+                let Some(link) = self.nodes.push(older, link) else { return false };
+                slots.links[at].store(link, Ordering::Release);
                 break;
             }
             at = (at + 1) & slots.mask();
@@ -268,21 +268,18 @@ impl Nodes {
         Some((locator, next))
     }
 
-    /// Appends a node; answers the link to it, or one that says "left out" if there is no memory for it.
-    fn push(&self, locator: Locator, next: u32) -> u32 {
+    /// Appends a node; answers the link to it, or none if there is no memory for it.
+    fn push(&self, locator: Locator, next: u32) -> Option<u32> {
         let index = self.len.load(Ordering::Relaxed);
         let (chunk, at) = Self::place(index);
         let chunk_len = 1usize << (chunk + FIRST_CHUNK_BITS);
         let chunks = self.chunks.get_or_init(|| Box::new(std::array::from_fn(|_| OnceLock::new())));
         if chunks[chunk as usize].get().is_none() {
-            let Ok(nodes) = ZeroedArray::new(chunk_len) else { return NONE | PRUNED };
-            let _ = chunks[chunk as usize].set(nodes);
+            let _ = chunks[chunk as usize].set(ZeroedArray::new(chunk_len).ok()?);
         }
-        if let Some(nodes) = chunks[chunk as usize].get() {
-            nodes[at].store(pack(next, locator), Ordering::Release);
-        }
+        chunks[chunk as usize].get()?[at].store(pack(next, locator), Ordering::Release);
         self.len.store(index + 1, Ordering::Relaxed);
-        index + 1
+        Some(index + 1)
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) use sorted::Run;
 use sorted::{Entries, Pending, Sorted};
 use spaces::Spaces;
 
-use crate::error::{Damage, Fault};
+use crate::error::{Bug, Damage, Fault, bug};
 use crate::format::alignment::Alignment;
 use crate::format::checksum::Id;
 use crate::format::entry::{Entry, Kind, key_at, sequence_at};
@@ -167,6 +167,10 @@ impl Memtable {
     /// makes the entries visible.
     #[inline]
     pub(crate) fn set_indexed(&self, end: u64) {
+        debug_assert!(
+            self.indexed.load(Ordering::Relaxed) <= end && end <= self.log_bytes(),
+            "the index grows with the log"
+        );
         self.indexed.store(end, Ordering::Release);
     }
 
@@ -205,6 +209,10 @@ impl Memtable {
     /// The entries in front of `offset` have been made visible. Only the writer calls this.
     #[inline]
     pub(crate) fn note_shown(&self, offset: u64) {
+        debug_assert!(
+            self.shown.load(Ordering::Relaxed) <= offset && offset <= self.log_bytes(),
+            "what is shown stays so"
+        );
         self.shown.store(offset, Ordering::Release);
     }
 
@@ -256,6 +264,11 @@ impl Memtable {
     #[inline]
     fn space(&self, keyspace: KeyspaceId) -> Option<&Space> {
         if keyspace == KeyspaceId::DEFAULT { Some(&self.default) } else { self.others.get(keyspace) }
+    }
+
+    /// Different keys of a keyspace, apart from those of range tombstones.
+    pub(crate) fn keys_of(&self, keyspace: KeyspaceId) -> u64 {
+        self.space(keyspace).map_or(0, |space| space.index.len() as u64)
     }
 
     /// Entries of a keyspace, all versions counted.
@@ -314,7 +327,7 @@ impl Memtable {
             (Some(older), Some(newer)) => droppable(older, newer),
             _ => false,
         };
-        let locator = u32::try_from(entry.start / 8).unwrap_or(u32::MAX);
+        let locator = u32::try_from(entry.start / 8).map_err(|_| Damage::OutOfBounds)?;
         let default = keyspace == KeyspaceId::DEFAULT;
         let space = if default { Some(&self.default) } else { self.others.get_or_add(keyspace) };
         let Some(space) = space else { return Ok(false) };
@@ -355,9 +368,10 @@ impl Memtable {
 
     /// Sorted runs that together hold every published entry of the keyspace that someone in `rule` sees, oldest run first.
     /// Sorts what has been written since the last call, O(n log n) for n new entries.
-    pub(crate) fn runs(&self, keyspace: KeyspaceId, rule: &mut Visibility) -> Vec<Run> {
-        self.distribute();
-        self.space(keyspace).map(|space| space.sorted.runs(|| self.published(), rule)).unwrap_or_default()
+    pub(crate) fn runs(&self, keyspace: KeyspaceId, rule: &mut Visibility) -> Result<Vec<Run>, Bug> {
+        self.distribute()?;
+        // A keyspace without a space has no entries here.
+        Ok(self.space(keyspace).map(|space| space.sorted.runs(|| self.published(), rule)).unwrap_or_default())
     }
 
     /// Access to the entries that are published now.
@@ -367,18 +381,17 @@ impl Memtable {
 
     /// Hands the entries that have been written since the last call to the sorted views of their spaces: one walk for all
     /// keyspaces, so that a flush of many is linear.
-    fn distribute(&self) {
+    fn distribute(&self) -> Result<(), Bug> {
         // Not the end of what has been written: the space of a new keyspace might not be there yet.
         let upto = self.indexed.load(Ordering::Acquire);
         let mut distributed = self.distributed.lock();
         if *distributed >= upto {
-            return;
+            return Ok(());
         }
         // Only now: bytes taken before `upto` may end in front of it.
         let entries = self.published();
         let mut current: Option<(KeyspaceId, Pending<'_>)> = None;
-        // The groups were verified by the scan or written by this process.
-        let _ = log::visit_entries(
+        let visited = log::visit_entries(
             entries.bytes,
             self.number,
             &self.database,
@@ -397,7 +410,10 @@ impl Memtable {
                 }
             },
         );
+        // The replay has visited the groups before, or this process has written and indexed them.
+        visited.map_err(|_| bug("what has been indexed is no log"))?;
         *distributed = upto;
+        Ok(())
     }
 }
 
@@ -442,9 +458,13 @@ pub(crate) mod tests {
             push_entry(&mut body, kind, Sequence(0), key, value, Alignment::None);
             let run = RunHeader::new(KeyspaceId(keyspace), body.len() as u64 - RUN_HEADER_BYTES);
             body[..8].copy_from_slice(run.as_bytes());
-            stamp(&mut body[8..], sequence);
+            stamp(&mut body[8..], sequence).unwrap();
             let group = Group { kind: GroupKind::Data, body_bytes: body.len() as u64, count: 1, durable: None };
-            let range = self.writer.append(group, |out| out.copy_from_slice(&body)).unwrap();
+            let fill = |out: &mut [u8]| {
+                out.copy_from_slice(&body);
+                Ok(())
+            };
+            let range = self.writer.append(group, fill).unwrap();
             let bytes = self.memtable.bytes();
             let [start, end] = [range.start + RUN_HEADER_BYTES, range.end].map(|at| usize::try_from(at).unwrap());
             let entry = Entry::parse(bytes, start, end, Sequence(1)).unwrap();
@@ -546,12 +566,12 @@ pub(crate) mod tests {
             fixture.write(0, Kind::Put, &((pick >> 40) % 200).to_be_bytes(), &step.to_le_bytes());
             if step % 37 == 0 {
                 let mut rule = Visibility::retain(vec![], fixture.memtable.max_sequence());
-                let runs = fixture.memtable.runs(KeyspaceId(0), &mut rule);
+                let runs = fixture.memtable.runs(KeyspaceId(0), &mut rule).unwrap();
                 assert!(runs.len() < 12);
             }
         }
         let mut rule = Visibility::retain(vec![], fixture.memtable.max_sequence());
-        let runs = fixture.memtable.runs(KeyspaceId(0), &mut rule);
+        let runs = fixture.memtable.runs(KeyspaceId(0), &mut rule).unwrap();
         let entries = Entries { bytes: fixture.memtable.bytes(), base: Sequence(1) };
         let key = |item: &sorted::Item| {
             Entry::parse(entries.bytes, item.locator as usize * 8, entries.bytes.len(), Sequence(1))

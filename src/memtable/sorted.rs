@@ -63,8 +63,10 @@ impl Entries<'_> {
         key_at(self.bytes, item.locator as usize * 8).unwrap_or_default()
     }
 
+    #[expect(clippy::cast_possible_truncation)]
     pub(super) fn item(&self, entry: &Entry) -> Item {
-        let locator = u32::try_from(entry.start / 8).unwrap_or(u32::MAX);
+        // Below 2^32: whoever has indexed the entry has seen to it.
+        let locator = (entry.start / 8) as u32;
         Item { head: key_head(entry.key(self.bytes)), locator }
     }
 
@@ -94,6 +96,7 @@ impl Sorted {
             let mut items = std::mem::take(&mut state.pending);
             items.sort_unstable_by(|a, b| entries.compare(*a, *b));
             keep_visible(entries, &mut items, rule);
+            debug_assert!(items.is_sorted_by(|a, b| entries.compare(*a, *b).is_lt()), "a run has an order");
             state.runs.push(items.into());
             state.settle(entries, rule);
         }
@@ -110,6 +113,7 @@ impl State {
             }
             let mut merged = merge(entries, older, younger);
             keep_visible(entries, &mut merged, rule);
+            debug_assert!(merged.is_sorted_by(|a, b| entries.compare(*a, *b).is_lt()), "a merge keeps the order");
             self.runs.truncate(self.runs.len() - 2);
             self.runs.push(merged.into());
         }

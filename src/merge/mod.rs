@@ -289,7 +289,7 @@ mod tests {
         let mut sources = Vec::new();
         for fixture in fixtures {
             let mut rule = Visibility::retain((0..200).map(Sequence).collect(), Sequence(200));
-            for run in fixture.memtable.runs(KeyspaceId(0), &mut rule) {
+            for run in fixture.memtable.runs(KeyspaceId(0), &mut rule).unwrap() {
                 sources.push(Source::Run(RunCursor::new(Arc::clone(&fixture.memtable), run)));
             }
         }

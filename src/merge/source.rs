@@ -133,7 +133,7 @@ pub(crate) enum Source {
     Level(LevelCursor),
 }
 
-/// Calls the method of the same name of whichever cursor it is; those of runs cannot fail.
+/// Calls the method of the same name of whichever cursor it is; those of runs cannot fail, or there is a bug.
 impl Source {
     #[inline]
     pub(super) fn current(&self) -> Option<&Entry> {
@@ -146,33 +146,42 @@ impl Source {
 
     pub(super) fn go(&mut self, place: Place<'_>) -> Result<()> {
         match (self, place) {
-            (Self::Run(cursor), Place::First) => cursor.seek_first(),
-            (Self::Run(cursor), Place::Last) => cursor.seek_last(),
-            (Self::Run(cursor), Place::AtOrBehind(key)) => cursor.seek(key),
-            (Self::Run(cursor), Place::AtOrInFront(key)) => cursor.seek_back(key),
-            (Self::Table(cursor), Place::First) => return cursor.seek_first(),
-            (Self::Table(cursor), Place::Last) => return cursor.seek_last(),
-            (Self::Table(cursor), Place::AtOrBehind(key)) => return cursor.seek(key),
-            (Self::Table(cursor), Place::AtOrInFront(key)) => return cursor.seek_back(key),
-            (Self::Level(cursor), Place::First) => return cursor.seek_first(),
-            (Self::Level(cursor), Place::Last) => return cursor.seek_last(),
-            (Self::Level(cursor), Place::AtOrBehind(key)) => return cursor.seek(key),
-            (Self::Level(cursor), Place::AtOrInFront(key)) => return cursor.seek_back(key),
+            (Self::Run(cursor), place) => {
+                match place {
+                    Place::First => cursor.seek_first(),
+                    Place::Last => cursor.seek_last(),
+                    Place::AtOrBehind(key) => cursor.seek(key),
+                    Place::AtOrInFront(key) => cursor.seek_back(key),
+                }
+                Ok(cursor.check()?)
+            }
+            (Self::Table(cursor), Place::First) => cursor.seek_first(),
+            (Self::Table(cursor), Place::Last) => cursor.seek_last(),
+            (Self::Table(cursor), Place::AtOrBehind(key)) => cursor.seek(key),
+            (Self::Table(cursor), Place::AtOrInFront(key)) => cursor.seek_back(key),
+            (Self::Level(cursor), Place::First) => cursor.seek_first(),
+            (Self::Level(cursor), Place::Last) => cursor.seek_last(),
+            (Self::Level(cursor), Place::AtOrBehind(key)) => cursor.seek(key),
+            (Self::Level(cursor), Place::AtOrInFront(key)) => cursor.seek_back(key),
         }
-        Ok(())
     }
 
     #[inline]
     pub(super) fn step(&mut self, forward: bool) -> Result<()> {
         match (self, forward) {
-            (Self::Run(cursor), true) => cursor.next(),
-            (Self::Run(cursor), false) => cursor.prev(),
-            (Self::Table(cursor), true) => return cursor.next(),
-            (Self::Table(cursor), false) => return cursor.prev(),
-            (Self::Level(cursor), true) => return cursor.next(),
-            (Self::Level(cursor), false) => return cursor.prev(),
+            (Self::Run(cursor), forward) => {
+                if forward {
+                    cursor.next();
+                } else {
+                    cursor.prev();
+                }
+                Ok(cursor.check()?)
+            }
+            (Self::Table(cursor), true) => cursor.next(),
+            (Self::Table(cursor), false) => cursor.prev(),
+            (Self::Level(cursor), true) => cursor.next(),
+            (Self::Level(cursor), false) => cursor.prev(),
         }
-        Ok(())
     }
 
     /// The bytes that the current entry is in.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::guard::Owner;
 use super::region::ArenaWriter;
 use super::{Access, AppendFile, Contents, Dir, Fs, Lock, LockMode, LogFile, Mapping, RandomFile, SyncFile};
+use crate::error::bug;
 
 /// A log file starts with this much space and doubles it ahead of the writer.
 const LOG_BYTES_MIN: usize = 1 << 20;
@@ -312,11 +313,10 @@ impl LogFile for DiskLog {
     fn commit(&mut self, length: usize) -> io::Result<()> {
         if !self.mapped {
             let offset = self.arena.end() as u64;
-            let bytes = self.arena.reserve(length).unwrap_or_default();
+            let bytes = self.arena.reserve(length).ok_or_else(|| bug("what is to be published is not in the log"))?;
             write_all_at(&self.file, bytes, offset)?;
         }
-        self.arena.publish(length);
-        Ok(())
+        Ok(self.arena.publish(length)?)
     }
 
     fn syncer(&self) -> Arc<dyn SyncFile> {

@@ -22,6 +22,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::atomic::{AtomicUsize, Ordering};
 use super::guard::{Place, Watched};
+use crate::error::{Bug, must};
 
 /// What owns the bytes.
 enum Memory {
@@ -219,6 +220,8 @@ impl Mapping {
 pub(crate) struct ArenaWriter {
     mapping: Mapping,
     capacity: usize,
+    /// Length of the last reservation.
+    reserved: usize,
 }
 
 impl fmt::Debug for ArenaWriter {
@@ -230,7 +233,7 @@ impl fmt::Debug for ArenaWriter {
 impl ArenaWriter {
     fn new(map: MmapRaw, place: Option<&Place<'_>>) -> Self {
         let capacity = map.len();
-        Self { mapping: Mapping::new(Memory::Arena(map), place), capacity }
+        Self { mapping: Mapping::new(Memory::Arena(map), place), capacity, reserved: 0 }
     }
 
     pub(crate) fn mapping(&self) -> &Mapping {
@@ -249,6 +252,7 @@ impl ArenaWriter {
         if end.checked_add(length)? > self.capacity {
             return None;
         }
+        self.reserved = length;
         let base = self.mapping.region.base.as_ptr();
         // SAFETY: `end` is inside the arena.
         let start = unsafe { base.add(end) };
@@ -258,10 +262,13 @@ impl ArenaWriter {
         Some(unsafe { std::slice::from_raw_parts_mut(start, length) })
     }
 
-    /// Moves the published end over `length` bytes of the last reservation.
-    pub(crate) fn publish(&mut self, length: usize) {
-        let end = self.end().saturating_add(length).min(self.capacity);
-        self.mapping.region.readable.store(end, Ordering::Release);
+    /// Moves the published end over `length` bytes of the last reservation, which has as many.
+    pub(crate) fn publish(&mut self, length: usize) -> Result<(), Bug> {
+        must(length <= self.reserved, "more of the log is to be published than has been reserved")?;
+        self.reserved = 0;
+        // Inside the arena, as the reservation was.
+        self.mapping.region.readable.store(self.end() + length, Ordering::Release);
+        Ok(())
     }
 
     /// Makes `length` bytes from `offset` present and writable, so that the stores that follow do not fault one page at a
@@ -476,11 +483,11 @@ mod tests {
         assert_eq!(writer.mapping().bytes(), b"");
         writer.reserve(5).unwrap().copy_from_slice(b"hello");
         assert_eq!(writer.mapping().bytes(), b"");
-        writer.publish(4);
+        writer.publish(4).unwrap();
         let pinned = writer.mapping().pin(1..4);
         writer.reserve(60).unwrap().fill(b'x');
         assert!(writer.reserve(61).is_none());
-        writer.publish(60);
+        writer.publish(60).unwrap();
         assert_eq!(writer.mapping().bytes().len(), 64);
         drop(writer);
         assert_eq!(&*pinned, b"ell");

@@ -13,6 +13,7 @@ use super::region::ArenaWriter;
 use super::{
     Access, AppendFile, Contents, Dir, FileSystem, Fs, Lock, LockMode, LogFile, Mapping, Mutex, RandomFile, SyncFile,
 };
+use crate::error::bug;
 use tree::{Disk, FileId, split};
 
 /// A log file starts with this much space and doubles it ahead of the writer, as on a real disk.
@@ -400,12 +401,11 @@ impl LogFile for SimLog {
         if self.failed {
             return Err(io::Error::other("the log is written after a failed commit"));
         }
-        let bytes = self.arena.reserve(length).unwrap_or_default();
+        let bytes = self.arena.reserve(length).ok_or_else(|| bug("what is to be published is not in the log"))?;
         self.failed = true;
         self.file.append(bytes)?;
         self.failed = false;
-        self.arena.publish(length);
-        Ok(())
+        Ok(self.arena.publish(length)?)
     }
 
     fn syncer(&self) -> Arc<dyn SyncFile> {

@@ -4,6 +4,7 @@
 //! "Cache-, hash- and space-efficient bloom filters" (2007), for the blocks of one cache line, whose rate is worse than the
 //! textbook's because their loads differ. `m` is therefore raised until the computed rate is what was asked for.
 
+use crate::error::Damage;
 use crate::format::index::{BLOCK_BYTES, Block, block_bits, bucket_of};
 
 const BLOCK_BITS: f64 = 512.0;
@@ -44,18 +45,16 @@ fn blocked_rate(n: f64, bits: f64, probes: u8) -> f64 {
 }
 
 /// A filter of `shape` over hashed keys.
-pub(super) fn build(shape: Shape, hashes: impl Iterator<Item = u64>) -> Vec<Block> {
+pub(super) fn build(shape: Shape, hashes: impl Iterator<Item = u64>) -> Result<Vec<Block>, Damage> {
     let mut blocks = vec![[0; 64]; shape.blocks as usize];
     for hash in hashes {
-        let at = usize::try_from(bucket_of(hash, shape.blocks)).unwrap_or(0);
-        let Some(block) = blocks.get_mut(at) else { continue };
+        let at = usize::try_from(bucket_of(hash, shape.blocks)).map_err(|_| Damage::OutOfBounds)?;
+        let block = blocks.get_mut(at).ok_or(Damage::OutOfBounds)?;
         for bit in block_bits(hash, shape.probes) {
-            if let Some(byte) = block.get_mut(bit / 8) {
-                *byte |= 1 << (bit % 8);
-            }
+            *block.get_mut(bit / 8).ok_or(Damage::OutOfBounds)? |= 1 << (bit % 8);
         }
     }
-    blocks
+    Ok(blocks)
 }
 
 /// Whether a key with this hash may be in the filter that `block` is a part of.
@@ -76,7 +75,7 @@ mod tests {
             let keys = 50_000u64;
             let shape = shape(keys, rate);
             let hash = |i: u64| xxh3_64(&i.to_le_bytes());
-            let blocks = build(shape, (0..keys).map(hash));
+            let blocks = build(shape, (0..keys).map(hash)).unwrap();
             let has = |i: u64| {
                 let block = &blocks[usize::try_from(bucket_of(hash(i), shape.blocks)).unwrap()];
                 contains(block, hash(i), shape.probes)

@@ -356,13 +356,14 @@ impl Body {
     pub(super) fn walk(
         &self,
         section: &Section,
+        verify: Verify,
         mut visit: impl FnMut(usize, &Entry, &[u8], bool) -> Result<()>,
     ) -> Result<()> {
         let mut window = Window::default();
         let mut place = first(section);
         let mut last: Option<Vec<u8>> = None;
         while place < end(section) {
-            let entry = self.entry(&mut window, section, place, Verify::Apart)?;
+            let entry = self.entry(&mut window, section, place, verify)?;
             let bytes = self.bytes(&window);
             let key = entry.key(bytes);
             let same = last.as_deref() == Some(key);

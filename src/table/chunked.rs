@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::error::{Bug, bug};
 use crate::format::checksum::Seed;
 use crate::sys::AppendFile;
 
@@ -65,7 +66,7 @@ impl ChunkedWriter {
     fn push_piece(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.buffer.extend_from_slice(bytes);
         if self.end() - self.summed >= 1 << self.chunk_log2 {
-            self.sum_full_chunks();
+            self.sum_full_chunks()?;
         }
         if self.buffer.len() >= WRITE_BYTES {
             self.write_full_pieces()?;
@@ -73,23 +74,33 @@ impl ChunkedWriter {
         Ok(())
     }
 
-    fn sum_full_chunks(&mut self) {
+    fn sum_full_chunks(&mut self) -> Result<(), Bug> {
         while self.end() - self.summed >= 1 << self.chunk_log2 {
-            self.sum_chunk(1 << self.chunk_log2);
+            self.sum_chunk(1 << self.chunk_log2)?;
         }
+        Ok(())
     }
 
-    fn sum_chunk(&mut self, length: usize) {
-        let start = usize::try_from(self.summed - self.buffer_start).unwrap_or(usize::MAX);
-        let chunk = self.buffer.get(start..start.saturating_add(length)).unwrap_or_default();
+    fn sum_chunk(&mut self, length: usize) -> Result<(), Bug> {
+        debug_assert!(self.summed == (self.sums.len() as u64) << self.chunk_log2, "only the last chunk may be short");
+        let start = self.summed.checked_sub(self.buffer_start).and_then(|start| usize::try_from(start).ok());
+        let chunk = start.and_then(|start| self.buffer.get(start..start.checked_add(length)?));
+        let chunk = chunk.ok_or_else(|| bug("a chunk has been written before it got its checksum"))?;
         self.sums.push(self.seed.sum(self.summed, chunk));
         self.summed += length as u64;
+        Ok(())
     }
 
     #[cold]
     fn write_full_pieces(&mut self) -> io::Result<()> {
+        debug_assert!(
+            self.buffer_start.is_multiple_of(WRITE_BYTES as u64),
+            "pieces are written where their size divides"
+        );
         let pieces = self.buffer.len() / WRITE_BYTES * WRITE_BYTES;
-        self.file.append(self.buffer.get(..pieces).unwrap_or_default())?;
+        let (whole, _) =
+            self.buffer.split_at_checked(pieces).ok_or_else(|| bug("a piece is longer than the buffer"))?;
+        self.file.append(whole)?;
         self.buffer.drain(..pieces);
         self.buffer_start += pieces as u64;
         if self.buffer_start - self.synced >= SYNC_BYTES {
@@ -101,10 +112,10 @@ impl ChunkedWriter {
 
     /// Adds the checksum of the last chunk, appends what `tail` makes of the checksums, and makes the file durable.
     pub(super) fn finish(mut self, tail: impl FnOnce(u64, &[u32]) -> Vec<u8>) -> io::Result<u64> {
-        self.sum_full_chunks();
-        let rest = usize::try_from(self.end() - self.summed).unwrap_or(0);
+        self.sum_full_chunks()?;
+        let rest = usize::try_from(self.end() - self.summed).map_err(|_| bug("a chunk is too long"))?;
         if rest > 0 {
-            self.sum_chunk(rest);
+            self.sum_chunk(rest)?;
         }
         let tail = tail(self.end(), &self.sums);
         self.buffer.extend_from_slice(&tail);

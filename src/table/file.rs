@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -238,24 +239,36 @@ impl ChunkedFile {
     /// Verifies every byte of the file: all chunks, checksum pages and padding. Ends with [`Error::Closed`] once `stop` is
     /// set.
     pub(crate) fn verify(&self, stop: &AtomicBool) -> Result<()> {
-        if !self.is_in_memory() {
-            let mut start = 0;
-            while start < self.frame.body_end {
-                if stop.load(Ordering::Relaxed) {
-                    return Err(Error::Closed);
-                }
-                let end = self.frame.body_end.min(start + VERIFY_BYTES);
-                self.read_chunks(start, end)?;
-                start = end;
-            }
-        }
-        for chunk in (0..self.frame.chunks()).take_while(|_| self.is_in_memory()) {
-            if chunk % 256 == 0 && stop.load(Ordering::Relaxed) {
-                return Err(Error::Closed);
-            }
-            self.check_chunk(chunk)?;
+        self.verify_around([], stop)
+    }
+
+    /// The same without the chunks that lie inside of one of `others`, which somebody has verified: ranges of the body, in order.
+    pub(crate) fn verify_around(&self, others: impl IntoIterator<Item = Range<u64>>, stop: &AtomicBool) -> Result<()> {
+        let end = self.frame.body_end;
+        let mut start = 0;
+        for other in others.into_iter().chain(std::iter::once(end..end)) {
+            let (from, to) = self.frame.whole_chunks(other);
+            self.verify_from(start, from, stop)?;
+            start = to;
         }
         self.frame.check_padding(self.tail()).map_err(|(offset, damage)| self.corrupt(offset, damage))
+    }
+
+    /// Verifies the chunks from `start` to in front of `end`, both where one begins or the last one ends.
+    fn verify_from(&self, mut start: u64, end: u64, stop: &AtomicBool) -> Result<()> {
+        while start < end {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Closed);
+            }
+            let to = end.min(start + VERIFY_BYTES.max(1 << self.frame.chunk_log2));
+            if self.is_in_memory() {
+                self.check_again(start, to)?;
+            } else {
+                self.read_chunks(start, to)?;
+            }
+            start = to;
+        }
+        Ok(())
     }
 }
 

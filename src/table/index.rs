@@ -28,6 +28,7 @@ const KEYS_PER_BUCKET: u64 = 7;
 #[derive(Debug)]
 pub(crate) struct IndexBuilder {
     options: TableOptions,
+    id: Id,
     body: Vec<u8>,
     directory: Vec<u8>,
     sections: u32,
@@ -40,10 +41,12 @@ pub(crate) struct IndexBuilder {
 }
 
 impl IndexBuilder {
-    pub(crate) fn new(options: TableOptions) -> Self {
+    /// For the index of the table `id`.
+    pub(crate) fn new(options: TableOptions, id: Id) -> Self {
         Self {
             options,
-            body: vec![0; size_of::<TableHeader>()],
+            id,
+            body: TableHeader::new(Magic::INDEX, id, options.chunk_log2).as_bytes().to_vec(),
             directory: Vec::new(),
             sections: 0,
             points: Vec::new(),
@@ -66,21 +69,26 @@ impl IndexBuilder {
         self.points.push((hash, locator));
     }
 
-    /// Encodes the structures of the section whose keys have been added.
-    pub(crate) fn finish_section(&mut self, keyspace: KeyspaceId, min_key: &[u8], max_key: &[u8]) {
+    /// Encodes the structures of the section whose keys have been added, which lie between two. What is wrong with them is a
+    /// bug of a writer, or the fault of the table that a lost index is made from.
+    pub(crate) fn finish_section(
+        &mut self,
+        keyspace: KeyspaceId,
+        min_key: &[u8],
+        max_key: &[u8],
+    ) -> Result<(), Damage> {
         let keys = self.points.len() as u64;
         let common_prefix = common_prefix(min_key, max_key).to_vec();
-        let common = common_prefix.len();
         self.body.resize(self.body.len().next_multiple_of(64), 0);
         let point_offset = self.body.len() as u64;
-        let (point, point_count) = self.encode_points();
+        let (point, point_count) = self.encode_points()?;
 
         let heads_offset = self.body.len() as u64;
         let mut start = 0;
         for (end, _) in &self.sparse {
-            let key = self.sparse_keys.get(start..*end).unwrap_or_default();
-            let head = key_head(key.get(common..).unwrap_or_default());
-            self.body.extend_from_slice(&head.to_be_bytes());
+            let key = self.sparse_keys.get(start..*end).ok_or(Damage::OutOfBounds)?;
+            let rest = key.strip_prefix(common_prefix.as_slice()).ok_or(Damage::OutOfOrder)?;
+            self.body.extend_from_slice(&key_head(rest).to_be_bytes());
             start = *end;
         }
         let locators_offset = self.body.len() as u64;
@@ -106,31 +114,28 @@ impl IndexBuilder {
         self.points.clear();
         self.sparse.clear();
         self.sparse_keys.clear();
+        Ok(())
     }
 
-    fn encode_points(&mut self) -> (PointKind, u32) {
+    fn encode_points(&mut self) -> Result<(PointKind, u32), Damage> {
         match self.options.section.point_index {
             PointIndex::Hash => {
-                let buckets = fill_buckets(&self.points);
+                let buckets = fill_buckets(&self.points)?;
                 self.body.extend_from_slice(buckets.as_bytes());
-                (PointKind::Hash, u32::try_from(buckets.len()).unwrap_or(u32::MAX))
+                Ok((PointKind::Hash, u32::try_from(buckets.len()).map_err(|_| Damage::OutOfBounds)?))
             }
             PointIndex::Bloom { error_rate } => {
                 let shape = bloom::shape(self.points.len() as u64, error_rate);
-                let blocks = bloom::build(shape, self.points.iter().map(|(hash, _)| *hash));
+                let blocks = bloom::build(shape, self.points.iter().map(|(hash, _)| *hash))?;
                 self.body.extend_from_slice(blocks.as_bytes());
-                (PointKind::Bloom { probes: shape.probes }, shape.blocks)
+                Ok((PointKind::Bloom { probes: shape.probes }, shape.blocks))
             }
         }
     }
 
-    /// The whole file, for the table `id`.
-    pub(crate) fn finish(mut self, id: Id) -> Vec<u8> {
-        let chunk_log2 = self.options.chunk_log2;
-        let header = TableHeader::new(Magic::INDEX, id, chunk_log2);
-        if let Some(space) = self.body.first_chunk_mut::<{ size_of::<TableHeader>() }>() {
-            space.copy_from_slice(header.as_bytes());
-        }
+    /// The whole file.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        let (id, chunk_log2) = (self.id, self.options.chunk_log2);
         let seed = Seed::of_table(&id);
         let chunks = self.body.chunks(1 << chunk_log2).zip(0u64..);
         let sums: Vec<u32> = chunks.map(|(chunk, i)| seed.sum(i << chunk_log2, chunk)).collect();
@@ -142,26 +147,18 @@ impl IndexBuilder {
 }
 
 /// Puts each key into its bucket, or into the next one with room.
-fn fill_buckets(points: &[(u64, u32)]) -> Vec<Bucket> {
+fn fill_buckets(points: &[(u64, u32)]) -> Result<Vec<Bucket>, Damage> {
     let count = (points.len() as u64).div_ceil(KEYS_PER_BUCKET).max(1);
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let count = u32::try_from(count).map_err(|_| Damage::OutOfBounds)?;
     let mut buckets = vec![Bucket::new_zeroed(); count as usize];
     for (hash, locator) in points {
-        let mut at = usize::try_from(bucket_of(*hash, count)).unwrap_or(0);
+        let mut at = usize::try_from(bucket_of(*hash, count)).map_err(|_| Damage::OutOfBounds)?;
         // There are 10/7 slots for each key, so this ends.
-        while let Some(bucket) = buckets.get_mut(at) {
-            let slot = usize::from(bucket.count);
-            if let (Some(print), Some(place)) = (bucket.fingerprints.get_mut(slot), bucket.locators.get_mut(slot)) {
-                *print = U16::new(fingerprint(*hash));
-                *place = U32::new(*locator);
-                bucket.count += 1;
-                break;
-            }
-            bucket.overflow = 1;
+        while !buckets.get_mut(at).ok_or(Damage::OutOfBounds)?.put(*hash, *locator) {
             at = (at + 1) % count as usize;
         }
     }
-    buckets
+    Ok(buckets)
 }
 
 /// An open index file.
@@ -400,6 +397,20 @@ fn decode_directory(file: &ChunkedFile) -> Result<Vec<IndexSection>, Fault> {
 }
 
 impl Bucket {
+    /// Puts a key into the next slot; if there is none, says so to lookups, and answers false.
+    #[inline]
+    fn put(&mut self, hash: u64, locator: u32) -> bool {
+        let slot = usize::from(self.count);
+        let (Some(print), Some(place)) = (self.fingerprints.get_mut(slot), self.locators.get_mut(slot)) else {
+            self.overflow = 1;
+            return false;
+        };
+        *print = U16::new(fingerprint(hash));
+        *place = U32::new(locator);
+        self.count += 1;
+        true
+    }
+
     /// A bit for each used slot with this fingerprint. Without branches, so that lookups overlap.
     #[inline]
     fn matches(&self, print: u16) -> u32 {
@@ -467,6 +478,14 @@ impl Sparse<'_> {
         self.locators.get(at).map_or(0, |locator| locator.get() as usize * 8)
     }
 
+    /// Whether entry `at` names a key and its place.
+    #[inline]
+    pub(crate) fn names(&self, at: usize, key: &[u8], place: usize) -> bool {
+        let head = key.strip_prefix(self.common_prefix).map(key_head);
+        self.heads.get(at).map(|stored| stored.get()) == head
+            && self.locators.get(at).is_some_and(|stored| stored.get() as usize * 8 == place)
+    }
+
     /// How many sparse entries there are.
     pub(crate) fn len(&self) -> usize {
         self.locators.len()
@@ -519,13 +538,13 @@ mod tests {
             section: SectionOptions { interval: 16, point_index, ..SectionOptions::default() },
             ..TableOptions::default()
         };
-        let mut builder = IndexBuilder::new(options);
+        let mut builder = IndexBuilder::new(options, [1; 16]);
         let key = |i: u32| format!("user:{i:08}").into_bytes();
         for i in 0..keys {
             builder.add(&key(i), key_hash(KeyspaceId(0), &key(i)), 8 + i * 2);
         }
-        builder.finish_section(KeyspaceId(0), &key(0), &key(keys - 1));
-        let file = builder.finish([1; 16]);
+        builder.finish_section(KeyspaceId(0), &key(0), &key(keys - 1)).unwrap();
+        let file = builder.finish();
         Index::open("x.idx".into(), Mapping::heap(file), &[1; 16], &[section(u64::from(keys))], false).unwrap()
     }
 

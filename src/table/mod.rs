@@ -6,6 +6,7 @@ mod body;
 mod cache;
 mod chunked;
 mod cursor;
+mod digest;
 mod file;
 mod index;
 mod packing;

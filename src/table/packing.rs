@@ -3,6 +3,7 @@
 use std::io;
 
 use super::chunked::ChunkedWriter;
+use crate::error::bug;
 use crate::format::block::{BLOCK_ALIGNMENT, BlockPlace, Packer, align_block, blocks_max};
 use crate::format::section::Codec;
 use crate::options::SectionOptions;
@@ -56,7 +57,7 @@ impl Packing {
 
     /// Whether the block that is being filled is the last one that locators reach.
     pub(super) fn is_full(&self) -> bool {
-        self.blocks.saturating_add(1) >= blocks_max(self.block_log2)
+        self.blocks + 1 >= blocks_max(self.block_log2)
     }
 
     /// Whether an entry of `length` bytes fits into the block that is being filled; one that is larger than a block has one
@@ -85,14 +86,18 @@ impl Packing {
         }
         let shrunk = self.packer.pack(&self.raw, self.block_log2, &mut self.packed);
         let stored = if shrunk { &self.packed } else { &self.raw };
-        let fill = |from: u64| ZEROS.get(..usize::try_from(align_block(from) - from).unwrap_or(0)).unwrap_or_default();
-        out.push(fill(out.end()))?;
+        let fill = |from: u64| {
+            let gap = usize::try_from(align_block(from) - from).ok().and_then(|gap| ZEROS.get(..gap));
+            gap.ok_or_else(|| bug("a block begins too far behind the one before"))
+        };
+        out.push(fill(out.end())?)?;
         let place = BlockPlace { start: out.end(), stored: stored.len() as u64, raw: self.raw.len() as u64 };
         out.push(stored)?;
-        out.push(fill(out.end()))?;
+        out.push(fill(out.end())?)?;
         place.encode(&mut self.directory);
         self.raw.clear();
-        self.blocks = self.blocks.saturating_add(1);
+        // Below the limit until now, which is far below 2^32.
+        self.blocks += 1;
         if self.blocks > blocks_max(self.block_log2) { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) }
     }
 }

@@ -25,7 +25,7 @@ use crate::visibility::Fragments;
 pub(crate) struct TableReader {
     pub(super) body: Body,
     /// The range tombstones of each section.
-    ranges: Vec<Arc<Fragments>>,
+    pub(super) ranges: Vec<Arc<Fragments>>,
     options: TableOptions,
     points: Vec<PointIndex>,
     pub(super) index: Index,

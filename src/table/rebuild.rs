@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::body::Body;
+use super::body::{Body, Verify};
 use super::index::{Index, IndexBuilder};
 use crate::error::{Damage, Result};
 use crate::format::key_hash;
@@ -11,26 +11,29 @@ use crate::sys::Mapping;
 
 /// Makes an index from the entries of a table, O(size).
 pub(super) fn rebuild_index(body: &Body, options: TableOptions, points: &[PointIndex], path: PathBuf) -> Result<Index> {
-    let mut builder = IndexBuilder::new(options);
+    let mut builder = IndexBuilder::new(options, body.file.frame().id);
     for (number, section) in body.sections.iter().enumerate() {
         let point_index = points.get(number).copied().unwrap_or(options.section.point_index);
         builder.start_section(SectionOptions { interval: section.interval, point_index, ..options.section });
         let mut keys = 0;
-        body.walk(section, |place, entry, bytes, is_new_key| {
+        body.walk(section, Verify::Apart, |place, entry, bytes, is_new_key| {
             if is_new_key {
                 let key = entry.key(bytes);
                 keys += 1;
-                builder.add(key, key_hash(section.keyspace, key), u32::try_from(place / 8).unwrap_or(u32::MAX));
+                let locator = u32::try_from(place / 8);
+                let locator = locator.map_err(|_| body.file.corrupt(section.start, Damage::OutOfBounds))?;
+                builder.add(key, key_hash(section.keyspace, key), locator);
             }
             Ok(())
         })?;
         if keys != section.keys {
             return Err(body.file.corrupt(section.start, Damage::ManifestMismatch));
         }
-        builder.finish_section(section.keyspace, section.lower.key(), section.upper.key());
+        let finished = builder.finish_section(section.keyspace, section.lower.key(), section.upper.key());
+        finished.map_err(|damage| body.file.corrupt(section.start, damage))?;
     }
     let id = body.file.frame().id;
-    let index = Index::open(path, Mapping::heap(builder.finish(id)), &id, &body.sections, options.verify_always)?;
+    let index = Index::open(path, Mapping::heap(builder.finish()), &id, &body.sections, options.verify_always)?;
     index.mark_verified();
     Ok(index)
 }

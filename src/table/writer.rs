@@ -1,19 +1,21 @@
 //! Writing a table: entries in order, copied as they are; checksums, directory and index follow from them.
 
+use std::cmp::Ordering;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use zerocopy::IntoBytes;
 
 use super::chunked::ChunkedWriter;
+use super::digest::Digest;
 use super::file::ChunkedFile;
 use super::index::IndexBuilder;
 use super::packing::Packing;
 use super::reader::TableReader;
 use super::{Shelf, Table};
-use crate::error::{Error, Result};
+use crate::error::{Bug, Damage, Error, Result, bug, must};
 use crate::format::alignment::Alignment;
 use crate::format::checksum::{Id, Seed};
 use crate::format::edit::TableMeta;
@@ -23,7 +25,7 @@ use crate::format::prefix::Magic;
 use crate::format::range::Edge;
 use crate::format::section::{Codec, Section, count_value};
 use crate::format::table::{TableHeader, Totals, encode_tail};
-use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, SEQUENCE_SPAN, Sequence, key_hash};
+use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, SEQUENCE_SPAN, Sequence, UNIT, key_hash};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
 use crate::sys::Dir;
 use crate::visibility::Fragments;
@@ -68,11 +70,14 @@ pub(crate) struct TableWriter {
     current: Option<Section>,
     /// The blocks of the current section, if it is to have any.
     packing: Option<Packing>,
+    /// The newest entry of the current section: its key, the hash of that, and its sequence number.
     last_key: Vec<u8>,
+    last_hash: u64,
+    last_sequence: Sequence,
+    /// Of the entries and range tombstones of each section, the current one included.
+    digests: Vec<Digest>,
     /// See [`take_global_sequence`](Self::take_global_sequence).
     loaded_behind: Option<Sequence>,
-    /// A key has a place that no locator names.
-    locators_exhausted: bool,
 }
 
 impl TableWriter {
@@ -90,7 +95,7 @@ impl TableWriter {
             id,
             options,
             out,
-            index: IndexBuilder::new(options),
+            index: IndexBuilder::new(options, id),
             directory: Vec::new(),
             sections: Vec::new(),
             points: Vec::new(),
@@ -98,8 +103,10 @@ impl TableWriter {
             current: None,
             packing: None,
             last_key: Vec::new(),
+            last_hash: 0,
+            last_sequence: Sequence(0),
+            digests: Vec::new(),
             loaded_behind: None,
-            locators_exhausted: false,
         })
     }
 
@@ -117,6 +124,11 @@ impl TableWriter {
     /// Whether nothing has been added.
     pub(crate) fn is_empty(&self) -> bool {
         self.current.is_none() && self.sections.is_empty()
+    }
+
+    /// Different keys in the current section, if it is that of this keyspace.
+    pub(crate) fn keys_of(&self, keyspace: KeyspaceId) -> u64 {
+        self.current.as_ref().filter(|section| section.keyspace == keyspace).map_or(0, |section| section.keys)
     }
 
     /// Bytes written so far.
@@ -156,7 +168,7 @@ impl TableWriter {
         if is_current { Ok(()) } else { self.start_section(options) }
     }
 
-    /// Appends an entry as it stands in `bytes`. With `oldest`, the copy is marked as seen by everyone and followed by no
+    /// Appends an entry as it stands in `bytes`, behind those in front of it. With `oldest`, the copy is marked as seen by everyone and followed by no
     /// older version, and gives up its sequence number.
     pub(crate) fn add(&mut self, keyspace: KeyspaceId, entry: &Entry, bytes: &[u8], oldest: bool) -> Result<()> {
         let key = entry.key(bytes);
@@ -169,33 +181,45 @@ impl TableWriter {
                 section.takes_global_sequence = true;
                 (section.min_sequence, section.max_sequence) = (last, last);
             }
-            self.current = Some(section);
+            self.begin(section);
             self.packing = Packing::new(self.options.section).map_err(|e| self.error("compress", e))?;
         }
         let raw = entry.raw(bytes);
+        must(raw.len() == entry.next() - entry.start, "an entry is not in its bytes")?;
         let place = self.place_for(raw.len()).map_err(|e| self.error("write", e))?;
-        let Some(section) = &mut self.current else { return Ok(()) };
-        if section.entries == 0 || self.last_key != key {
-            // A place beyond the last locator is refused by `finish`.
-            let locator = u32::try_from(place / 8).unwrap_or(u32::MAX);
-            section.keys += 1;
-            self.locators_exhausted |= place / 8 > u32::MAX.into();
-            self.index.add(key, key_hash(keyspace, key), locator);
-            self.last_key.clear();
-            self.last_key.extend_from_slice(key);
+        // Its checksum was right, so it was written that way.
+        let pointer = entry.any_pointer(bytes).map_err(|damage| Error::corrupt(&self.path(), place, damage))?;
+        let sequence = if oldest { Sequence(0) } else { entry.sequence };
+        let section = self.current.as_mut().ok_or_else(no_section)?;
+        let order = if section.entries == 0 { Ordering::Less } else { self.last_key.as_slice().cmp(key) };
+        match order {
+            Ordering::Less => {
+                let locator = u32::try_from(place / UNIT).map_err(|_| too_large(&self.shelf, self.number))?;
+                self.last_hash = key_hash(keyspace, key);
+                self.index.add(key, self.last_hash, locator);
+                self.last_key.clear();
+                self.last_key.extend_from_slice(key);
+                section.keys += 1;
+            }
+            Ordering::Equal if sequence < self.last_sequence => {}
+            // Someone has forged what this is copied from.
+            _ => return Err(Error::corrupt(&self.path(), place, Damage::OutOfOrder)),
         }
+        self.last_sequence = sequence;
+        let digest = self.digests.last_mut().ok_or_else(no_section)?;
+        digest.add(self.last_hash, sequence, entry, pointer);
         section.entries += 1;
         section.tombstones += u64::from(entry.kind() == Kind::Delete);
-        if entry.kind() == Kind::Pointer {
-            match entry.pointer(bytes) {
-                Ok(pointer) => count_value(&mut section.value_files, pointer, key.len()),
-                // Its checksum was right, so it was written that way.
-                Err(damage) => return Err(Error::corrupt(&self.path(), place, damage)),
-            }
+        if let Some(pointer) = pointer {
+            count_value(&mut section.value_files, pointer, key.len());
         }
-        if !oldest && entry.sequence != Sequence(0) {
-            section.min_sequence = section.min_sequence.min(entry.sequence);
-            section.max_sequence = section.max_sequence.max(entry.sequence);
+        if sequence != Sequence(0) {
+            section.min_sequence = section.min_sequence.min(sequence);
+            section.max_sequence = section.max_sequence.max(sequence);
+            if section.max_sequence.0 - section.min_sequence.0 >= SEQUENCE_SPAN {
+                // Whoever fills tables cuts them in front of this; one memtable alone never gets here, but for forged ones.
+                return Err(Error::NumbersExhausted);
+            }
         }
         // The number of an entry that was loaded is not in its header.
         let unnumbered =
@@ -233,23 +257,26 @@ impl TableWriter {
     /// Brings the end of the file to where entries of this alignment can begin.
     fn begin_entries(&mut self, alignment: Alignment) -> io::Result<()> {
         let gap = alignment.entry_start(self.out.end()) - self.out.end();
-        let zeros = usize::try_from(gap).ok().and_then(|gap| [0; 16].get(..gap).map(|zeros| self.out.push(zeros)));
-        zeros.unwrap_or(Ok(()))
+        let zeros = usize::try_from(gap).ok().and_then(|gap| [0; 16].get(..gap));
+        self.out.push(zeros.ok_or_else(|| bug("entries begin too far behind the end of the file"))?)
     }
 
     fn push_changed(&mut self, entry: &Entry, raw: &[u8], bytes: &[u8], oldest: bool) -> io::Result<()> {
-        let mut header = header_at(bytes, entry.start).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        let mut header = header_at(bytes, entry.start).map_err(|_| bug("an entry has no header"))?;
         if oldest {
             header.mark_oldest();
         } else {
             header.unmark_oldest(entry.sequence);
         }
         self.push(header.as_bytes())?;
-        self.push(raw.get(header.as_bytes().len()..).unwrap_or_default())
+        self.push(raw.get(header.as_bytes().len()..).ok_or_else(|| bug("an entry is shorter than its header"))?)
     }
 
-    fn too_large(&self) -> Error {
-        self.error("write", io::Error::from(io::ErrorKind::FileTooLarge))
+    fn begin(&mut self, section: Section) {
+        debug_assert!(self.current.is_none(), "sections end before the next one begins");
+        debug_assert!(section.start == self.out.end(), "a section begins where the file ends");
+        self.current = Some(section);
+        self.digests.push(Digest::default());
     }
 
     /// Adds the range tombstones of a keyspace, behind all its entries, and ends its section.
@@ -260,18 +287,20 @@ impl TableWriter {
             let mut section =
                 new_section(keyspace, self.out.end(), &[], self.options.section.interval, Alignment::None);
             (section.lower, section.upper) = (first.start.to_owned(), last.end.to_owned());
-            self.current = Some(section);
+            self.begin(section);
         }
         self.end_entries()?;
-        let Some(section) = &mut self.current else { return Ok(()) };
+        let section = self.current.as_mut().ok_or_else(no_section)?;
+        let digest = self.digests.last_mut().ok_or_else(no_section)?;
         section.lower = section.lower.as_ref().min(first.start).to_owned();
         section.upper = section.upper.as_ref().max(last.end).to_owned();
         let mut records = Vec::new();
         for fragment in ranges.list().iter() {
             fragment.encode(&mut records);
+            digest.add_range(fragment);
             section.range_tombstones += 1;
-            let newest = fragment.sequences.first().copied().unwrap_or_default();
-            section.max_sequence = section.max_sequence.max(newest);
+            let newest = fragment.sequences.first().ok_or_else(|| bug("a range tombstone has no sequence number"))?;
+            section.max_sequence = section.max_sequence.max(*newest);
         }
         section.range_tombstones_bytes = records.len() as u64;
         self.out.push(&records).map_err(|e| self.error("write", e))?;
@@ -282,6 +311,7 @@ impl TableWriter {
     fn end_entries(&mut self) -> Result<()> {
         let written = self.packing.as_mut().map(|packing| packing.write_block(&mut self.out)).transpose();
         written.map_err(|e| self.error("write", e))?;
+        // There need not be one, in front of the first.
         let Some(section) = &mut self.current else { return Ok(()) };
         section.end = self.out.end();
         section.min_sequence = section.min_sequence.min(section.max_sequence);
@@ -296,6 +326,7 @@ impl TableWriter {
             self.end_entries()?;
         }
         let packing = self.packing.take().filter(|packing| packing.blocks() > 0);
+        // There need not be one, in front of the first.
         let Some(mut section) = self.current.take() else { return Ok(()) };
         if let Some(packing) = packing {
             (section.codec, section.blocks, section.block_log2) =
@@ -304,7 +335,8 @@ impl TableWriter {
         }
         section.min_sequence = section.min_sequence.min(section.max_sequence);
         section.encode(&mut self.directory);
-        self.index.finish_section(section.keyspace, section.lower.key(), section.upper.key());
+        let finished = self.index.finish_section(section.keyspace, section.lower.key(), section.upper.key());
+        finished.map_err(|_| bug("the keys of a section do not lie between its bounds"))?;
         self.totals.entries += section.entries;
         self.totals.min_sequence = self.totals.min_sequence.min(section.min_sequence);
         self.totals.max_sequence = self.totals.max_sequence.max(section.max_sequence);
@@ -313,6 +345,12 @@ impl TableWriter {
             let first = Sequence(last.0 + 1);
             (section.min_sequence, section.max_sequence) = (first, first);
         }
+        debug_assert!(
+            self.sections.last().is_none_or(|last| last.keyspace < section.keyspace),
+            "sections have an order"
+        );
+        debug_assert!(section.entries + section.range_tombstones > 0, "a section is not empty");
+        debug_assert!(section.lower < section.upper, "a section has keys between its bounds");
         self.sections.push(section);
         self.points.push(self.options.section.point_index);
         Ok(())
@@ -322,20 +360,20 @@ impl TableWriter {
     /// that readers will use: the reader that comes out has checked what the writer has done.
     pub(crate) fn finish(mut self) -> Result<WrittenTable> {
         self.finish_section()?;
-        if self.out.end() > FILE_BYTES_MAX || self.locators_exhausted {
-            return Err(self.too_large());
+        if self.out.end() > FILE_BYTES_MAX {
+            return Err(too_large(&self.shelf, self.number));
         }
-        let sections = u32::try_from(self.sections.len()).unwrap_or(u32::MAX);
+        let sections = u32::try_from(self.sections.len()).map_err(|_| bug("a table has a section for no keyspace"))?;
         let path = self.shelf.dir.path().join(FileKind::Table.name(self.number));
         let stop = self.out.stop();
-        if stop.load(Ordering::Relaxed) {
+        if stop.load(Relaxed) {
             return Err(Error::Closed);
         }
         let tail = |body_end, sums: &[u32]| {
             encode_tail(Magic::TABLE, self.id, body_end, sums, &self.directory, sections, self.totals)
         };
         self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
-        write_index(&*self.shelf.dir, self.number, &self.index.finish(self.id))?;
+        write_index(&*self.shelf.dir, self.number, &self.index.finish())?;
 
         let contents = self.shelf.dir.contents(&FileKind::Table.name(self.number));
         let contents = contents.map_err(|e| Error::io("open", &path, e))?;
@@ -348,9 +386,19 @@ impl TableWriter {
             sections: self.sections,
         };
         let reader = TableReader::open(&self.shelf, &meta, &self.points)?;
-        reader.verify_written(&stop)?;
+        reader.verify_written(&self.digests, self.totals, &stop)?;
         Ok(WrittenTable { meta, reader, points: self.points })
     }
+}
+
+#[cold]
+fn too_large(shelf: &Shelf, number: FileNumber) -> Error {
+    Error::io("write", &shelf.dir.path().join(FileKind::Table.name(number)), io::ErrorKind::FileTooLarge.into())
+}
+
+#[cold]
+fn no_section() -> Bug {
+    bug("a section has been begun and is not there")
 }
 
 fn new_section(keyspace: KeyspaceId, start: u64, key: &[u8], interval: u16, alignment: Alignment) -> Section {
@@ -389,6 +437,7 @@ pub(crate) fn write_index(dir: &dyn Dir, number: FileNumber, bytes: &[u8]) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::tests::found_by;
     use crate::format::entry::push_entry;
     use crate::options::Compression;
     use crate::sys::{Access, Fs, disk::DiskFs};
@@ -398,6 +447,8 @@ mod tests {
         _temp: tempfile::TempDir,
         shelf: Arc<Shelf>,
         meta: TableMeta,
+        digests: Vec<Digest>,
+        totals: Totals,
     }
 
     fn shelf(path: &std::path::Path, options: TableOptions) -> Arc<Shelf> {
@@ -432,8 +483,10 @@ mod tests {
                 }
             }
         }
+        writer.finish_section().unwrap();
+        let (digests, totals) = (writer.digests.clone(), writer.totals);
         let meta = writer.finish().unwrap().meta;
-        Fixture { _temp: temp, shelf, meta }
+        Fixture { _temp: temp, shelf, meta, digests, totals }
     }
 
     fn kinds() -> Vec<(u16, u8, Compression)> {
@@ -565,6 +618,94 @@ mod tests {
                 assert_eq!(reader.lost_index(), Some(&good[..]), "the index is a function of the table");
             }
         }
+    }
+
+    /// Changes the key, hash and locator that an index has of key number `n`.
+    type Forgery = fn(u64, &mut (Vec<u8>, u64, u32));
+
+    /// Writes an index of its own for a table; `change` may forge what it says of key number `n`.
+    fn forge_index(fixture: &Fixture, options: TableOptions, change: Forgery) {
+        let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[]).unwrap();
+        let mut builder = IndexBuilder::new(options, fixture.meta.id);
+        for section in reader.sections() {
+            let mut n = 0;
+            let walked = reader.body.walk(section, Verify::Once, |place, entry, bytes, is_new_key| {
+                if is_new_key {
+                    let key = entry.key(bytes).to_vec();
+                    let hash = key_hash(section.keyspace, &key);
+                    let mut point = (key, hash, u32::try_from(place / 8).unwrap());
+                    change(n, &mut point);
+                    builder.add(&point.0, point.1, point.2);
+                    n += 1;
+                }
+                Ok(())
+            });
+            walked.unwrap();
+            builder.finish_section(section.keyspace, section.lower.key(), section.upper.key()).unwrap();
+        }
+        fixture.shelf.dir.remove("000001.idx").unwrap();
+        write_index(&*fixture.shelf.dir, FileNumber(1), &builder.finish()).unwrap();
+    }
+
+    #[test]
+    fn what_is_read_back_is_compared_with_all_that_was_added() {
+        for options in shapes() {
+            let fixture = write(200, options);
+            let read_back = |digests: &[Digest], totals| {
+                let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[]).unwrap();
+                reader.verify_written(digests, totals, &AtomicBool::new(false))
+            };
+            let (digests, totals) = (&fixture.digests[..], fixture.totals);
+            read_back(digests, totals).unwrap();
+            let mut other = digests.to_vec();
+            other[1].step(0);
+            let found = found_by(|| read_back(&other, totals));
+            assert!(found.contains("other entries than were added"), "{found}");
+            let fewer = Totals { entries: totals.entries - 1, ..totals };
+            for (digests, totals) in [(&digests[1..], totals), (digests, fewer)] {
+                let found = found_by(|| read_back(digests, totals));
+                assert!(found.contains("other sections than it was given"), "{found}");
+            }
+
+            let forgeries: [(&str, Forgery); 4] = [
+                ("", |_, _| {}),
+                ("a sparse index does not lead to its key", |n, point| point.0[8] ^= u8::from(n == 0)),
+                ("a sparse index does not lead to its key", |n, point| point.2 += u32::from(n == 0)),
+                ("an index does not lead to a key", |n, point| point.1 ^= u64::from(n == 77) * u64::MAX),
+            ];
+            for (expected, forgery) in forgeries {
+                forge_index(&fixture, options, forgery);
+                if expected.is_empty() {
+                    read_back(digests, totals).unwrap();
+                } else {
+                    let found = found_by(|| read_back(digests, totals));
+                    assert!(found.contains(expected), "{found}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn entries_out_of_order_or_of_too_many_times_are_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let shelf = shelf(temp.path(), TableOptions::default());
+        let add = |number: u64, entries: &[(&[u8], u64)]| {
+            let mut writer = TableWriter::create(&shelf, FileNumber(number), [8; 16], &Arc::default()).unwrap();
+            entries.iter().try_for_each(|(key, sequence)| {
+                let mut bytes = Vec::new();
+                push_entry(&mut bytes, Kind::Put, Sequence(*sequence), key, b"v", Alignment::None);
+                let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(*sequence)).unwrap();
+                writer.add(KeyspaceId(0), &entry, &bytes, false)
+            })
+        };
+        for (number, wrong) in
+            [[(&b"b"[..], 1), (b"a", 2)], [(b"a", 1), (b"a", 2)], [(b"a", 1), (b"a", 1)]].iter().enumerate()
+        {
+            let refused = add(number as u64, wrong).unwrap_err();
+            assert_eq!(refused.corruption().map(|corruption| corruption.what), Some(Damage::OutOfOrder));
+        }
+        add(10, &[(b"a", 2), (b"a", 1), (b"b", SEQUENCE_SPAN)]).unwrap();
+        assert!(matches!(add(11, &[(b"a", 1), (b"b", SEQUENCE_SPAN + 1)]), Err(Error::NumbersExhausted)));
     }
 
     #[test]

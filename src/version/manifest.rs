@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use super::{Draft, Handles, Version};
-use crate::error::{Damage, Error, Result};
+use crate::error::{Damage, Error, Result, must};
 use crate::format::checksum::Id;
 use crate::format::current::Current;
 use crate::format::edit::Edit;
@@ -192,6 +192,10 @@ impl Manifest {
 
     /// Writes a fresh manifest with the whole state, and swaps `CURRENT`.
     fn start(&mut self, state: &mut State, version: &Version, number: FileNumber) -> Result<Appended> {
+        if number.0 + 1 >= NUMBER_MAX {
+            // The manifest would name a number that no reader accepts.
+            return Err(Error::NumbersExhausted);
+        }
         state.next_number = state.next_number.max(FileNumber(number.0 + 1));
         let mut edit = version.to_edit();
         edit.next_number = Some(state.next_number);
@@ -232,11 +236,12 @@ impl Writer {
 
     fn append(&mut self, dir: &dyn Dir, database: &Id, kind: GroupKind, edit: &Edit) -> Result<()> {
         let path = || dir.path().join(FileKind::Manifest.name(self.number));
-        let (body, count) = edit.encode();
+        let (body, count) = edit.encode()?;
         // Each edit is durable before the next one is written, so everything in front of this group is.
         let durable = (self.edits > 0).then_some(Position { segment: self.number, offset: self.end });
         let count = if kind == GroupKind::Data { count } else { 0 };
-        let group = log::encode_group(database, self.number, self.end, kind, count, durable, &body);
+        must(Edit::decode(&body, count).as_ref() == Ok(edit), "an edit of the manifest reads as another one")?;
+        let group = log::encode_group(database, self.number, self.end, kind, count, durable, &body)?;
         debug_assert!(group.len() as u64 >= GROUP_HEADER_BYTES);
         self.file.append(&group).map_err(|e| Error::io("write", &path(), e))?;
         self.file.sync().map_err(|e| Error::io("sync", &path(), e))?;
@@ -258,6 +263,10 @@ pub(crate) fn swap_current(dir: &dyn Dir, current: Current) -> Result<()> {
         file.append(current.as_bytes())?;
         file.sync()?;
         drop(file);
+        // There is no second copy of what it says.
+        if dir.open(names::CURRENT_NEW)?.bytes() != current.as_bytes() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not hold what was written to it"));
+        }
         // The manifest's own name must be durable before `CURRENT` names it.
         dir.sync()?;
         dir.rename(names::CURRENT_NEW, names::CURRENT)?;
@@ -371,9 +380,11 @@ mod tests {
             let header = SegmentHeader::new(Magic::MANIFEST, DATABASE, FileNumber(9), Position::default(), Sequence(0));
             let mut bytes = header.as_bytes().to_vec();
             for edit in &edits {
-                let (body, count) = edit.encode();
+                let (body, count) = edit.encode().unwrap();
                 let at = bytes.len() as u64;
-                bytes.extend(log::encode_group(&DATABASE, FileNumber(9), at, GroupKind::Data, count, None, &body));
+                bytes.extend(
+                    log::encode_group(&DATABASE, FileNumber(9), at, GroupKind::Data, count, None, &body).unwrap(),
+                );
             }
             fs.write(std::path::Path::new("/db/000009.manifest"), &bytes);
             swap_current(&*dir(&fs), Current::new(DATABASE, FileNumber(9))).unwrap();

@@ -202,12 +202,14 @@ impl Running {
 
     /// Registers a plan that [`allows`](Self::allows) has allowed; answers what to give to [`end`](Self::end).
     pub(crate) fn begin(&mut self, plan: &Arc<Plan>) -> u64 {
+        debug_assert!(self.allows(plan), "plans under way do not touch each other");
         self.next += 1;
         self.plans.push((self.next, Arc::clone(plan)));
         self.next
     }
 
     pub(crate) fn end(&mut self, begun: u64) {
+        debug_assert!(self.plans.iter().any(|(number, _)| *number == begun), "what ends has begun");
         self.plans.retain(|(number, _)| *number != begun);
     }
 

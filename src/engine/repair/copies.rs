@@ -3,7 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::checksum::Id;
 use crate::format::entry::{Entry, copy_with_pointer};
 use crate::format::range::Edge;
@@ -113,8 +113,7 @@ impl Copier<'_> {
             };
             if !has_value {
                 let nowhere = Pointer { file: self.nowhere, offset: 0, length: 0 };
-                let made = copy_with_pointer(&mut pointed, &entry, bytes, nowhere);
-                entry = made.map_err(|damage| Error::corrupt(salvage.path(), 0, damage))?;
+                entry = copy_with_pointer(&mut pointed, &entry, bytes, nowhere)?;
                 bytes = &pointed;
             }
             let (key, sequence) = (entry.key(bytes), entry.sequence);

@@ -12,6 +12,8 @@ use super::*;
 
 /// Keys are `locator % KEYS`, and all of them collide.
 const KEYS: u32 = 10;
+/// A link that leads nowhere.
+const NONE: u32 = 0;
 
 fn is_key(key: u32) -> impl Fn(Locator) -> bool {
     move |locator| locator % KEYS == key
@@ -72,7 +74,7 @@ fn insert_head_first(index: &HashIndex, locator: Locator) {
     let (_, older) = unpack(slots.heads[at].load(Ordering::Relaxed));
     let link = slots.links[at].load(Ordering::Relaxed);
     slots.heads[at].store(pack(TAG, locator), Ordering::Release);
-    slots.links[at].store(index.nodes.push(older, link), Ordering::Release);
+    slots.links[at].store(index.nodes.push(older, link).unwrap(), Ordering::Release);
 }
 
 /// One that stores the head without an order.
@@ -81,7 +83,7 @@ fn insert_head_relaxed(index: &HashIndex, locator: Locator) {
     let at = (TAG >> slots.shift) as usize;
     let (_, older) = unpack(slots.heads[at].load(Ordering::Relaxed));
     let link = slots.links[at].load(Ordering::Relaxed);
-    slots.links[at].store(index.nodes.push(older, link), Ordering::Relaxed);
+    slots.links[at].store(index.nodes.push(older, link).unwrap(), Ordering::Relaxed);
     slots.heads[at].store(pack(TAG, locator), Ordering::Relaxed);
 }
 
@@ -167,7 +169,7 @@ fn insert_pruning_silently(index: &HashIndex, locator: Locator) {
     let slots = index.slots().expect("slots");
     let at = (TAG >> slots.shift) as usize;
     let (_, older) = unpack(slots.heads[at].load(Ordering::Relaxed));
-    slots.links[at].store(index.nodes.push(older, NONE), Ordering::Release);
+    slots.links[at].store(index.nodes.push(older, NONE).unwrap(), Ordering::Release);
     slots.heads[at].store(pack(TAG, locator), Ordering::Release);
 }
 

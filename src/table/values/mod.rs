@@ -14,6 +14,7 @@ pub(crate) use set::{Stored, Values};
 pub(crate) use writer::ValueWriter;
 
 use super::Shelf;
+use super::digest::Digest;
 use super::file::ChunkedFile;
 use crate::error::{Damage, Error, Result};
 use crate::format::bytes::Part;
@@ -178,13 +179,14 @@ impl ValueFile {
         self.file().map(ChunkedFile::mapping)
     }
 
-    /// Checks every byte of the file and that records fill it. Ends with [`Error::Closed`] once `stop` is set.
-    pub(crate) fn verify(&self, stop: &AtomicBool) -> Result<()> {
+    /// Checks every byte of the file and that records fill it; answers the digest of those. Ends with [`Error::Closed`] once
+    /// `stop` is set.
+    pub(crate) fn verify(&self, stop: &AtomicBool) -> Result<Digest> {
         let file = self.file()?;
         file.verify(stop)?;
         let end = file.frame().body_end;
         let piece = |at: u64, length: u64| file.verified(at, end.min(at.saturating_add(length)));
-        let (mut at, mut records) = (TABLE_HEADER_BYTES, 0);
+        let (mut at, mut records, mut digest) = (TABLE_HEADER_BYTES, 0, Digest::default());
         let (mut start, mut bytes) = (at, Cow::Borrowed(&[][..]));
         while at < end {
             if stop.load(Ordering::Relaxed) {
@@ -198,11 +200,14 @@ impl ValueFile {
                 (start, bytes) = (at, piece(at, WALK_BYTES.max(next.saturating_sub(at)))?);
             }
             let record = Record::parse(Part { bytes: &bytes, start }, at, end);
-            at = record.map_err(|damage| file.corrupt(at, damage))?.next;
+            let record = record.map_err(|damage| file.corrupt(at, damage))?;
+            let pointer = Pointer { file: self.number(), offset: record.offset, length: record.length };
+            digest.add_value(record.keyspace, record.sequence, record.key, pointer);
+            at = record.next;
             records += 1;
         }
         if records == self.meta.records {
-            Ok(())
+            Ok(digest)
         } else {
             Err(file.corrupt(file.frame().directory_offset, Damage::ManifestMismatch))
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use zerocopy::IntoBytes;
 
 use super::ValueFile;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, must};
 use crate::format::checksum::{Id, Seed};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
@@ -15,6 +15,7 @@ use crate::format::table::{TableHeader, Totals, encode_tail};
 use crate::format::values::{Pointer, encode_head, padding};
 use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, Sequence};
 use crate::table::chunked::ChunkedWriter;
+use crate::table::digest::Digest;
 use crate::table::{Shelf, read_values_meta};
 
 /// Writes one value file.
@@ -25,6 +26,7 @@ pub(crate) struct ValueWriter {
     id: Id,
     out: ChunkedWriter,
     records: u64,
+    digest: Digest,
 }
 
 impl ValueWriter {
@@ -34,7 +36,7 @@ impl ValueWriter {
         let file = shelf.dir.create(&name).map_err(|e| Error::io("create", &shelf.dir.path().join(&name), e))?;
         let options = shelf.options;
         let out = ChunkedWriter::new(file, Seed::of_table(&id), options.chunk_log2, Arc::clone(stop));
-        let mut writer = Self { shelf: Arc::clone(shelf), number, id, out, records: 0 };
+        let mut writer = Self { shelf: Arc::clone(shelf), number, id, out, records: 0, digest: Digest::default() };
         writer.push(TableHeader::new(Magic::VALUES, id, options.chunk_log2).as_bytes())?;
         Ok(writer)
     }
@@ -71,13 +73,14 @@ impl ValueWriter {
         self.push(&encode_head(keyspace, sequence, key, length))?;
         let pointer = Pointer { file: self.number, offset: self.out.end(), length };
         self.push(value)?;
-        self.push(padding(length))?;
+        self.push(padding(length)?)?;
+        self.digest.add_value(keyspace, sequence, key, pointer);
         self.records += 1;
         Ok(pointer)
     }
 
-    /// Completes the file, makes it durable (not its directory entry), and reads it back as readers
-    /// will.
+    /// Completes the file, makes it durable (not its directory entry), and reads it back as readers will: every checksum, and
+    /// the records, which must be those that were added.
     pub(crate) fn finish(self) -> Result<ValueFile> {
         if self.out.end() > FILE_BYTES_MAX {
             return Err(self.error(io::ErrorKind::FileTooLarge.into()));
@@ -91,7 +94,7 @@ impl ValueWriter {
         let tail = |body_end, sums: &[u32]| encode_tail(Magic::VALUES, self.id, body_end, sums, &[], 0, totals);
         self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
         let written = ValueFile::new(read_values_meta(&self.shelf, self.number)?, self.shelf);
-        written.verify(&stop)?;
+        must(written.verify(&stop)? == self.digest, "a value file has other values than were added to it")?;
         Ok(written)
     }
 }
