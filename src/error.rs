@@ -137,6 +137,17 @@ pub enum Error {
         /// The value begins at a multiple of this many bytes, a power of two. 4,096 stands for more.
         aligned_to: usize,
     },
+    /// A table has to be opened, and the process has as many open as the system lets it: they are in use by slices, iterators and
+    /// cursors, of this database or others, so that none can be let go. Drop some of those, or raise `vm.max_map_count`, or,
+    /// with [`IoMode::Read`](crate::IoMode::Read), `RLIMIT_NOFILE`. Nothing is lost; the call may be repeated.
+    TooManyOpenTables {
+        /// Files of tables that are mapped or open in the process; a table that is mapped has two.
+        open: usize,
+        /// How many there may be: three quarters of what the system allows.
+        limit: usize,
+        /// [`Options::max_open_tables`](crate::Options::max_open_tables) of the database.
+        max_open_tables: usize,
+    },
     /// File numbers or sequence numbers (2^63 of them) or ids of keyspaces (2^32) are used up.
     NumbersExhausted,
 }
@@ -255,7 +266,7 @@ pub enum ErrorKind {
     Bug,
     /// Background work fails.
     Background,
-    /// Not now: the call would have had to wait.
+    /// Not now: the call would have had to wait, or the process has too many tables open.
     Busy,
     /// A transaction must be run again.
     Conflict,
@@ -288,7 +299,7 @@ impl Error {
             | Self::Reentrant { .. } => ErrorKind::State,
             Self::Bug(_) => ErrorKind::Bug,
             Self::Background(_) => ErrorKind::Background,
-            Self::WouldBlock => ErrorKind::Busy,
+            Self::WouldBlock | Self::TooManyOpenTables { .. } => ErrorKind::Busy,
             Self::Conflict => ErrorKind::Conflict,
             Self::KeyTooLong { .. }
             | Self::ValueTooLong { .. }
@@ -362,6 +373,12 @@ impl fmt::Display for Error {
                 f,
                 "a value of {bytes} bytes at a multiple of {aligned_to} cannot be read as {of}, \
                  which takes {size} bytes at a multiple of {alignment}"
+            ),
+            Self::TooManyOpenTables { open, limit, max_open_tables } => write!(
+                f,
+                "no more tables can be opened: {open} files of tables are mapped or open in this process, in use by slices, \
+                 iterators and cursors, of {limit} (three quarters of vm.max_map_count or RLIMIT_NOFILE); \
+                 max_open_tables = {max_open_tables} bounds only those that nobody uses"
             ),
             Self::NumbersExhausted => f.write_str("all file numbers, sequence numbers or keyspace ids are used up"),
         }

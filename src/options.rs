@@ -47,7 +47,7 @@ pub enum IoMode {
     /// Nothing is mapped, and every checksum is verified at every read: indexes of tables are read into memory when the table is
     /// first used, entries with positioned reads, in pages of 16 KiB or in compressed blocks, that go into the cache of
     /// [`Options::cache_bytes`]; the log is written with positioned writes. For file systems and rules that forbid mappings.
-    /// Each table in use has a file descriptor open. A read that is not in the cache costs a system call and a copy.
+    /// Each open table has a file descriptor ([`Options::max_open_tables`]). A read that is not in the cache costs a system call and a copy.
     /// [Large values](Options::large_value_bytes) are read and verified one by one each time, and leave the cache alone.
     Read,
 }
@@ -123,6 +123,7 @@ pub struct Options {
     pub(crate) level_multiplier: u32,
     pub(crate) l0_tables: usize,
     pub(crate) cache_bytes: u64,
+    pub(crate) max_open_tables: Option<usize>,
     pub(crate) compaction_filter: Option<Filter>,
     pub(crate) file_system: FileSystem,
 }
@@ -159,6 +160,7 @@ impl Default for Options {
             level_multiplier: 10,
             l0_tables: 8,
             cache_bytes: 64 << 20,
+            max_open_tables: None,
             compaction_filter: None,
             file_system: FileSystem::default(),
         }
@@ -314,6 +316,37 @@ impl Options {
         self
     }
 
+    /// Tables, and value files, that the database keeps open. One more lets go of one that has not been used for the longest time, and
+    /// opening it again costs 15 to 25 us: as much as some 40 lookups. At least 1. Default: a quarter of what the system
+    /// gives the process, at most 8,192.
+    ///
+    /// An open table takes two mappings of `vm.max_map_count` (so that the default is 8,191 where that is 65,530), a value
+    /// file one; with [`IoMode::Read`], each takes one descriptor of `RLIMIT_NOFILE`. All databases of a process together begin to let go
+    /// at a half of either. What [slices](crate::Slice), iterators and cursors use, and what is being compacted, stays open
+    /// whatever the limit is, up to three quarters of what the system gives: then whatever would have to open a
+    /// table answers [`Error::TooManyOpenTables`]. The log, the manifest and tables that are being written are not
+    /// counted; they are few.
+    ///
+    /// What is known of a table that was let go stays in memory: about 1 KiB, and a bit for each chunk that was verified; and, with
+    /// [`IoMode::Read`], its index. [`Stats::open_tables`](crate::Stats::open_tables) and
+    /// [`Stats::table_openings`](crate::Stats::table_openings) tell whether the limit is a good one.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = maplsm::Options::new().max_open_tables(100).open(dir.path().join("db"))?;
+    /// db.insert("key", "value")?;
+    /// db.flush()?;
+    /// assert!(db.get("key")?.is_some());
+    /// assert_eq!(db.stats().open_tables, 1);
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn max_open_tables(&mut self, tables: usize) -> &mut Self {
+        self.max_open_tables = Some(tables);
+        self
+    }
+
     /// Bytes covered by one checksum, a power of two from 4 KiB to 1 MiB. Larger ones take less space and make the first
     /// touch of a page dearer. Default: 4 KiB.
     pub fn checksum_chunk_bytes(&mut self, bytes: u32) -> &mut Self {
@@ -410,6 +443,7 @@ impl Options {
             ("memtable_entries", self.memtable_entries != Some(0), "must be at least 1"),
             ("max_batch_bytes", self.max_batch_bytes <= 16 << 30, "must be at most 16 GiB"),
             ("background_threads", self.background_threads <= 64, "must be at most 64"),
+            ("max_open_tables", self.max_open_tables != Some(0), "must be at least 1"),
             ("cache_bytes", self.cache_bytes <= 1 << 40, "must be at most 1 TiB"),
             (
                 "checksum_chunk_bytes",

@@ -1,19 +1,19 @@
 //! Snapshots: a keyspace as it was at one moment.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Deref, RangeBounds};
 use std::sync::Arc;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use crate::engine::{Engine, Find, Registration, ValueAt, View};
+use crate::engine::{Engine, Registration};
 use crate::error::Result;
-use crate::format::key_hash;
 use crate::iter::{Cursor, Entry, Iter, KeyRange};
 use crate::keyspace_state::KeyspaceState;
 use crate::merge::Scan;
 use crate::slice::{Slice, view_as, view_as_slice};
-use crate::sys::{OnceLock, Pinned};
+use crate::sys::Pinned;
 
 /// The default keyspace as it was when [`Db::snapshot`](crate::Db::snapshot) was called, or another one as it was when
 /// [`Keyspace::snapshot`](crate::Keyspace::snapshot) was: later writes do not show. [`keyspace`](Self::keyspace) answers the
@@ -29,8 +29,6 @@ pub struct Snapshot {
     engine: Arc<Engine>,
     keyspace: Arc<KeyspaceState>,
     at: Registration,
-    /// What [`get_ref`](Self::get_ref) borrows from; loaded by its first call.
-    view: OnceLock<Arc<View>>,
 }
 
 impl fmt::Debug for Snapshot {
@@ -39,23 +37,11 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// A value that borrows from its snapshot, or owns a share of the block that it was found in.
+/// A value that lives no longer than its snapshot. Like a [`Slice`], it keeps the table that it is in open.
 #[derive(Clone)]
-pub struct Ref<'s>(Place<'s>);
-
-#[derive(Clone)]
-enum Place<'s> {
-    Mapped(&'s [u8]),
-    Block(Pinned),
-}
-
-impl<'s> Ref<'s> {
-    fn new(value: ValueAt<'s>) -> Self {
-        Self(match value {
-            ValueAt::Mapped(mapping, range) => Place::Mapped(mapping.bytes().get(range).unwrap_or_default()),
-            ValueAt::Block(block, range) => Place::Block(block.pin(range)),
-        })
-    }
+pub struct Ref<'s> {
+    bytes: Pinned,
+    snapshot: PhantomData<&'s Snapshot>,
 }
 
 impl Ref<'_> {
@@ -78,10 +64,7 @@ impl Deref for Ref<'_> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        match &self.0 {
-            Place::Mapped(bytes) => bytes,
-            Place::Block(bytes) => bytes,
-        }
+        &self.bytes
     }
 }
 
@@ -99,12 +82,7 @@ impl fmt::Debug for Ref<'_> {
 
 impl Snapshot {
     pub(crate) fn new(engine: &Arc<Engine>, keyspace: &Arc<KeyspaceState>) -> Self {
-        Self {
-            at: engine.register(),
-            engine: Arc::clone(engine),
-            keyspace: Arc::clone(keyspace),
-            view: OnceLock::new(),
-        }
+        Self { at: engine.register(), engine: Arc::clone(engine), keyspace: Arc::clone(keyspace) }
     }
 
     /// The same moment of another keyspace.
@@ -129,19 +107,11 @@ impl Snapshot {
         self.checked(found.map(Slice))
     }
 
-    /// The value of a key, borrowed: without a reference count if its table is mapped and plain. From the first call on, the snapshot keeps the files of that
-    /// moment, not only the versions it sees.
+    /// The value of a key, for as long as the snapshot lives: [`get`](Self::get) for those who want to be told by the compiler
+    /// when they keep a value, and with it a table, for longer.
     pub fn get_ref(&self, key: impl AsRef<[u8]>) -> Result<Option<Ref<'_>>> {
-        self.engine.check_open()?;
-        let key = key.as_ref();
-        let view = self.view.get_or_init(|| self.engine.view());
-        let id = self.keyspace.id;
-        let found = match view.find(id, key_hash(id, key), key, self.at.at, true)? {
-            Find::Value(value) => Some(Ref::new(value)),
-            Find::Absent | Find::Retry => None,
-        };
-        self.engine.check_found(found.as_deref().unwrap_or_default())?;
-        self.checked(found)
+        let found = self.engine.get_at(self.keyspace.id, key.as_ref(), &self.at)?;
+        self.checked(found.map(|bytes| Ref { bytes, snapshot: PhantomData }))
     }
 
     /// Whether the key has a value.

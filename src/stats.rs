@@ -54,6 +54,10 @@ pub struct Stats {
     pub log_syncs: u64,
     /// Transactions refused because of a conflict since the open.
     pub conflicts: u64,
+    /// Tables and value files that are open; see [`Options::max_open_tables`](crate::Options::max_open_tables).
+    pub open_tables: usize,
+    /// How often one has been opened since the open of the database, those that it has written counted.
+    pub table_openings: u64,
     /// Bytes that unpacked blocks take in the cache; see [`Options::cache_bytes`](crate::Options::cache_bytes).
     pub cache_bytes: u64,
     /// Blocks that reads found in the cache since the open.
@@ -244,6 +248,8 @@ impl Engine {
             compacted_bytes: counters.compacted_bytes.load(Ordering::Relaxed),
             log_syncs: counters.log_syncs.load(Ordering::Relaxed),
             conflicts: counters.conflicts.load(Ordering::Relaxed),
+            open_tables: self.shelf.open.len(),
+            table_openings: self.shelf.open.openings(),
             cache_bytes: self.shelf.cache_bytes(),
             cache_hits,
             cache_misses,

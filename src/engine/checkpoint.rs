@@ -46,7 +46,7 @@ impl Engine {
     fn fill(&self, dir: &Arc<dyn Dir>) -> Result<()> {
         let _lock = take_lock(&**dir, false, true)?;
         let (at, view) = self.moment();
-        let shelf = Shelf::new(Arc::clone(dir), self.options.table, 0);
+        let shelf = Shelf::new(Arc::clone(dir), self.options.table, 0, None);
         for (_, table) in view.version.tables() {
             self.copy_table(table, &shelf)?;
         }
@@ -84,8 +84,8 @@ impl Engine {
         let [name, index] = [FileKind::Table, FileKind::Index].map(|kind| kind.name(table.number()));
         // A copy is read, so it may as well be checked.
         if self.copy_needed(&name, to)? == Copied::Written {
-            let copy = Table::new(table.meta.clone(), Arc::clone(shelf), Vec::new());
-            copy.reader()?.file().verify(&self.cancelled)?;
+            let copy = Arc::new(Table::new(table.meta.clone(), Arc::clone(shelf), Vec::new()));
+            copy.pin()?.file().verify(&self.cancelled)?;
         }
         match copy_file(&*self.dir, &index, to, &self.cancelled) {
             Err((_, e)) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("copy", &to.path().join(&index), e)),

@@ -14,7 +14,7 @@ use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::merge::{LevelCursor, Located, Merge, Place, Source, Versions};
 use crate::options::{Compression, Filter, FilterEntry, SectionOptions, Verdict};
 use crate::sys::atomic::Ordering;
-use crate::table::{Table, TableCursor, TableWriter, Verify};
+use crate::table::{Table, TableCursor, TableWriter, Value, Verify};
 use crate::version::{Plan, Running, Share, Version};
 use crate::visibility::{Cover, Fragments, Visibility};
 
@@ -114,7 +114,7 @@ impl Engine {
 fn cover<'t>(keyspace: KeyspaceId, tables: impl Iterator<Item = &'t Arc<Table>>) -> Result<Cover> {
     let mut cover = Cover::default();
     for table in tables.filter(|table| table.has_ranges(keyspace)) {
-        cover.add(table.reader()?.ranges(keyspace), 0);
+        cover.add(&table.ranges(keyspace)?, 0);
     }
     Ok(cover)
 }
@@ -160,7 +160,7 @@ impl<'a> Merging<'a> {
         let inputs: Vec<&(u8, Arc<Table>)> = share.inputs.iter().filter(visible).collect();
         let mut sources = Vec::new();
         for (_, table) in inputs.iter().filter(|(level, _)| *level == 0) {
-            sources.extend(TableCursor::new(table.reader()?, share.keyspace, Verify::Again).map(Source::Table));
+            sources.extend(TableCursor::new(table.pin()?, share.keyspace, Verify::Again).map(Source::Table));
         }
         for level in 1..LEVELS {
             let of_level = inputs.iter().filter(|(l, _)| *l == level).map(|(_, table)| Arc::clone(table));
@@ -228,11 +228,11 @@ impl<'a> Merging<'a> {
         let apart = match found.entry.kind() {
             Kind::Pointer => {
                 let (pointer, file) = merge.find_value(found, &self.plan.values)?;
-                Some((file, file.value(pointer)?))
+                Some(file.value(pointer)?)
             }
             _ => None,
         };
-        let value = apart.as_ref().map_or_else(|| merge.value(found), |(file, value)| file.bytes(value));
+        let value = apart.as_ref().map_or_else(|| merge.value(found), Value::bytes);
         let entry = FilterEntry { key: merge.key(found), value };
         let verdict = {
             let _within = self.engine.enter(Callback::CompactionFilter);
@@ -290,7 +290,7 @@ impl<'a> Merging<'a> {
             let (pointer, file) = merge.find_value(found, &self.plan.values)?;
             if self.plan.emptied.contains(&pointer.file) {
                 let (sequence, value) = file.record(keyspace, merge.key(found), pointer)?;
-                let value = (sequence, file.bytes(&value));
+                let value = (sequence, value.bytes());
                 return sink.add(writer, keyspace, (&found.entry, bytes), value, oldest);
             }
         }

@@ -189,7 +189,7 @@ impl Engine {
             writer.finish()
         });
         match written {
-            Ok(written) => Ok(Arc::new(written.into_table(Arc::clone(&self.shelf)))),
+            Ok(written) => Ok(written.into_table(Arc::clone(&self.shelf))),
             Err(e) => {
                 self.remove_table_files(number);
                 Err(e)

@@ -122,7 +122,7 @@ impl Engine {
                 let table = table.with_global_sequence(sequence).into_table(Arc::clone(&self.shelf));
                 ingested.tables += 1;
                 ingested.bytes += table.meta.file_bytes;
-                outputs.tables.push(Arc::new(table));
+                outputs.tables.push(table);
             }
             outputs.add_to(&mut edit, level);
             self.install_new(edit, &outputs, &[])
@@ -257,7 +257,10 @@ impl<'e> Load<'e> {
     fn finish_table(&mut self) -> Result<()> {
         let Some((number, writer)) = self.growing.take() else { return Ok(()) };
         let _at_work = self.engine.begin_work()?;
-        self.written.push(writer.finish().inspect_err(|_| self.engine.remove_table_files(number))?);
+        let mut written = writer.finish().inspect_err(|_| self.engine.remove_table_files(number))?;
+        // A load may have more tables than can be open.
+        written.let_go();
+        self.written.push(written);
         Ok(())
     }
 

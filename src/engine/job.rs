@@ -259,7 +259,7 @@ impl Engine {
         let largest = share.sections().max_by_key(|(_, section)| section.end - section.start);
         match largest {
             Some((table, _)) if plan.output > 0 => {
-                Ok(Span::between(table.reader()?.split_keys(share.keyspace, by_size.min(most))?))
+                Ok(Span::between(table.pin()?.split_keys(share.keyspace, by_size.min(most))?))
             }
             _ => Ok(vec![Span::default()]),
         }

@@ -7,7 +7,8 @@
 //! 2. `writer`: the end of the log, the growing memtable, the next sequence number. Held across a sync only by a load that is
 //!    being installed.
 //! 3. `manifest`: who changes the durable state; held across its append and sync.
-//! 4. `publishing`: replaces the view. Held for a moment.
+//! 4. `publishing`, in [`view::Stage`]: replaces the view. Held for a moment; also by whoever opens a table and had to let
+//!    others go, with any of the locks above, so nobody opens one while he holds it.
 //!
 //! Readers take none of them: they load the view and the visible sequence.
 //!
@@ -43,8 +44,6 @@ mod models;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 pub(crate) use background::Background;
 pub use ingest::Ingested;
 use present::Present;
@@ -55,7 +54,8 @@ pub use repair::{Finding, LostKey, LostRange, Outcome, RepairReport};
 pub(crate) use repair::{examine, repair};
 pub(crate) use validate::{Footprint, Moment};
 pub use verify::Report;
-pub(crate) use view::{Find, ValueAt, View};
+use view::Stage;
+pub(crate) use view::{Find, Opened, View};
 pub(crate) use write::Body;
 
 use crate::error::{Error, Result};
@@ -88,7 +88,7 @@ pub(crate) struct Engine {
     first_number: FileNumber,
 
     // Own synchronization.
-    view: ArcSwap<View>,
+    view: Arc<Stage>,
     present: Present,
     registry: Arc<Registry>,
     next_number: AtomicU64,
@@ -122,8 +122,7 @@ pub(crate) struct Engine {
     writer: Mutex<write::Writer>,
     // Lock 3.
     manifest: Mutex<Manifest>,
-    // Lock 4.
-    publishing: Mutex<()>,
+    // Lock 4 is in `view`.
 }
 
 /// What has been done since the open.
@@ -264,18 +263,18 @@ impl Engine {
 
     /// Replaces the view by a changed copy.
     fn publish(&self, change: impl FnOnce(&mut View)) {
-        let _alone = self.publishing.lock();
+        let alone = self.view.publishing();
         let mut view = View::clone(&self.view.load());
         change(&mut view);
         debug_assert!(view.memtables.is_sorted_by(|a, b| a.number() > b.number()), "memtables stand newest first");
         debug_assert!(!view.growing || !view.memtables.is_empty(), "what grows is there");
         self.update_pressure(&view);
-        self.present.publish(|| self.view.store(Arc::new(view)));
+        self.present.publish(|| self.view.show(&alone, Arc::new(view)));
     }
 
     /// The current view, for those who keep it.
     pub(crate) fn view(&self) -> Arc<View> {
-        self.view.load_full()
+        Arc::clone(&self.view.load().view)
     }
 
     /// The sequence up to which entries are visible now.

@@ -254,11 +254,17 @@ fn models_reads_are_consistent_beside_commits_flushes_and_compactions() {
 fn look_at_an_old_sequence(engine: &Engine, key: &[u8]) -> Result<Option<u64>> {
     let at = engine.visible();
     thread::yield_now();
-    let view = engine.view();
-    Ok(match view.find(KEYSPACE, key_hash(KEYSPACE, key), key, at, true)? {
-        Find::Value(value) => Some(number(&value.pin())),
-        Find::Absent | Find::Retry => None,
-    })
+    let mut opened = Opened::default();
+    loop {
+        let view = engine.view.load();
+        let closed = match view.find((&view.era, &opened), (KEYSPACE, key_hash(KEYSPACE, key), key), at, true)? {
+            Find::Value(value) => return Ok(Some(number(&value.pin()))),
+            Find::Absent | Find::Retry => return Ok(None),
+            Find::Closed(closed) => closed,
+        };
+        drop(view);
+        opened.open(&closed)?;
+    }
 }
 
 #[test]
@@ -363,6 +369,48 @@ fn models_find_a_purge_without_a_look_at_the_readers() {
             }
         });
     });
+}
+
+// Open tables.
+
+/// One table may be open, and readers of several open and let go of them beside each other and beside a compaction.
+fn tables_are_let_go_beside_readers() {
+    let fs = SimFs::new();
+    let engine = Engine::open(options(&fs).max_open_tables(1), Path::new(DIR)).expect("an open store");
+    let keys = [b"a", b"b", b"c"];
+    for key in keys {
+        engine.commit(put(&engine, key, key), Durability::Buffered).expect("a commit");
+        engine.flush().expect("a flush");
+    }
+    let get = move |engine: &Engine| {
+        for key in [b"b", b"a", b"c", b"a"] {
+            let found = engine.get(KEYSPACE, key).expect("a lookup");
+            assert!(found.is_some_and(|value| *value == key[..]), "a lookup in a table that was let go");
+        }
+    };
+    let scan = move |engine: &Engine| {
+        let registration = engine.register();
+        let mut scan = engine.scan(KEYSPACE, &registration).expect("a scan");
+        let mut more = scan.go(Place::First).expect("a scan");
+        for key in keys {
+            assert!(more && scan.current() == Some((&key[..], &key[..])), "a scan of a table that was let go");
+            more = scan.next().expect("a scan");
+        }
+    };
+    let compact = |engine: &Engine| {
+        engine.compact_range(KEYSPACE, (Edge::START, Edge::End)).expect("a compaction");
+    };
+    beside(&engine, vec![Box::new(get), Box::new(get), Box::new(scan), Box::new(compact)]);
+    engine.purge();
+    assert_eq!(engine.obsolete_bytes(), 0, "a table that nobody uses is kept");
+    get(&engine);
+    engine.shelf.open.release();
+    assert!(engine.shelf.open.len() <= 1 && fs.open_files() <= 2, "a table is open that was let go");
+}
+
+#[test]
+fn models_tables_are_let_go_beside_readers() {
+    explore(tables_are_let_go_beside_readers);
 }
 
 // The end.

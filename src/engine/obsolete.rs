@@ -117,14 +117,13 @@ impl Engine {
         }
         let version = Arc::clone(&self.view.load().version);
         for (_, table) in version.tables() {
-            let Some(reader) = table.opened() else { continue };
-            let Some(bytes) = reader.lost_index() else { continue };
+            let Some(index) = table.lost_index() else { continue };
             let _ = self.dir.remove(&FileKind::Index.name(table.number()));
             // Without the file, the next open makes it again; so an error here loses nothing.
-            if write_index(&*self.dir, table.number(), bytes).is_ok() {
+            if write_index(&*self.dir, table.number(), index.bytes()).is_ok() {
                 let _ = self.dir.sync();
             }
-            reader.index_restored();
+            table.index_restored();
         }
     }
 }

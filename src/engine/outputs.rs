@@ -82,7 +82,7 @@ impl<'e> ValueSink<'e> {
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let number = writer.number();
         let finished = writer.finish().inspect_err(|_| self.engine.remove_value_file(number))?;
-        self.done.push(Arc::new(finished));
+        self.done.push(finished);
         Ok(())
     }
 

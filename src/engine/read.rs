@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Find, Registration, View};
+use super::view::NOTHING_OPENED;
+use super::{Engine, Find, Opened, Registration, View};
 use crate::error::Result;
 use crate::format::{KeyspaceId, key_hash};
 use crate::merge::Scan;
@@ -19,10 +20,11 @@ impl Engine {
         let hash = key_hash(keyspace, key);
         for _ in 0..ATTEMPTS {
             let Some((view, at)) = self.present.acquire(|| self.view.load()) else { continue };
-            match view.find(keyspace, hash, key, at, false)? {
+            match view.find((&view.era, &NOTHING_OPENED), (keyspace, hash, key), at, false)? {
                 Find::Value(value) => return self.mapped(Some(value.pin())),
                 Find::Absent => return self.mapped(None),
                 Find::Retry => {}
+                Find::Closed(_) => break,
             }
         }
         let registration = self.register();
@@ -32,10 +34,18 @@ impl Engine {
     /// The value of a key at a registered sequence.
     pub(crate) fn get_at(&self, keyspace: KeyspaceId, key: &[u8], at: &Registration) -> Result<Option<Pinned>> {
         self.check_open()?;
-        let view = self.view.load();
-        match view.find(keyspace, key_hash(keyspace, key), key, at.at, true)? {
-            Find::Value(value) => self.mapped(Some(value.pin())),
-            Find::Absent | Find::Retry => self.mapped(None),
+        let hash = key_hash(keyspace, key);
+        let mut opened = Opened::default();
+        loop {
+            let view = self.view.load();
+            let closed = match view.find((&view.era, &opened), (keyspace, hash, key), at.at, true)? {
+                Find::Value(value) => return self.mapped(Some(value.pin())),
+                Find::Absent | Find::Retry => return self.mapped(None),
+                Find::Closed(closed) => closed,
+            };
+            // Who opens a table may have to wait for those who hold an era.
+            drop(view);
+            opened.open(&closed)?;
         }
     }
 

@@ -9,14 +9,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 use super::job::Scheduler;
 use super::keyspaces::Keyspaces;
 use super::outputs::Outputs;
 use super::present::Present;
 use super::write::Writer;
-use super::{Background, Counters, Engine, Pressure, Registry, View};
+use super::{Background, Counters, Engine, Pressure, Registry, Stage, View};
 use crate::error::{Damage, Error, Result, must};
 use crate::format::checksum::Id;
 use crate::format::edit::Edit;
@@ -90,7 +88,7 @@ impl Engine {
             _ => Error::io("open", path, e),
         })?;
         let lock = take_lock(&*dir, options.read_only, create)?;
-        let shelf = Shelf::new(Arc::clone(&dir), options.table, options.cache_bytes);
+        let shelf = Shelf::new(Arc::clone(&dir), options.table, options.cache_bytes, options.max_open_tables);
         let names = dir.list().map_err(|e| Error::io("list", path, e))?;
         let found = match read_current(&*dir)? {
             Some((database, manifest)) => read_state(&shelf, database, manifest, &names)?,
@@ -135,11 +133,11 @@ impl Engine {
             fs: Arc::clone(&options.file_system.0),
             mappings: Mappings::of(&dir),
             dir,
-            shelf,
             database: found.database,
             recovery: replayed.report.clone(),
             first_number: FileNumber(found.next_number),
-            view: ArcSwap::from_pointee(view),
+            view: Stage::new(view, &shelf),
+            shelf,
             present: Present::new(Sequence(next_sequence.0 - 1)),
             registry: Arc::new(Registry::default()),
             next_number: AtomicU64::new(found.next_number),
@@ -160,7 +158,6 @@ impl Engine {
             syncing: Mutex::new(()),
             writer: Mutex::new(Writer::new(next_sequence, last_end.unwrap_or_default())),
             manifest: Mutex::new(manifest),
-            publishing: Mutex::new(()),
         };
         engine.update_pressure(&engine.view());
         engine

@@ -62,7 +62,7 @@ impl Engine {
             let serves = |keyspace| level > 0 || view.version.serves(table, keyspace);
             report.tables += 1;
             report.bytes += table.meta.file_bytes;
-            match table.reader().and_then(|reader| reader.verify(view.version.values(), serves)) {
+            match table.pin().and_then(|reader| reader.verify(view.version.values(), serves)) {
                 Ok(entries) => report.entries += entries,
                 Err(e) => report.problems.push(e),
             }

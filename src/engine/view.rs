@@ -1,17 +1,19 @@
 //! What a reader looks at: memtables and tables, immutable as a set.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use arc_swap::{ArcSwap, Guard};
 
 use crate::error::{Error, Fault, Feature, Result};
 use crate::format::entry::{Entry, Kind};
 use crate::format::names::FileKind;
-use crate::format::{KeyspaceId, Sequence};
+use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
 use crate::merge::{LevelCursor, Source};
-use crate::sys::{Block, Mapping, Pinned};
-use crate::table::{Answer, Found, Table, TableCursor, TableReader, Verify};
+use crate::sys::{Block, Era, Mapping, Mutex, MutexGuard, Pinned};
+use crate::table::{Answer, ChunkedFile, Found, Renew, Shelf, Table, TableCursor, TableReader, ValueFile, Verify};
 use crate::version::Version;
 use crate::visibility::{Cover, Visibility};
 
@@ -31,12 +33,124 @@ pub(crate) enum Find<'v> {
     Absent,
     /// See [`Lookup::Retry`].
     Retry,
+    /// Something has to be opened first. To be done without an era, and then to be tried again.
+    Closed(Closed),
+}
+
+/// What a lookup needs and is not open.
+#[derive(Debug)]
+pub(crate) enum Closed {
+    Table(Arc<Table>),
+    Values(Arc<ValueFile>),
+}
+
+/// What a lookup has had to open. It stays open until the lookup is over, so that each attempt gets further than the one in
+/// front of it, however few tables may be open.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    tables: Vec<(FileNumber, Arc<TableReader>)>,
+    values: Vec<(FileNumber, Arc<ChunkedFile>)>,
+}
+
+/// What most lookups have had to open.
+pub(super) static NOTHING_OPENED: Opened = Opened { tables: Vec::new(), values: Vec::new() };
+
+impl Opened {
+    #[cold]
+    pub(crate) fn open(&mut self, closed: &Closed) -> Result<()> {
+        match closed {
+            Closed::Table(table) => self.tables.push((table.number(), table.pin()?)),
+            Closed::Values(file) => self.values.push((file.number(), file.pin()?)),
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn table(&self, number: FileNumber) -> Option<&TableReader> {
+        self.tables.iter().find(|(of, _)| *of == number).map(|(_, reader)| &**reader)
+    }
+
+    #[cold]
+    fn values(&self, number: FileNumber) -> Option<&ChunkedFile> {
+        self.values.iter().find(|(of, _)| *of == number).map(|(_, file)| &**file)
+    }
+}
+
+/// A view as readers load it, and the era that lets them use its open tables without counting; see [`Era`].
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) view: Arc<View>,
+    pub(crate) era: Era,
+}
+
+impl Deref for Shown {
+    type Target = View;
+
+    #[inline]
+    fn deref(&self) -> &View {
+        &self.view
+    }
+}
+
+/// The place of the view that is shown, and who may replace it.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    shelf: Arc<Shelf>,
+    shown: ArcSwap<Shown>,
+    /// Lock 4.
+    publishing: Mutex<()>,
+}
+
+impl Stage {
+    /// Shows a first view. From now on tables that are let go stay for those who look at it.
+    pub(super) fn new(view: View, shelf: &Arc<Shelf>) -> Arc<Self> {
+        let shown = Shown { view: Arc::new(view), era: shelf.open.era() };
+        let stage = Arc::new(Self {
+            shelf: Arc::clone(shelf),
+            shown: ArcSwap::from_pointee(shown),
+            publishing: Mutex::new(()),
+        });
+        shelf.open.shown_by(Arc::downgrade(&stage) as Weak<dyn Renew>);
+        stage
+    }
+
+    /// What is shown. While the result lives, nothing that is let go is closed, so it is not to be kept.
+    #[inline]
+    pub(crate) fn load(&self) -> Guard<Arc<Shown>> {
+        self.shown.load()
+    }
+
+    /// The right to replace the view.
+    pub(super) fn publishing(&self) -> MutexGuard<'_, ()> {
+        self.publishing.lock()
+    }
+
+    /// Shows another view. Needs the right to.
+    pub(super) fn show(&self, _alone: &MutexGuard<'_, ()>, view: Arc<View>) {
+        self.shown.store(Arc::new(Shown { view, era: self.shelf.open.era() }));
+    }
+}
+
+impl Drop for Stage {
+    /// Nobody looks any more. What waits for those who did would keep the shelf alive, and the shelf it.
+    fn drop(&mut self) {
+        self.shelf.open.release();
+    }
+}
+
+impl Renew for Stage {
+    /// Shows the same view with the era that is now.
+    fn renew(&self) {
+        let alone = self.publishing();
+        let view = Arc::clone(&self.load().view);
+        self.show(&alone, view);
+    }
 }
 
 /// Where a value is.
 #[derive(Debug)]
 pub(crate) enum ValueAt<'v> {
-    /// In a mapping that the view keeps.
+    /// In a mapping that the view, the era or what was opened keeps.
     Mapped(&'v Mapping, Range<usize>),
     Block(Block, Range<usize>),
 }
@@ -58,16 +172,16 @@ impl View {
         self.memtables.get(usize::from(self.growing)..).unwrap_or_default()
     }
 
-    /// The value of a key at `at`: memtables, then level 0, newest first, then one table of each deeper level.
+    /// The value of a key at `at`: memtables, then level 0, newest first, then one table of each deeper level. Uses the tables
+    /// that are open in this era, and those that it has had to open before.
     #[inline]
-    pub(crate) fn find(
-        &self,
-        keyspace: KeyspaceId,
-        hash: u64,
-        key: &[u8],
+    pub(crate) fn find<'v>(
+        &'v self,
+        (era, opened): (&'v Era, &'v Opened),
+        (keyspace, hash, key): (KeyspaceId, u64, &[u8]),
         at: Sequence,
         registered: bool,
-    ) -> Result<Find<'_>> {
+    ) -> Result<Find<'v>> {
         for memtable in &self.memtables {
             match memtable.get(keyspace, hash, key, at, registered) {
                 Lookup::Missing => {}
@@ -87,11 +201,11 @@ impl View {
         }
         if self.version.level0_len() > 1 {
             // One after another they would be as many cache misses.
-            let opened = self.version.level0(keyspace).filter_map(|table| table.opened());
-            opened.for_each(|reader| reader.prefetch(keyspace, hash));
+            let open = self.version.level0(keyspace).filter_map(|table| table.peek(era));
+            open.for_each(|reader| reader.prefetch(keyspace, hash));
         }
         for table in self.version.level0(keyspace) {
-            if let Some(found) = self.find_in(table, keyspace, hash, key, at)? {
+            if let Some(found) = self.find_in(table, (era, opened), (keyspace, hash, key), at)? {
                 return Ok(found);
             }
         }
@@ -100,7 +214,7 @@ impl View {
             let after = tables.partition_point(|t| t.only_section().is_some_and(|s| s.upper.is_in_front_of(key)));
             let Some(table) = tables.get(after) else { continue };
             if table.only_section().is_some_and(|section| section.lower.is_in_front_of(key))
-                && let Some(found) = self.find_in(table, keyspace, hash, key, at)?
+                && let Some(found) = self.find_in(table, (era, opened), (keyspace, hash, key), at)?
             {
                 return Ok(found);
             }
@@ -112,43 +226,59 @@ impl View {
     #[inline]
     fn find_in<'v>(
         &'v self,
-        table: &'v Table,
-        keyspace: KeyspaceId,
-        hash: u64,
-        key: &[u8],
+        table: &'v Arc<Table>,
+        (era, opened): (&'v Era, &'v Opened),
+        (keyspace, hash, key): (KeyspaceId, u64, &[u8]),
         at: Sequence,
     ) -> Result<Option<Find<'v>>> {
-        let reader = table.reader()?;
+        let Some(reader) = table.borrow(era).or_else(|| opened.table(table.number())) else {
+            return Ok(closed(table, keyspace, key));
+        };
         if reader.excludes(keyspace, hash) {
             return Ok(None);
         }
         match reader.get(keyspace, hash, key, at)? {
-            Answer::Entry(entry) => self.found(reader, &entry, None).map(Some),
-            Answer::InBlock(found) => self.found(reader, &found.0, Some(found.1)).map(Some),
+            Answer::Entry(entry) => self.found((era, opened), reader, &entry, None).map(Some),
+            Answer::InBlock(found) => self.found((era, opened), reader, &found.0, Some(found.1)).map(Some),
             Answer::Removed => Ok(Some(Find::Absent)),
             Answer::Missing => Ok(None),
         }
     }
 
     #[inline]
-    fn found<'v>(&'v self, reader: &'v TableReader, entry: &Entry, block: Option<Block>) -> Result<Find<'v>> {
+    fn found<'v>(
+        &'v self,
+        open: (&'v Era, &'v Opened),
+        reader: &'v TableReader,
+        entry: &Entry,
+        block: Option<Block>,
+    ) -> Result<Find<'v>> {
         let range = entry.value_start()..entry.end;
         Ok(match (entry.kind(), block) {
             (Kind::Put, None) => Find::Value(ValueAt::Mapped(reader.mapping(), range)),
             (Kind::Put, Some(block)) => Find::Value(ValueAt::Block(block, range)),
-            (Kind::Pointer, None) => return self.apart(reader, entry, reader.bytes()),
-            (Kind::Pointer, Some(block)) => return self.apart(reader, entry, block.bytes()),
+            (Kind::Pointer, None) => return self.apart(open, reader, entry, reader.bytes()),
+            (Kind::Pointer, Some(block)) => return self.apart(open, reader, entry, block.bytes()),
             (Kind::Delete | Kind::RangeDelete, _) => Find::Absent,
             (Kind::Merge, _) => return Err(refuse(entry, reader.file().path())),
         })
     }
 
     /// The value that an entry in `bytes` points to.
-    fn apart<'v>(&'v self, reader: &TableReader, entry: &Entry, bytes: &[u8]) -> Result<Find<'v>> {
+    fn apart<'v>(
+        &'v self,
+        (era, opened): (&'v Era, &'v Opened),
+        reader: &TableReader,
+        entry: &Entry,
+        bytes: &[u8],
+    ) -> Result<Find<'v>> {
         let path = || reader.file().path().to_owned();
         let (pointer, file) = self.version.values().find(entry, bytes, path)?;
-        Ok(Find::Value(match file.value(pointer)? {
-            Found::Mapped(range) => ValueAt::Mapped(file.mapping()?, range),
+        let Some(open) = file.borrow(era).or_else(|| opened.values(file.number())) else {
+            return Ok(Find::Closed(Closed::Values(Arc::clone(file))));
+        };
+        Ok(Find::Value(match file.find(open, pointer)? {
+            Found::Mapped(range) => ValueAt::Mapped(open.mapping(), range),
             Found::Block(block) => {
                 let all = 0..block.bytes().len();
                 ValueAt::Block(block, all)
@@ -167,19 +297,28 @@ impl View {
             cover.add(&*memtable.ranges(keyspace), sources.len());
         }
         for table in self.version.level0(keyspace) {
-            let reader = table.reader()?;
+            let reader = table.pin()?;
+            let ranges = reader.ranges(keyspace).cloned();
             sources.extend(TableCursor::new(reader, keyspace, Verify::Once).map(Source::Table));
-            cover.add(reader.ranges(keyspace), sources.len());
+            cover.add(&ranges, sources.len());
         }
         let Some(tree) = self.version.tree(keyspace) else { return Ok((sources, cover)) };
         for (_, tables) in tree.levels().filter(|(_, tables)| !tables.is_empty()) {
             sources.push(Source::Level(LevelCursor::new(Arc::clone(tables), keyspace, Verify::Once)));
             for table in tables.iter().filter(|table| table.has_ranges(keyspace)) {
-                cover.add(table.reader()?.ranges(keyspace), sources.len());
+                cover.add(&table.ranges(keyspace)?, sources.len());
             }
         }
         Ok((sources, cover))
     }
+}
+
+/// What is to be opened for a lookup in a table that is not open: nothing if its section cannot have the key.
+#[cold]
+fn closed(table: &Arc<Table>, keyspace: KeyspaceId, key: &[u8]) -> Option<Find<'static>> {
+    let section = table.section(keyspace)?;
+    let has_room = section.lower.is_in_front_of(key) && !section.upper.is_in_front_of(key);
+    has_room.then(|| Find::Closed(Closed::Table(Arc::clone(table))))
 }
 
 /// The error for a value that only a merge operator can tell.

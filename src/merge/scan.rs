@@ -9,7 +9,7 @@ use crate::format::entry::Kind;
 use crate::format::range::Edge;
 use crate::format::{KEY_BYTES_MAX, Sequence};
 use crate::sys::{Mappings, Pinned};
-use crate::table::{Found, ValueFile, Values};
+use crate::table::{Value, ValueFile, Values};
 use crate::visibility::Cover;
 
 /// Removed entries in a row after which a scan jumps: a seek costs about as much as this many steps.
@@ -25,7 +25,7 @@ pub(crate) struct Scan {
     at: Sequence,
     current: Option<Located>,
     /// The value of the current entry if it is a pointer.
-    apart: Option<(Arc<ValueFile>, Found)>,
+    apart: Option<(Arc<ValueFile>, Value)>,
     /// Removed entries met in a row.
     hidden: u32,
     /// What is read from, to be checked before anything is shown.
@@ -62,7 +62,7 @@ impl Scan {
     pub(crate) fn current(&self) -> Option<(&[u8], &[u8])> {
         let current = self.current.as_ref()?;
         let value = match &self.apart {
-            Some((file, found)) if current.entry.kind() == Kind::Pointer => file.bytes(found),
+            Some((_, value)) if current.entry.kind() == Kind::Pointer => value.bytes(),
             _ => self.merge.value(current),
         };
         Some((self.merge.key(current), value))
@@ -74,7 +74,7 @@ impl Scan {
     pub(crate) fn pin(&self) -> Option<(Pinned, [usize; 2], Option<Pinned>)> {
         let current = self.current.as_ref()?;
         let value = match &self.apart {
-            Some((file, found)) if current.entry.kind() == Kind::Pointer => Some(file.pin(found)?),
+            Some((_, value)) if current.entry.kind() == Kind::Pointer => Some(value.pin()),
             _ => None,
         };
         let entry = &current.entry;
@@ -86,15 +86,16 @@ impl Scan {
     fn resolve(&mut self) -> Result<bool> {
         let Some(current) = &self.current else { return Ok(false) };
         let found = self.merge.find_value(current, &self.values);
-        match found.and_then(|(pointer, file)| Ok((file, file.value(pointer)?))) {
-            Ok((file, value)) => {
-                match &mut self.apart {
-                    // Most often the same file as before, which saves counting its users.
-                    Some((held, place)) if Arc::ptr_eq(held, file) => *place = value,
-                    apart => *apart = Some((Arc::clone(file), value)),
-                }
-                Ok(true)
+        let resolved = found.and_then(|(pointer, file)| match &mut self.apart {
+            // Most often the same file as before.
+            Some((held, value)) if Arc::ptr_eq(held, file) => held.move_to(value, pointer),
+            apart => {
+                *apart = Some((Arc::clone(file), file.value(pointer)?));
+                Ok(())
             }
+        });
+        match resolved {
+            Ok(()) => Ok(true),
             Err(e) => {
                 self.current = None;
                 Err(e)

@@ -19,24 +19,53 @@ pub(crate) struct LevelCursor {
     /// The table of the cursor.
     at: usize,
     cursor: Option<TableCursor>,
+    /// Whether the cursor has been at an entry of the table.
+    was_at_entry: bool,
+    /// The table of the entry in front of the cursor's present table, in the direction of travel, which may be in use still.
+    left: Option<(usize, Arc<TableReader>)>,
 }
 
 impl LevelCursor {
     pub(crate) fn new(tables: Arc<[Arc<Table>]>, keyspace: KeyspaceId, verify: Verify) -> Self {
-        Self { tables, keyspace, verify, at: 0, cursor: None }
+        Self { tables, keyspace, verify, at: 0, cursor: None, was_at_entry: false, left: None }
     }
 
+    /// A table whose entries may be in use: that of the cursor, or the one that it has left.
     fn reader(&self, table: usize) -> Option<&Arc<TableReader>> {
-        self.tables.get(table)?.reader().ok()
+        match (&self.cursor, &self.left) {
+            (Some(cursor), _) if self.at == table => Some(cursor.reader()),
+            (_, Some((left, reader))) if *left == table => Some(reader),
+            _ => {
+                debug_assert!(false, "an entry of a table is used that was left long ago");
+                None
+            }
+        }
     }
 
-    /// The mapped bytes of a table, most often of the one that the cursor is in.
+    /// The mapped bytes of such a table, most often of the one that the cursor is in.
     #[inline]
     fn mapped(&self, table: usize) -> &[u8] {
         match &self.cursor {
             Some(cursor) if self.at == table => cursor.mapped(),
             _ => self.reader(table).map_or(&[], |reader| reader.bytes()),
         }
+    }
+
+    /// Leaves the table of the cursor.
+    fn leave(&mut self) {
+        if let Some(cursor) = self.cursor.take()
+            && self.was_at_entry
+        {
+            self.left = Some((self.at, Arc::clone(cursor.reader())));
+        }
+        self.was_at_entry = false;
+    }
+
+    /// Whether the cursor is at an entry.
+    fn is_at_entry(&mut self) -> bool {
+        let is_at_entry = self.current().is_some();
+        self.was_at_entry |= is_at_entry;
+        is_at_entry
     }
 
     #[inline]
@@ -46,9 +75,10 @@ impl LevelCursor {
 
     fn open(&mut self, at: usize) -> Result<Option<&mut TableCursor>> {
         if self.at != at || self.cursor.is_none() {
+            self.leave();
             self.at = at;
             self.cursor = match self.tables.get(at) {
-                Some(table) => TableCursor::new(table.reader()?, self.keyspace, self.verify),
+                Some(table) => TableCursor::new(table.pin()?, self.keyspace, self.verify),
                 None => None,
             };
         }
@@ -67,7 +97,7 @@ impl LevelCursor {
     fn first_from(&mut self, mut at: usize) -> Result<()> {
         while let Some(cursor) = self.open(at)? {
             cursor.seek_first()?;
-            if cursor.current().is_some() {
+            if self.is_at_entry() {
                 break;
             }
             at += 1;
@@ -80,12 +110,12 @@ impl LevelCursor {
         for at in (0..end).rev() {
             if let Some(cursor) = self.open(at)? {
                 cursor.seek_last()?;
-                if cursor.current().is_some() {
+                if self.is_at_entry() {
                     return Ok(());
                 }
             }
         }
-        self.cursor = None;
+        self.leave();
         Ok(())
     }
 
@@ -94,7 +124,7 @@ impl LevelCursor {
         let Some(cursor) = self.open(at)? else { return Ok(()) };
         cursor.seek(key)?;
         // Its range tombstones may reach further than its entries.
-        if cursor.current().is_none() { self.first_from(at + 1) } else { Ok(()) }
+        if self.is_at_entry() { Ok(()) } else { self.first_from(at + 1) }
     }
 
     fn seek_back(&mut self, key: &[u8]) -> Result<()> {
@@ -103,7 +133,7 @@ impl LevelCursor {
         let Some(at) = end.checked_sub(1) else { return self.last_below(0) };
         if let Some(cursor) = self.open(at)? {
             cursor.seek_back(key)?;
-            if cursor.current().is_some() {
+            if self.is_at_entry() {
                 return Ok(());
             }
         }

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::files::{self, OpenFile, OpenFiles};
 use super::guard::Owner;
 use super::region::ArenaWriter;
 use super::{Access, AppendFile, Contents, Dir, Fs, Lock, LockMode, LogFile, Mapping, RandomFile, SyncFile};
@@ -27,7 +28,7 @@ impl Fs for DiskFs {
         if !fs::metadata(path)?.is_dir() {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
-        Ok(Arc::new(DiskDir { path: path.to_owned(), access, mappings: Owner::new() }))
+        Ok(Arc::new(DiskDir::new(path, access)))
     }
 
     fn create_dir(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Dir>> {
@@ -37,7 +38,7 @@ impl Fs for DiskFs {
         }
         dir_builder().create(path)?;
         sync_dir(parent)?;
-        Ok(Arc::new(DiskDir { path: path.to_owned(), access, mappings: Owner::new() }))
+        Ok(Arc::new(DiskDir::new(path, access)))
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -91,9 +92,14 @@ struct DiskDir {
     path: PathBuf,
     access: Access,
     mappings: Owner,
+    open_files: OpenFiles,
 }
 
 impl DiskDir {
+    fn new(path: &Path, access: Access) -> Self {
+        Self { path: path.to_owned(), access, mappings: Owner::new(), open_files: files::of_process(access) }
+    }
+
     fn open_regular(&self, name: &str, options: &OpenOptions) -> io::Result<(File, u64)> {
         let file = options.open(self.path.join(name))?;
         let metadata = file.metadata()?;
@@ -108,7 +114,7 @@ impl DiskDir {
         let (mut file, length) = self.open_regular(name, open_options().read(true))?;
         let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         match self.access {
-            Access::Map => Mapping::file(&file, length, &self.mappings.file(name)),
+            Access::Map => Mapping::file(&file, length, &self.mappings.file(name), self.open_files.count()),
             Access::Read => {
                 let mut bytes = Vec::new();
                 bytes.try_reserve_exact(length)?;
@@ -183,7 +189,11 @@ impl Dir for DiskDir {
             return self.load(name).map(Contents::Mapped);
         }
         let (file, length) = self.open_regular(name, open_options().read(true))?;
-        Ok(Contents::Random(Box::new(DiskRandom { file }), length))
+        Ok(Contents::Random(Box::new(DiskRandom { file, _counted: self.open_files.count() }), length))
+    }
+
+    fn open_files(&self) -> &OpenFiles {
+        &self.open_files
     }
 
     fn length(&self, name: &str) -> io::Result<u64> {
@@ -327,6 +337,7 @@ impl LogFile for DiskLog {
 #[derive(Debug)]
 struct DiskRandom {
     file: File,
+    _counted: OpenFile,
 }
 
 impl RandomFile for DiskRandom {

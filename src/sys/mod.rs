@@ -2,11 +2,13 @@
 //!
 //! Everything above works on [`Fs`], [`Dir`], [`LogFile`] and [`AppendFile`]; [`disk`] implements them on a real file system
 //! and [`sim`] in memory, with power cuts and injected errors. Nothing outside this room calls `std::fs`, makes a system
-//! call or asks for random bytes. `unsafe` is allowed in [`region`] and [`guard`] alone.
+//! call or asks for random bytes. `unsafe` is allowed in [`region`], [`guard`] and [`lend`] alone.
 
 pub(crate) mod disk;
+mod files;
 mod flag;
 mod guard;
+mod lend;
 pub(crate) mod region;
 pub(crate) mod sim;
 mod sync;
@@ -17,9 +19,11 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+pub(crate) use files::{OpenFiles, is_shortage};
 pub(crate) use flag::Flag;
 pub(crate) use guard::Mappings;
 pub use guard::guard_mappings;
+pub(crate) use lend::{Era, Eras, Lent, Taken};
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use region::ZeroedArray;
 pub(crate) use region::{Block, BlockBuffer, Mapping, Pinned, prefetch};
@@ -31,6 +35,14 @@ pub(crate) use sync::{Condvar, Mutex, MutexGuard, OnceLock, atomic, in_total_ord
 pub(crate) fn now() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     START.elapsed()
+}
+
+/// Waits for a moment, for others to do something.
+pub(crate) fn pause() {
+    #[cfg(not(shuttle))]
+    std::thread::sleep(Duration::from_micros(500));
+    #[cfg(shuttle)]
+    shuttle::thread::yield_now();
 }
 
 /// How a directory is taken.
@@ -98,6 +110,9 @@ pub(crate) trait Dir: fmt::Debug + Send + Sync {
     /// The contents of a table or value file: as a mapping that reads nothing yet, or, where nothing is mapped, to be read piece
     /// by piece.
     fn contents(&self, name: &str) -> io::Result<Contents>;
+
+    /// The account of the files that [`open`](Self::open) and [`contents`](Self::contents) map or keep open.
+    fn open_files(&self) -> &OpenFiles;
 
     /// The length of a regular file.
     fn length(&self, name: &str) -> io::Result<u64>;

@@ -1,4 +1,4 @@
-//! Memory that files live in: mappings and log arenas. With `guard`, the only file of the crate with `unsafe`.
+//! Memory that files live in: mappings and log arenas. With `guard` and `lend`, the only file of the crate with `unsafe`.
 //!
 //! # The contract that makes `&[u8]` over a file sound
 //! A database directory belongs to the process that holds its lock. Tables, indexes, value files and manifests are created
@@ -21,6 +21,7 @@ use memmap2::{Mmap, MmapMut, MmapOptions, MmapRaw};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::atomic::{AtomicUsize, Ordering};
+use super::files::OpenFile;
 use super::guard::{Place, Watched};
 use crate::error::{Bug, must};
 
@@ -43,6 +44,8 @@ struct Region {
     /// In front of `memory`, and so dropped before it.
     _watched: Option<Watched>,
     memory: Memory,
+    /// Behind `memory`: until it is gone, it counts.
+    counted: Option<OpenFile>,
 }
 
 // SAFETY: the readable bytes are immutable, `readable` is atomic, and the bytes behind it are touched by the one writer only.
@@ -51,7 +54,7 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    fn new(memory: Memory, place: Option<&Place<'_>>) -> Self {
+    fn new(memory: Memory, place: Option<&Place<'_>>, counted: Option<OpenFile>) -> Self {
         let (base, readable) = match &memory {
             Memory::File(map) => (map.as_ptr(), map.len()),
             Memory::Heap(bytes) => (bytes.as_ptr(), bytes.len()),
@@ -65,7 +68,7 @@ impl Region {
             Memory::Arena(map) => map.len(),
         };
         let watched = place.and_then(|place| place.watch(base.as_ptr(), length));
-        Self { base, readable: AtomicUsize::new(readable), _watched: watched, memory }
+        Self { base, readable: AtomicUsize::new(readable), _watched: watched, memory, counted }
     }
 
     #[inline]
@@ -135,29 +138,48 @@ thread_local! {
 }
 
 impl Mapping {
-    fn new(memory: Memory, place: Option<&Place<'_>>) -> Self {
+    fn new(memory: Memory, place: Option<&Place<'_>>, counted: Option<OpenFile>) -> Self {
         let grows = matches!(memory, Memory::Arena(_));
-        let region = Arc::new(Region::new(memory, place));
+        let region = Arc::new(Region::new(memory, place, counted));
         let fixed = (!grows).then(|| region.bytes().len());
         let stripes = std::array::from_fn(|_| Pin::new(Held::Region(Arc::clone(&region))));
         Self { base: region.base, fixed, region, stripes }
     }
 
     /// Maps a whole file for reading.
-    pub(super) fn file(file: &File, length: usize, place: &Place<'_>) -> io::Result<Self> {
+    pub(super) fn file(file: &File, length: usize, place: &Place<'_>, counted: OpenFile) -> io::Result<Self> {
         if length == 0 {
             return Ok(Self::heap(Vec::new()));
         }
         // SAFETY: the file is one of ours and complete; the module's contract says that it never changes again.
         let map = unsafe { MmapOptions::new().len(length).map(file) }?;
-        Ok(Self::new(Memory::File(map), Some(place)))
+        Ok(Self::new(Memory::File(map), Some(place), Some(counted)))
     }
 
     /// Bytes that are in memory already. They begin at a multiple of 16, as mapped files do, so that what is aligned in a file
     /// is aligned in memory.
     pub(crate) fn heap(bytes: Vec<u8>) -> Self {
+        Self::in_heap(bytes, None)
+    }
+
+    /// The same in place of the mapping of a file.
+    pub(super) fn counted_heap(bytes: Vec<u8>, counted: OpenFile) -> Self {
+        Self::in_heap(bytes, Some(counted))
+    }
+
+    fn in_heap(bytes: Vec<u8>, counted: Option<OpenFile>) -> Self {
         let aligned = bytes.as_ptr().addr().is_multiple_of(16);
-        Self::new(if aligned { Memory::Heap(bytes) } else { Memory::words(&bytes) }, None)
+        Self::new(if aligned { Memory::Heap(bytes) } else { Memory::words(&bytes) }, None, counted)
+    }
+
+    /// Whether they are a mapped file, which counts as one, or stand for one.
+    pub(crate) fn is_of_file(&self) -> bool {
+        self.region.counted.is_some()
+    }
+
+    /// Whether someone else keeps the bytes: a slice, or another handle.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.stripes.iter().any(|pin| Arc::strong_count(&pin.0) > 1)
     }
 
     /// A mapping of `capacity` bytes of a file that is to be written through it. Bytes beyond the file's end must not be
@@ -233,7 +255,7 @@ impl fmt::Debug for ArenaWriter {
 impl ArenaWriter {
     fn new(map: MmapRaw, place: Option<&Place<'_>>) -> Self {
         let capacity = map.len();
-        Self { mapping: Mapping::new(Memory::Arena(map), place), capacity, reserved: 0 }
+        Self { mapping: Mapping::new(Memory::Arena(map), place, None), capacity, reserved: 0 }
     }
 
     pub(crate) fn mapping(&self) -> &Mapping {

@@ -8,7 +8,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::files::{OpenFile, OpenFiles};
 use super::region::ArenaWriter;
 use super::{
     Access, AppendFile, Contents, Dir, FileSystem, Fs, Lock, LockMode, LogFile, Mapping, Mutex, RandomFile, SyncFile,
@@ -49,7 +51,13 @@ const LOG_BYTES_MIN: usize = 1 << 20;
 #[derive(Clone)]
 pub struct SimFs {
     disk: Arc<Mutex<Disk>>,
+    /// Files that are mapped or open, and how many of them a process may have.
+    open_files: Arc<AtomicUsize>,
+    open_files_most: Arc<AtomicUsize>,
 }
+
+/// As many mappings as Linux gives a process.
+const OPEN_FILES_MAX: usize = 65_530;
 
 /// Something that goes wrong on a [`SimFs`]. Counting starts at the call of [`SimFs::inject`]; 1 is the next one.
 #[non_exhaustive]
@@ -146,6 +154,17 @@ impl SimFs {
         }
     }
 
+    /// Sets how many files a process may have mapped or open, as `vm.max_map_count` and `RLIMIT_NOFILE` do for real ones: for
+    /// databases that are opened from now on. 65,530 if it is never called.
+    pub fn limit_open_files(&self, most: usize) {
+        self.open_files_most.store(most, Ordering::Relaxed);
+    }
+
+    /// How many table and value files, and indexes of tables, are mapped or open.
+    pub fn open_files(&self) -> usize {
+        self.open_files.load(Ordering::Relaxed)
+    }
+
     /// The live files of a directory and their lengths, sorted by name.
     pub fn files(&self, dir: &Path) -> Vec<(String, u64)> {
         self.disk.lock().files(dir)
@@ -188,7 +207,8 @@ impl fmt::Debug for SimFs {
 
 impl From<Disk> for SimFs {
     fn from(disk: Disk) -> Self {
-        Self { disk: Arc::new(Mutex::new(disk)) }
+        let open_files_most = Arc::new(AtomicUsize::new(OPEN_FILES_MAX));
+        Self { disk: Arc::new(Mutex::new(disk)), open_files: Arc::default(), open_files_most }
     }
 }
 
@@ -205,14 +225,14 @@ impl Fs for SimFs {
             disk.make_dir(path)?;
         }
         disk.check_dir(path)?;
-        Ok(Arc::new(SimDir { fs: self.clone(), path: path.to_owned(), access }))
+        Ok(Arc::new(SimDir::new(self, path, access)))
     }
 
     fn create_dir(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Dir>> {
         let mut disk = self.disk.lock();
         disk.check_free(path)?;
         disk.make_dir(path)?;
-        Ok(Arc::new(SimDir { fs: self.clone(), path: path.to_owned(), access }))
+        Ok(Arc::new(SimDir::new(self, path, access)))
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -233,6 +253,15 @@ struct SimDir {
     fs: SimFs,
     path: PathBuf,
     access: Access,
+    open_files: OpenFiles,
+}
+
+impl SimDir {
+    fn new(fs: &SimFs, path: &Path, access: Access) -> Self {
+        let most = fs.open_files_most.load(Ordering::Relaxed);
+        let open_files = OpenFiles::new(access, Arc::clone(&fs.open_files), most);
+        Self { fs: fs.clone(), path: path.to_owned(), access, open_files }
+    }
 }
 
 impl Dir for SimDir {
@@ -272,7 +301,11 @@ impl Dir for SimDir {
     fn open(&self, name: &str) -> io::Result<Mapping> {
         let mut disk = self.fs.disk.lock();
         disk.look()?;
-        Ok(Mapping::heap(disk.image(&self.path, name)?.contents()))
+        let bytes = disk.image(&self.path, name)?.contents();
+        Ok(match self.access {
+            Access::Map => Mapping::counted_heap(bytes, self.open_files.count()),
+            Access::Read => Mapping::heap(bytes),
+        })
     }
 
     fn contents(&self, name: &str) -> io::Result<Contents> {
@@ -284,7 +317,14 @@ impl Dir for SimDir {
         let bytes = disk.image(&self.path, name)?.contents();
         let length = bytes.len() as u64;
         drop(disk);
-        Ok(Contents::Random(Box::new(SimRandom { fs: self.fs.clone(), bytes }), length))
+        Ok(Contents::Random(
+            Box::new(SimRandom { fs: self.fs.clone(), bytes, _counted: self.open_files.count() }),
+            length,
+        ))
+    }
+
+    fn open_files(&self) -> &OpenFiles {
+        &self.open_files
     }
 
     fn length(&self, name: &str) -> io::Result<u64> {
@@ -314,6 +354,7 @@ impl Dir for SimDir {
 struct SimRandom {
     fs: SimFs,
     bytes: Vec<u8>,
+    _counted: OpenFile,
 }
 
 impl fmt::Debug for SimRandom {

@@ -34,11 +34,11 @@ pub(crate) struct TableCursor {
 
 impl TableCursor {
     /// A cursor over the keyspace's section, if there is one.
-    pub(crate) fn new(reader: &Arc<TableReader>, keyspace: KeyspaceId, verify: Verify) -> Option<Self> {
+    pub(crate) fn new(reader: Arc<TableReader>, keyspace: KeyspaceId, verify: Verify) -> Option<Self> {
         let number = reader.section_of(keyspace)?;
         let section = reader.sections().get(number)?;
         let (start, end) = (first(section), end(section));
-        let (reader, window, behind) = (Arc::clone(reader), Window::default(), Vec::new());
+        let (window, behind) = (Window::default(), Vec::new());
         Some(Self { reader, section: number, start, end, verify, current: None, place: start, window, behind })
     }
 

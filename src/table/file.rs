@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{Damage, Error, Fault, Result};
@@ -33,9 +34,17 @@ pub(crate) struct ChunkedFile {
     on_disk: Option<OnDisk>,
     frame: Frame,
     /// One bit a chunk: its checksum has matched. Set bits are never cleared; a relaxed order suffices, because a bit says
-    /// something about bytes that never change.
-    verified: Box<[AtomicU64]>,
+    /// something about bytes that never change. It outlives the mapping; see [`Known`].
+    verified: Arc<[AtomicU64]>,
     always: bool,
+}
+
+/// What stays known of a file while it is not open: its frame, and which of its chunks have been verified. That takes a bit
+/// for each chunk.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    frame: Frame,
+    verified: Arc<[AtomicU64]>,
 }
 
 impl fmt::Debug for ChunkedFile {
@@ -80,12 +89,29 @@ impl ChunkedFile {
         let tail = read(frame.body_end, length - frame.body_end)?;
         frame.check_directory(Part { bytes: &tail, start: frame.body_end }, directory).map_err(at)?;
         let on_disk = Some(OnDisk { file, tail });
-        Ok(Self { path, mapping: Mapping::heap(Vec::new()), on_disk, frame, verified: Box::default(), always })
+        Ok(Self { path, mapping: Mapping::heap(Vec::new()), on_disk, frame, verified: Arc::default(), always })
+    }
+
+    /// What to remember when the file is let go.
+    pub(crate) fn known(&self) -> Known {
+        Known { frame: self.frame, verified: Arc::clone(&self.verified) }
+    }
+
+    /// Whether there is no point in letting the file go: slices keep it mapped, or it is memory of its own.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.is_in_memory() && (self.mapping.is_pinned() || !self.mapping.is_of_file())
+    }
+
+    /// Takes over what was known of the file when it was open before. Does nothing if it is another one.
+    pub(crate) fn recall(&mut self, known: &Known) {
+        if self.frame == known.frame && self.verified.len() == known.verified.len() {
+            self.verified = Arc::clone(&known.verified);
+        }
     }
 
     /// For a file whose bytes this process has just computed the checksums of.
     pub(crate) fn mark_verified(&self) {
-        for word in &self.verified {
+        for word in &*self.verified {
             word.store(u64::MAX, Ordering::Relaxed);
         }
     }

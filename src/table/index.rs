@@ -7,7 +7,7 @@ use zerocopy::big_endian::U64 as BigU64;
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::file::ChunkedFile;
+use super::file::{ChunkedFile, Known};
 use super::{bloom, intact};
 use crate::error::{Damage, Error, Fault, Result};
 use crate::format::checksum::{Id, Seed};
@@ -203,6 +203,11 @@ impl Index {
 
     pub(crate) fn file(&self) -> &ChunkedFile {
         &self.file
+    }
+
+    /// See [`ChunkedFile::recall`].
+    pub(super) fn recall(&mut self, known: &Known) {
+        self.file.recall(known);
     }
 
     fn section(&self, section: usize) -> Result<&IndexSection> {

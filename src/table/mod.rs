@@ -9,6 +9,7 @@ mod cursor;
 mod digest;
 mod file;
 mod index;
+mod open;
 mod packing;
 mod reader;
 mod rebuild;
@@ -19,17 +20,20 @@ mod verify;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::{fmt, io};
 
 pub(crate) use body::Verify;
 use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
-use file::ChunkedFile;
+pub(crate) use file::ChunkedFile;
+use file::Known;
+use open::{Desk, Lending};
+pub(crate) use open::{OpenTables, Renew};
 pub(crate) use reader::{Answer, TableReader};
 pub(crate) use salvage::{Piece, Salvage, mend_values, read_id, read_meta, read_values_meta};
 pub use standalone::{Entries, Entry, EntryKind, RangeTombstone, Reader};
-pub(crate) use values::{Found, Stored, ValueFile, ValueWriter, Values};
+pub(crate) use values::{Found, Stored, Value, ValueFile, ValueWriter, Values};
 pub(crate) use writer::{TableWriter, WrittenTable, write_index};
 
 use crate::error::{Damage, Error, Result};
@@ -39,8 +43,8 @@ use crate::format::prefix::Magic;
 use crate::format::section::Section;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::options::{PointIndex, TableOptions};
-use crate::sys::OnceLock;
-use crate::sys::{Dir, Mutex};
+use crate::sys::{Dir, Era, Mapping, Taken};
+use crate::visibility::Fragments;
 
 /// What the tables of a database have in common: where they are, how they are read, and the cache of their blocks.
 #[derive(Debug)]
@@ -48,6 +52,7 @@ pub(crate) struct Shelf {
     pub(crate) dir: Arc<dyn Dir>,
     pub(crate) options: TableOptions,
     cache: BlockCache,
+    pub(crate) open: OpenTables,
 }
 
 /// Why a file that must be there cannot be opened: only its absence is damage.
@@ -68,9 +73,15 @@ fn intact<T>(read: Result<T>) -> Result<Option<T>> {
 }
 
 impl Shelf {
-    /// With a cache of at most `cache_bytes`.
-    pub(crate) fn new(dir: Arc<dyn Dir>, options: TableOptions, cache_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { dir, options, cache: BlockCache::new(cache_bytes) })
+    /// With a cache of at most `cache_bytes`, and at most `max_open` tables and value files open, or as many as suits the system.
+    pub(crate) fn new(
+        dir: Arc<dyn Dir>,
+        options: TableOptions,
+        cache_bytes: u64,
+        max_open: Option<usize>,
+    ) -> Arc<Self> {
+        let open = OpenTables::new(max_open, dir.open_files().clone());
+        Arc::new(Self { dir, options, cache: BlockCache::new(cache_bytes), open })
     }
 
     /// Opens a table or value file.
@@ -92,16 +103,27 @@ impl Shelf {
     }
 }
 
-/// A table of the current version: what the manifest knows of it, and, once it has been used, its mapping.
+/// What stays known of a table while it is not open.
+#[derive(Debug, Clone)]
+struct Kept {
+    file: Known,
+    index_file: Known,
+    ranges: Vec<Arc<Fragments>>,
+    /// The index, if it is in memory anyway: read into it, or made again because the one on disk was lost.
+    index: Option<Mapping>,
+    /// Whether it is not on disk and should be.
+    index_lost: bool,
+}
+
+/// A table of the current version: what the manifest knows of it, and, while it is open, its mapping.
 pub(crate) struct Table {
     // Set when the table is made known.
     pub(crate) meta: TableMeta,
     shelf: Arc<Shelf>,
     /// The kind of point index that a lost index of each section is made again with; all as in `options` if there are none.
     points: Vec<PointIndex>,
-    // Own synchronization: made by the first reader.
-    reader: OnceLock<Arc<TableReader>>,
-    opening: Mutex<()>,
+    // Own synchronization.
+    desk: Desk<TableReader, Kept>,
 }
 
 impl fmt::Debug for Table {
@@ -110,9 +132,30 @@ impl fmt::Debug for Table {
     }
 }
 
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.desk.leave(&self.shelf);
+    }
+}
+
+impl Lending for Table {
+    fn last_use(&self) -> u64 {
+        self.desk.last_use()
+    }
+
+    fn let_go(&self, taken: &mut Taken<'_>) -> bool {
+        self.desk.let_go(&self.shelf, taken, TableReader::is_pinned, TableReader::kept)
+    }
+}
+
 impl Table {
     pub(crate) fn new(meta: TableMeta, shelf: Arc<Shelf>, points: Vec<PointIndex>) -> Self {
-        Self { meta, shelf, points, reader: OnceLock::new(), opening: Mutex::new(()) }
+        Self::known(meta, shelf, points, None)
+    }
+
+    fn known(meta: TableMeta, shelf: Arc<Shelf>, points: Vec<PointIndex>, kept: Option<Kept>) -> Self {
+        let desk = Desk::new(&shelf, kept);
+        Self { meta, shelf, points, desk }
     }
 
     pub(crate) fn number(&self) -> FileNumber {
@@ -132,40 +175,70 @@ impl Table {
         self.section(keyspace).is_some_and(|section| section.range_tombstones > 0)
     }
 
+    /// The range tombstones of a keyspace. Opens the table if it never was.
+    pub(crate) fn ranges(self: &Arc<Self>, keyspace: KeyspaceId) -> Result<Option<Arc<Fragments>>> {
+        let sections = &self.meta.sections;
+        let Ok(at) = sections.binary_search_by_key(&keyspace, |section| section.keyspace) else { return Ok(None) };
+        if let Some(kept) = &self.desk.state().kept {
+            return Ok(kept.ranges.get(at).cloned());
+        }
+        Ok(self.pin()?.ranges(keyspace).cloned())
+    }
+
     /// The only section of a table of level 1 or below.
     pub(crate) fn only_section(&self) -> Option<&Section> {
         self.meta.sections.first()
     }
 
-    /// The open table. The first call maps it and its index and checks them against the manifest.
+    /// The open table, for as long as the era is held; `None` if it must be opened first, with [`pin`](Self::pin).
     #[inline]
-    pub(crate) fn reader(&self) -> Result<&Arc<TableReader>> {
-        match self.reader.get() {
-            Some(reader) => Ok(reader),
-            None => self.open(),
+    pub(crate) fn borrow<'t>(&'t self, era: &'t Era) -> Option<&'t TableReader> {
+        self.desk.borrow(era)
+    }
+
+    /// The same without counting as a use.
+    #[inline]
+    pub(crate) fn peek<'t>(&'t self, era: &'t Era) -> Option<&'t TableReader> {
+        self.desk.peek(era)
+    }
+
+    /// The open table, which is not let go while the result lives. If it is not open, this maps it and its index and checks
+    /// them against the manifest; see [`open`] for what it closes.
+    pub(crate) fn pin(self: &Arc<Self>) -> Result<Arc<TableReader>> {
+        let who = || Arc::downgrade(self) as Weak<dyn Lending>;
+        self.desk.pin(&self.shelf, who, |kept| {
+            let reader = TableReader::open(&self.shelf, &self.meta, &self.points, kept)?;
+            let kept = reader.kept();
+            Ok((reader, kept))
+        })
+    }
+
+    /// The bytes of an index that is not on disk and should be.
+    pub(crate) fn lost_index(&self) -> Option<Mapping> {
+        match self.desk.pinned() {
+            Some(reader) => reader.lost_index(),
+            None => self.desk.state().kept.as_ref().filter(|kept| kept.index_lost)?.index.clone(),
         }
     }
 
-    #[cold]
-    fn open(&self) -> Result<&Arc<TableReader>> {
-        let _one_at_a_time = self.opening.lock();
-        if self.reader.get().is_none() {
-            let reader = TableReader::open(&self.shelf, &self.meta, &self.points)?;
-            let _ = self.reader.set(Arc::new(reader));
+    /// To be called when it is.
+    pub(crate) fn index_restored(&self) {
+        let mut state = self.desk.state();
+        if let Some(reader) = self.desk.pinned() {
+            reader.index_restored();
         }
-        let path = || self.shelf.dir.path().join(FileKind::Table.name(self.number()));
-        self.reader.get().ok_or_else(|| Error::corrupt(&path(), 0, Damage::Missing))
-    }
-
-    /// The open table, if it has been used.
-    pub(crate) fn opened(&self) -> Option<&Arc<TableReader>> {
-        self.reader.get()
+        if let Some(kept) = &mut state.kept {
+            kept.index_lost = false;
+        }
     }
 
     /// Takes over the reader of a table that this process has just written and verified.
-    pub(crate) fn with_reader(self, reader: TableReader) -> Self {
-        let _ = self.reader.set(Arc::new(reader));
-        self
+    fn with_reader(self, reader: TableReader) -> Arc<Self> {
+        let table = Arc::new(self);
+        let kept = reader.kept();
+        let who = Arc::downgrade(&table) as Weak<dyn Lending>;
+        table.desk.adopt(&table.shelf, who, reader, kept);
+        table
     }
 
     /// Length of the index file in bytes; 0 if there is none at the moment.

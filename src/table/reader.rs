@@ -1,5 +1,6 @@
 //! Reading one table: single keys, and the bytes that cursors walk over.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,7 +8,7 @@ use super::body::{Body, Verify, Window, contains, end, first};
 use super::file::ChunkedFile;
 use super::index::{Index, Point};
 use super::rebuild::rebuild_index;
-use super::{Shelf, not_opened};
+use super::{Kept, Shelf, not_opened};
 use crate::error::{Damage, Error, Result};
 use crate::format::edit::TableMeta;
 use crate::format::entry::Entry;
@@ -17,7 +18,7 @@ use crate::format::section::Section;
 use crate::format::{KeyspaceId, Sequence};
 use crate::options::{PointIndex, TableOptions};
 use crate::sys::OnceLock;
-use crate::sys::{Block, Mapping};
+use crate::sys::{Block, Contents, Mapping, is_shortage};
 use crate::visibility::Fragments;
 
 /// An open table.
@@ -40,10 +41,15 @@ pub(crate) struct TableReader {
 impl TableReader {
     /// Opens the table that `meta` describes, and its index: maps both, or, where nothing is mapped, reads the index and the
     /// end of the table. A lost or damaged index is made again in memory, O(size), with
-    /// the kind that `points` has for each section, or else that of the options.
-    pub(crate) fn open(shelf: &Arc<Shelf>, meta: &TableMeta, points: &[PointIndex]) -> Result<Self> {
-        let (dir, options) = (&shelf.dir, shelf.options);
-        let file = shelf.file(FileKind::Table, Magic::TABLE, meta.number)?;
+    /// the kind that `points` has for each section, or else that of the options. `kept` is what is known from an earlier time.
+    pub(super) fn open(
+        shelf: &Arc<Shelf>,
+        meta: &TableMeta,
+        points: &[PointIndex],
+        kept: Option<&Kept>,
+    ) -> Result<Self> {
+        let options = shelf.options;
+        let mut file = shelf.file(FileKind::Table, Magic::TABLE, meta.number)?;
         let frame = file.frame();
         if file.length() != meta.file_bytes || frame.id != meta.id {
             return Err(file.corrupt(0, Damage::WrongFile));
@@ -56,18 +62,28 @@ impl TableReader {
         if frame.footer_checksum != meta.footer_checksum || sections != meta.sections {
             return Err(file.corrupt(frame.directory_offset, Damage::ManifestMismatch));
         }
-        let ranges = sections.iter().map(|section| read_ranges(&file, section)).collect::<Result<_>>()?;
+        let ranges = match kept {
+            Some(kept) => kept.ranges.clone(),
+            None => sections.iter().map(|section| read_ranges(&file, section)).collect::<Result<_>>()?,
+        };
+        if let Some(kept) = kept {
+            file.recall(&kept.file);
+        }
         let body = Body::new(file, sections, meta.number, Arc::clone(shelf))?;
-        let index_name = FileKind::Index.name(meta.number);
-        let index_path = dir.path().join(&index_name);
-        let on_disk = dir.open(&index_name).map_err(|e| not_opened(&index_path, e)).and_then(|mapping| {
+        let index_path = shelf.dir.path().join(FileKind::Index.name(meta.number));
+        let found = open_index(shelf, meta, kept, &index_path).and_then(|mapping| {
             Index::open(index_path.clone(), mapping, &meta.id, &body.sections, options.verify_always)
         });
-        let (index, index_refused) = match on_disk {
+        let (mut index, index_refused) = match found {
             Ok(index) => (index, None),
+            // The index may be as good as new: it is the process that lacks something.
+            Err(Error::Io(e)) if is_shortage(&e.source) => return Err(Error::Io(e)),
             Err(e) => (rebuild_index(&body, options, points, index_path)?, Some(e)),
         };
-        let index_lost = AtomicBool::new(index_refused.is_some());
+        if let Some(kept) = kept {
+            index.recall(&kept.index_file);
+        }
+        let index_lost = AtomicBool::new(index_refused.is_some() || kept.is_some_and(|kept| kept.index_lost));
         let (points, rebuilt) = (points.to_vec(), OnceLock::new());
         Ok(Self { body, ranges, options, points, index, rebuilt, index_lost, index_refused })
     }
@@ -124,11 +140,28 @@ impl TableReader {
     }
 
     /// The bytes of an index that is not on disk and should be.
-    pub(crate) fn lost_index(&self) -> Option<&[u8]> {
-        self.index_lost.load(Ordering::Relaxed).then(|| self.index().file().bytes())
+    pub(super) fn lost_index(&self) -> Option<Mapping> {
+        self.index_lost.load(Ordering::Relaxed).then(|| self.index().file().mapping().clone())
     }
 
-    pub(crate) fn index_restored(&self) {
+    /// See [`ChunkedFile::is_pinned`].
+    pub(super) fn is_pinned(&self) -> bool {
+        self.body.file.is_pinned()
+    }
+
+    /// What stays known of the table when it is let go.
+    pub(super) fn kept(&self) -> Kept {
+        let index_file = self.index().file();
+        Kept {
+            file: self.body.file.known(),
+            index_file: index_file.known(),
+            ranges: self.ranges.clone(),
+            index: (!index_file.mapping().is_of_file()).then(|| index_file.mapping().clone()),
+            index_lost: self.index_lost.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn index_restored(&self) {
         self.index_lost.store(false, Ordering::Relaxed);
     }
 
@@ -444,6 +477,21 @@ fn blame(index: &Index, place: usize, error: Error) -> Error {
         other => !matches!(other, Error::UnsupportedFormat(_)),
     };
     if is_of_table { error } else { index.file().corrupt(place as u64, Damage::IndexMismatch) }
+}
+
+/// The bytes of a table's index: those that are in memory, or those on disk.
+fn open_index(shelf: &Shelf, meta: &TableMeta, kept: Option<&Kept>, path: &Path) -> Result<Mapping> {
+    if let Some(mapping) = kept.and_then(|kept| kept.index.as_ref()) {
+        return Ok(mapping.clone());
+    }
+    let name = FileKind::Index.name(meta.number);
+    if kept.is_some()
+        && let Contents::Mapped(mapping) = shelf.dir.contents(&name).map_err(|e| not_opened(path, e))?
+    {
+        // What was used of it before is made present when it is used again.
+        return Ok(mapping);
+    }
+    shelf.dir.open(&name).map_err(|e| not_opened(path, e))
 }
 
 pub(super) fn decode_sections(file: &ChunkedFile) -> Result<Vec<Section>> {

@@ -228,9 +228,13 @@ pub(crate) fn read_values_meta(shelf: &Shelf, number: FileNumber) -> Result<Valu
 }
 
 /// A value file whose frame may be damaged: the one that `known` describes, or what stands under this number.
-pub(crate) fn mend_values(shelf: &Arc<Shelf>, number: FileNumber, known: Option<&ValuesMeta>) -> Result<ValueFile> {
+pub(crate) fn mend_values(
+    shelf: &Arc<Shelf>,
+    number: FileNumber,
+    known: Option<&ValuesMeta>,
+) -> Result<Arc<ValueFile>> {
     let file =
         open_mended(shelf, FileKind::Values, Magic::VALUES, number, known.map_or(Known::Nothing, Known::Values))?;
     let meta = known.copied().unwrap_or_else(|| ValuesMeta::of(number, file.frame(), file.length()));
-    ValueFile::new(meta, Arc::clone(shelf)).with_file(file)
+    ValueFile::with_file(meta, Arc::clone(shelf), file)
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use zerocopy::IntoBytes;
 
+use super::Kept;
 use super::chunked::ChunkedWriter;
 use super::digest::Digest;
 use super::file::ChunkedFile;
@@ -34,13 +35,24 @@ use crate::visibility::Fragments;
 #[derive(Debug)]
 pub(crate) struct WrittenTable {
     pub(crate) meta: TableMeta,
-    pub(crate) reader: TableReader,
+    /// Open, unless it was let go.
+    pub(crate) reader: Option<TableReader>,
+    kept: Kept,
     points: Vec<PointIndex>,
 }
 
 impl WrittenTable {
-    pub(crate) fn into_table(self, shelf: Arc<Shelf>) -> Table {
-        Table::new(self.meta, shelf, self.points).with_reader(self.reader)
+    pub(crate) fn into_table(self, shelf: Arc<Shelf>) -> Arc<Table> {
+        let table = Table::known(self.meta, shelf, self.points, Some(self.kept));
+        match self.reader {
+            Some(reader) => table.with_reader(reader),
+            None => Arc::new(table),
+        }
+    }
+
+    /// Lets go of the open files; what was verified stays known.
+    pub(crate) fn let_go(&mut self) {
+        self.reader = None;
     }
 
     /// Gives a table that takes a global sequence number this one, which is above those that were given before it was begun.
@@ -48,7 +60,9 @@ impl WrittenTable {
         for section in self.meta.sections.iter_mut().filter(|section| section.takes_global_sequence) {
             (section.min_sequence, section.max_sequence) = (sequence, sequence);
         }
-        self.reader.set_sections(self.meta.sections.clone());
+        if let Some(reader) = &mut self.reader {
+            reader.set_sections(self.meta.sections.clone());
+        }
         self
     }
 }
@@ -385,9 +399,10 @@ impl TableWriter {
             footer_checksum: file.frame().footer_checksum,
             sections: self.sections,
         };
-        let reader = TableReader::open(&self.shelf, &meta, &self.points)?;
+        let reader = TableReader::open(&self.shelf, &meta, &self.points, None)?;
         reader.verify_written(&self.digests, self.totals, &stop)?;
-        Ok(WrittenTable { meta, reader, points: self.points })
+        let kept = reader.kept();
+        Ok(WrittenTable { meta, reader: Some(reader), kept, points: self.points })
     }
 }
 
@@ -453,7 +468,7 @@ mod tests {
 
     fn shelf(path: &std::path::Path, options: TableOptions) -> Arc<Shelf> {
         let dir = DiskFs.open_dir(path, false, Access::Map).unwrap();
-        Shelf::new(dir, options, 64 << 10)
+        Shelf::new(dir, options, 64 << 10, None)
     }
 
     fn key(i: u64) -> Vec<u8> {
@@ -535,7 +550,7 @@ mod tests {
     fn every_version_is_found_and_nothing_else() {
         for options in shapes() {
             let fixture = write(700, options);
-            let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[]).unwrap();
+            let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap();
             assert_eq!(reader.verify(&Values::default(), |_| true).unwrap(), 700 * 3 * 2);
             assert!(reader.lost_index().is_none());
             let get = |keyspace: u32, key: &[u8], at: u64| {
@@ -558,8 +573,8 @@ mod tests {
     fn cursors_walk_and_seek_both_ways() {
         for options in shapes() {
             let fixture = write(300, options);
-            let reader = Arc::new(TableReader::open(&fixture.shelf, &fixture.meta, &[]).unwrap());
-            let mut cursor = TableCursor::new(&reader, KeyspaceId(5), Verify::Again).unwrap();
+            let reader = Arc::new(TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap());
+            let mut cursor = TableCursor::new(Arc::clone(&reader), KeyspaceId(5), Verify::Again).unwrap();
             let here = |c: &TableCursor| c.current().map(|e| (e.key(c.bytes()).to_vec(), e.sequence.0));
             cursor.seek_first().unwrap();
             let mut forward = Vec::new();
@@ -608,14 +623,15 @@ mod tests {
                 } else {
                     std::fs::write(&path, b"").unwrap();
                 }
-                let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[]).unwrap();
+                let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap();
                 for i in 0..200 {
                     let hash = key_hash(KeyspaceId(0), &key(i * 2));
                     assert!(
                         reader.get(KeyspaceId(0), hash, &key(i * 2), Sequence(u64::MAX)).unwrap().entry().is_some()
                     );
                 }
-                assert_eq!(reader.lost_index(), Some(&good[..]), "the index is a function of the table");
+                let lost = reader.lost_index().unwrap();
+                assert_eq!(lost.bytes(), &good[..], "the index is a function of the table");
             }
         }
     }
@@ -725,7 +741,7 @@ mod tests {
         assert!(writer.spans(Sequence(far)), "a marked entry does not count");
         writer.add(KeyspaceId(0), &entry, &bytes, false).unwrap();
         assert!(!writer.spans(Sequence(5)));
-        let reader = writer.finish().unwrap().reader;
+        let reader = writer.finish().unwrap().reader.unwrap();
         let get =
             |key: &[u8]| reader.get(KeyspaceId(0), key_hash(KeyspaceId(0), key), key, Sequence(u64::MAX)).unwrap();
         assert_eq!(get(b"old").entry().unwrap().sequence, Sequence(0));

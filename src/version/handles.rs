@@ -36,6 +36,6 @@ impl<'a> Handles<'a> {
 
     pub(super) fn values(&self, meta: &ValuesMeta) -> Arc<ValueFile> {
         let known = self.values.iter().find(|file| file.number() == meta.number);
-        known.map_or_else(|| Arc::new(ValueFile::new(*meta, Arc::clone(self.shelf))), Arc::clone)
+        known.map_or_else(|| ValueFile::new(*meta, Arc::clone(self.shelf)), Arc::clone)
     }
 }

@@ -298,7 +298,7 @@ mod tests {
             &*dir,
             &database,
             number,
-            &Handles::new(&Shelf::new(Arc::clone(&dir), TableOptions::default(), 0)),
+            &Handles::new(&Shelf::new(Arc::clone(&dir), TableOptions::default(), 0, None)),
         )
     }
 

@@ -285,7 +285,7 @@ pub(crate) mod tests {
     fn replace(version: &Version, edit: &Edit) -> Result<(Version, Vec<u64>), Damage> {
         let fs = FileSystem::from(SimFs::new());
         let dir = fs.0.open_dir(std::path::Path::new("/db"), true, Access::Map).unwrap();
-        let replaced = version.replace(edit, &Handles::new(&Shelf::new(dir, TableOptions::default(), 0)));
+        let replaced = version.replace(edit, &Handles::new(&Shelf::new(dir, TableOptions::default(), 0, None)));
         replaced.map(|(next, gone)| {
             let mut gone: Vec<u64> = gone.iter().map(|table| table.number().0).collect();
             gone.sort_unstable();

@@ -22,6 +22,7 @@ mod leftovers;
 mod locks;
 mod mixed;
 mod model;
+mod open_tables;
 mod reader;
 mod remove_range;
 mod repair;

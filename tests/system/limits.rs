@@ -95,6 +95,143 @@ fn a_process_without_mappings_gets_errors_and_goes_on() {
     assert!(output.status.success() && said.contains("then as ever"), "{said}");
 }
 
+const TABLES: u32 = 40_000;
+
+/// Two of these fill a table of 4 KiB.
+const VALUE_BYTES: usize = 2100;
+
+fn value_of(number: u32) -> Vec<u8> {
+    [&number.to_be_bytes()[..], &[7; VALUE_BYTES]].concat()
+}
+
+/// A database of so many tables, all on one level. One load, whose tables are cut at the smallest size.
+fn make_tables(path: &std::path::Path, tables: u32) {
+    let mut options = maplsm::Options::new();
+    options.table_bytes(4 << 10).background_threads(0);
+    let db = options.open(path).unwrap();
+    let loaded = db.ingest((0..2 * tables).map(|number| (number.to_be_bytes(), value_of(number)))).unwrap();
+    assert_eq!(loaded.tables, usize::try_from(tables).unwrap());
+    db.close().unwrap();
+}
+
+/// Runs a test of this module as a program of its own, behind a limit of the shell; answers what it has said.
+fn program(name: &str, limit: &str, db: &std::path::Path) -> String {
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", &format!("{limit} exec \"$@\""), "limited"]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"]);
+    let output = command.env("TABLES_DB", db).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    println!("{name}: {said}");
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+/// A number of the kernel about this process, in a file of `/proc/self` behind a word.
+fn of_this_process(file: &str, word: &str) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(word)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn mappings() -> usize {
+    std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+}
+
+/// Reads each of 300 tables, twice, and walks over them.
+#[test]
+#[ignore = "a program for the other tests of this module"]
+fn few_descriptors() {
+    let Some(path) = std::env::var_os("TABLES_DB") else { return };
+    let db = maplsm::Options::new().io_mode(IoMode::Read).open(&path).unwrap();
+    let good = (0..600).filter(|number: &u32| {
+        let found = db.get((number * 2 % 600).to_be_bytes());
+        found.is_ok_and(|value| value.is_some_and(|value| *value == value_of(number * 2 % 600)))
+    });
+    println!("{} of 600 gets", good.count());
+    assert_eq!(db.iter().filter(|entry| entry.is_ok()).count(), 600);
+    assert_eq!(db.iter().rev().filter(|entry| entry.is_ok()).count(), 600);
+    println!("{:?} open, {} openings", db.stats().open_tables, db.stats().table_openings);
+    db.insert("more", "of it").unwrap();
+    db.compact().unwrap();
+    assert!(db.verify().is_ok());
+    db.close().unwrap();
+}
+
+/// With `IoMode::Read` an open table has a descriptor.
+#[test]
+#[ignore = "minutes, strace and root: .ci/faults"]
+fn more_tables_than_descriptors_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("db");
+    make_tables(&db, 300);
+    let said = program("system::limits::few_descriptors", "ulimit -n 64;", &db);
+    assert!(said.contains("600 of 600 gets"));
+}
+
+/// Reads a key of each table, in both orders, with the default options and with few tables open; walks; and holds on to a
+/// value of each table until there is an error.
+#[test]
+#[ignore = "a program for the other tests of this module"]
+fn many_mappings() {
+    let Some(path) = std::env::var_os("TABLES_DB") else { return };
+    let allowed: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
+    let gets = |db: &maplsm::Db, what: &str| {
+        let began = std::time::Instant::now();
+        for number in 0..TABLES {
+            let number = 2 * number + 1;
+            assert!(db.get(number.to_be_bytes()).unwrap().unwrap() == *value_of(number), "{number}");
+        }
+        let each = began.elapsed() / TABLES;
+        println!("{what}: {each:?} a get, {} tables open, {} mappings", db.stats().open_tables, mappings());
+        assert!(mappings() < allowed / 2 + 1000);
+    };
+    let db = maplsm::Options::new().open(&path).unwrap();
+    assert!(db.stats().open_tables == 0 && mappings() < 1000, "an open maps no table");
+    let memory = of_this_process("status", "RssAnon:");
+    gets(&db, "first");
+    gets(&db, "again");
+    let tables = usize::try_from(TABLES).unwrap();
+    let more = (of_this_process("status", "RssAnon:") - memory) * 1024 / tables;
+    println!("{more} bytes for each of {tables} tables that have been open");
+    let began = std::time::Instant::now();
+    assert_eq!(db.iter().map(Result::unwrap).count(), 2 * tables);
+    assert_eq!(db.iter().rev().map(Result::unwrap).count(), 2 * tables);
+    println!("two walks: {:?}, {} mappings", began.elapsed(), mappings());
+    let mut slices = Vec::new();
+    let refused = (0..TABLES).find_map(|number| match db.get((2 * number).to_be_bytes()) {
+        Ok(slice) => {
+            slices.push(slice.unwrap());
+            None
+        }
+        Err(e) => Some(e),
+    });
+    println!("{} slices, {} mappings, then: {refused:?}", slices.len(), mappings());
+    assert!(refused.is_none() == (allowed / 4 * 3 >= 2 * tables));
+    assert!(refused.is_none_or(|e| matches!(e, maplsm::Error::TooManyOpenTables { .. })));
+    for (number, slice) in (0..TABLES).zip(&slices) {
+        assert!(**slice == *value_of(2 * number), "{number}");
+    }
+    drop(slices);
+    gets(&db, "after that");
+    db.close().unwrap();
+    let db = maplsm::Options::new().max_open_tables(100).open(&path).unwrap();
+    gets(&db, "with 100 open");
+    gets(&db, "with 100 open, again");
+    assert!(db.stats().open_tables <= 100 && mappings() < 1000);
+    assert!(db.verify().is_ok());
+    db.close().unwrap();
+}
+
+/// `vm.max_map_count` is 65,530 on most machines, and a table takes two mappings.
+#[test]
+#[ignore = "minutes, strace and root: .ci/faults"]
+fn more_tables_than_mappings_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("db");
+    make_tables(&db, TABLES);
+    program("system::limits::many_mappings", "", &db);
+}
+
 /// A process that may have less memory than its database takes is slower and nothing else.
 #[test]
 #[ignore = "minutes, strace and root: .ci/faults"]

@@ -108,6 +108,8 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
         "snapshots": stats.snapshots,
         "oldest_snapshot": stats.oldest_snapshot,
         "hidden_bytes": stats.hidden_bytes,
+        "open_tables": stats.open_tables,
+        "table_openings": stats.table_openings,
         "write_pressure": stats.write_pressure,
     })
 }

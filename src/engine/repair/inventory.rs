@@ -84,7 +84,7 @@ impl Inventory {
     pub(super) fn take(options: &Options, dir: &Arc<dyn Dir>, names: &[String]) -> Result<Self> {
         let mut inventory = Self {
             dir: Arc::clone(dir),
-            shelf: Shelf::new(Arc::clone(dir), options.table, options.cache_bytes),
+            shelf: Shelf::new(Arc::clone(dir), options.table, options.cache_bytes, options.max_open_tables),
             names: names.to_vec(),
             owners: Owners::default(),
             need: Need::Nothing,
@@ -132,10 +132,10 @@ impl Inventory {
     /// Makes again what can be made again where it belongs.
     pub(super) fn restore(&self) -> Result<()> {
         for table in &self.without_index {
-            if let Some(bytes) = table.reader()?.lost_index() {
+            if let Some(index) = table.lost_index() {
                 let number = table.number();
                 let _ = self.dir.remove(&FileKind::Index.name(number));
-                write_index(&*self.dir, number, bytes)?;
+                write_index(&*self.dir, number, index.bytes())?;
             }
         }
         if !self.without_index.is_empty() {
@@ -335,10 +335,10 @@ impl Inventory {
             }
             let read = known.map_or_else(|| read_values_meta(&self.shelf, number), |meta| Ok(*meta));
             match read {
-                Ok(meta) => values.push(Arc::new(ValueFile::new(meta, Arc::clone(&self.shelf)))),
+                Ok(meta) => values.push(ValueFile::new(meta, Arc::clone(&self.shelf))),
                 Err(e) => {
                     let e = damage(e)?;
-                    values.extend(intact(mend_values(&self.shelf, number, None))?.map(Arc::new));
+                    values.extend(intact(mend_values(&self.shelf, number, None))?);
                     self.note(e, Outcome::Restored);
                 }
             }
@@ -371,14 +371,14 @@ impl Inventory {
         if serves.is_empty() {
             return Ok(());
         }
-        let problem = match table.reader() {
-            Ok(reader) => self.check(table.number(), reader, &serves)?,
+        let problem = match table.pin() {
+            Ok(reader) => self.check(table.number(), &reader, &serves)?,
             Err(e) => Some(damage(e)?),
         };
         if let Some(e) = problem {
             return self.salvage(table.number(), Some(&table.meta), &|_| serves.clone(), e);
         }
-        if table.reader()?.lost_index().is_some() {
+        if table.lost_index().is_some() {
             let path = self.dir.path().join(FileKind::Index.name(table.number()));
             self.note(Error::corrupt(&path, 0, Damage::IndexMismatch), Outcome::Restored);
             self.without_index.push(Arc::clone(table));
@@ -461,7 +461,7 @@ impl Inventory {
             self.need = Need::Rebuild;
             self.findings.of_or_note(&file.path(), || e);
             let mended = intact(mend_values(&self.shelf, file.number(), Some(&file.meta)))?;
-            found.push(mended.map_or(file, Arc::new));
+            found.push(mended.unwrap_or(file));
         }
         self.values = Arc::new(Values::found(found));
         Ok(())

@@ -131,7 +131,12 @@ impl<'r> Rebuild<'r> {
         scratch
             .lock(names::LOCK, crate::sys::LockMode::Exclusive { create: true })
             .map_err(|e| Error::io("lock", path, e))?;
-        let shelf = Shelf::new(Arc::clone(&scratch), self.options.table, self.options.cache_bytes);
+        let shelf = Shelf::new(
+            Arc::clone(&scratch),
+            self.options.table,
+            self.options.cache_bytes,
+            self.options.max_open_tables,
+        );
         self.list = LostList::new(&scratch);
         self.copy_damaged(&shelf)?;
         let mut report = RepairReport { rebuilt: true, ..RepairReport::default() };
@@ -287,8 +292,8 @@ impl<'r> Rebuild<'r> {
                 Content::Damaged(_) => self.copies.get(&source.number).map_or(&[][..], Vec::as_slice),
             };
             for table in tables {
-                let reader = table.reader()?;
-                sources.extend(TableCursor::new(reader, keyspace, Verify::Again).map(Sorted::Table));
+                let reader = table.pin()?;
+                sources.extend(TableCursor::new(Arc::clone(&reader), keyspace, Verify::Again).map(Sorted::Table));
                 removals.extend(reader.ranges(keyspace).cloned());
             }
         }
@@ -386,12 +391,18 @@ impl<'r> Rebuild<'r> {
 }
 
 /// The value that an entry points to, if it is that of this very version.
-fn read_value(file: &ValueFile, keyspace: KeyspaceId, key: &[u8], pointer: Pointer, entry: &Entry) -> Result<Vec<u8>> {
-    let (sequence, found) = file.record(keyspace, key, pointer)?;
+fn read_value(
+    file: &Arc<ValueFile>,
+    keyspace: KeyspaceId,
+    key: &[u8],
+    pointer: Pointer,
+    entry: &Entry,
+) -> Result<Vec<u8>> {
+    let (sequence, value) = file.record(keyspace, key, pointer)?;
     // Either may not know its number.
     let numbers = [sequence, entry.sequence];
     if numbers[0] != numbers[1] && !numbers.contains(&Sequence(0)) {
         return Err(Error::corrupt(&file.path(), pointer.offset, Damage::BadPointer));
     }
-    Ok(file.bytes(&found).to_vec())
+    Ok(value.bytes().to_vec())
 }

@@ -7,15 +7,16 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 pub(crate) use set::{Stored, Values};
 pub(crate) use writer::ValueWriter;
 
 use super::Shelf;
 use super::digest::Digest;
-use super::file::ChunkedFile;
+use super::file::{ChunkedFile, Known};
+use super::open::{Desk, Lending};
 use crate::error::{Damage, Error, Result};
 use crate::format::bytes::Part;
 use crate::format::names::FileKind;
@@ -23,26 +24,50 @@ use crate::format::prefix::Magic;
 use crate::format::table::TABLE_HEADER_BYTES;
 use crate::format::values::{Pointer, Record, ValuesMeta, header_end, record_end};
 use crate::format::{FileNumber, KeyspaceId, Sequence};
-use crate::sys::{Block, Mapping, Mutex, OnceLock, Pinned};
+use crate::sys::{Block, Era, Pinned, Taken};
 
 /// What is read of a file at a time to walk over it, if it is not in memory.
 const WALK_BYTES: u64 = 1 << 20;
 
-/// A verified value: in the mapping of its file, or, where nothing is mapped, in memory of its own.
+/// Where a verified value is: in the mapping of its file, or, where nothing is mapped, in memory of its own.
 #[derive(Debug, Clone)]
 pub(crate) enum Found {
     Mapped(Range<usize>),
     Block(Block),
 }
 
-/// A value file of a version: what the manifest knows of it, and, once it has been used, its mapping.
+/// A verified value, with the file that it is in, which stays open for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Value {
+    file: Arc<ChunkedFile>,
+    found: Found,
+}
+
+impl Value {
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match &self.found {
+            Found::Mapped(range) => self.file.bytes().get(range.clone()).unwrap_or_default(),
+            Found::Block(block) => block.bytes(),
+        }
+    }
+
+    /// The value, kept alive on its own.
+    pub(crate) fn pin(&self) -> Pinned {
+        match &self.found {
+            Found::Mapped(range) => self.file.mapping().pin(range.clone()),
+            Found::Block(block) => block.pin(0..block.bytes().len()),
+        }
+    }
+}
+
+/// A value file of a version: what the manifest knows of it, and, while it is open, its mapping.
 pub(crate) struct ValueFile {
     // Set when the file is made known.
     pub(crate) meta: ValuesMeta,
     shelf: Arc<Shelf>,
-    // Own synchronization: made by the first reader.
-    file: OnceLock<ChunkedFile>,
-    opening: Mutex<()>,
+    // Own synchronization.
+    desk: Desk<ChunkedFile, Known>,
 }
 
 impl fmt::Debug for ValueFile {
@@ -51,9 +76,35 @@ impl fmt::Debug for ValueFile {
     }
 }
 
+impl Drop for ValueFile {
+    fn drop(&mut self) {
+        self.desk.leave(&self.shelf);
+    }
+}
+
+impl Lending for ValueFile {
+    fn last_use(&self) -> u64 {
+        self.desk.last_use()
+    }
+
+    fn let_go(&self, taken: &mut Taken<'_>) -> bool {
+        self.desk.let_go(&self.shelf, taken, ChunkedFile::is_pinned, ChunkedFile::known)
+    }
+}
+
 impl ValueFile {
-    pub(crate) fn new(meta: ValuesMeta, shelf: Arc<Shelf>) -> Self {
-        Self { meta, shelf, file: OnceLock::new(), opening: Mutex::new(()) }
+    pub(crate) fn new(meta: ValuesMeta, shelf: Arc<Shelf>) -> Arc<Self> {
+        let desk = Desk::new(&shelf, None);
+        Arc::new(Self { meta, shelf, desk })
+    }
+
+    /// With an open file in place of what is on disk.
+    pub(super) fn with_file(meta: ValuesMeta, shelf: Arc<Shelf>, file: ChunkedFile) -> Result<Arc<Self>> {
+        let values = Self::new(meta, shelf);
+        values.check_file(&file)?;
+        let known = file.known();
+        values.desk.adopt(&values.shelf, Arc::downgrade(&values) as Weak<dyn Lending>, file, known);
+        Ok(values)
     }
 
     pub(crate) fn number(&self) -> FileNumber {
@@ -69,25 +120,28 @@ impl ValueFile {
         Error::corrupt(&self.path(), offset, what)
     }
 
-    /// The open file. The first call maps it, or reads its end, and checks it against the manifest.
+    /// The open file, for as long as the era is held; `None` if it must be opened first, with [`pin`](Self::pin).
     #[inline]
-    fn file(&self) -> Result<&ChunkedFile> {
-        match self.file.get() {
-            Some(file) => Ok(file),
-            None => self.open(),
-        }
+    pub(crate) fn borrow<'v>(&'v self, era: &'v Era) -> Option<&'v ChunkedFile> {
+        self.desk.borrow(era)
     }
 
-    #[cold]
-    fn open(&self) -> Result<&ChunkedFile> {
-        let _one_at_a_time = self.opening.lock();
-        if self.file.get().is_none() {
-            self.set_file(self.shelf.file(FileKind::Values, Magic::VALUES, self.number())?)?;
-        }
-        self.file.get().ok_or_else(|| self.corrupt(0, Damage::Missing))
+    /// The open file, which is not let go while the result lives. If it is not open, this maps it, or reads its end, and checks
+    /// it against the manifest.
+    pub(crate) fn pin(self: &Arc<Self>) -> Result<Arc<ChunkedFile>> {
+        let who = || Arc::downgrade(self) as Weak<dyn Lending>;
+        self.desk.pin(&self.shelf, who, |known| {
+            let mut file = self.shelf.file(FileKind::Values, Magic::VALUES, self.number())?;
+            self.check_file(&file)?;
+            if let Some(known) = known {
+                file.recall(known);
+            }
+            let known = file.known();
+            Ok((file, known))
+        })
     }
 
-    fn set_file(&self, file: ChunkedFile) -> Result<()> {
+    fn check_file(&self, file: &ChunkedFile) -> Result<()> {
         let frame = file.frame();
         if frame.id != self.meta.id || file.length() != self.meta.file_bytes {
             return Err(file.corrupt(0, Damage::WrongFile));
@@ -96,21 +150,13 @@ impl ValueFile {
         if !is_empty || ValuesMeta::of(self.number(), frame, self.meta.file_bytes) != self.meta {
             return Err(file.corrupt(frame.directory_offset, Damage::ManifestMismatch));
         }
-        let _ = self.file.set(file);
         Ok(())
     }
 
-    /// Takes an open file in place of what is on disk.
-    pub(super) fn with_file(self, file: ChunkedFile) -> Result<Self> {
-        self.set_file(file)?;
-        Ok(self)
-    }
-
-    /// The value that a pointer names. O(1), and the verification of each chunk at its first touch; O(length) where nothing is
-    /// mapped.
+    /// Where the value is that a pointer names, in the open file. O(1), and the verification of each chunk at its first touch; O(length) where
+    /// nothing is mapped.
     #[inline]
-    pub(crate) fn value(&self, pointer: Pointer) -> Result<Found> {
-        let file = self.file()?;
+    pub(crate) fn find(&self, file: &ChunkedFile, pointer: Pointer) -> Result<Found> {
         if pointer.offset < TABLE_HEADER_BYTES || pointer.end() > file.frame().body_end {
             return Err(self.corrupt(pointer.offset, Damage::BadPointer));
         }
@@ -133,10 +179,29 @@ impl ValueFile {
         Ok(Found::Block(block))
     }
 
+    /// The value that a pointer names.
+    pub(crate) fn value(self: &Arc<Self>, pointer: Pointer) -> Result<Value> {
+        let file = self.pin()?;
+        let found = self.find(&file, pointer)?;
+        Ok(Value { file, found })
+    }
+
+    /// The same in place of another value of this file, which saves counting its users.
+    #[inline]
+    pub(crate) fn move_to(&self, value: &mut Value, pointer: Pointer) -> Result<()> {
+        value.found = self.find(&value.file, pointer)?;
+        Ok(())
+    }
+
     /// The value that a pointer of the entry with this key leads to, and the sequence number that its record has. Whatever has
     /// been verified before, this verifies the whole record again: what is copied must be right now.
-    pub(crate) fn record(&self, keyspace: KeyspaceId, key: &[u8], pointer: Pointer) -> Result<(Sequence, Found)> {
-        let file = self.file()?;
+    pub(crate) fn record(
+        self: &Arc<Self>,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        pointer: Pointer,
+    ) -> Result<(Sequence, Value)> {
+        let file = self.pin()?;
         let bad = || self.corrupt(pointer.offset, Damage::BadPointer);
         let (start, end) = (pointer.record_start(key.len()).map_err(|_| bad())?, pointer.record_end());
         if start < TABLE_HEADER_BYTES || end > file.frame().body_end {
@@ -145,44 +210,24 @@ impl ValueFile {
         if file.is_in_memory() {
             file.check_again(start, end)?;
         }
-        let bytes = file.verified(start, end)?;
-        let record = Record::parse(Part { bytes: &bytes, start }, start, end);
-        let record = record.map_err(|damage| self.corrupt(start, damage))?;
-        let leads_here = (record.offset, record.length) == (pointer.offset, pointer.length);
-        if !leads_here || record.keyspace != keyspace || record.key != key {
-            return Err(bad());
-        }
-        Ok((record.sequence, self.value(pointer)?))
-    }
-
-    /// What [`value`](Self::value) has found.
-    #[inline]
-    pub(crate) fn bytes<'v>(&'v self, found: &'v Found) -> &'v [u8] {
-        match found {
-            Found::Mapped(range) => {
-                self.file.get().and_then(|file| file.bytes().get(range.clone())).unwrap_or_default()
+        let sequence = {
+            let bytes = file.verified(start, end)?;
+            let record = Record::parse(Part { bytes: &bytes, start }, start, end);
+            let record = record.map_err(|damage| self.corrupt(start, damage))?;
+            let leads_here = (record.offset, record.length) == (pointer.offset, pointer.length);
+            if !leads_here || record.keyspace != keyspace || record.key != key {
+                return Err(bad());
             }
-            Found::Block(block) => block.bytes(),
-        }
-    }
-
-    /// The same, kept alive on its own.
-    pub(crate) fn pin(&self, found: &Found) -> Option<Pinned> {
-        match found {
-            Found::Mapped(range) => Some(self.file.get()?.mapping().pin(range.clone())),
-            Found::Block(block) => Some(block.pin(0..block.bytes().len())),
-        }
-    }
-
-    /// What values are mapped in.
-    pub(crate) fn mapping(&self) -> Result<&Mapping> {
-        self.file().map(ChunkedFile::mapping)
+            record.sequence
+        };
+        let found = self.find(&file, pointer)?;
+        Ok((sequence, Value { file, found }))
     }
 
     /// Checks every byte of the file and that records fill it; answers the digest of those. Ends with [`Error::Closed`] once
     /// `stop` is set.
-    pub(crate) fn verify(&self, stop: &AtomicBool) -> Result<Digest> {
-        let file = self.file()?;
+    pub(crate) fn verify(self: &Arc<Self>, stop: &AtomicBool) -> Result<Digest> {
+        let file = self.pin()?;
         file.verify(stop)?;
         let end = file.frame().body_end;
         let piece = |at: u64, length: u64| file.verified(at, end.min(at.saturating_add(length)));

@@ -81,7 +81,7 @@ impl ValueWriter {
 
     /// Completes the file, makes it durable (not its directory entry), and reads it back as readers will: every checksum, and
     /// the records, which must be those that were added.
-    pub(crate) fn finish(self) -> Result<ValueFile> {
+    pub(crate) fn finish(self) -> Result<Arc<ValueFile>> {
         if self.out.end() > FILE_BYTES_MAX {
             return Err(self.error(io::ErrorKind::FileTooLarge.into()));
         }
