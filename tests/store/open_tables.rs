@@ -15,7 +15,7 @@ fn key(i: usize) -> Vec<u8> {
 
 /// Every tenth is large enough to stand apart.
 fn value(i: usize) -> Vec<u8> {
-    vec![u8::try_from(i % 251).unwrap(); if i % 10 == 0 { 500 } else { 60 + i % 7 }]
+    vec![u8::try_from(i % 251).unwrap(); if i.is_multiple_of(10) { 500 } else { 60 + i % 7 }]
 }
 
 fn options(fs: &SimFs, mode: IoMode) -> Options {
