@@ -15,6 +15,16 @@ use crate::version::{Appended, Manifest};
 /// Files that are no part of the database any more, and that a reader may still use.
 pub(super) type Obsolete = Outputs;
 
+/// Whether this is the last handle of a table or value file. They are in views and iterators; if this one is the last, nobody
+/// can make another, but who lets go of tables, for a moment and not to open it. (A view that is only borrowed counts as
+/// well: replacing a view takes a count for each of its borrowers.)
+fn is_last<T>(handle: &Arc<T>) -> bool {
+    let is_last = Arc::strong_count(handle) == 1;
+    // The unlink comes behind everything that the last user did.
+    std::sync::atomic::fence(Ordering::Acquire);
+    is_last
+}
+
 impl Engine {
     /// Takes care of what an installed edit has made obsolete.
     pub(super) fn retire(&self, gone: Obsolete, appended: Appended, manifest: &Manifest) {
@@ -34,18 +44,15 @@ impl Engine {
     /// Removes obsolete tables and value files that no reader uses any more. Slices do not count: what they need stays mapped.
     pub(crate) fn purge(&self) {
         let mut obsolete = self.obsolete.lock();
-        obsolete.tables.retain_mut(|table| {
-            // The handles are in views and iterators; if this list has the last one, nobody can make another. (A view that is
-            // only borrowed counts as well: replacing a view takes a count for each of its borrowers.) Unlike a look at the
-            // count, `get_mut` also orders the unlink behind everything that the last user did.
-            if Arc::get_mut(table).is_none() {
+        obsolete.tables.retain(|table| {
+            if !is_last(table) {
                 return true;
             }
             self.remove_table_files(table.number());
             false
         });
-        obsolete.values.retain_mut(|file| {
-            let used = Arc::get_mut(file).is_none();
+        obsolete.values.retain(|file| {
+            let used = !is_last(file);
             if !used {
                 self.remove_value_file(file.number());
             }

@@ -9,6 +9,7 @@ mod cursor;
 mod digest;
 mod file;
 mod index;
+mod kept;
 mod open;
 mod packing;
 mod reader;
@@ -27,7 +28,7 @@ pub(crate) use body::Verify;
 use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
 pub(crate) use file::ChunkedFile;
-use file::Known;
+use kept::Kept;
 use open::{Desk, Lending};
 pub(crate) use open::{OpenTables, Renew};
 pub(crate) use reader::{Answer, TableReader};
@@ -101,18 +102,6 @@ impl Shelf {
     pub(crate) fn cache_hits_and_misses(&self) -> (u64, u64) {
         self.cache.hits_and_misses()
     }
-}
-
-/// What stays known of a table while it is not open.
-#[derive(Debug, Clone)]
-struct Kept {
-    file: Known,
-    index_file: Known,
-    ranges: Vec<Arc<Fragments>>,
-    /// The index, if it is in memory anyway: read into it, or made again because the one on disk was lost.
-    index: Option<Mapping>,
-    /// Whether it is not on disk and should be.
-    index_lost: bool,
 }
 
 /// A table of the current version: what the manifest knows of it, and, while it is open, its mapping.

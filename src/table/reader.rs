@@ -1,14 +1,14 @@
 //! Reading one table: single keys, and the bytes that cursors walk over.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::Shelf;
 use super::body::{Body, Verify, Window, contains, end, first};
 use super::file::ChunkedFile;
 use super::index::{Index, Point};
+use super::kept::{Kept, open_index};
 use super::rebuild::rebuild_index;
-use super::{Kept, Shelf, not_opened};
 use crate::error::{Damage, Error, Result};
 use crate::format::edit::TableMeta;
 use crate::format::entry::Entry;
@@ -18,7 +18,7 @@ use crate::format::section::Section;
 use crate::format::{KeyspaceId, Sequence};
 use crate::options::{PointIndex, TableOptions};
 use crate::sys::OnceLock;
-use crate::sys::{Block, Contents, Mapping, is_shortage};
+use crate::sys::{Block, Mapping, is_shortage};
 use crate::visibility::Fragments;
 
 /// An open table.
@@ -33,7 +33,7 @@ pub(crate) struct TableReader {
     /// Made from the entries when `index` turns out to be damaged.
     rebuilt: OnceLock<Index>,
     /// Whether the index in use is not the one on disk.
-    index_lost: AtomicBool,
+    pub(super) index_lost: AtomicBool,
     /// Why the one on disk could not be used when the table was opened. Nothing that reads needs to know.
     pub(super) index_refused: Option<Error>,
 }
@@ -137,32 +137,6 @@ impl TableReader {
     #[inline]
     pub(crate) fn index(&self) -> &Index {
         self.rebuilt.get().unwrap_or(&self.index)
-    }
-
-    /// The bytes of an index that is not on disk and should be.
-    pub(super) fn lost_index(&self) -> Option<Mapping> {
-        self.index_lost.load(Ordering::Relaxed).then(|| self.index().file().mapping().clone())
-    }
-
-    /// See [`ChunkedFile::is_pinned`].
-    pub(super) fn is_pinned(&self) -> bool {
-        self.body.file.is_pinned()
-    }
-
-    /// What stays known of the table when it is let go.
-    pub(super) fn kept(&self) -> Kept {
-        let index_file = self.index().file();
-        Kept {
-            file: self.body.file.known(),
-            index_file: index_file.known(),
-            ranges: self.ranges.clone(),
-            index: (!index_file.mapping().is_of_file()).then(|| index_file.mapping().clone()),
-            index_lost: self.index_lost.load(Ordering::Relaxed),
-        }
-    }
-
-    pub(super) fn index_restored(&self) {
-        self.index_lost.store(false, Ordering::Relaxed);
     }
 
     /// Runs `read` over the index; if that finds damage in it, makes the index again from the entries and runs it over that.
@@ -477,21 +451,6 @@ fn blame(index: &Index, place: usize, error: Error) -> Error {
         other => !matches!(other, Error::UnsupportedFormat(_)),
     };
     if is_of_table { error } else { index.file().corrupt(place as u64, Damage::IndexMismatch) }
-}
-
-/// The bytes of a table's index: those that are in memory, or those on disk.
-fn open_index(shelf: &Shelf, meta: &TableMeta, kept: Option<&Kept>, path: &Path) -> Result<Mapping> {
-    if let Some(mapping) = kept.and_then(|kept| kept.index.as_ref()) {
-        return Ok(mapping.clone());
-    }
-    let name = FileKind::Index.name(meta.number);
-    if kept.is_some()
-        && let Contents::Mapped(mapping) = shelf.dir.contents(&name).map_err(|e| not_opened(path, e))?
-    {
-        // What was used of it before is made present when it is used again.
-        return Ok(mapping);
-    }
-    shelf.dir.open(&name).map_err(|e| not_opened(path, e))
 }
 
 pub(super) fn decode_sections(file: &ChunkedFile) -> Result<Vec<Section>> {

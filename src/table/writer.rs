@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use zerocopy::IntoBytes;
 
-use super::Kept;
 use super::chunked::ChunkedWriter;
 use super::digest::Digest;
 use super::file::ChunkedFile;
 use super::index::IndexBuilder;
+use super::kept::Kept;
 use super::packing::Packing;
 use super::reader::TableReader;
 use super::{Shelf, Table};

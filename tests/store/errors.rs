@@ -222,6 +222,13 @@ fn every_error_has_a_cause() {
 
     refused(open(options.clone().create_if_missing(false), "/nowhere"));
     refused(open(options.clone().index_interval(0), "/nowhere"));
+    let crowded = SimFs::new();
+    crowded.limit_open_files(0);
+    let db = sim_options(&crowded).open(DIR).unwrap();
+    db.insert("key", "value").unwrap();
+    db.flush().unwrap();
+    drop(db);
+    refused(sim_options(&crowded).open(DIR).unwrap().get("key").map(drop));
     let db = options.open(DIR).unwrap();
     refused(open(&options, DIR));
 

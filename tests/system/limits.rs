@@ -49,7 +49,7 @@ fn crowded() {
     let commit = |number: u32| {
         let committed = db.insert(number.to_be_bytes(), vec![7; 600]);
         if let Err(error) = &committed {
-            let kinds = [ErrorKind::Io, ErrorKind::State, ErrorKind::Background];
+            let kinds = [ErrorKind::Io, ErrorKind::State, ErrorKind::Background, ErrorKind::Busy];
             assert!(kinds.contains(&error.kind()), "{error}");
         }
         committed.is_ok()

@@ -39,7 +39,7 @@ fn victim() {
     let notes = std::fs::File::options().append(true).create(true).open(order("VICTIM_NOTES").unwrap());
     let Ok(notes) = notes else { return };
     if let Err(error) = work(PathBuf::from(db), mode, commits, threads, &notes) {
-        let kinds = [ErrorKind::Io, ErrorKind::State, ErrorKind::Background];
+        let kinds = [ErrorKind::Io, ErrorKind::State, ErrorKind::Background, ErrorKind::Busy];
         assert!(kinds.contains(&error.kind()), "{error}");
         println!("ended by: {error}");
     }
