@@ -641,7 +641,7 @@ mod tests {
 
     /// Writes an index of its own for a table; `change` may forge what it says of key number `n`.
     fn forge_index(fixture: &Fixture, options: TableOptions, change: Forgery) {
-        let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[]).unwrap();
+        let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap();
         let mut builder = IndexBuilder::new(options, fixture.meta.id);
         for section in reader.sections() {
             let mut n = 0;
@@ -668,7 +668,7 @@ mod tests {
         for options in shapes() {
             let fixture = write(200, options);
             let read_back = |digests: &[Digest], totals| {
-                let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[]).unwrap();
+                let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap();
                 reader.verify_written(digests, totals, &AtomicBool::new(false))
             };
             let (digests, totals) = (&fixture.digests[..], fixture.totals);

@@ -86,7 +86,7 @@ impl Copy {
 
     fn keep(&mut self, shelf: &Arc<Shelf>, writer: TableWriter) -> Result<()> {
         if !writer.is_empty() {
-            self.tables.push(Arc::new(writer.finish()?.into_table(Arc::clone(shelf))));
+            self.tables.push(writer.finish()?.into_table(Arc::clone(shelf)));
         }
         Ok(())
     }

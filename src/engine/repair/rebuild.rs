@@ -70,7 +70,7 @@ pub(super) fn foresee(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventor
     let mut rebuild = Rebuild::new(options, dir, inventory)?;
     let (memory, path) = (SimFs::new(), dir.path());
     let scratch = memory.create_dir(path, options.access()).map_err(|e| Error::io("make room for", path, e))?;
-    rebuild.copy_damaged(&Shelf::new(scratch, options.table, options.cache_bytes))?;
+    rebuild.copy_damaged(&Shelf::new(scratch, options.table, options.cache_bytes, options.max_open_tables))?;
     let keyspaces = rebuild.keyspaces(&mut RepairReport::default())?;
     let default = (KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME);
     let named = keyspaces.iter().map(|meta| (meta.id, meta.name.as_str()));
