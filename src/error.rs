@@ -35,14 +35,20 @@ pub enum Error {
     UnsupportedFormat(Arc<Unsupported>),
     /// Another process, or another [`Db`](crate::Db) of this process, holds the directory.
     Locked(Arc<PathBuf>),
+    /// The file `LOCK` of an open database, which is named here, was removed or replaced by another program, so somebody else
+    /// may have locked the new one and write as well. The store takes no more writes, and reads go on. What was acknowledged
+    /// as `Sync` before is on disk. Keep whatever cleans up there away from the directory, make sure that nobody else has the
+    /// database open, and open it again.
+    LockLost(Arc<PathBuf>),
     /// There is no database at this path, and it was not to be created.
     NotFound(Arc<PathBuf>),
     /// The store was opened with [`Options::read_only`](crate::Options::read_only).
     ReadOnly,
     /// The store was closed with [`Db::close`](crate::Db::close), or this process is a forked child of the one that opened it.
     Closed,
-    /// A write to the log or the manifest could not be made durable. What the kernel still shows may never have reached
-    /// the disk, so the store takes no more writes until it is opened again. Reads go on. The first cause is kept.
+    /// A write to the log or the manifest could not be made durable, or the directory may be somebody else's by now
+    /// ([`Error::LockLost`]). What the kernel still shows may never have reached the disk, so the store takes no more writes
+    /// until it is opened again. Reads go on. The first cause is kept.
     Poisoned(Arc<Error>),
     /// Something that cannot happen has happened on the way to the disk: a fault in the code of this crate, or of the memory
     /// that it works in. Please report it, with the text of the error. Nothing is written any more, as after
@@ -253,7 +259,7 @@ pub enum ErrorKind {
     Corruption,
     /// A file needs a newer version of this crate.
     UnsupportedFormat,
-    /// Another process has the database.
+    /// Another process has the database, or may have it.
     Locked,
     /// No database there, or no keyspace of this name.
     NotFound,
@@ -290,7 +296,7 @@ impl Error {
             Self::Io(_) | Self::MappingLost(_) => ErrorKind::Io,
             Self::Corruption(_) => ErrorKind::Corruption,
             Self::UnsupportedFormat(_) => ErrorKind::UnsupportedFormat,
-            Self::Locked(_) => ErrorKind::Locked,
+            Self::Locked(_) | Self::LockLost(_) => ErrorKind::Locked,
             Self::NotFound(_) | Self::KeyspaceNotFound { .. } => ErrorKind::NotFound,
             Self::ReadOnly
             | Self::Closed
@@ -337,6 +343,11 @@ impl fmt::Display for Error {
             Self::UnsupportedFormat(u) => write!(f, "{}: {}", u.path.display(), u.what),
             Self::MappingLost(path) => write!(f, "{} could not be read any more while it was mapped", path.display()),
             Self::Locked(path) => write!(f, "{} is in use by another process or handle", path.display()),
+            Self::LockLost(path) => write!(
+                f,
+                "{} is not the file that was locked at open: it was removed or replaced, and another process may write here",
+                path.display()
+            ),
             Self::NotFound(path) => write!(f, "there is no database at {}", path.display()),
             Self::ReadOnly => f.write_str("the store was opened read-only"),
             Self::Closed => f.write_str("the store is closed"),

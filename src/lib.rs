@@ -43,10 +43,10 @@
 //!   done, and may see one whose sync then fails.
 //! - **Errors.** A commit that answered an I/O error may be there or not after the next open; nothing behind it was accepted
 //!   if it was the sync that failed. A full disk refuses a commit before any byte of it counts.
-//! - **Poisoning.** After a failed sync of the log, or a manifest append that may have happened or not, the store takes no
-//!   more writes until it is opened again ([`Error::Poisoned`]): a second `fdatasync` may answer success for pages that never
-//!   reached the disk. Reads go on. The next open trusts nothing of the log but what was known to be durable, and writes the
-//!   rest anew before it shows it.
+//! - **Poisoning.** After a failed sync of the log, a manifest append that may have happened or not, or the loss of its lock
+//!   file, the store takes no more writes until it is opened again ([`Error::Poisoned`]): a second `fdatasync` may answer
+//!   success for pages that never reached the disk. Reads go on. The next open trusts nothing of the log but what was known to
+//!   be durable, and writes the rest anew before it shows it.
 //! - **Torn end or damage.** Every byte of every file is covered by a checksum over the bytes, their offset and the identity of
 //!   the file. The log says in each group how far it was known to be on disk. What does not verify behind that is the torn
 //!   end of a crash: it was never acknowledged, is cut off, and [reported](Db::recovery_report). In front of it, it is damage:
@@ -65,9 +65,20 @@
 //! which has mode 0700 and is locked. Whoever breaks this rule can cause undefined behaviour; copying and removing files is
 //! harmless. Decoders check every bound whatever the checksums said, so that wrong bytes are wrong data at worst.
 //!
+//! # The directory
+//! A path is looked up once, by the call that is given it. From then on, files are made, opened, renamed and removed through
+//! the open directory: a relative path means what it meant then whatever becomes of the working directory, and a directory
+//! that is moved or whose parents are stays open. Messages and reports go on calling it as the opener did. Elsewhere than on
+//! Unix, the absolute path at the time of the open stands for the directory, which must stay where it is.
+//!
+//! Who has it open holds a lock of the directory and one of the file `LOCK` in it. (Where the file system cannot lock
+//! directories, as some network file systems, it is that file alone.) If the file is removed or replaced meanwhile, nobody can
+//! be kept from locking its successor who does not know of the first lock, so the store acknowledges no sync and no flush
+//! from then on, begins no new file, and answers [`Error::LockLost`] and then [`Error::Poisoned`].
+//!
 //! A child that is **forked** while a database is open, without `exec`, has no use of it: every call answers
 //! [`Error::Closed`], dropping the handle does nothing, and the parent keeps its lock until it closes the database itself.
-//! On Linux this is sure; elsewhere, do not touch the handle in a child. Slices, iterators and snapshots that the child
+//! On Linux this is sure, also for a child in another PID namespace; elsewhere, do not touch the handle in a child. Slices, iterators and snapshots that the child
 //! inherits must not be read, since the log is not mapped there. It may open databases of its own.
 //!
 //! If a mapped file is truncated, or the disk fails to read a page of it, the kernel sends `SIGBUS`, which ends the process.

@@ -32,13 +32,15 @@ impl Engine {
     pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
         self.check_open()?;
         let _at_work = self.begin_work()?;
-        let dir = self.fs.create_dir(path, self.options.access()).map_err(|e| Error::io("create", path, e))?;
+        let create = |e| Error::io("create", path, e);
+        let (parent, name) = self.fs.open_parent(path, self.options.access()).map_err(create)?;
+        let dir = parent.create_dir(&name).map_err(create)?;
         let made = self.fill(&dir);
         if made.is_err() {
             for name in dir.list().unwrap_or_default() {
                 let _ = dir.remove(&name);
             }
-            let _ = self.fs.remove_dir(path);
+            let _ = parent.remove_dir(&name);
         }
         made
     }

@@ -61,11 +61,12 @@ pub(crate) use write::Body;
 use crate::error::{Error, Result};
 use crate::format::checksum::Id;
 use crate::format::edit::Edit;
+use crate::format::names;
 use crate::format::{FileNumber, NUMBER_MAX, Sequence};
 use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::{Dir, Flag, Fs, Mappings, Mutex};
+use crate::sys::{Dir, Flag, Fs, HeldLock, Mappings, Mutex};
 use crate::table::Shelf;
 use crate::version::{Handles, Limits, Manifest};
 use between::Between;
@@ -107,7 +108,8 @@ pub(crate) struct Engine {
     flushing: Mutex<()>,
     /// Which compactions are under way.
     scheduler: job::Scheduler,
-    lock: Mutex<Option<Box<dyn Send + Sync>>>,
+    /// None once the store is closed.
+    lock: Mutex<Option<Box<dyn HeldLock>>>,
     counters: Counters,
     keyspaces: keyspaces::Keyspaces,
 
@@ -220,6 +222,20 @@ impl Engine {
         self.mappings.check(&[]).map_err(|e| self.poison(e))
     }
 
+    /// That the directory is this store's alone. If its lock file is not the one that it has locked, another process may
+    /// have locked the other one: no more writes. To be called wherever something is made durable or gets a name; a look is a
+    /// system call or two, so commits that are only buffered do without.
+    fn check_lock(&self) -> Result<()> {
+        let lock = self.lock.lock();
+        let path = || self.file_path(names::LOCK);
+        match lock.as_ref().map(|lock| lock.stands()) {
+            Some(Ok(true)) => Ok(()),
+            Some(Ok(false)) => Err(self.poison(Error::LockLost(Arc::new(path())))),
+            Some(Err(e)) => Err(Error::io("examine", &path(), e)),
+            None => Err(Error::Closed),
+        }
+    }
+
     /// Makes an edit durable and then visible: the one place where the state of the database changes.
     ///
     /// Order: manifest append and sync, new version, publication, and only then may files become obsolete. `outputs` has the
@@ -228,6 +244,7 @@ impl Engine {
     fn install(&self, mut edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<bool> {
         let mut manifest = self.manifest.lock();
         self.check_writable()?;
+        self.check_lock()?;
         self.check_mapped()?;
         edit.next_number = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
         let version = Arc::clone(&self.view.load().version);

@@ -125,6 +125,9 @@ impl Engine {
         let version = Arc::clone(&self.view.load().version);
         for (_, table) in version.tables() {
             let Some(index) = table.lost_index() else { continue };
+            if self.check_lock().is_err() {
+                return;
+            }
             let _ = self.dir.remove(&FileKind::Index.name(table.number()));
             // Without the file, the next open makes it again; so an error here loses nothing.
             if write_index(&*self.dir, table.number(), index.bytes()).is_ok() {

@@ -27,7 +27,7 @@ use crate::memtable::{Memtable, Wanted};
 use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::{Dir, Flag, Fs, Lock, LockMode, Mapping, Mappings, Mutex};
+use crate::sys::{Dir, Flag, Fs, HeldLock, Lock, LockMode, Mapping, Mappings, Mutex};
 use crate::table::Shelf;
 use crate::version::{Handles, Manifest, State, Version, read_current, read_manifest};
 
@@ -81,20 +81,27 @@ pub(super) struct Replayed {
 
 impl Engine {
     pub(crate) fn open(options: &Options, path: &Path) -> Result<Arc<Self>> {
-        let fs = Arc::clone(&options.file_system.0);
         let create = options.create_if_missing && !options.read_only;
-        let dir = fs.open_dir(path, create, options.access()).map_err(|e| match e.kind() {
+        let dir = options.file_system.0.open_dir(path, create, options.access()).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => Error::NotFound(Arc::new(path.to_owned())),
             _ => Error::io("open", path, e),
         })?;
-        let lock = take_lock(&*dir, options.read_only, create)?;
-        let shelf = Shelf::new(Arc::clone(&dir), options.table, options.cache_bytes, options.max_open_tables);
+        Self::open_in(options, &dir)
+    }
+
+    /// Opens the database in a directory that is open already.
+    pub(super) fn open_in(options: &Options, dir: &Arc<dyn Dir>) -> Result<Arc<Self>> {
+        let fs = &*options.file_system.0;
+        let path = dir.path();
+        let create = options.create_if_missing && !options.read_only;
+        let lock = take_lock(&**dir, options.read_only, create)?;
+        let shelf = Shelf::new(Arc::clone(dir), options.table, options.cache_bytes, options.max_open_tables);
         let names = dir.list().map_err(|e| Error::io("list", path, e))?;
-        let found = match read_current(&*dir)? {
+        let found = match read_current(&**dir)? {
             Some((database, manifest)) => read_state(&shelf, database, manifest, &names)?,
-            None => no_state(&*fs, &*dir, create, &names)?,
+            None => no_state(fs, &**dir, create, &names)?,
         };
-        let replayed = replay(&*dir, &found, &names)?;
+        let replayed = replay(&**dir, &found, &names)?;
         let manifest_durable = found.manifest_durable;
         let open = Flag::raised().map_err(|e| Error::io("open", path, e))?;
         let engine = Arc::new(Self::assemble(options, shelf, lock, open, found, &replayed));
@@ -112,7 +119,7 @@ impl Engine {
     fn assemble(
         options: &Options,
         shelf: Arc<Shelf>,
-        lock: Box<dyn Send + Sync>,
+        lock: Box<dyn HeldLock>,
         open: Flag,
         found: Found,
         replayed: &Replayed,
@@ -183,7 +190,7 @@ impl Engine {
     }
 }
 
-pub(super) fn take_lock(dir: &dyn Dir, read_only: bool, create: bool) -> Result<Box<dyn Send + Sync>> {
+pub(super) fn take_lock(dir: &dyn Dir, read_only: bool, create: bool) -> Result<Box<dyn HeldLock>> {
     let mode = if read_only { LockMode::Shared } else { LockMode::Exclusive { create } };
     let path = dir.path();
     match dir.lock(names::LOCK, mode).map_err(|e| Error::io("lock", &path.join(names::LOCK), e))? {

@@ -134,7 +134,8 @@ impl Engine {
         if unsynced.directory {
             self.dir.sync().map_err(|e| self.poison(Error::io("sync", self.dir.path(), e)))?;
         }
-        Ok(())
+        // Last: whoever has locked another lock file since has found all of this, and nothing is acknowledged that he has not.
+        self.check_lock()
     }
 
     /// A failed sync is never tried again: the kernel may have dropped the pages and answer success.

@@ -415,6 +415,7 @@ impl Engine {
     /// Freezes the growing memtable and begins a new segment with room for a body of `body_bytes`.
     #[cold]
     fn rotate(&self, writer: &mut Writer, body_bytes: u64) -> Result<()> {
+        self.check_lock()?;
         self.start_manifest()?;
         let payload = (self.options.memtable_bytes as u64).max(GROUP_HEADER_BYTES + body_bytes);
         let number = self.new_number()?;

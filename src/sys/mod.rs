@@ -13,6 +13,8 @@ pub(crate) mod region;
 pub(crate) mod sim;
 mod sync;
 
+use std::any::Any;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -56,12 +58,17 @@ pub(crate) enum LockMode {
 
 /// The answer to an attempt to lock.
 pub(crate) enum Lock {
-    /// Held until the guard is dropped.
-    Held(Box<dyn Send + Sync>),
+    Held(Box<dyn HeldLock>),
     /// Somebody else has it.
     Busy,
     /// There is no lock file, so the directory is no database.
     Absent,
+}
+
+/// A lock, held until this is dropped by the process that has taken it: forked children have no part in it.
+pub(crate) trait HeldLock: Send + Sync {
+    /// Whether the lock file still has its name. If not, others may have locked another file of this name.
+    fn stands(&self) -> io::Result<bool>;
 }
 
 /// How the contents of files come into memory.
@@ -78,24 +85,34 @@ pub(crate) trait Fs: fmt::Debug + Send + Sync {
     /// Opens a directory, which is made (mode 0700, and made durable in its parent) if it is absent and `create` is set.
     fn open_dir(&self, path: &Path, create: bool, access: Access) -> io::Result<Arc<dyn Dir>>;
 
-    /// Makes a directory (mode 0700, and durable in its parent), which must not be there.
-    fn create_dir(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Dir>>;
-
-    /// Removes an empty directory.
-    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Opens the directory in which `path` is, or is to be, and tells its name there. What is missing on the way is made, as
+    /// above.
+    fn open_parent(&self, path: &Path, access: Access) -> io::Result<(Arc<dyn Dir>, OsString)>;
 
     /// Random bytes for ids.
     fn random(&self, out: &mut [u8]) -> io::Result<()>;
 }
 
-/// A directory. Names are plain file names.
-pub(crate) trait Dir: fmt::Debug + Send + Sync {
+/// A directory that is held open. Names are plain file names, and are looked up in it: whether it is moved, others take its
+/// place, or the working directory changes, makes no difference. (Where a system cannot do that, which is elsewhere than on
+/// Unix, it is the absolute path at the time of the open that stands for it.)
+pub(crate) trait Dir: Any + fmt::Debug + Send + Sync {
+    /// What its opener has called it; for messages.
     fn path(&self) -> &Path;
 
     /// The names of all files in it.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Tries to take the lock file `name`.
+    /// Opens a directory in this one, never through a symbolic link.
+    fn open_dir(&self, name: &OsStr) -> io::Result<Arc<dyn Dir>>;
+
+    /// Makes a directory in this one (mode 0700, and durable), which must not be there.
+    fn create_dir(&self, name: &OsStr) -> io::Result<Arc<dyn Dir>>;
+
+    /// Removes an empty directory in this one.
+    fn remove_dir(&self, name: &OsStr) -> io::Result<()>;
+
+    /// Tries to take this directory, and the lock file `name` in it.
     fn lock(&self, name: &str, mode: LockMode) -> io::Result<Lock>;
 
     /// Makes a new file (an error if it exists) that is written from front to back.

@@ -227,11 +227,15 @@ impl Mapping {
         #[cfg(target_os = "linux")]
         if let Memory::File(map) = &self.region.memory {
             let length = range.end.min(map.len()).saturating_sub(range.start);
-            return match map.advise_range(memmap2::Advice::PopulateRead, range.start, length) {
-                // Kernels before 5.14 do not know this.
-                Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
-                other => other,
-            };
+            loop {
+                match map.advise_range(memmap2::Advice::PopulateRead, range.start, length) {
+                    // What is present by now stays so.
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    // Kernels before 5.14 do not know this.
+                    Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Ok(()),
+                    other => return other,
+                }
+            }
         }
         let _ = range;
         Ok(())

@@ -2,8 +2,11 @@
 
 mod chance;
 mod image;
+mod names;
 mod tree;
 
+use std::any::Any;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,10 +16,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::files::{OpenFile, OpenFiles};
 use super::region::ArenaWriter;
 use super::{
-    Access, AppendFile, Contents, Dir, FileSystem, Fs, Lock, LockMode, LogFile, Mapping, Mutex, RandomFile, SyncFile,
+    Access, AppendFile, Contents, Dir, FileSystem, Fs, HeldLock, Lock, LockMode, LogFile, Mapping, Mutex, RandomFile,
+    SyncFile,
 };
 use crate::error::bug;
-use tree::{Disk, FileId, split};
+use names::FileId;
+use tree::{Disk, FolderId, Lockable};
 
 /// A log file starts with this much space and doubles it ahead of the writer, as on a real disk.
 const LOG_BYTES_MIN: usize = 1 << 20;
@@ -80,7 +85,7 @@ pub enum Fault {
         /// Which write, counting appends and log commits only.
         after: u64,
     },
-    /// One look at the disk fails: opening a file, asking for its length, or listing a directory.
+    /// One look at the disk fails: opening a file, asking for its length, listing a directory, or looking after a lock.
     Look {
         /// Which one, of those that [`SimFs::looks`] counts.
         after: u64,
@@ -123,7 +128,7 @@ impl SimFs {
         self.disk.lock().operations
     }
 
-    /// How many times a file has been opened or asked for its length, or a directory listed.
+    /// How many times a file has been opened or asked for its length, a directory listed, or a lock looked after.
     pub fn looks(&self) -> u64 {
         self.disk.lock().looks
     }
@@ -172,8 +177,7 @@ impl SimFs {
 
     /// The live contents of a file, or `None` if there is none.
     pub fn read(&self, path: &Path) -> Option<Vec<u8>> {
-        let (dir, name) = split(path)?;
-        self.disk.lock().image(dir, name).ok().map(image::Image::contents)
+        self.disk.lock().contents(path)
     }
 
     /// Puts a file in place of any other, durably and with the directories it needs; this is not counted as an operation.
@@ -181,15 +185,21 @@ impl SimFs {
     /// # Panics
     /// If no file can have this path: it has no name in UTF-8, it is a directory, or its parent is a file.
     pub fn write(&self, path: &Path, bytes: &[u8]) {
-        let (dir, name) = split(path).expect("the path names a file");
-        self.disk.lock().plant(dir, name, bytes).expect("the path is free for a file");
+        self.disk.lock().plant(path, bytes).expect("the path names a file and is free for one");
     }
 
     /// Removes a file durably, if there is one; this is not counted as an operation.
     pub fn remove(&self, path: &Path) {
-        if let Some((dir, name)) = split(path) {
-            self.disk.lock().uproot(dir, name);
-        }
+        self.disk.lock().uproot(path);
+    }
+
+    /// Moves a directory, with all that is in it, durably; this is not counted as an operation. Whoever has it open goes on
+    /// in it, as on a real disk.
+    ///
+    /// # Panics
+    /// If there is no such directory, or `to` is there already or lies in it.
+    pub fn move_dir(&self, from: &Path, to: &Path) {
+        self.disk.lock().move_dir(from, to).expect("a directory, and a place for it");
     }
 }
 
@@ -224,19 +234,14 @@ impl Fs for SimFs {
         if create {
             disk.make_dir(path)?;
         }
-        disk.check_dir(path)?;
-        Ok(Arc::new(SimDir::new(self, path, access)))
+        let folder = disk.find_dir(path)?;
+        Ok(Arc::new(SimDir::new(self, folder, path, access)))
     }
 
-    fn create_dir(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Dir>> {
-        let mut disk = self.disk.lock();
-        disk.check_free(path)?;
-        disk.make_dir(path)?;
-        Ok(Arc::new(SimDir::new(self, path, access)))
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.lock().remove_dir(path)
+    fn open_parent(&self, path: &Path, access: Access) -> io::Result<(Arc<dyn Dir>, OsString)> {
+        let named = path.parent().zip(path.file_name());
+        let (parent, name) = named.ok_or(io::ErrorKind::AlreadyExists)?;
+        Ok((self.open_dir(parent, true, access)?, name.to_owned()))
     }
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
@@ -251,16 +256,22 @@ impl Fs for SimFs {
 #[derive(Debug)]
 struct SimDir {
     fs: SimFs,
+    folder: FolderId,
+    /// As its opener has called it; for messages.
     path: PathBuf,
     access: Access,
     open_files: OpenFiles,
 }
 
 impl SimDir {
-    fn new(fs: &SimFs, path: &Path, access: Access) -> Self {
+    fn new(fs: &SimFs, folder: FolderId, path: &Path, access: Access) -> Self {
         let most = fs.open_files_most.load(Ordering::Relaxed);
         let open_files = OpenFiles::new(access, Arc::clone(&fs.open_files), most);
-        Self { fs: fs.clone(), path: path.to_owned(), access, open_files }
+        Self { fs: fs.clone(), folder, path: path.to_owned(), access, open_files }
+    }
+
+    fn inner(&self, name: &OsStr, folder: FolderId) -> Arc<dyn Dir> {
+        Arc::new(Self::new(&self.fs, folder, &self.path.join(name), self.access))
     }
 }
 
@@ -272,28 +283,51 @@ impl Dir for SimDir {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut disk = self.fs.disk.lock();
         disk.look()?;
-        disk.list(&self.path)
+        disk.list(self.folder)
+    }
+
+    fn open_dir(&self, name: &OsStr) -> io::Result<Arc<dyn Dir>> {
+        let folder = self.fs.disk.lock().find_dir_in(self.folder, name)?;
+        Ok(self.inner(name, folder))
+    }
+
+    fn create_dir(&self, name: &OsStr) -> io::Result<Arc<dyn Dir>> {
+        let folder = self.fs.disk.lock().create_dir(self.folder, name)?;
+        Ok(self.inner(name, folder))
+    }
+
+    fn remove_dir(&self, name: &OsStr) -> io::Result<()> {
+        self.fs.disk.lock().remove_dir(self.folder, name)
     }
 
     fn lock(&self, name: &str, mode: LockMode) -> io::Result<Lock> {
         let mut disk = self.fs.disk.lock();
-        let create = matches!(mode, LockMode::Exclusive { create: true });
-        let Some(file) = disk.lock_file(&self.path, name, create)? else { return Ok(Lock::Absent) };
-        if !disk.acquire(file, mode) {
+        if !disk.acquire(Lockable::Folder(self.folder), mode) {
             return Ok(Lock::Busy);
         }
-        Ok(Lock::Held(Box::new(SimGuard { fs: self.fs.clone(), file })))
+        let create = matches!(mode, LockMode::Exclusive { create: true });
+        let refused = match disk.lock_file(self.folder, name, create) {
+            Ok(Some(file)) if disk.acquire(Lockable::File(file), mode) => {
+                let (fs, folder, name) = (self.fs.clone(), self.folder, name.to_owned());
+                return Ok(Lock::Held(Box::new(SimLock { fs, folder, name, file })));
+            }
+            Ok(Some(_)) => Ok(Lock::Busy),
+            Ok(None) => Ok(Lock::Absent),
+            Err(e) => Err(e),
+        };
+        disk.release(Lockable::Folder(self.folder));
+        refused
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>> {
-        let file = self.fs.disk.lock().create(&self.path, name, 0)?;
+        let file = self.fs.disk.lock().create(self.folder, name, 0)?;
         Ok(Box::new(SimFile { fs: self.fs.clone(), file }))
     }
 
     fn create_log(&self, name: &str, capacity: usize) -> io::Result<Box<dyn LogFile>> {
         let arena = Mapping::anonymous(capacity.max(1))?;
         let allocated = LOG_BYTES_MIN.min(capacity);
-        let file = self.fs.disk.lock().create(&self.path, name, allocated)?;
+        let file = self.fs.disk.lock().create(self.folder, name, allocated)?;
         let file = SimFile { fs: self.fs.clone(), file };
         Ok(Box::new(SimLog { file, arena, capacity, allocated, failed: false }))
     }
@@ -301,7 +335,7 @@ impl Dir for SimDir {
     fn open(&self, name: &str) -> io::Result<Mapping> {
         let mut disk = self.fs.disk.lock();
         disk.look()?;
-        let bytes = disk.image(&self.path, name)?.contents();
+        let bytes = disk.image(self.folder, name)?.contents();
         Ok(match self.access {
             Access::Map => Mapping::counted_heap(bytes, self.open_files.count()),
             Access::Read => Mapping::heap(bytes),
@@ -314,7 +348,7 @@ impl Dir for SimDir {
         }
         let mut disk = self.fs.disk.lock();
         disk.look()?;
-        let bytes = disk.image(&self.path, name)?.contents();
+        let bytes = disk.image(self.folder, name)?.contents();
         let length = bytes.len() as u64;
         drop(disk);
         Ok(Contents::Random(
@@ -330,23 +364,25 @@ impl Dir for SimDir {
     fn length(&self, name: &str) -> io::Result<u64> {
         let mut disk = self.fs.disk.lock();
         disk.look()?;
-        Ok(disk.image(&self.path, name)?.length() as u64)
+        Ok(disk.image(self.folder, name)?.length() as u64)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.fs.disk.lock().rename(&self.path, from, to)
+        self.fs.disk.lock().rename(self.folder, from, to)
     }
 
     fn link(&self, name: &str, to: &dyn Dir) -> io::Result<()> {
-        self.fs.disk.lock().link_into(&self.path, name, to.path())
+        let to: &dyn Any = to;
+        let to = to.downcast_ref::<Self>().ok_or(io::ErrorKind::CrossesDevices)?;
+        self.fs.disk.lock().link_into(self.folder, name, to.folder)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.fs.disk.lock().remove(&self.path, name)
+        self.fs.disk.lock().remove(self.folder, name)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.fs.disk.lock().sync_dir(&self.path)
+        self.fs.disk.lock().sync_dir(self.folder)
     }
 }
 
@@ -373,14 +409,26 @@ impl RandomFile for SimRandom {
     }
 }
 
-struct SimGuard {
+struct SimLock {
     fs: SimFs,
+    folder: FolderId,
+    name: String,
     file: FileId,
 }
 
-impl Drop for SimGuard {
+impl HeldLock for SimLock {
+    fn stands(&self) -> io::Result<bool> {
+        let mut disk = self.fs.disk.lock();
+        disk.look()?;
+        Ok(disk.leads_to(self.folder, &self.name, self.file))
+    }
+}
+
+impl Drop for SimLock {
     fn drop(&mut self) {
-        self.fs.disk.lock().release(self.file);
+        let mut disk = self.fs.disk.lock();
+        disk.release(Lockable::File(self.file));
+        disk.release(Lockable::Folder(self.folder));
     }
 }
 

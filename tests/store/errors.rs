@@ -6,7 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use maplsm::{Compression, Db, Error, Fault, Feature, FilterEntry, KeyspaceOptions, SimFs, Verdict, WriteBatch};
+use maplsm::{
+    Compression, Db, Durability, Error, Fault, Feature, FilterEntry, KeyspaceOptions, SimFs, Verdict, WriteBatch,
+};
 
 use crate::store::golden::unreadable;
 use crate::store::layout::with_changed_entry;
@@ -275,6 +277,7 @@ fn every_error_has_a_cause() {
     let db = failing();
     refused(db.sync());
     refused(db.insert("key", "value"));
+    refused(unlocked());
     refused(stuck());
     refused(within_itself());
     #[cfg(target_os = "linux")]
@@ -297,6 +300,15 @@ fn failing() -> Db {
     db.insert("key", "value").unwrap();
     fs.inject(Fault::Error { after: 1, kind: io::ErrorKind::Other });
     db
+}
+
+/// Writes to a database whose lock file is gone.
+fn unlocked() -> maplsm::Result<()> {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).durability(Durability::Sync).open(DIR)?;
+    db.insert("key", "value")?;
+    fs.remove(&Path::new(DIR).join("LOCK"));
+    db.insert("key", "another one")
 }
 
 /// Writes until background work that never succeeds keeps writers waiting.

@@ -83,6 +83,141 @@ fn another_process_is_refused() {
     assert!(matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)));
 }
 
+/// A build that knows of the file only, and not of the lock of the directory: it is excluded, and excludes.
+#[test]
+fn who_locks_the_file_alone_is_excluded_and_excludes() {
+    let dir = tempfile::tempdir().unwrap();
+    Db::open(dir.path()).unwrap().close().unwrap();
+    for read_only in [false, true] {
+        let lock = std::fs::File::options().read(true).write(true).open(dir.path().join("LOCK")).unwrap();
+        lock.lock().unwrap();
+        for _ in 0..3 {
+            assert!(matches!(Options::new().read_only(read_only).open(dir.path()), Err(Error::Locked(_))));
+        }
+        drop(lock);
+        // What was locked in front of it has been given back.
+        Options::new().read_only(read_only).open(dir.path()).unwrap().close().unwrap();
+    }
+}
+
+/// What somebody does to the lock file of an open database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meddling {
+    Removes,
+    Replaces,
+}
+
+#[test]
+fn a_lock_file_that_is_gone_ends_all_writes() {
+    for meddling in [Meddling::Removes, Meddling::Replaces] {
+        let dir = tempfile::tempdir().unwrap();
+        let on_disk = Options::new().background_threads(0).memtable_bytes(16 << 10).clone();
+        let fs = SimFs::new();
+        let in_memory = sim_options(&fs).memtable_bytes(16 << 10).durability(Durability::Sync).clone();
+        let path = dir.path().join("db");
+        let lock = path.join("LOCK");
+        meddle(&on_disk, &path, || match meddling {
+            Meddling::Removes => std::fs::remove_file(&lock).unwrap(),
+            Meddling::Replaces => {
+                std::fs::write(path.join("new"), b"").unwrap();
+                std::fs::rename(path.join("new"), &lock).unwrap();
+            }
+        });
+        let lock = Path::new(DIR).join("LOCK");
+        meddle(&in_memory, Path::new(DIR), || match meddling {
+            Meddling::Removes => fs.remove(&lock),
+            Meddling::Replaces => fs.write(&lock, b""),
+        });
+    }
+}
+
+type Call<'c> = &'c dyn Fn(&Db) -> maplsm::Result<()>;
+
+fn meddle(options: &Options, path: &Path, lose_lock: impl Fn()) {
+    let lost = |result: maplsm::Result<()>| match result {
+        Err(Error::LockLost(lock)) => assert_eq!(*lock, path.join("LOCK")),
+        other => panic!("{other:?}"),
+    };
+    let poisoned = |result: maplsm::Result<()>| match result {
+        Err(Error::Poisoned(cause)) => assert!(matches!(*cause, Error::LockLost(_)), "{cause}"),
+        other => panic!("{other:?}"),
+    };
+    // Each time, another call is the first that is made after it.
+    let second = |db: &Db| db.create_keyspace("second", &maplsm::KeyspaceOptions::new()).map(drop);
+    let calls: [Call<'_>; 9] = [
+        &|db| db.insert("after", "wards"),
+        &|db| db.write_with(WriteBatch::new().insert("key000", "again"), Durability::Sync),
+        &|db| db.write_with(WriteBatch::new().insert("key000", "again"), Durability::Buffered).and_then(|()| db.sync()),
+        &|db| db.flush(),
+        &|db| db.compact(),
+        &|db| db.ingest([("x", "y")]).map(drop),
+        &second,
+        &|db| load_until_it_fails(db),
+        &|db| db.close(),
+    ];
+    for call in calls {
+        let db = options.open(path).unwrap();
+        fill(&db);
+        let expected = contents(&db);
+        db.sync().unwrap();
+        lose_lock();
+        // The directory is still locked, whatever is in it.
+        for _ in 0..2 {
+            assert!(matches!(options.open(path), Err(Error::Locked(_))));
+            assert!(matches!(options.clone().read_only(true).open(path), Err(Error::Locked(_))));
+            assert!(matches!(maplsm::examine(path, options), Err(Error::Locked(_))));
+        }
+        assert!(matches!(maplsm::repair(path, options), Err(Error::Locked(_))));
+        lost(call(&db));
+        if db.get("key000").is_ok() {
+            poisoned(db.insert("more", "of it"));
+            poisoned(db.sync());
+            poisoned(db.flush());
+            assert!(contents(&db).len() >= expected.len(), "reads go on");
+            let _ = db.close();
+        }
+        drop(db);
+        // The next one that may create makes a new lock file, as of any directory; what was acknowledged is there.
+        let db = options.open(path).unwrap();
+        let found = contents(&db);
+        for (key, value) in &expected {
+            let again = key == b"key000" && found.get(key).is_some_and(|value| value == b"again");
+            assert!(found.get(key) == Some(value) || again, "{key:?}");
+        }
+        assert!(db.verify().is_ok(), "{:?}", db.verify().problems);
+        db.insert("key000", vec![7; 50]).unwrap();
+        db.close().unwrap();
+    }
+}
+
+/// Buffered commits do not look after the lock, but do not go far: the next segment of the log has a name.
+fn load_until_it_fails(db: &Db) -> maplsm::Result<()> {
+    (0..1000u32)
+        .try_for_each(|i| db.write_with(WriteBatch::new().insert(format!("more{i:03}"), [7; 50]), Durability::Buffered))
+}
+
+/// A second process that knows nothing of the lock of the directory opens it when the lock file has gone, as builds before this
+/// one do: the first one acknowledges nothing from then on.
+#[test]
+fn nothing_is_acknowledged_beside_a_second_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Options::new().background_threads(0).open(dir.path()).unwrap();
+    db.insert("first", "acknowledged").unwrap();
+    std::fs::remove_file(dir.path().join("LOCK")).unwrap();
+    let second = std::fs::File::options().write(true).create_new(true).open(dir.path().join("LOCK")).unwrap();
+    second.try_lock().unwrap();
+    let files = || files(dir.path()).into_keys().collect::<Vec<_>>();
+    let before = files();
+    assert!(matches!(db.insert("second", "refused"), Err(Error::LockLost(_))));
+    assert!(matches!(db.flush(), Err(Error::Poisoned(_))));
+    drop(db);
+    assert_eq!(files(), before, "nothing is made or removed");
+    assert!(matches!(Db::open(dir.path()), Err(Error::Locked(_))));
+    drop(second);
+    let db = Db::open(dir.path()).unwrap();
+    assert_eq!(db.get("first").unwrap().as_deref(), Some(&b"acknowledged"[..]));
+}
+
 #[test]
 fn nothing_is_made_where_no_database_is_wanted() {
     let dir = tempfile::tempdir().unwrap();

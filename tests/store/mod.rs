@@ -22,6 +22,7 @@ mod leftovers;
 mod locks;
 mod mixed;
 mod model;
+mod names;
 mod open_tables;
 mod reader;
 mod remove_range;

@@ -8,18 +8,20 @@ use maplsm::{Durability, IoMode};
 use super::{Orders, can};
 
 /// The calls by which the store changes the disk, and those by which it looks at it.
-const CALLS: [&str; 11] = [
+const CALLS: [&str; 13] = [
     "write",
     "pwrite64",
     "fdatasync",
     "fsync",
-    "rename",
-    "unlink",
+    "renameat",
+    "unlinkat",
     "fallocate",
     "ftruncate",
     "mmap",
     "openat",
-    "mkdir",
+    "mkdirat",
+    "newfstatat",
+    "flock",
 ];
 
 /// What happens at the n-th one.
@@ -27,8 +29,115 @@ const FATES: [&str; 4] = ["error=EIO", "error=ENOSPC", "error=EINTR", "signal=SI
 
 /// A program starts with calls that are the loader's; an interrupted one of those, or of `mmap`, is nothing that happens.
 fn can_happen(call: &str, fate: &str) -> bool {
-    let restarts = ["write", "pwrite64", "fdatasync", "fsync", "openat", "fallocate"];
+    let restarts = ["write", "pwrite64", "fdatasync", "fsync", "openat", "fallocate", "flock"];
     fate != "error=EINTR" || restarts.contains(&call)
+}
+
+/// Every other call is interrupted, and not one of those that are made on the database's behalf notices.
+#[test]
+#[ignore = "minutes, strace and root: .ci/faults"]
+fn interrupted_calls_are_made_again() {
+    if !can("strace", &["-qq", "-o", "/dev/null", "true"], "system calls that are interrupted") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    // Of those that the loader makes as well, the ones with the directory only.
+    let calls = [
+        ("write", false),
+        ("pwrite64", false),
+        ("fdatasync", false),
+        ("fsync", false),
+        ("fallocate", false),
+        ("ftruncate", false),
+        ("flock", false),
+        ("mkdirat", false),
+        ("renameat", false),
+        ("unlinkat", false),
+        ("linkat", false),
+        ("getdents64", true),
+        ("openat", true),
+        ("newfstatat", true),
+        ("fstatfs", false),
+    ];
+    let mut interrupted = BTreeMap::new();
+    for mode in [IoMode::Map, IoMode::Read] {
+        for (call, inside_only) in calls {
+            let orders = Orders::new(dir.path().join("db"), dir.path().join("notes"), mode);
+            std::fs::create_dir(&orders.db).unwrap();
+            let inject = format!("inject={call}:error=EINTR:when=1+2");
+            let filter = format!("trace={call}");
+            let mut strace = vec!["strace", "-f", "-qq", "-o", trace.to_str().unwrap(), "-e", &filter, "-e", &inject];
+            if inside_only {
+                strace.extend(["-P", orders.db.to_str().unwrap()]);
+            }
+            let ended = orders.run(&strace);
+            let what = format!("{mode:?}, every other {call} is interrupted");
+            assert!(ended.well && !ended.said.contains("ended by"), "{what}: {}", ended.said);
+            orders.check(&what);
+            assert_eq!(orders.acknowledged(), orders.commits, "{what}");
+            let traced = std::fs::read_to_string(&trace).unwrap();
+            *interrupted.entry(call).or_insert(0) += traced.lines().filter(|line| line.contains("(INJECTED)")).count();
+            std::fs::remove_dir_all(&orders.db).unwrap();
+            let _ = std::fs::remove_file(&orders.notes);
+        }
+    }
+    println!("interrupted calls that were made again: {interrupted:?}");
+    let often = ["fdatasync", "fsync", "fallocate", "flock", "renameat", "unlinkat", "openat", "newfstatat"];
+    assert!(often.iter().all(|call| interrupted[call] > 0), "{interrupted:?}");
+}
+
+extern "C" fn do_nothing(_: libc::c_int) {}
+
+fn interrupt_all_the_time() {
+    let interval = libc::timeval { tv_sec: 0, tv_usec: 500 };
+    let timer = libc::itimerval { it_interval: interval, it_value: interval };
+    let handler: extern "C" fn(libc::c_int) = do_nothing;
+    #[expect(unsafe_code, reason = "the standard library has no signals")]
+    // SAFETY: the handler is a function for ever, and does nothing.
+    let before = unsafe { libc::signal(libc::SIGALRM, handler as libc::sighandler_t) };
+    assert_ne!(before, libc::SIG_ERR);
+    #[expect(unsafe_code, reason = "the standard library has no timers")]
+    // SAFETY: the structure lives as long as the call, which needs no room for the old one.
+    let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    assert_eq!(set, 0);
+}
+
+/// Grows logs while a timer interrupts it more often than its largest growth takes.
+#[test]
+#[ignore = "a program for the other tests of this module"]
+fn grower() {
+    let Some(path) = std::env::var_os("GROWER_DB") else { return };
+    interrupt_all_the_time();
+    let mut options = super::options(IoMode::Map);
+    options.memtable_bytes(64 << 20).background_threads(0).durability(Durability::Buffered);
+    let db = options.open(path).unwrap();
+    for number in 0..12u32 {
+        // Each takes a segment of its own, which grows in a few large steps.
+        db.insert(number.to_be_bytes(), vec![7; 12 << 20]).unwrap();
+    }
+    assert_eq!(db.iter().count(), 12);
+    db.close().unwrap();
+    println!("grown");
+}
+
+#[test]
+#[ignore = "minutes, strace and root: .ci/faults"]
+fn a_log_grows_under_a_storm_of_signals() {
+    for place in ["/tmp", "/dev/shm"] {
+        let Ok(dir) = tempfile::tempdir_in(place) else {
+            println!("skipped: there is no {place}");
+            continue;
+        };
+        let mut command = Command::new("timeout");
+        command.arg("60").arg(std::env::current_exe().unwrap());
+        command.args(["--exact", "system::calls::grower", "--ignored", "--nocapture", "--test-threads=1"]);
+        let begun = std::time::Instant::now();
+        let output = command.env("GROWER_DB", dir.path().join("db")).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success() && said.contains("grown"), "{place}: {:?}: {said}", output.status);
+        println!("a storm of signals: a log in {place} grew in {:?}", begun.elapsed());
+    }
 }
 
 /// How often a victim whom nothing happens to makes each call, in the thread that makes it most often.

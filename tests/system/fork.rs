@@ -1,6 +1,7 @@
 //! A child that is forked while a database is open: it has the parent's memory, its descriptors and a share of its lock, and
 //! none of its threads.
 
+use std::cell::RefCell;
 use std::process::Command;
 
 use maplsm::{Error, IoMode, WriteBatch};
@@ -40,16 +41,18 @@ fn forker() {
     let Some(path) = std::env::var_os("FORK_DB") else { return };
     let path = std::path::Path::new(&path);
     let mode = if std::env::var("FORK_MODE").unwrap() == "Read" { IoMode::Read } else { IoMode::Map };
-    let db = options(mode).open(path.join("db")).unwrap();
-    db.insert("parent", "first").unwrap();
+    let db = RefCell::new(Some(options(mode).open(path.join("db")).unwrap()));
+    db.borrow().as_ref().unwrap().insert("parent", "first").unwrap();
     let child = fork_and(|| {
-        let wrong = as_a_child(db.clone(), path, mode);
+        // The last handle, with the lock.
+        let wrong = as_a_child(db.take().unwrap(), path, mode);
         if let Some(wrong) = wrong {
             let _ = std::fs::write(path.join("wrong"), wrong);
         }
         // Its handles go as well, and it lives on.
         std::thread::sleep(std::time::Duration::from_secs(3));
     });
+    let db = db.take().unwrap();
     while !path.join("own/CURRENT").exists() && !path.join("wrong").exists() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
@@ -66,6 +69,52 @@ fn forker() {
     db.insert("parent", "third").unwrap();
     db.close().unwrap();
     println!("alive");
+}
+
+/// The first process of its PID namespace, as is its child of another one, which so has its number.
+#[test]
+#[ignore = "a program for the other tests of this module"]
+fn namesake() {
+    let Some(path) = std::env::var_os("FORK_DB") else { return };
+    let path = std::path::Path::new(&path);
+    if std::process::id() != 1 {
+        return;
+    }
+    let mut options = options(IoMode::Map);
+    options.background_threads(0);
+    let db = RefCell::new(Some(options.open(path.join("db")).unwrap()));
+    db.borrow().as_ref().unwrap().insert("parent", "first").unwrap();
+    #[expect(unsafe_code, reason = "the standard library has no namespaces")]
+    // SAFETY: no preconditions.
+    let unshared = unsafe { libc::unshare(libc::CLONE_NEWPID) };
+    assert_eq!(unshared, 0, "{}", std::io::Error::last_os_error());
+    let child = fork_and(|| {
+        let number = std::process::id();
+        let db = db.take().unwrap();
+        let closed = matches!(db.insert("child", "was here"), Err(Error::Closed));
+        // The last handle, with the lock.
+        drop(db);
+        let _ = std::fs::write(path.join("child"), format!("{number} {closed}"));
+    });
+    child.wait();
+    assert_eq!(std::fs::read_to_string(path.join("child")).unwrap(), "1 true");
+    let again = options.open(path.join("db")).map(drop);
+    println!("{}", if matches!(again, Err(Error::Locked(_))) { "still locked" } else { "given up" });
+}
+
+#[test]
+#[ignore = "minutes, strace and root: .ci/faults"]
+fn a_child_with_its_parents_number_does_not_give_up_the_lock() {
+    if !super::can("unshare", &["-p", "-f", "true"], "a child in another PID namespace") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["-p", "-f"]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "system::fork::namesake", "--ignored", "--nocapture", "--test-threads=1"]);
+    let output = command.env("FORK_DB", dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && said.contains("still locked"), "{:?}: {said}", output.status);
 }
 
 struct Child(libc::pid_t);

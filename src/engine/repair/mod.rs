@@ -88,8 +88,11 @@ pub(crate) fn repair(options: &Options, path: &Path) -> Result<RepairReport> {
 /// What a repair would find and lose. Changes nothing.
 pub(crate) fn examine(options: &Options, path: &Path) -> Result<Vec<Finding>> {
     let (dir, list) = look_into(options, path)?;
-    // Without the file nobody can have locked it.
-    let _lock = if list.iter().any(|name| name == names::LOCK) { Some(take_lock(&*dir, true, false)?) } else { None };
+    let _lock = match take_lock(&*dir, true, false) {
+        // Without a lock file there is none to hold, and nobody had the directory.
+        Err(Error::NotFound(_)) => None,
+        other => Some(other?),
+    };
     let inventory = Inventory::take(options, &dir, &list)?;
     if inventory.needs_rebuild() {
         return rebuild::foresee(options, &dir, inventory);

@@ -1,7 +1,8 @@
 //! Writing a database anew from what could be read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -56,12 +57,15 @@ struct Rebuild<'r> {
 
 pub(super) fn rebuild(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventory) -> Result<RepairReport> {
     let mut rebuild = Rebuild::new(options, dir, inventory)?;
-    let scratch = dir.path().join(SCRATCH);
-    let fs = &*options.file_system.0;
-    remove_all(fs, options, &scratch);
-    let report = rebuild.write(&scratch).and_then(|report| rebuild.replace(&scratch, report));
+    remove_scratch(&**dir);
+    let scratch = dir.create_dir(OsStr::new(SCRATCH));
+    let scratch = scratch.map_err(|e| Error::io("create", &dir.path().join(SCRATCH), e));
+    let report = scratch.and_then(|scratch| {
+        let report = rebuild.write(&scratch)?;
+        rebuild.replace(&scratch, report)
+    });
     rebuild.copies.clear();
-    remove_all(fs, options, &scratch);
+    remove_scratch(&**dir);
     report
 }
 
@@ -69,7 +73,7 @@ pub(super) fn rebuild(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventor
 pub(super) fn foresee(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventory) -> Result<Vec<Finding>> {
     let mut rebuild = Rebuild::new(options, dir, inventory)?;
     let (memory, path) = (SimFs::new(), dir.path());
-    let scratch = memory.create_dir(path, options.access()).map_err(|e| Error::io("make room for", path, e))?;
+    let scratch = memory.open_dir(path, true, options.access()).map_err(|e| Error::io("make room for", path, e))?;
     rebuild.copy_damaged(&Shelf::new(scratch, options.table, options.cache_bytes, options.max_open_tables))?;
     let keyspaces = rebuild.keyspaces(&mut RepairReport::default())?;
     let default = (KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME);
@@ -83,13 +87,14 @@ pub(super) fn foresee(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventor
     Ok(rebuild.inventory.findings.into_list())
 }
 
-/// Removes a directory of files, if there is one.
-fn remove_all(fs: &dyn Fs, options: &Options, path: &Path) {
-    if let Ok(dir) = fs.open_dir(path, false, options.access()) {
-        for name in dir.list().unwrap_or_default() {
-            let _ = dir.remove(&name);
+/// Removes the new database, or what an earlier repair has left of its own.
+fn remove_scratch(dir: &dyn Dir) {
+    let name = OsStr::new(SCRATCH);
+    if let Ok(scratch) = dir.open_dir(name) {
+        for file in scratch.list().unwrap_or_default() {
+            let _ = scratch.remove(&file);
         }
-        let _ = fs.remove_dir(path);
+        let _ = dir.remove_dir(name);
     }
 }
 
@@ -126,18 +131,14 @@ impl<'r> Rebuild<'r> {
     }
 
     /// Writes the new database into a directory of its own.
-    fn write(&mut self, path: &Path) -> Result<RepairReport> {
-        let scratch = self.fs().create_dir(path, self.options.access()).map_err(|e| Error::io("create", path, e))?;
+    fn write(&mut self, scratch: &Arc<dyn Dir>) -> Result<RepairReport> {
+        let path = scratch.path();
         scratch
             .lock(names::LOCK, crate::sys::LockMode::Exclusive { create: true })
             .map_err(|e| Error::io("lock", path, e))?;
-        let shelf = Shelf::new(
-            Arc::clone(&scratch),
-            self.options.table,
-            self.options.cache_bytes,
-            self.options.max_open_tables,
-        );
-        self.list = LostList::new(&scratch);
+        let shelf =
+            Shelf::new(Arc::clone(scratch), self.options.table, self.options.cache_bytes, self.options.max_open_tables);
+        self.list = LostList::new(scratch);
         self.copy_damaged(&shelf)?;
         let mut report = RepairReport { rebuilt: true, ..RepairReport::default() };
         let keyspaces = self.keyspaces(&mut report)?;
@@ -147,14 +148,14 @@ impl<'r> Rebuild<'r> {
         let manifest = self.new_number();
         let next = FileNumber(self.next_number);
         let state = State { next_number: next, first_segment: next, ..State::default() };
-        let mut first = Manifest::new(Arc::clone(&scratch), self.new_id()?, state, None);
+        let mut first = Manifest::new(Arc::clone(scratch), self.new_id()?, state, None);
         first.append(&Edit::default(), &version, || Ok(manifest))?;
         first.close(&Edit::default())?;
         drop(first);
 
         let mut options = self.options.clone();
         options.read_only(false).background_threads(0);
-        let engine = Engine::open(&options, path)?;
+        let engine = Engine::open_in(&options, scratch)?;
         let mut states = vec![Arc::clone(engine.default_keyspace())];
         for meta in &keyspaces {
             states.push(engine.keyspace(&meta.name)?);
@@ -338,24 +339,23 @@ impl<'r> Rebuild<'r> {
     }
 
     /// Puts the new database in the place of the old one, whose files are kept.
-    fn replace(&self, path: &Path, mut report: RepairReport) -> Result<RepairReport> {
-        let access = self.options.access();
-        let scratch = self.fs().open_dir(path, false, access).map_err(|e| Error::io("open", path, e))?;
+    fn replace(&self, scratch: &Arc<dyn Dir>, mut report: RepairReport) -> Result<RepairReport> {
+        let path = scratch.path();
         let stop = AtomicBool::new(false);
         let copy = |from: &Arc<dyn Dir>, name: &str, to: &Arc<dyn Dir>| {
             copy_file(&**from, name, to, &stop).map_err(|(operation, e)| Error::io(operation, &to.path().join(name), e))
         };
         let sync = |dir: &Arc<dyn Dir>| dir.sync().map_err(|e| Error::io("sync", dir.path(), e));
-        let Some((database, manifest)) = read_current(&*scratch)? else {
+        let Some((database, manifest)) = read_current(&**scratch)? else {
             return Err(Error::corrupt(&path.join(names::CURRENT), 0, Damage::Missing));
         };
         for name in scratch.list().map_err(|e| Error::io("list", path, e))? {
             if FileKind::parse(&name).is_some_and(|(_, number)| !self.copied.contains_key(&number)) {
-                copy(&scratch, &name, self.dir)?;
+                copy(scratch, &name, self.dir)?;
             }
         }
         let (originals, list) = self.originals()?;
-        if self.list.copy(&scratch, self.dir, &list)? {
+        if self.list.copy(scratch, self.dir, &list)? {
             report.lost_list = Some(self.dir.path().join(list));
         }
         for name in self.inventory.files() {
@@ -381,10 +381,12 @@ impl<'r> Rebuild<'r> {
             if self.inventory.names().contains(&list) {
                 continue;
             }
-            let path: PathBuf = self.dir.path().join(name);
-            match self.fs().create_dir(&path, self.options.access()) {
+            match self.dir.create_dir(OsStr::new(&name)) {
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-                made => return made.map(|made| (made, list)).map_err(|e| Error::io("create", &path, e)),
+                made => {
+                    let made = made.map(|made| (made, list));
+                    return made.map_err(|e| Error::io("create", &self.dir.path().join(name), e));
+                }
             }
         }
     }

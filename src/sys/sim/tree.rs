@@ -1,95 +1,24 @@
-//! The names of one simulated directory, and the disk that directories and files make up.
+//! The names in simulated directories, and the disk that directories and files make up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::chance::{Chance, Random};
 use super::image::Image;
+use super::names::{Change, FileId, Folder, Lasting};
 use crate::sys::LockMode;
 
-/// Files go by number, so that a copy of the disk is a copy of two maps.
+/// Directories go by number as well: whoever has one open keeps it, whatever path leads to it by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct FileId(u64);
+pub(super) struct FolderId(u64);
 
-type Names = BTreeMap<Arc<str>, FileId>;
-
-#[derive(Clone)]
-enum Change {
-    Link(Arc<str>, FileId),
-    Rename { from: Arc<str>, to: Arc<str>, file: FileId },
-    Unlink(Arc<str>),
-}
-
-impl Change {
-    fn apply(&self, names: &mut Names) {
-        match self {
-            Self::Link(name, file) => {
-                names.insert(Arc::clone(name), *file);
-            }
-            Self::Rename { from, to, file } => {
-                // After a power cut the file may still be under a name from before an earlier rename that was lost.
-                names.retain(|name, other| name != from && other != file);
-                names.insert(Arc::clone(to), *file);
-            }
-            Self::Unlink(name) => {
-                names.remove(name);
-            }
-        }
-    }
-}
-
-/// Whether a change of a directory waits for its sync.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Lasting {
-    AfterSync,
-    AtOnce,
-}
-
-#[derive(Clone, Default)]
-struct Folder {
-    live: Names,
-    durable: Names,
-    /// What leads from `durable` to `live`.
-    pending: Vec<(Change, Lasting)>,
-}
-
-impl Folder {
-    fn change(&mut self, change: Change, lasting: Lasting) {
-        change.apply(&mut self.live);
-        if lasting == Lasting::AtOnce && self.pending.is_empty() {
-            change.apply(&mut self.durable);
-        } else {
-            self.pending.push((change, lasting));
-        }
-    }
-
-    fn sync(&mut self) {
-        if !self.pending.is_empty() {
-            self.durable = self.live.clone();
-            self.pending.clear();
-        }
-    }
-
-    fn after_power_cut(&self, chance: &mut Chance) -> Names {
-        let mut names = self.durable.clone();
-        chance.next_subject();
-        for (change, lasting) in &self.pending {
-            if *lasting == Lasting::AtOnce || chance.pick(2) == 1 {
-                change.apply(&mut names);
-            }
-        }
-        names
-    }
-
-    fn files(&self) -> impl Iterator<Item = FileId> {
-        let pending = self.pending.iter().filter_map(|(change, _)| match change {
-            Change::Link(_, file) | Change::Rename { file, .. } => Some(*file),
-            Change::Unlink(_) => None,
-        });
-        self.live.values().chain(self.durable.values()).copied().chain(pending)
-    }
+/// What can be locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lockable {
+    File(FileId),
+    Folder(FolderId),
 }
 
 /// Injected faults, by the number of the operation or write they hit.
@@ -109,12 +38,15 @@ enum Holders {
 pub(super) struct Disk {
     seed: u64,
     pub(super) entropy: Random,
-    folders: BTreeMap<PathBuf, Folder>,
+    /// Which directory is where. Those who have removed a directory may still have it open, but nothing is left of it.
+    paths: BTreeMap<PathBuf, FolderId>,
+    folders: BTreeMap<FolderId, Folder>,
+    next_folder: u64,
     /// Everything that has a name in some image of a directory. A handle may outlive its file's last name.
     files: BTreeMap<FileId, Image>,
     next_file: u64,
     // What follows belongs to the running process or to the test, and is not copied.
-    locks: BTreeMap<FileId, Holders>,
+    locks: BTreeMap<Lockable, Holders>,
     faults: Faults,
     /// Gets a copy of the disk before each operation.
     pub(super) watch: Option<Box<dyn FnMut(Disk) + Send>>,
@@ -129,7 +61,9 @@ impl Disk {
         Self {
             seed,
             entropy: Random::new(seed),
+            paths: BTreeMap::new(),
             folders: BTreeMap::new(),
+            next_folder: 0,
             files: BTreeMap::new(),
             next_file: 0,
             locks: BTreeMap::new(),
@@ -142,9 +76,10 @@ impl Disk {
         }
     }
 
-    fn copy(&self, folders: BTreeMap<PathBuf, Folder>, files: BTreeMap<FileId, Image>) -> Self {
-        let (entropy, next_file) = (self.entropy.clone(), self.next_file);
-        Self { entropy, folders, files, next_file, ..Self::new(self.seed) }
+    fn copy(&self, folders: BTreeMap<FolderId, Folder>, files: BTreeMap<FileId, Image>) -> Self {
+        let (entropy, paths) = (self.entropy.clone(), self.paths.clone());
+        let (next_folder, next_file) = (self.next_folder, self.next_file);
+        Self { entropy, paths, folders, next_folder, files, next_file, ..Self::new(self.seed) }
     }
 
     pub(super) fn after_kill(&self) -> Self {
@@ -154,12 +89,12 @@ impl Disk {
     pub(super) fn after_power_cut(&self, seed: u64) -> Self {
         let mut chance = Chance::new(Random::new(self.seed.rotate_left(32) ^ seed));
         let (mut folders, mut files) = (BTreeMap::new(), BTreeMap::new());
-        for (path, folder) in &self.folders {
+        for (id, folder) in self.paths.values().filter_map(|id| self.folders.get_key_value(id)) {
             let names = folder.after_power_cut(&mut chance);
             for file in names.values() {
                 files.insert(*file, self.files[file].after_power_cut(&mut chance));
             }
-            folders.insert(path.clone(), Folder { live: names.clone(), durable: names, pending: Vec::new() });
+            folders.insert(*id, Folder::durable(names));
         }
         self.copy(folders, files)
     }
@@ -207,27 +142,42 @@ impl Disk {
         self.faults.looks.remove(&self.looks).map_or(Ok(()), |kind| Err(io::Error::from(kind)))
     }
 
-    fn folder(&self, dir: &Path) -> io::Result<&Folder> {
-        self.folders.get(dir).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    fn folder(&self, dir: FolderId) -> io::Result<&Folder> {
+        self.folders.get(&dir).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
-    fn change(&mut self, dir: &Path, change: Change, lasting: Lasting) {
-        if let Some(folder) = self.folders.get_mut(dir) {
+    fn folder_at(&self, path: &Path) -> Option<&Folder> {
+        self.folders.get(self.paths.get(path)?)
+    }
+
+    /// Where a directory is by now.
+    fn path_of(&self, dir: FolderId) -> io::Result<&Path> {
+        let found = self.paths.iter().find(|(_, id)| **id == dir);
+        found.map(|(path, _)| &**path).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    /// Whether a directory has this name in another one.
+    fn is_dir_in(&self, dir: FolderId, name: &str) -> bool {
+        self.path_of(dir).is_ok_and(|path| self.paths.contains_key(&path.join(name)))
+    }
+
+    fn change(&mut self, dir: FolderId, change: Change, lasting: Lasting) {
+        if let Some(folder) = self.folders.get_mut(&dir) {
             folder.change(change, lasting);
         }
     }
 
-    /// Makes a directory and its parents.
+    /// Makes a directory and its parents, if they are not there.
     pub(super) fn make_dir(&mut self, path: &Path) -> io::Result<()> {
         self.make_dir_with(path, &mut Self::step)
     }
 
     fn make_dir_with(&mut self, path: &Path, step: &mut dyn FnMut(&mut Self) -> io::Result<()>) -> io::Result<()> {
-        if self.folders.contains_key(path) {
+        if self.paths.contains_key(path) {
             return Ok(());
         }
         if let Some((parent, name)) = split(path) {
-            if self.folders.get(parent).is_some_and(|folder| folder.live.contains_key(name)) {
+            if self.folder_at(parent).is_some_and(|folder| folder.live.contains_key(name)) {
                 return Err(io::Error::from(io::ErrorKind::NotADirectory));
             }
             if !parent.as_os_str().is_empty() {
@@ -235,67 +185,120 @@ impl Disk {
             }
         }
         step(self)?;
-        self.folders.insert(path.to_owned(), Folder::default());
+        self.add_folder(path.to_owned());
         Ok(())
     }
 
+    fn add_folder(&mut self, path: PathBuf) -> FolderId {
+        let id = FolderId(self.next_folder);
+        self.next_folder += 1;
+        self.folders.insert(id, Folder::default());
+        self.paths.insert(path, id);
+        id
+    }
+
+    /// Makes a directory in another one.
+    pub(super) fn create_dir(&mut self, dir: FolderId, name: &OsStr) -> io::Result<FolderId> {
+        let path = self.path_of(dir)?.join(name);
+        self.check_free(&path)?;
+        self.step()?;
+        Ok(self.add_folder(path))
+    }
+
     /// Whether nothing has this name.
-    pub(super) fn check_free(&self, path: &Path) -> io::Result<()> {
-        let file = split(path).and_then(|(parent, name)| self.folders.get(parent)?.live.get(name));
-        if file.is_some() || self.folders.contains_key(path) {
+    fn check_free(&self, path: &Path) -> io::Result<()> {
+        let file = split(path).and_then(|(parent, name)| self.folder_at(parent)?.live.get(name));
+        if file.is_some() || self.paths.contains_key(path) {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }
         Ok(())
     }
 
-    /// Removes a directory without files and directories, durably at once.
-    pub(super) fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
+    /// Removes a directory without files and directories from another one, durably at once.
+    pub(super) fn remove_dir(&mut self, dir: FolderId, name: &OsStr) -> io::Result<()> {
         self.step()?;
-        let inside = |other: &PathBuf| other.parent() == Some(path);
-        if !self.folder(path)?.live.is_empty() || self.folders.keys().any(inside) {
+        let path = self.path_of(dir)?.join(name);
+        let id = self.find_dir(&path)?;
+        let inside = |other: &PathBuf| other.parent() == Some(&path);
+        if !self.folder(id)?.live.is_empty() || self.paths.keys().any(inside) {
             return Err(io::Error::from(io::ErrorKind::DirectoryNotEmpty));
         }
-        self.folders.remove(path);
+        self.paths.remove(&path);
+        self.folders.remove(&id);
         self.forget_nameless_files();
         Ok(())
     }
 
-    pub(super) fn check_dir(&self, path: &Path) -> io::Result<()> {
+    /// The directory at a path.
+    pub(super) fn find_dir(&self, path: &Path) -> io::Result<FolderId> {
         match split(path) {
-            Some((parent, name)) if self.folders.get(parent).is_some_and(|folder| folder.live.contains_key(name)) => {
+            Some((parent, name)) if self.folder_at(parent).is_some_and(|folder| folder.live.contains_key(name)) => {
                 Err(io::Error::from(io::ErrorKind::NotADirectory))
             }
-            _ => self.folder(path).map(drop),
+            _ => self.paths.get(path).copied().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)),
         }
     }
 
+    /// The directory of a name in another one.
+    pub(super) fn find_dir_in(&self, dir: FolderId, name: &OsStr) -> io::Result<FolderId> {
+        self.find_dir(&self.path_of(dir)?.join(name))
+    }
+
+    /// Gives a directory, with all that is in it, another path, durably at once.
+    pub(super) fn move_dir(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.find_dir(from)?;
+        self.check_free(to)?;
+        if to.starts_with(from) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        if let Some(parent) = to.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            self.make_dir_with(parent, &mut |_| Ok(()))?;
+        }
+        let moved = |path: &PathBuf| match path.strip_prefix(from) {
+            Ok(inside) if inside.as_os_str().is_empty() => to.to_owned(),
+            Ok(inside) => to.join(inside),
+            Err(_) => path.clone(),
+        };
+        self.paths = self.paths.iter().map(|(path, id)| (moved(path), *id)).collect();
+        Ok(())
+    }
+
     /// The names of files and directories in a directory.
-    pub(super) fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+    pub(super) fn list(&self, dir: FolderId) -> io::Result<Vec<String>> {
         let files = self.folder(dir)?.live.keys().map(|name| (**name).to_owned());
-        let dirs = self.folders.keys().filter_map(|path| split(path).filter(|(parent, _)| *parent == dir));
+        let own = self.path_of(dir)?;
+        let dirs = self.paths.keys().filter_map(|path| split(path)).filter(|(parent, _)| *parent == own);
         Ok(files.chain(dirs.map(|(_, name)| name.to_owned())).collect())
     }
 
     pub(super) fn files(&self, dir: &Path) -> Vec<(String, u64)> {
-        let names = self.folders.get(dir).into_iter().flat_map(|folder| &folder.live);
+        let names = self.folder_at(dir).into_iter().flat_map(|folder| &folder.live);
         names.map(|(name, file)| ((**name).to_owned(), self.files[file].length() as u64)).collect()
     }
 
-    fn find(&self, dir: &Path, name: &str) -> io::Result<FileId> {
+    fn find(&self, dir: FolderId, name: &str) -> io::Result<FileId> {
         match self.folder(dir)?.live.get(name) {
             Some(file) => Ok(*file),
-            None if self.folders.contains_key(&dir.join(name)) => {
-                Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
-            }
+            None if self.is_dir_in(dir, name) => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
             None => Err(io::Error::from(io::ErrorKind::NotFound)),
         }
     }
 
-    pub(super) fn image(&self, dir: &Path, name: &str) -> io::Result<&Image> {
+    pub(super) fn image(&self, dir: FolderId, name: &str) -> io::Result<&Image> {
         Ok(&self.files[&self.find(dir, name)?])
     }
 
-    pub(super) fn create(&mut self, dir: &Path, name: &str, length: usize) -> io::Result<FileId> {
+    pub(super) fn contents(&self, path: &Path) -> Option<Vec<u8>> {
+        let (dir, name) = split(path)?;
+        self.image(*self.paths.get(dir)?, name).ok().map(Image::contents)
+    }
+
+    /// Whether a name leads to this file.
+    pub(super) fn leads_to(&self, dir: FolderId, name: &str, file: FileId) -> bool {
+        self.find(dir, name).is_ok_and(|found| found == file)
+    }
+
+    pub(super) fn create(&mut self, dir: FolderId, name: &str, length: usize) -> io::Result<FileId> {
         self.step()?;
         if !matches!(self.find(dir, name), Err(e) if e.kind() == io::ErrorKind::NotFound) {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
@@ -306,7 +309,7 @@ impl Disk {
         Ok(self.link(dir, name, image, Lasting::AfterSync))
     }
 
-    fn link(&mut self, dir: &Path, name: &str, image: Image, lasting: Lasting) -> FileId {
+    fn link(&mut self, dir: FolderId, name: &str, image: Image, lasting: Lasting) -> FileId {
         let file = FileId(self.next_file);
         self.next_file += 1;
         self.files.insert(file, image);
@@ -315,36 +318,37 @@ impl Disk {
     }
 
     /// Gives a file the same name in another directory as well.
-    pub(super) fn link_into(&mut self, dir: &Path, name: &str, to: &Path) -> io::Result<()> {
+    pub(super) fn link_into(&mut self, dir: FolderId, name: &str, to: FolderId) -> io::Result<()> {
         self.step()?;
         let file = self.find(dir, name)?;
-        self.folder(to)?;
-        self.check_free(&to.join(name))?;
+        if self.folder(to)?.live.contains_key(name) || self.is_dir_in(to, name) {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
         self.change(to, Change::Link(name.into(), file), Lasting::AfterSync);
         Ok(())
     }
 
-    pub(super) fn rename(&mut self, dir: &Path, from: &str, to: &str) -> io::Result<()> {
+    pub(super) fn rename(&mut self, dir: FolderId, from: &str, to: &str) -> io::Result<()> {
         self.step()?;
         let file = self.find(dir, from)?;
-        if self.folders.contains_key(&dir.join(to)) {
+        if self.is_dir_in(dir, to) {
             return Err(io::Error::from(io::ErrorKind::IsADirectory));
         }
         self.change(dir, Change::Rename { from: from.into(), to: to.into(), file }, Lasting::AfterSync);
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, dir: &Path, name: &str) -> io::Result<()> {
+    pub(super) fn remove(&mut self, dir: FolderId, name: &str) -> io::Result<()> {
         self.step()?;
         self.find(dir, name)?;
         self.change(dir, Change::Unlink(name.into()), Lasting::AfterSync);
         Ok(())
     }
 
-    pub(super) fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
+    pub(super) fn sync_dir(&mut self, dir: FolderId) -> io::Result<()> {
         self.step()?;
         self.folder(dir)?;
-        if let Some(folder) = self.folders.get_mut(dir) {
+        if let Some(folder) = self.folders.get_mut(&dir) {
             folder.sync();
         }
         self.forget_nameless_files();
@@ -357,19 +361,24 @@ impl Disk {
     }
 
     /// Puts a file in place as if it had been there for long.
-    pub(super) fn plant(&mut self, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.make_dir_with(dir, &mut |_| Ok(()))?;
-        if self.folders.contains_key(&dir.join(name)) {
+    pub(super) fn plant(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let (parent, name) = split(path).ok_or(io::ErrorKind::InvalidInput)?;
+        self.make_dir_with(parent, &mut |_| Ok(()))?;
+        if self.paths.contains_key(path) {
             return Err(io::Error::from(io::ErrorKind::IsADirectory));
         }
+        let dir = self.find_dir(parent)?;
         self.link(dir, name, Image::durable(bytes), Lasting::AtOnce);
         self.forget_nameless_files();
         Ok(())
     }
 
-    pub(super) fn uproot(&mut self, dir: &Path, name: &str) {
-        self.change(dir, Change::Unlink(name.into()), Lasting::AtOnce);
-        self.forget_nameless_files();
+    pub(super) fn uproot(&mut self, path: &Path) {
+        let found = split(path).and_then(|(parent, name)| Some((*self.paths.get(parent)?, name)));
+        if let Some((dir, name)) = found {
+            self.change(dir, Change::Unlink(name.into()), Lasting::AtOnce);
+            self.forget_nameless_files();
+        }
     }
 
     pub(super) fn append(&mut self, file: FileId, bytes: &[u8]) -> io::Result<()> {
@@ -405,7 +414,7 @@ impl Disk {
     }
 
     /// The lock file, which is made if need be.
-    pub(super) fn lock_file(&mut self, dir: &Path, name: &str, create: bool) -> io::Result<Option<FileId>> {
+    pub(super) fn lock_file(&mut self, dir: FolderId, name: &str, create: bool) -> io::Result<Option<FileId>> {
         match self.find(dir, name) {
             Ok(file) => Ok(Some(file)),
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -418,20 +427,20 @@ impl Disk {
         }
     }
 
-    pub(super) fn acquire(&mut self, file: FileId, mode: LockMode) -> bool {
-        match (self.locks.get_mut(&file), mode) {
-            (None, LockMode::Exclusive { .. }) => drop(self.locks.insert(file, Holders::Writer)),
-            (None, LockMode::Shared) => drop(self.locks.insert(file, Holders::Readers(1))),
+    pub(super) fn acquire(&mut self, what: Lockable, mode: LockMode) -> bool {
+        match (self.locks.get_mut(&what), mode) {
+            (None, LockMode::Exclusive { .. }) => drop(self.locks.insert(what, Holders::Writer)),
+            (None, LockMode::Shared) => drop(self.locks.insert(what, Holders::Readers(1))),
             (Some(Holders::Readers(count)), LockMode::Shared) => *count += 1,
             _ => return false,
         }
         true
     }
 
-    pub(super) fn release(&mut self, file: FileId) {
-        match self.locks.get_mut(&file) {
+    pub(super) fn release(&mut self, what: Lockable) {
+        match self.locks.get_mut(&what) {
             Some(Holders::Readers(count)) if *count > 1 => *count -= 1,
-            _ => drop(self.locks.remove(&file)),
+            _ => drop(self.locks.remove(&what)),
         }
     }
 }
