@@ -9,6 +9,16 @@ use super::timed;
 
 const ROUNDS: u64 = 200;
 
+/// Where the data of the keyspaces is.
+#[derive(Clone, Copy)]
+enum Data {
+    Log,
+    /// All in one table of level 0.
+    Table,
+    /// In a table of its own each.
+    Tables,
+}
+
 fn options() -> Options {
     let mut options = Options::new();
     options.durability(Durability::Buffered);
@@ -56,7 +66,7 @@ fn beside_writer(db: &Db, what: &str, mut work: impl FnMut(u64)) {
 
 pub(crate) fn run(count: u32) {
     println!("{count} keyspaces; us{:>37}{:>12}", "median", "longest");
-    for tables in [false, true] {
+    for data in [Data::Log, Data::Table, Data::Tables] {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("db");
         let db = options().open(&path).expect("a database");
@@ -66,14 +76,21 @@ pub(crate) fn run(count: u32) {
         });
         println!("{:<44}{:>12.1}", "making all, each", time.as_secs_f64() * 1e6 / f64::from(count.max(1)));
         for keyspace in &keyspaces {
-            keyspace.insert("key", "value").expect("an insert");
+            match data {
+                Data::Log | Data::Table => keyspace.insert("key", "value").expect("an insert"),
+                Data::Tables => _ = keyspace.ingest([("key", "value")]).expect("a load"),
+            }
         }
         drop(keyspaces);
-        if tables {
+        if !matches!(data, Data::Log) {
             db.flush().expect("a flush");
             db.wait_for_background().expect("a calm store");
         }
-        let with = if tables { ", data in tables" } else { ", data in the log" };
+        let with = match data {
+            Data::Log => ", data in the log",
+            Data::Table => ", data in one table",
+            Data::Tables => ", a table each",
+        };
         let new = |round: u64| format!("new {round}");
         measure(&format!("keyspace(new){with}"), |round| drop(db.keyspace(new(round)).expect("a keyspace")));
         measure(&format!("keyspace(known){with}"), |round| drop(db.keyspace(name(round)).expect("a keyspace")));
@@ -82,13 +99,13 @@ pub(crate) fn run(count: u32) {
             db.insert("key", round.to_le_bytes()).expect("an insert");
             db.flush().expect("a flush");
         });
-        beside_writer(&db, "longest waits of a writer beside creations", |round| {
+        beside_writer(&db, "  writer beside creations, longest waits", |round| {
             drop(db.create_keyspace(new(round), &KeyspaceOptions::new()).expect("a keyspace"));
         });
-        beside_writer(&db, "longest waits of a writer beside drops", |round| {
+        beside_writer(&db, "  writer beside drops, longest waits", |round| {
             db.drop_keyspace(new(round)).expect("a drop");
         });
-        beside_writer(&db, "longest waits of a writer beside flushes", |_| db.flush().expect("a flush"));
+        beside_writer(&db, "  writer beside flushes, longest waits", |_| db.flush().expect("a flush"));
         db.close().expect("a close");
         let (db, time) = timed(|| options().open(&path).expect("a database"));
         println!("{:<44}{:>12.1}", format!("open{with}"), time.as_secs_f64() * 1e6);
