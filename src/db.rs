@@ -225,15 +225,14 @@ impl Db {
     ///
     /// The load takes its place in the history when all of it is written: it replaces what was committed before, and what is
     /// committed after replaces it. Snapshots from before see nothing of it. Everything committed before, in all keyspaces, is
-    /// made durable as well. Writers are held up for the few syncs of the installation. If memtables have keys between the
+    /// made durable as well, also by a load of nothing. Writers are held up for the few syncs of the installation. If memtables have keys between the
     /// first and the last one of a table of the load, or the load goes to level 0, they are flushed first.
     ///
     /// Tables are cut at [`Options::table_bytes`]. A load into a stretch of keys that has nothing yet goes to the deepest
     /// level that is in use and is rewritten by nothing; one over older data may have to go to level 0, from where compaction
     /// merges it.
     ///
-    /// A key that does not ascend is refused with [`Error::NotAscending`]. After that and every other error, nothing of the
-    /// load is left.
+    /// A key that does not ascend is refused: [`Error::NotAscending`]. After an error, nothing of the load is left.
     ///
     /// ```
     /// # fn main() -> maplsm::Result<()> {
@@ -466,7 +465,7 @@ impl Db {
     }
 
     /// Reads every byte of every table and of the log, and checks checksums, order, counts and indexes. Tells as well what is
-    /// in the directory and no part of the database.
+    /// in the directory and no part of the database. Beside a [`close`](Self::close), the last problem is [`Error::Closed`].
     pub fn verify(&self) -> Report {
         self.engine().verify()
     }
@@ -482,8 +481,9 @@ impl Db {
     }
 
     /// Ends the run: cancels background work, makes everything committed durable, marks the log as complete (from then on
-    /// every damaged bit is noticed), and lets others open the directory. Does not flush. Other handles then answer
-    /// [`Error::Closed`]; values, iterators and cursors stay valid.
+    /// every damaged bit is noticed), and lets others open the directory, whatever fails. Does not flush. Other handles then
+    /// answer [`Error::Closed`]; values, iterators and cursors stay valid. An error, also [`Error::Poisoned`], says that commits
+    /// with [`Durability::Buffered`] may be lost. Each call of this, also beside others, answers the same.
     pub fn close(&self) -> Result<()> {
         self.engine().close()
     }

@@ -48,7 +48,18 @@ pub enum Error {
     Closed,
     /// A write to the log or the manifest could not be made durable, or the directory may be somebody else's by now
     /// ([`Error::LockLost`]). What the kernel still shows may never have reached the disk, so the store takes no more writes
-    /// until it is opened again. Reads go on. The first cause is kept.
+    /// until it is opened again. The first cause is kept. Reads go on; whatever promises more than to read says what the store
+    /// knows, also if there is nothing to do:
+    ///
+    /// | call | answer of a poisoned store |
+    /// |---|---|
+    /// | `insert`, `remove`, `remove_range`, `write`, `write_with`, `try_write`, `ingest`, `try_ingest`, `transact`, and the `commit` and `commit_with` of a transaction | this error |
+    /// | `sync`, `flush`, `maintain`, `wait_for_background`, `compact`, `compact_range`, `create_keyspace`, `drop_keyspace` | this error |
+    /// | `checkpoint` | this error, and no copy: it would have commits that were refused |
+    /// | `close` | this error, each time; the directory is free and the threads have ended all the same |
+    /// | `verify` | a report with this error |
+    /// | `keyspace` | this error if there is none of the name yet |
+    /// | `get`, `contains_key`, `iter`, `range`, `prefix`, `cursor`, `snapshot`, `transaction`, `transaction_with`, `memtable_keys`, `keyspaces`, `stats`, `recovery_report` | as ever; also of commits that were refused |
     Poisoned(Arc<Error>),
     /// Something that cannot happen has happened on the way to the disk: a fault in the code of this crate, or of the memory
     /// that it works in. Please report it, with the text of the error. Nothing is written any more, as after

@@ -286,7 +286,7 @@ impl Engine {
         while self.step(true)? {}
         match self.has_unmarked() {
             Some(end) => self.mark_idle(end),
-            None => Ok(()),
+            None => self.check_intact(),
         }
     }
 
@@ -296,7 +296,7 @@ impl Engine {
         self.check_not_within("wait_for_background")?;
         if self.options.background_threads == 0 {
             while self.step(true)? {}
-            return Ok(());
+            return self.check_intact();
         }
         self.background.settling.fetch_add(1, Ordering::SeqCst);
         self.background.wake();
@@ -317,6 +317,6 @@ impl Engine {
             self.background.failure()?;
             self.background.wait_for_progress(WAIT_STEP);
         }
-        Ok(())
+        self.check_intact()
     }
 }

@@ -29,13 +29,15 @@ const PIECE_BYTES: usize = 4 << 20;
 
 impl Engine {
     /// Makes a copy of what is committed now in the directory `path`, which must not be there. After an error, there is none.
+    /// A poisoned store has commits that were refused and may be gone after the next open, which no copy is to preserve.
     pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
         self.check_open()?;
+        self.check_intact()?;
         let _at_work = self.begin_work()?;
         let create = |e| Error::io("create", path, e);
         let (parent, name) = self.fs.open_parent(path, self.options.access()).map_err(create)?;
         let dir = parent.create_dir(&name).map_err(create)?;
-        let made = self.fill(&dir);
+        let made = self.fill(&dir).and_then(|()| self.check_intact());
         if made.is_err() {
             for name in dir.list().unwrap_or_default() {
                 let _ = dir.remove(&name);

@@ -273,7 +273,8 @@ impl<'e> Load<'e> {
     fn install(mut self) -> Result<Ingested> {
         self.finish_table()?;
         if self.written.is_empty() {
-            return Ok(Ingested::default());
+            // Like any other load, it makes durable what was committed before.
+            return self.engine.sync().map(|()| Ingested::default());
         }
         let sections = self.written.iter().flat_map(|table| &table.meta.sections);
         let written: u64 = sections.map(|section| section.entries).sum();

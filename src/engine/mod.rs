@@ -12,8 +12,9 @@
 //!
 //! Readers take none of them: they load the view and the visible sequence.
 //!
-//! The durable state changes in exactly three places: a group committed to the log (`write`), an edit installed
-//! ([`Engine::install`]), an obsolete file removed (`obsolete`).
+//! The durable state changes in exactly four places: a group committed to the log (`write`), an edit installed
+//! ([`Engine::install`]), an obsolete file removed (`obsolete`), and, once for each segment, the manifest told that something in
+//! it is durable (`sync`).
 
 mod background;
 mod between;
@@ -110,6 +111,8 @@ pub(crate) struct Engine {
     scheduler: job::Scheduler,
     /// None once the store is closed.
     lock: Mutex<Option<Box<dyn HeldLock>>>,
+    /// How the run has ended. Outside of all other locks.
+    ended: Mutex<Option<Result<()>>>,
     counters: Counters,
     keyspaces: keyspaces::Keyspaces,
 
@@ -198,6 +201,11 @@ impl Engine {
         if self.options.read_only {
             return Err(Error::ReadOnly);
         }
+        self.check_intact()
+    }
+
+    /// Whether the store is known to be what it has acknowledged. Asked at the end of whatever promises something as well.
+    fn check_intact(&self) -> Result<()> {
         match self.poison.get() {
             Some(cause) => Err(Error::Poisoned(Arc::clone(cause))),
             None => Ok(()),

@@ -112,7 +112,8 @@ impl Engine {
             // Whatever the manifest says beyond its last sync must not be shown before it is on disk.
             engine.install_edit(Edit::default())?;
         }
-        engine.start_threads()?;
+        // Those that have been started hold the engine, and with it the directory.
+        engine.start_threads().inspect_err(|_| drop(engine.close()))?;
         Ok(engine)
     }
 
@@ -158,6 +159,7 @@ impl Engine {
             flushing: Mutex::new(()),
             scheduler: Scheduler::default(),
             lock: Mutex::new(Some(lock)),
+            ended: Mutex::new(None),
             counters: Counters::default(),
             keyspaces,
             turns: super::sync::Turns::default(),

@@ -181,24 +181,32 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends the run: background work is cancelled, the log synced and marked as complete, the manifest as well, and the
-    /// directory unlocked. Does not flush.
+    /// Ends the run, once: whoever calls this later or meanwhile gets the same answer, when the directory is free.
     pub(crate) fn close(&self) -> Result<()> {
-        self.check_open()?;
+        // Before the lock, which the parent of a forked child may have held.
+        if self.open.is_wiped() {
+            return Err(Error::Closed);
+        }
+        // And a callback that whoever has the lock is waiting for.
         self.check_not_within("close")?;
+        let mut ended = self.ended.lock();
+        ended.get_or_insert_with(|| self.end_run()).clone()
+    }
+
+    /// Background work is cancelled, the log synced and marked as complete, the manifest as well, and the directory unlocked,
+    /// whatever fails before. Does not flush. Of a poisoned store nothing is synced or marked, and the answer says so: what
+    /// was committed since the last good sync may be lost.
+    fn end_run(&self) -> Result<()> {
         self.cancelled.store(true, Ordering::Relaxed);
         self.background.stop();
         self.wait_for_compactions();
         let _no_flush = self.flushing.lock();
         let _turn = self.syncing.lock();
-        let writable = self.check_writable().is_ok();
         {
             let _writer = self.writer.lock();
-            if !self.open.lower() {
-                return Err(Error::Closed);
-            }
+            self.open.lower();
         }
-        let ended = if writable { self.mark_end() } else { Ok(()) };
+        let ended = if self.options.read_only { Ok(()) } else { self.mark_end() };
         self.purge();
         *self.lock.lock() = None;
         ended
@@ -206,10 +214,14 @@ impl Engine {
 
     /// The manifest gets to know where the log ends, so that a lost or shortened segment is noticed as well.
     fn mark_end(&self) -> Result<()> {
+        self.check_intact()?;
         let end = self.sync_log()?;
         self.mark(&mut self.writer.lock(), GroupKind::Close, end)?;
         self.sync_log()?;
         let segment_ends = self.view().memtables.iter().map(|log| (log.number(), log.log_bytes())).collect();
-        self.manifest.lock().close(&Edit { segment_ends, ..Edit::default() })
+        let mut manifest = self.manifest.lock();
+        // An edit that was under way when the store was closed may have failed, and nothing good stands behind half of one.
+        self.check_intact()?;
+        manifest.close(&Edit { segment_ends, ..Edit::default() })
     }
 }

@@ -1,6 +1,7 @@
 //! Checking everything.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{Ordering, fence};
 
 use super::Engine;
 use super::repair::is_kept;
@@ -44,44 +45,62 @@ impl Report {
 impl Engine {
     /// Reads every byte of every table, of every value file and of the log: checksums, order, counts, sequence numbers, that
     /// each index leads to each key, and each pointer to its value; that tables and history agree, and that the manifest is
-    /// on disk as it is known here. Tells as well what else is in the directory.
+    /// on disk as it is known here. Tells as well what else is in the directory, and why the store takes no more writes if it
+    /// does not. If the store is closed meanwhile, the last problem says so.
     pub(crate) fn verify(&self) -> Report {
         let mut report = Report::default();
-        if let Err(closed) = self.check_open() {
-            report.problems.push(closed);
-            return report;
-        }
+        let looked = self.check_open().and_then(|()| self.look_at_all(&mut report));
+        report.problems.extend(looked.err());
+        report
+    }
+
+    fn look_at_all(&self, report: &mut Report) -> Result<()> {
         let view = self.view();
         for memtable in &view.memtables {
             report.entries += memtable.entries();
             report.bytes += memtable.log_bytes();
-            report.problems.extend(self.verify_groups(memtable).err());
+            self.note(report, self.verify_groups(memtable))?;
         }
         for (level, table) in view.version.tables() {
             // A section that has been consumed may point to values that are gone.
             let serves = |keyspace| level > 0 || view.version.serves(table, keyspace);
             report.tables += 1;
             report.bytes += table.meta.file_bytes;
-            match table.pin().and_then(|reader| reader.verify(view.version.values(), serves)) {
-                Ok(entries) => report.entries += entries,
-                Err(e) => report.problems.push(e),
-            }
+            let entries = table.pin().and_then(|reader| reader.verify(view.version.values(), serves));
+            report.entries += self.note(report, entries)?;
         }
         for stored in view.version.values().iter() {
             report.value_files += 1;
             report.bytes += stored.file.meta.file_bytes;
-            report.problems.extend(stored.file.verify(&self.cancelled).err());
+            self.note(report, stored.file.verify(&self.cancelled).map(drop))?;
         }
-        report.problems.extend(self.mappings.check(&[]).err());
+        self.note(report, self.mappings.check(&[]))?;
         report.problems.extend(order_problems(self.dir.path(), &view.version, self.visible()));
-        report.problems.extend(self.verify_manifest().err());
-        let looked = self.look_around(&mut report);
-        report.problems.extend(looked.err());
-        report
+        self.note(report, self.verify_manifest())?;
+        let around = self.look_around();
+        (report.leftovers, report.kept, report.foreign) = self.note(report, around)?;
+        self.note(report, self.check_intact())
     }
 
-    /// What is in the directory and no part of the database.
-    fn look_around(&self, report: &mut Report) -> Result<()> {
+    /// What a look at the directory has found, or its problem in the report; an error if the directory may have been another
+    /// database's by then. Somebody else gets at it only once the lock is free, which comes after the flag is lowered; so if
+    /// the flag is still up behind the look, the whole look was at this database.
+    fn note<T: Default>(&self, report: &mut Report, seen: Result<T>) -> Result<T> {
+        fence(Ordering::SeqCst);
+        self.check_open()?;
+        if self.cancelled.load(Ordering::Relaxed) {
+            // It is being closed, and what was looked at may have been left half-way.
+            return Err(Error::Closed);
+        }
+        Ok(seen.unwrap_or_else(|problem| {
+            report.problems.push(problem);
+            T::default()
+        }))
+    }
+
+    /// What is in the directory and no part of the database: files of earlier runs, what repairs have kept, and how many names
+    /// that the format does not know.
+    fn look_around(&self) -> Result<(Vec<PathBuf>, Vec<PathBuf>, usize)> {
         // Nothing becomes obsolete, and no `CURRENT.new` is under way, while this is held.
         let manifest = self.manifest.lock();
         let mut names = self.dir.list().map_err(|e| Error::io("list", self.dir.path(), e))?;
@@ -89,12 +108,10 @@ impl Engine {
         let ours = |name: &str| [names::LOCK, names::CURRENT, names::CURRENT_NEW].contains(&name);
         let unknown = names.iter().filter(|name| !ours(name) && FileKind::parse(name).is_none());
         let (kept, foreign): (Vec<&String>, Vec<&String>) = unknown.partition(|name| is_kept(name));
-        report.kept = kept.into_iter().map(|name| self.file_path(name)).collect();
-        report.foreign = foreign.len();
+        let kept = kept.into_iter().map(|name| self.file_path(name)).collect();
         let unfinished = names.iter().map(String::as_str).filter(|name| *name == names::CURRENT_NEW);
         let left = self.leftovers(&manifest, &names).into_iter().chain(unfinished);
-        report.leftovers = left.map(|name| self.file_path(name)).collect();
-        Ok(())
+        Ok((left.map(|name| self.file_path(name)).collect(), kept, foreign.len()))
     }
 
     /// Whether `CURRENT` and the manifest say on disk what they have said here.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use maplsm::{Cursor, Db, Durability, Entry, Error, Iter, Options, SimFs, Slice, Snapshot, WriteBatch};
 
-use crate::support::{DIR, contents, image, load, sim_options};
+use crate::support::{DIR, contents, image, load, path, sim_options};
 
 fn files(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
@@ -297,7 +297,7 @@ fn a_closed_handle_says_so() {
         closed(db.maintain());
         closed(db.wait_for_background());
         closed(db.memtable_keys());
-        closed(db.close());
+        db.close().unwrap();
         closed(db.iter().next().unwrap());
         closed(db.range("a"..).next_back().unwrap());
         assert!(db.prefix("a").by_ref().nth(1).is_none(), "an iterator ends after its error");
@@ -310,6 +310,34 @@ fn a_closed_handle_says_so() {
     closed(snapshot.iter().next().unwrap());
     let again = sim_options(&fs).open(DIR).unwrap();
     assert_eq!(contents(&again).len(), 300);
+}
+
+/// The directory is somebody else's once it is closed: what a verify that is under way sees of it then is no damage here.
+#[test]
+fn a_verify_beside_a_close_reports_no_damage() {
+    let other = SimFs::with_seed(2);
+    let db = sim_options(&other).open(DIR).unwrap();
+    fill(&db);
+    db.close().unwrap();
+    let mut met = 0;
+    for round in 0..20 {
+        let fs = SimFs::new();
+        let db = sim_options(&fs).open(DIR).unwrap();
+        load(&db, (0..10_000u32).map(|i| (i.to_be_bytes(), [7; 100])), 1000);
+        db.flush().unwrap();
+        let report = std::thread::scope(|scope| {
+            let verifying = scope.spawn(|| db.verify());
+            std::thread::sleep(std::time::Duration::from_micros(100 * round));
+            db.close().unwrap();
+            for (name, bytes) in image(&other) {
+                fs.write(&path(&name), &bytes);
+            }
+            verifying.join().unwrap()
+        });
+        assert!(report.problems.iter().all(|problem| matches!(problem, Error::Closed)), "{:?}", report.problems);
+        met += u32::from(!report.is_ok());
+    }
+    assert!(met > 0, "a close never met a verify");
 }
 
 #[test]

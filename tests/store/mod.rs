@@ -24,6 +24,7 @@ mod mixed;
 mod model;
 mod names;
 mod open_tables;
+mod poisoned;
 mod reader;
 mod remove_range;
 mod repair;
