@@ -44,15 +44,16 @@
 //! - **Errors.** A commit that answered an I/O error may be there or not after the next open; nothing behind it was accepted
 //!   if it was the sync that failed. A full disk refuses a commit before any byte of it counts.
 //! - **Poisoning.** After a failed sync of the log, a manifest append that may have happened or not, or the loss of its lock
-//!   file, the store takes no more writes until it is opened again ([`Error::Poisoned`]): a second `fdatasync` may answer
-//!   success for pages that never reached the disk. Reads go on. The next open trusts nothing of the log but what was known to
-//!   be durable, and writes the rest anew before it shows it.
+//!   file, the store takes no more writes until it is opened again ([`Error::Poisoned`], which says what each call answers then,
+//!   [`Db::close`] too): a second `fdatasync` may answer success for pages that never reached the disk. Reads go on. The next
+//!   open trusts nothing of the log but what was known to be durable, and writes the rest anew before it shows it.
 //! - **Torn end or damage.** Every byte of every file is covered by a checksum over the bytes, their offset and the identity of
 //!   the file. The log says in each group how far it was known to be on disk. What does not verify behind that is the torn
 //!   end of a crash: it was never acknowledged, is cut off, and [reported](Db::recovery_report). In front of it, it is damage:
-//!   the open is refused, with file and offset. One window remains: damage to the last synced commits of a run that crashed
-//!   before anything later said that they were durable looks like a torn end. A mark written after 100 ms without a commit
-//!   keeps it small, and after [`Db::close`] there is none.
+//!   the open is refused, with file and offset. So it is if a segment of the log is gone, empty or without its beginning: the
+//!   manifest knows of it before the first commit in it is acknowledged. One window remains: of a run that crashed, damage
+//!   behind the last place that the log or the manifest says was durable looks like a torn end, which can take synced commits
+//!   with it until the next one, the mark that follows 100 ms without any, or [`Db::close`] says that they were.
 //! - **Tables.** A chunk is verified when it is first read, and everything by compactions and [`Db::verify`]. A page that the
 //!   kernel evicts and reads again later is not verified again, unless with [`Options::verify_always`].
 //! - **What it rests on.** `fdatasync` and `fsync` do what they say, a sector of 512 bytes is written whole or not at all, and

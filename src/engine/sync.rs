@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::Engine;
+use super::outputs::Outputs;
 use super::write::Writer;
 use crate::error::{Error, Result};
-use crate::format::Position;
 use crate::format::edit::Edit;
 use crate::format::group::GroupKind;
 use crate::format::names::FileKind;
+use crate::format::{FileNumber, Position};
 use crate::sys::atomic::Ordering;
 use crate::sys::{Condvar, Mutex, SyncFile};
 
@@ -59,6 +60,8 @@ struct Unsynced {
     /// Oldest first, with the place up to which each is to be synced.
     files: Vec<(Position, Arc<dyn SyncFile>)>,
     directory: bool,
+    /// Whether the manifest does not know yet that there is anything durable in the segment of the end.
+    unrecorded: bool,
 }
 
 impl Writer {
@@ -68,7 +71,8 @@ impl Writer {
         if self.durable < Some(end) {
             files.extend(self.active.as_ref().map(|(log, _)| (end, log.syncer())));
         }
-        Unsynced { end, files, directory: self.directory_dirty }
+        let unrecorded = self.recorded < end.segment;
+        Unsynced { end, files, directory: self.directory_dirty, unrecorded }
     }
 
     fn note_synced(&mut self, synced: &Unsynced) {
@@ -111,14 +115,39 @@ impl Engine {
 
     /// Syncs everything up to the end that the log has now, oldest segment first, and moves the durable position there:
     /// never over groups committed after this call has read the end. Needs lock 1.
+    ///
+    /// What is durable in a segment must be known outside of it, or losing the segment is silence. So the first sync that ends
+    /// in one tells the manifest, after the segment and its name are on disk and before anybody is told that they are.
     pub(super) fn sync_log(&self) -> Result<Position> {
         let unsynced = self.writer.lock().unsynced();
         self.sync_files(&unsynced)?;
-        self.writer.lock().note_synced(&unsynced);
+        if unsynced.unrecorded {
+            self.record_durable(unsynced.end)?;
+        }
+        let mut writer = self.writer.lock();
+        writer.note_synced(&unsynced);
+        writer.recorded = writer.recorded.max(unsynced.end.segment);
         Ok(unsynced.end)
     }
 
-    /// Syncs everything while nobody can commit: for those who have synced nearly all of it before. Needs locks 1 and 2.
+    /// Makes the manifest know that the log is durable up to `end`. Changes no version, so this is no `install`.
+    pub(super) fn record_durable(&self, end: Position) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        self.check_intact()?;
+        if manifest.state().first_segment > end.segment {
+            // A flush has been quicker.
+            return Ok(());
+        }
+        let next_number = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
+        let edit = Edit { log_durable: Some(end), next_number, ..Edit::default() };
+        let version = Arc::clone(&self.view.load().version);
+        let appended = manifest.append(&edit, &version, || self.new_number()).map_err(|e| self.poison(e))?;
+        self.retire(Outputs::default(), appended, &manifest);
+        Ok(())
+    }
+
+    /// Syncs everything while nobody can commit: for those who have synced nearly all of it before, and tell the manifest
+    /// themselves. Needs locks 1 and 2.
     pub(super) fn sync_held(&self, writer: &mut Writer) -> Result<()> {
         let unsynced = writer.unsynced();
         self.sync_files(&unsynced)?;

@@ -174,6 +174,8 @@ pub(super) struct Writer {
     pub(super) durable: Option<Position>,
     /// Whether a segment has been created since the directory was synced.
     pub(super) directory_dirty: bool,
+    /// The newest segment of which the manifest knows that something in it is durable.
+    pub(super) recorded: FileNumber,
     /// Keys of the last memtable, to size the next one.
     expected_keys: usize,
     /// The end of the log when the last mark was written.
@@ -189,6 +191,7 @@ impl Writer {
             unsynced: Vec::new(),
             durable: None,
             directory_dirty: false,
+            recorded: last_end.segment,
             expected_keys: 0,
             marked: last_end,
         }
@@ -343,6 +346,12 @@ impl Engine {
         edit.log_durable = writer.durable;
         // A log that goes on behind a number of which the manifest knows nothing would be refused.
         let installed = install(edit, sequence).map_err(|e| self.poison(e))?;
+        if let Some(durable) = writer.durable {
+            if !installed {
+                self.record_durable(durable)?;
+            }
+            writer.recorded = writer.recorded.max(durable.segment);
+        }
         self.present.show(sequence);
         between.agree();
         self.background.wake();

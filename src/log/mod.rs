@@ -1,6 +1,8 @@
 //! The log: segments of groups, written through an arena and read in place. Manifests have the same framing.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+#[cfg(test)]
+mod chains;
 mod reader;
 mod writer;
 

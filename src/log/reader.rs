@@ -103,8 +103,11 @@ pub(crate) fn scan(magic: Magic, database: &Id, known: Known, segments: &[Input<
                 }
             }
             Err((offset, fault)) => {
-                let rest = segments.get(index..).unwrap_or_default();
-                scanner.cut(rest, offset, fault, segment.end.is_some())?;
+                // Of a segment that is not linked nothing was read, and others may be missing in front of it.
+                let read = previous.unwrap_or(Position { segment: first, offset: 0 });
+                let read = if offset > 0 { Position { segment: segment.number, offset } } else { read };
+                let cut = scanner.cut(segments, index, offset, read, fault);
+                cut.map_err(|error| missing(&scanner, segments, &error).unwrap_or(error))?;
                 break;
             }
         }
@@ -117,6 +120,27 @@ pub(crate) fn scan(magic: Magic, database: &Id, known: Known, segments: &[Input<
         }
         _ => Ok(scanner.out),
     }
+}
+
+/// Whether bytes with this fault may be a torn write. What verifies but breaks a rule was written that way.
+fn may_be_torn(fault: Fault) -> bool {
+    matches!(fault, Fault::Damage(damage) if damage != Damage::BadField && damage != Damage::BadSequence)
+}
+
+/// The segment that is not there, if that is where an error comes from: the one that the next one of the chain names, or the
+/// one that something durable was in.
+fn missing(scanner: &Scanner<'_>, segments: &[Input<'_>], error: &ScanError) -> Option<ScanError> {
+    let stopped_at = segments.iter().find(|segment| segment.number == error.segment && error.offset == 0);
+    let named = stopped_at.and_then(|next| {
+        let header = SegmentHeader::parse(next.bytes, scanner.magic, scanner.database, next.number).ok()?;
+        Some(header.predecessor().segment)
+    });
+    let durable = scanner.out.durable.map(|durable| durable.segment);
+    let is_absent = |number: &FileNumber| {
+        *number >= scanner.known.first && segments.iter().all(|segment| segment.number != *number)
+    };
+    let absent = named.into_iter().chain(durable).find(is_absent).filter(|_| may_be_torn(error.fault))?;
+    Some(ScanError { segment: absent, offset: 0, fault: Damage::Missing.into() })
 }
 
 impl Scanner<'_> {
@@ -199,14 +223,20 @@ impl Scanner<'_> {
         self.out.durable = self.out.durable.max(Some(position));
     }
 
-    /// Ends the log at `offset` of the first of `rest`, unless anything from there on is known to have been durable.
-    fn cut(&mut self, rest: &[Input<'_>], offset: u64, fault: Fault, recorded: bool) -> Result<(), ScanError> {
+    /// Ends the log at `offset` of segment `index`, unless anything behind `read`, up to where it has been read, is known to
+    /// have been durable.
+    fn cut(
+        &mut self,
+        segments: &[Input<'_>],
+        index: usize,
+        offset: u64,
+        read: Position,
+        fault: Fault,
+    ) -> Result<(), ScanError> {
+        let rest = segments.get(index..).unwrap_or_default();
         let Some(bad) = rest.first() else { return Ok(()) };
         let error = ScanError { segment: bad.number, offset, fault };
-        // What verifies but breaks a rule was written that way; a torn write does not verify.
-        let torn =
-            matches!(fault, Fault::Damage(damage) if damage != Damage::BadField && damage != Damage::BadSequence);
-        if recorded || !torn {
+        if bad.end.is_some() || !may_be_torn(fault) {
             return Err(error);
         }
         let start = Position { segment: bad.number, offset };
@@ -216,7 +246,7 @@ impl Scanner<'_> {
             self.probe(segment, from)?;
             dropped = dropped.saturating_add(used_bytes(segment.bytes, from));
         }
-        if self.out.durable > Some(start) {
+        if self.out.durable > Some(read) {
             return Err(error);
         }
         self.out.clean = false;
@@ -360,7 +390,7 @@ fn visit_run(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use zerocopy::IntoBytes;
 
     use super::*;
@@ -368,14 +398,21 @@ mod tests {
     use crate::format::entry::{Kind, push_entry};
     use crate::log::encode_group;
 
-    const DATABASE: Id = [4; 16];
+    pub(in crate::log) const DATABASE: Id = [4; 16];
 
-    fn segment(number: u64, predecessor: Position, base: u64) -> Vec<u8> {
+    pub(in crate::log) fn segment(number: u64, predecessor: Position, base: u64) -> Vec<u8> {
         let header = SegmentHeader::new(Magic::SEGMENT, DATABASE, FileNumber(number), predecessor, Sequence(base));
         header.as_bytes().to_vec()
     }
 
-    fn push(file: &mut Vec<u8>, number: u64, kind: GroupKind, first: u64, count: u32, durable: Option<Position>) {
+    pub(in crate::log) fn push(
+        file: &mut Vec<u8>,
+        number: u64,
+        kind: GroupKind,
+        first: u64,
+        count: u32,
+        durable: Option<Position>,
+    ) {
         let mut entries = Vec::new();
         for i in 0..count {
             let sequence = Sequence(first + u64::from(i));
@@ -396,7 +433,7 @@ mod tests {
         scan(Magic::SEGMENT, &DATABASE, Known::nothing(FileNumber(1)), &inputs)
     }
 
-    fn at(segment: u64, offset: usize) -> Position {
+    pub(in crate::log) fn at(segment: u64, offset: usize) -> Position {
         Position { segment: FileNumber(segment), offset: offset as u64 }
     }
 

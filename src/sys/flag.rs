@@ -47,5 +47,4 @@ impl Flag {
             |state: &AtomicU8| state.compare_exchange(UP, LOWERED, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         self.state.first().is_some_and(lowered) && std::process::id() == self.process
     }
-    }
 }

@@ -50,7 +50,7 @@ class Database(State):
             if not linked:
                 if header is None and f.data[:8] == b"\x89mlWAL\r\n":
                     self.header_version(f)
-                return self.torn(files, i, 0, durable)
+                return self.torn(files, i, 0, durable, at if i else (self.first_segment, 0))
             base = header[2]
             sequence = base if sequence is None else sequence
             end = self.ends.get(number)
@@ -83,12 +83,12 @@ class Database(State):
             raise Refused(2, f"{self.log_durable[0]:06}.wal", self.log_durable[1], "the log ends before what is durable")
         return None
 
-    def torn(self, files, i, o, durable):  # 9.1, steps 5 to 7
+    def torn(self, files, i, o, durable, read=None):  # 9.1, steps 5 to 7; `read` is P if that is not (files[i], o)
         f = files[i]
         f.check(f.number not in self.ends, o, "a segment with a recorded end is not whole")
         for later in files[i:]:
             durable = max(durable, self.search(later, o if later is f else 0))
-        f.check(durable <= (f.number, o) or durable[0] < self.first_segment, o, "durable bytes are not there")
+        f.check(durable <= (read or (f.number, o)), o, "durable bytes are not there")
 
     def log_group(self, f, group, base, sequence):  # 8.1
         runs, o, count = [], group.body, 0

@@ -30,6 +30,7 @@ mod remove_range;
 mod repair;
 mod salvage;
 mod security;
+mod segments;
 mod stress;
 mod table_reader;
 mod transactions;

@@ -6,12 +6,12 @@ use std::ffi::OsStr;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use maplsm::SimFs;
 
 use crate::support::model::read_all;
-use crate::support::{DIR, sim_options};
+use crate::support::{DIR, image, sim_options};
 
 /// The answer of the second reader for what a reader of another build or with an operator could read.
 const UNSUPPORTED: i32 = 3;
@@ -53,17 +53,44 @@ fn lines(dir: &Path) -> String {
     lines
 }
 
+/// What the second reader makes of a directory.
+#[derive(Debug)]
+pub(super) enum Second {
+    Lines(String),
+    /// Its exit code.
+    Refused(i32),
+}
+
+/// Runs the second reader; none if there is no Python here.
+fn run(dir: &Path) -> Option<Output> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reader/read.py");
+    let output = Command::new("python3").arg(&script).arg(dir).output().ok();
+    if output.is_none() {
+        println!("there is no python3 here: the second reader was not run");
+    }
+    output
+}
+
+/// What the second reader makes of the database on this disk; none if there is no Python here.
+pub(super) fn second_reader(fs: &SimFs) -> Option<Second> {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in image(fs) {
+        fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    let output = run(dir.path())?;
+    match output.status.code() {
+        Some(0) => Some(Second::Lines(String::from_utf8(output.stdout).unwrap())),
+        Some(code @ 2..=3) => Some(Second::Refused(code)),
+        other => panic!("it ends with {other:?}: {}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
 #[test]
 fn a_second_reader_finds_the_same() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reader/read.py");
-    if !Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        println!("there is no python3 here: the second reader was not run");
-        return;
-    }
     let mut compared = 0;
     for dir in golden() {
         let name = dir.file_name().and_then(OsStr::to_str).unwrap();
-        let output = Command::new("python3").arg(&script).arg(&dir).output().unwrap();
+        let Some(output) = run(&dir) else { return };
         let message = String::from_utf8_lossy(&output.stderr);
         if name == "zstd" || name == "extension" {
             assert_eq!(output.status.code(), Some(UNSUPPORTED), "{name}: {message}");
