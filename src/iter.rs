@@ -9,7 +9,7 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::engine::Registration;
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::format::Sequence;
 use crate::format::alignment::Alignment;
 use crate::format::range::{Edge, edges};
@@ -131,7 +131,7 @@ impl KeyRange {
         if found && scan.current().is_some_and(|(key, _)| !self.is_behind_start(key)) {
             found = scan.next()?;
         }
-        Ok(found && scan.current().is_some_and(|(key, _)| self.is_before_end(key)))
+        self.goes_on(scan, found, true)
     }
 
     /// Goes to the last key of the range; answers whether there is one.
@@ -143,7 +143,27 @@ impl KeyRange {
         if found && scan.current().is_some_and(|(key, _)| !self.is_before_end(key)) {
             found = scan.prev()?;
         }
-        Ok(found && scan.current().is_some_and(|(key, _)| self.is_behind_start(key)))
+        self.goes_on(scan, found, false)
+    }
+
+    /// Whether the entry that a scan has found is in the range, at the end where it is going. The last look is at the one behind
+    /// the first that is not: of a table out of order, that may be in the range again.
+    #[inline]
+    fn goes_on(&self, scan: &mut Scan, found: bool, forward: bool) -> Result<bool> {
+        let inside = |key| if forward { self.is_before_end(key) } else { self.is_behind_start(key) };
+        match scan.current() {
+            Some((key, _)) if found && !inside(key) => end_in_order(scan, forward),
+            current => Ok(found && current.is_some()),
+        }
+    }
+}
+
+/// Answers false, or the error of a table out of order. What else is wrong outside of a range is no business of it.
+#[cold]
+fn end_in_order(scan: &mut Scan, forward: bool) -> Result<bool> {
+    match if forward { scan.next() } else { scan.prev() } {
+        Err(e) if e.corruption().is_some_and(|corruption| corruption.what == Damage::OutOfOrder) => Err(e),
+        _ => Ok(false),
     }
 }
 
@@ -208,7 +228,8 @@ impl Iter {
             State::Ended => return Ok(false),
             State::Fresh | State::Backward => self.range.first(&mut self.front)?,
             State::Forward | State::Both => {
-                self.front.next()? && self.front.current().is_some_and(|(key, _)| self.range.is_before_end(key))
+                let found = self.front.next()?;
+                self.range.goes_on(&mut self.front, found, true)?
             }
         };
         self.state = if matches!(self.state, State::Backward | State::Both) { State::Both } else { State::Forward };
@@ -224,7 +245,8 @@ impl Iter {
         };
         let found = match state {
             State::Backward | State::Both => {
-                back.prev()? && back.current().is_some_and(|(key, _)| range.is_behind_start(key))
+                let found = back.prev()?;
+                range.goes_on(back, found, false)?
             }
             _ => range.last(back)?,
         };

@@ -234,6 +234,7 @@ impl Engine {
         {
             let _writer = self.writer.lock();
             self.open.lower();
+            self.shelf.give_up();
         }
         let ended = if self.options.read_only { Ok(()) } else { self.mark_end() };
         self.purge();

@@ -153,10 +153,17 @@ impl Merge {
         if self.ranks[self.tree[0]] > rank { Ok(false) } else { self.is_same_key(&earlier) }
     }
 
-    /// Whether the current entry is a version of the same key as the one before it.
+    /// Whether the current entry is a version of the same key as the one before it. A table out of order shows here at the
+    /// latest, in either direction: a source whose key goes back has been in front of the others with the one before, so what
+    /// comes next from all of them is behind that.
     fn is_same_key(&self, earlier: &Located) -> Result<bool> {
-        let order = self.top().map(|top| self.compare(earlier, &top)).transpose()?;
-        Ok(order == Some(Ordering::Equal))
+        let Some(top) = self.top() else { return Ok(false) };
+        if self.compare(earlier, &top)? == Ordering::Less {
+            return Ok(false);
+        }
+        let (newer, older) = if self.forward { (earlier, &top) } else { (&top, earlier) };
+        // Of one version there may be two copies, and no version stands behind an older one.
+        if newer.entry.sequence < older.entry.sequence { Err(self.disorder(earlier, &top)) } else { Ok(true) }
     }
 
     /// Brings the sources from number `from` on to `key`, if that is ahead of them.

@@ -21,6 +21,7 @@ mod verify;
 mod writer;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::{fmt, io};
 
@@ -54,6 +55,8 @@ pub(crate) struct Shelf {
     pub(crate) options: TableOptions,
     cache: BlockCache,
     pub(crate) open: OpenTables,
+    /// The directory may be another database's.
+    given_up: AtomicBool,
 }
 
 /// Why a file that must be there cannot be opened: only its absence is damage.
@@ -82,7 +85,21 @@ impl Shelf {
         max_open: Option<usize>,
     ) -> Arc<Self> {
         let open = OpenTables::new(max_open, dir.open_files().clone());
-        Arc::new(Self { dir, options, cache: BlockCache::new(cache_bytes), open })
+        Arc::new(Self { dir, options, cache: BlockCache::new(cache_bytes), open, given_up: AtomicBool::new(false) })
+    }
+
+    /// To be called before others can get at the directory: what files are there from then on, says nothing about this database.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::SeqCst);
+    }
+
+    /// What a look at a file has come to. The flag is up before a file can be another one, or gone; so if it is not up behind
+    /// the look, what was seen is this database's.
+    fn looked<T>(&self, look: Result<T>) -> Result<T> {
+        look.map_err(|e| {
+            fence(Ordering::SeqCst);
+            if self.given_up.load(Ordering::SeqCst) { Error::Closed } else { e }
+        })
     }
 
     /// Opens a table or value file.
@@ -196,7 +213,7 @@ impl Table {
     pub(crate) fn pin(self: &Arc<Self>) -> Result<Arc<TableReader>> {
         let who = || Arc::downgrade(self) as Weak<dyn Lending>;
         self.desk.pin(&self.shelf, who, |kept| {
-            let reader = TableReader::open(&self.shelf, &self.meta, &self.points, kept)?;
+            let reader = self.shelf.looked(TableReader::open(&self.shelf, &self.meta, &self.points, kept))?;
             let kept = reader.kept();
             Ok((reader, kept))
         })

@@ -312,6 +312,32 @@ fn a_closed_handle_says_so() {
     assert_eq!(contents(&again).len(), 300);
 }
 
+/// Tables are opened when they are first read, and that may be after the close, when somebody else has replaced them.
+#[test]
+fn who_comes_to_a_table_that_is_gone_after_the_close_is_told_of_the_close() {
+    let fs = SimFs::new();
+    let options = sim_options(&fs).table_bytes(64 << 10).clone();
+    let db = options.open(DIR).unwrap();
+    for _ in 0..2 {
+        load(&db, (0..5_000u32).map(|i| (i.to_be_bytes(), [7; 100])), 1000);
+        db.flush().unwrap();
+    }
+    db.compact().unwrap();
+    assert!(db.stats().tables.len() > 3);
+    db.close().unwrap();
+    let db = options.open(DIR).unwrap();
+    let (mut iter, mut back, mut cursor) = (db.iter(), db.iter(), db.cursor());
+    assert!(iter.next().unwrap().is_ok() && back.next_back().unwrap().is_ok() && cursor.seek_first().unwrap());
+    db.close().unwrap();
+    let other = options.open(DIR).unwrap();
+    load(&other, (0..5_000u32).map(|i| (i.to_be_bytes(), [8; 100])), 1000);
+    other.compact().unwrap();
+    other.close().unwrap();
+    closed(iter.try_for_each(|entry| entry.map(drop)));
+    closed(back.rev().try_for_each(|entry| entry.map(drop)));
+    closed((0..10_000).try_for_each(|_| cursor.next().map(|_| ())));
+}
+
 /// The directory is somebody else's once it is closed: what a verify that is under way sees of it then is no damage here.
 #[test]
 fn a_verify_beside_a_close_reports_no_damage() {

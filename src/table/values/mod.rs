@@ -131,8 +131,8 @@ impl ValueFile {
     pub(crate) fn pin(self: &Arc<Self>) -> Result<Arc<ChunkedFile>> {
         let who = || Arc::downgrade(self) as Weak<dyn Lending>;
         self.desk.pin(&self.shelf, who, |known| {
-            let mut file = self.shelf.file(FileKind::Values, Magic::VALUES, self.number())?;
-            self.check_file(&file)?;
+            let file = self.shelf.file(FileKind::Values, Magic::VALUES, self.number());
+            let mut file = self.shelf.looked(file.and_then(|file| self.check_file(&file).map(|()| file)))?;
             if let Some(known) = known {
                 file.recall(known);
             }
