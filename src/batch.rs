@@ -38,6 +38,8 @@ pub struct WriteBatch {
     /// Runs: a header with the keyspace, and entries without sequence numbers.
     body: Vec<u8>,
     count: usize,
+    /// Changes that are no removals.
+    additions: usize,
     /// Runs whose entries must begin at a multiple of 16 in the log.
     wide_runs: usize,
     run: Option<(KeyspaceId, usize)>,
@@ -129,7 +131,8 @@ impl WriteBatch {
     pub fn clear(&mut self) {
         self.body.clear();
         self.keyspaces.clear();
-        (self.count, self.wide_runs, self.run, self.refused) = (0, 0, None, None);
+        (self.count, self.additions, self.wide_runs) = (0, 0, 0);
+        (self.run, self.refused) = (None, None);
     }
 
     fn push(&mut self, keyspace: KeyspaceId, alignment: Alignment, kind: Kind, key: &[u8], value: &[u8]) -> &mut Self {
@@ -152,11 +155,17 @@ impl WriteBatch {
         let header = RunHeader::new(keyspace, entries as u64);
         self.body[start..start + RUN_HEADER].copy_from_slice(header.as_bytes());
         self.count += 1;
+        self.additions += usize::from(!kind.removes());
         self
     }
 
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// Whether it removes and does nothing else.
+    pub(crate) fn only_removes(&self) -> bool {
+        self.additions == 0
     }
 
     pub(crate) fn wide_runs(&self) -> usize {

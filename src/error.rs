@@ -289,12 +289,22 @@ pub enum ErrorKind {
     Conflict,
 }
 
+/// Whether an operation failed because the disk, or the share that one may have of it, is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl Error {
     pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
         if let Some(bug) = source.get_ref().and_then(|inner| inner.downcast_ref::<Bug>()) {
             return Self::Bug(*bug);
         }
         Self::Io(Arc::new(IoError { operation, path: path.to_owned(), source }))
+    }
+
+    /// Whether it says that the disk is full.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Io(e) if is_full(&e.source))
     }
 
     pub(crate) fn corrupt(path: &Path, offset: u64, what: Damage) -> Self {

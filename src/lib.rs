@@ -42,7 +42,8 @@
 //!   an empty `Sync` commit, makes everything committed before it durable. Other threads see a commit before its sync is
 //!   done, and may see one whose sync then fails.
 //! - **Errors.** A commit that answered an I/O error may be there or not after the next open; nothing behind it was accepted
-//!   if it was the sync that failed. A full disk refuses a commit before any byte of it counts.
+//!   if it was the sync that failed. A full disk refuses a commit before any byte of it counts, and the store goes on; commits that
+//!   only remove, flushes and compactions go on with [what is reserved](Options::reserve_bytes) for them, and make space.
 //! - **Poisoning.** After a failed sync of the log, a manifest append that may have happened or not, or the loss of its lock
 //!   file, the store takes no more writes until it is opened again ([`Error::Poisoned`], which says what each call answers then,
 //!   [`Db::close`] too): a second `fdatasync` may answer success for pages that never reached the disk. Reads go on. The next

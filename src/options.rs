@@ -124,6 +124,7 @@ pub struct Options {
     pub(crate) l0_tables: usize,
     pub(crate) cache_bytes: u64,
     pub(crate) max_open_tables: Option<usize>,
+    pub(crate) reserve_bytes: u64,
     pub(crate) compaction_filter: Option<Filter>,
     pub(crate) file_system: FileSystem,
 }
@@ -161,6 +162,7 @@ impl Default for Options {
             l0_tables: 8,
             cache_bytes: 64 << 20,
             max_open_tables: None,
+            reserve_bytes: 96 << 20,
             compaction_filter: None,
             file_system: FileSystem::default(),
         }
@@ -388,6 +390,38 @@ impl Options {
         self
     }
 
+    /// Space that is kept for a full disk, in bytes at most, so that deleting is possible on it and gives space back: once
+    /// ordinary commits are refused, commits that only remove, flushes and compactions go on, with what the reserve gives up.
+    /// It is made whole again when there is space, and until then ordinary commits are refused.
+    ///
+    /// It is a file `RESERVE` in the directory, preallocated, never written, and no larger than what a flush of the log as it is, or
+    /// a compaction of the largest table, may need: one and a half times the largest log segment, or nine eighths of the
+    /// table, and 256 KiB. A segment also keeps a sixteenth of its size, at most 256 KiB, for
+    /// removals, and the manifest 64 KiB. A limit below one and a half times
+    /// [`memtable_bytes`](Self::memtable_bytes) may leave a full disk with a flush that fits only after enough of what is
+    /// in the log has been removed as well. Where the file system cannot preallocate, there is no reserve. It does not count
+    /// against other programs, which may take what it gives up. 0: none; at most 1 TiB; default: 96 MiB.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// use maplsm::{Options, SimFs};
+    ///
+    /// let disk = SimFs::new();
+    /// let db = Options::new().file_system(disk.clone()).background_threads(0).open("/db")?;
+    /// db.insert("large", vec![0; 1 << 20])?;
+    /// disk.set_capacity(Some(disk.space())); // full
+    /// while db.insert("more", vec![0; 1 << 10]).is_ok() {}
+    /// db.remove_range::<&str>(..)?;
+    /// db.flush()?;
+    /// db.insert("again", "there is space")?;
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn reserve_bytes(&mut self, bytes: u64) -> &mut Self {
+        self.reserve_bytes = bytes;
+        self
+    }
+
     /// Asks `filter` about entries that a compaction copies, and drops those that it wants removed: for data that expires.
     /// Default: none.
     ///
@@ -445,6 +479,7 @@ impl Options {
             ("background_threads", self.background_threads <= 64, "must be at most 64"),
             ("max_open_tables", self.max_open_tables != Some(0), "must be at least 1"),
             ("cache_bytes", self.cache_bytes <= 1 << 40, "must be at most 1 TiB"),
+            ("reserve_bytes", self.reserve_bytes <= 1 << 40, "must be at most 1 TiB"),
             (
                 "checksum_chunk_bytes",
                 CHUNK_LOG2.contains(&self.table.chunk_log2),

@@ -39,6 +39,8 @@ pub struct Stats {
     /// Bytes in tables of versions that a newer one hides, estimated from counts: those that snapshots keep, and those that no
     /// compaction has come to yet.
     pub hidden_bytes: u64,
+    /// Bytes that are kept for a full disk; see [`Options::reserve_bytes`](crate::Options::reserve_bytes).
+    pub reserve_bytes: u64,
     /// Bytes of obsolete tables and value files that iterators still use.
     pub obsolete_bytes: u64,
     /// How hard writers are slowed down by the debt of flushes and compactions: 0 not at all, 1 to 4 MB of log a second,
@@ -241,6 +243,7 @@ impl Engine {
             snapshots: self.registry().len(),
             oldest_snapshot: self.registry().oldest().map(|sequence| sequence.0),
             hidden_bytes: view.version.sections().map(hidden_bytes).sum(),
+            reserve_bytes: self.reserve_bytes(),
             obsolete_bytes: self.obsolete_bytes(),
             write_pressure: self.pressure().debt(),
             flushes: counters.flushes.load(Ordering::Relaxed),

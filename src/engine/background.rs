@@ -224,7 +224,7 @@ impl Engine {
             let wait = if worked {
                 Some(Duration::ZERO)
             } else {
-                [look_in, self.background.retry_in()].into_iter().flatten().min()
+                [look_in, self.background.retry_in(), self.look_after_reserve_in()].into_iter().flatten().min()
             };
             if !self.background.sleep(seen, wait) || self.poison.get().is_some() {
                 return;
@@ -247,6 +247,8 @@ impl Engine {
     /// compaction, and neither keeps the other from being tried.
     fn step_in_turn(&self, calm: bool) -> bool {
         self.purge();
+        self.relieve();
+        self.refill_reserve();
         self.restore_indexes();
         if self.flush_in_turn().is_ok_and(|flushed| flushed) {
             return true;
@@ -272,6 +274,8 @@ impl Engine {
     /// Does one piece of work on the caller's thread.
     pub(super) fn step(&self, calm: bool) -> Result<bool> {
         self.purge();
+        self.relieve();
+        self.refill_reserve();
         self.restore_indexes();
         if self.flush_if_due()? {
             return Ok(true);

@@ -190,7 +190,7 @@ pub(super) fn copy_file(
         if stop.load(Ordering::Relaxed) {
             return Err(("copy", io::ErrorKind::Interrupted.into()));
         }
-        file.append(piece).map_err(|e| ("write", e))?;
+        file.append(piece).map_err(|e| ("write", e.into()))?;
     }
     file.sync().map_err(|e| ("sync", e))?;
     Ok(Copied::Written)

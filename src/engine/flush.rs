@@ -1,5 +1,6 @@
 //! Flushing: a frozen memtable becomes a table of level 0, strictly in the order of the log.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::outputs::{Outputs, ValueSink};
@@ -89,43 +90,58 @@ impl Engine {
         Ok(())
     }
 
-    /// Flushes the oldest frozen memtable; answers its number.
+    /// Flushes the oldest frozen memtable, or more of them; answers the number of the newest of these. On a full disk, one table
+    /// of all is tried: what newer memtables remove from older ones, or write over, is not in it.
     fn flush_memtable(&self, _alone: &MutexGuard<'_, ()>) -> Result<Option<FileNumber>> {
         self.check_writable()?;
         let view = self.view();
-        let Some(memtable) = view.frozen().last() else { return Ok(None) };
-        let next = view.memtables.len().checked_sub(2).and_then(|at| view.memtables.get(at));
-        let first_segment = next.map_or(FileNumber(memtable.number().0 + 1), |next| next.number());
-        let mut edit = Edit {
-            first_segment: Some(first_segment),
-            last_sequence: Some(memtable.max_sequence()),
-            ..Edit::default()
+        let frozen = view.frozen();
+        let Some(oldest) = frozen.len().checked_sub(1) else { return Ok(None) };
+        let flushed = self.with_reserve(|| self.flush_together(&view, frozen.get(oldest..).unwrap_or_default()));
+        let flushed = match flushed {
+            Err(e) if e.is_full() && oldest > 0 => self.with_reserve(|| self.flush_together(&view, frozen))?,
+            other => other?,
         };
-        let outputs = self.write_level0(memtable)?;
-        outputs.add_to(&mut edit, 0);
-        let installed = self.install_new(edit, &outputs, &[memtable.number()])?;
-        must(installed, "a flush has been refused as if it took something away")?;
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-        Ok(Some(memtable.number()))
+        Ok(Some(flushed))
     }
 
-    /// Writes what a memtable holds of keyspaces that have not been dropped into a table, if there is anything, and large values
+    /// Makes one table of some memtables, the oldest ones, which are given newest first; answers the number of the newest.
+    fn flush_together(&self, view: &View, memtables: &[Arc<Memtable>]) -> Result<FileNumber> {
+        let numbers: Vec<FileNumber> = memtables.iter().map(|memtable| memtable.number()).collect();
+        let newest = numbers.first().copied().unwrap_or_default();
+        // In front of it, and so newer, stands the first one that is needed.
+        let next = view.memtables.iter().rev().find(|memtable| memtable.number() > newest);
+        let mut edit = Edit {
+            first_segment: Some(next.map_or(FileNumber(newest.0 + 1), |next| next.number())),
+            last_sequence: memtables.iter().map(|memtable| memtable.max_sequence()).max(),
+            ..Edit::default()
+        };
+        let outputs = self.write_level0(memtables)?;
+        outputs.add_to(&mut edit, 0);
+        let installed = self.install_new(edit, &outputs, &numbers)?;
+        must(installed, "a flush has been refused as if it took something away")?;
+        Ok(newest)
+    }
+
+    /// Writes what memtables hold of keyspaces that have not been dropped into a table, if there is anything, and large values
     /// into value files.
-    pub(super) fn write_level0(&self, memtable: &Arc<Memtable>) -> Result<Outputs> {
+    pub(super) fn write_level0(&self, memtables: &[Arc<Memtable>]) -> Result<Outputs> {
         let version = Arc::clone(&self.view.load().version);
-        let mut keyspaces = memtable.keyspaces();
-        keyspaces.retain(|keyspace| version.named().is_live(*keyspace));
+        let keyspaces: BTreeSet<KeyspaceId> = memtables.iter().flat_map(|memtable| memtable.keyspaces()).collect();
+        let keyspaces: Vec<KeyspaceId> =
+            keyspaces.into_iter().filter(|keyspace| version.named().is_live(*keyspace)).collect();
         if keyspaces.is_empty() {
             return Ok(Outputs::default());
         }
-        self.verify_groups(memtable)?;
+        memtables.iter().try_for_each(|memtable| self.verify_groups(memtable))?;
         let mut sink = ValueSink::new(self);
         let table = self.write_table(|writer| {
             for keyspace in keyspaces {
                 let options = version.named().section_options(keyspace, self.options.table.section);
                 let options = options.at_level(0);
                 writer.start_section(options)?;
-                self.copy_keyspace(memtable, keyspace, options, writer, &mut sink)?;
+                self.copy_keyspace(memtables, keyspace, options, writer, &mut sink)?;
             }
             Ok(())
         })?;
@@ -135,17 +151,19 @@ impl Engine {
 
     fn copy_keyspace(
         &self,
-        memtable: &Arc<Memtable>,
+        memtables: &[Arc<Memtable>],
         keyspace: KeyspaceId,
         options: SectionOptions,
         writer: &mut TableWriter,
         sink: &mut ValueSink<'_>,
     ) -> Result<()> {
         let mut rule = self.registry.retain(self.visible());
-        let runs = memtable.runs(keyspace, &mut rule)?;
-        let sources = runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))).collect();
-        let mut cover = Cover::default();
-        cover.add(&*memtable.ranges(keyspace), 0);
+        let (mut sources, mut cover) = (Vec::new(), Cover::default());
+        for memtable in memtables {
+            let runs = memtable.runs(keyspace, &mut rule)?;
+            sources.extend(runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))));
+            cover.add(&*memtable.ranges(keyspace), 0);
+        }
         let ranges = Fragments::merge(cover.fragments(), &mut rule.clone());
         let mut versions = Versions::new(Merge::new(sources), cover, rule)?;
         while let Some((found, _)) = versions.next()? {
@@ -158,10 +176,12 @@ impl Engine {
             }
         }
         // The newest version of a key is never left out, unless a range tombstone has removed it. Index and runs know the keys
-        // each in their own way.
-        let (indexed, written) = (memtable.keys_of(keyspace), writer.keys_of(keyspace));
-        let removed = !memtable.ranges(keyspace).is_empty() && written < indexed;
-        must(written == indexed || removed, "a flush has other keys than its memtable")?;
+        // each in their own way. A key may be in several memtables.
+        let indexed = memtables.iter().map(|memtable| memtable.keys_of(keyspace));
+        let (least, most) = indexed.fold((0, 0), |(least, most), keys| (keys.max(least), most + keys));
+        let removes = memtables.iter().any(|memtable| !memtable.ranges(keyspace).is_empty());
+        let written = writer.keys_of(keyspace);
+        must(written <= most && (written >= least || removes), "a flush has other keys than its memtables")?;
         writer.add_ranges(keyspace, &ranges)
     }
 

@@ -125,6 +125,10 @@ impl Engine {
 
     /// Helps with a compaction under way, or begins the most urgent one that may run beside those.
     pub(super) fn compact_next(&self, calm: bool) -> Result<bool> {
+        self.with_reserve(|| self.try_compact_next(calm))
+    }
+
+    fn try_compact_next(&self, calm: bool) -> Result<bool> {
         let job = {
             let compactions = self.scheduler.compactions.lock();
             compactions.jobs.iter().find(|job| job.progress.lock().next < job.spans.len()).map(Arc::clone)
@@ -160,9 +164,10 @@ impl Engine {
     pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: Range<'_>) -> Result<()> {
         self.check_not_within(if range == (Edge::START, Edge::End) { "compact" } else { "compact_range" })?;
         self.flush()?;
-        let compacted = self.compact_once(keyspace, range, |_| true);
+        let compacted = self.with_reserve(|| self.compact_once(keyspace, range, |_| true));
         // Which values the first one makes garbage, it knows only when it is done.
-        let compacted = compacted.and_then(|()| self.compact_once(keyspace, range, Plan::moves_values));
+        let compacted =
+            compacted.and_then(|()| self.with_reserve(|| self.compact_once(keyspace, range, Plan::moves_values)));
         // What this has made due.
         self.background.wake();
         compacted

@@ -33,6 +33,7 @@ mod read;
 mod recover;
 mod registry;
 mod repair;
+mod reserve;
 mod sync;
 mod validate;
 mod verify;
@@ -69,7 +70,7 @@ use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::{Dir, Flag, Fs, HeldLock, Mappings, Mutex};
 use crate::table::Shelf;
-use crate::version::{Handles, Limits, Manifest};
+use crate::version::{Handles, Limits, Manifest, Unrecorded};
 use between::Between;
 use outputs::Outputs;
 
@@ -102,6 +103,7 @@ pub(crate) struct Engine {
     cancelled: Arc<std::sync::atomic::AtomicBool>,
     background: Background,
     pressure: Pressure,
+    reserve: reserve::Reserve,
     obsolete: Mutex<obsolete::Obsolete>,
     segments_removed_below: AtomicU64,
     /// One flush at a time: tables of level 0 come in the order of the log. Outside of the numbered locks and of the
@@ -224,6 +226,14 @@ impl Engine {
         if matches!(error, Error::Bug(_)) { self.poison(error) } else { error }
     }
 
+    /// The error of an edit that is not durable: unless it was refused, nobody knows what is on disk.
+    fn unrecorded(&self, unrecorded: Unrecorded) -> Error {
+        match unrecorded {
+            Unrecorded::Refused(e) => e,
+            Unrecorded::Unknown(e) => self.poison(e),
+        }
+    }
+
     /// What was read of mappings must not be built upon if one of them was lost.
     #[inline]
     fn check_mapped(&self) -> Result<()> {
@@ -266,7 +276,7 @@ impl Engine {
         let (next, gone) =
             version.replace(&edit, &handles).map_err(|damage| Error::corrupt(self.dir.path(), 0, damage))?;
         let next = Arc::new(next);
-        let appended = manifest.append(&edit, &next, || self.new_number()).map_err(|e| self.poison(e))?;
+        let appended = manifest.append(&edit, &next, || self.new_number()).map_err(|e| self.unrecorded(e))?;
         let between = Between::disk_and_memory(self);
         self.keyspaces.set_dropped(&edit.drop, version.named());
         self.publish(|view| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::{Engine, View};
 use crate::error::{Error, Result};
+use crate::log::Use;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::now;
 
@@ -82,25 +83,33 @@ impl Engine {
         self.pressure.debt.store((debt * 1e6) as u32, Ordering::Relaxed);
     }
 
-    /// Slows a writer down that is about to add `bytes` to the log.
+    /// Slows a writer down that is about to add `bytes` to the log. Work that keeps failing is no reason to refuse what may let it
+    /// succeed.
     #[inline]
-    pub(super) fn wait_for_room(&self, bytes: u64) -> Result<()> {
-        if self.pressure.debt.load(Ordering::Relaxed) == 0 { Ok(()) } else { self.delay(bytes) }
+    pub(super) fn wait_for_room(&self, bytes: u64, for_use: Use) -> Result<()> {
+        if self.pressure.debt.load(Ordering::Relaxed) == 0 { Ok(()) } else { self.delay(bytes, for_use) }
     }
 
     #[cold]
-    fn delay(&self, bytes: u64) -> Result<()> {
+    fn delay(&self, bytes: u64, for_use: Use) -> Result<()> {
+        let may_go_on = |e: Error| if for_use == Use::Freeing && e.is_full() { self.check_writable() } else { Err(e) };
         let alone = self.options.background_threads == 0;
         if self.within().is_some() {
             // This thread may be the one whose work is waited for. A flush asks no caller's code; a compaction inside of another
             // one would ask the filter again that writes here.
-            if self.flush_if_due()? || alone {
-                return Ok(());
+            match self.flush_if_due() {
+                Ok(flushed) if flushed || alone => return Ok(()),
+                Ok(_) => {}
+                Err(e) => return may_go_on(e),
             }
         } else if alone {
-            return self.step(false).map(|_| ());
+            return self.step(false).map(drop).or_else(may_go_on);
         }
-        self.background().failure()?;
+        match self.background().failure() {
+            // Nobody makes up for the debt; waiting would not help.
+            Err(Error::Background(e)) if for_use == Use::Freeing && e.is_full() => return Ok(()),
+            other => other?,
+        }
         let wait = self.pressure.charge(bytes);
         if wait >= DELAY_MIN {
             std::thread::sleep(wait.min(DELAY_MAX));

@@ -107,10 +107,14 @@ impl Engine {
         let engine = Arc::new(Self::assemble(options, shelf, lock, open, found, &replayed));
         engine.check_mapped()?;
         if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
-            engine.rewrite_log()?;
+            engine.with_reserve(|| engine.rewrite_log())?;
         } else if !options.read_only && !manifest_durable {
             // Whatever the manifest says beyond its last sync must not be shown before it is on disk.
-            engine.install_edit(Edit::default())?;
+            engine.with_reserve(|| engine.install_edit(Edit::default()))?;
+        }
+        if !options.read_only && options.reserve_bytes == 0 {
+            // Kept by an earlier run that had other options.
+            let _ = engine.dir.remove(names::RESERVE);
         }
         // Those that have been started hold the engine, and with it the directory.
         engine.start_threads().inspect_err(|_| drop(engine.close()))?;
@@ -154,6 +158,7 @@ impl Engine {
             cancelled: Arc::default(),
             background: Background::default(),
             pressure: Pressure::default(),
+            reserve: super::reserve::Reserve::default(),
             obsolete: Mutex::default(),
             segments_removed_below: AtomicU64::new(0),
             flushing: Mutex::new(()),
@@ -178,7 +183,13 @@ impl Engine {
         let view = self.view();
         let mut outputs = Outputs::default();
         for memtable in view.memtables.iter().rev().filter(|memtable| memtable.entries() > 0) {
-            outputs.extend(self.write_level0(memtable)?);
+            match self.write_level0(std::slice::from_ref(memtable)) {
+                Ok(written) => outputs.extend(written),
+                Err(e) => {
+                    self.discard(&outputs);
+                    return Err(e);
+                }
+            }
         }
         let mut edit = Edit {
             first_segment: Some(FileNumber(self.next_number.load(Ordering::Relaxed))),

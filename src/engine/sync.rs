@@ -141,7 +141,7 @@ impl Engine {
         let next_number = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
         let edit = Edit { log_durable: Some(end), next_number, ..Edit::default() };
         let version = Arc::clone(&self.view.load().version);
-        let appended = manifest.append(&edit, &version, || self.new_number()).map_err(|e| self.poison(e))?;
+        let appended = manifest.append(&edit, &version, || self.new_number()).map_err(|e| self.unrecorded(e))?;
         self.retire(Outputs::default(), appended, &manifest);
         Ok(())
     }

@@ -105,7 +105,7 @@ impl Engine {
         let manifest = self.manifest.lock();
         let mut names = self.dir.list().map_err(|e| Error::io("list", self.dir.path(), e))?;
         names.sort_unstable();
-        let ours = |name: &str| [names::LOCK, names::CURRENT, names::CURRENT_NEW].contains(&name);
+        let ours = |name: &str| [names::LOCK, names::CURRENT, names::CURRENT_NEW, names::RESERVE].contains(&name);
         let unknown = names.iter().filter(|name| !ours(name) && FileKind::parse(name).is_none());
         let (kept, foreign): (Vec<&String>, Vec<&String>) = unknown.partition(|name| is_kept(name));
         let kept = kept.into_iter().map(|name| self.file_path(name)).collect();

@@ -22,10 +22,10 @@ use crate::format::names::FileKind;
 use crate::format::range::{edges, range_value};
 use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
 use crate::keyspace_state::{KeyspaceState, Owner};
-use crate::log::{self, SegmentWriter};
+use crate::log::{self, SegmentWriter, Use};
 use crate::memtable::{Memtable, Removals};
 use crate::options::Durability;
-use crate::sys::SyncFile;
+use crate::sys::{AppendError, SyncFile};
 
 /// What a commit writes.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +69,15 @@ impl Body<'_> {
                 Ok(length + padding + RUN_HEADER_BYTES + entries.len() as u64)
             }),
         }
+    }
+
+    /// Whether it makes space: nothing but removals does.
+    fn for_use(&self) -> Use {
+        let removes = match self {
+            Self::One { kind, .. } => kind.removes(),
+            Self::Batch(batch) => batch.only_removes(),
+        };
+        if removes { Use::Freeing } else { Use::Ordinary }
     }
 
     fn count(&self) -> u64 {
@@ -180,6 +189,8 @@ pub(super) struct Writer {
     expected_keys: usize,
     /// The end of the log when the last mark was written.
     pub(super) marked: Position,
+    /// Whether removals are in the growing segment.
+    pub(super) has_removals: bool,
 }
 
 impl Writer {
@@ -194,6 +205,7 @@ impl Writer {
             recorded: last_end.segment,
             expected_keys: 0,
             marked: last_end,
+            has_removals: false,
         }
     }
 
@@ -244,7 +256,7 @@ impl Engine {
 
     /// Commits one group unless that would wait for background work.
     pub(crate) fn try_commit(&self, body: Body<'_>, durability: Durability) -> Result<()> {
-        self.commit_after(|bytes| self.take_room(bytes), body, durability, |_| Ok(true)).map(|_| ())
+        self.commit_after(|bytes, _| self.take_room(bytes), body, durability, |_| Ok(true)).map(|_| ())
     }
 
     /// Commits one group if `check` agrees, which is asked when no other commit can come in between; answers whether it did.
@@ -255,13 +267,13 @@ impl Engine {
         durability: Durability,
         check: impl FnOnce(&Writer) -> Result<bool>,
     ) -> Result<bool> {
-        self.commit_after(|bytes| self.wait_for_room(bytes), body, durability, check)
+        self.commit_after(|bytes, for_use| self.wait_for_room(bytes, for_use), body, durability, check)
     }
 
     #[inline]
     fn commit_after(
         &self,
-        room: impl FnOnce(u64) -> Result<()>,
+        room: impl FnOnce(u64, Use) -> Result<()>,
         body: Body<'_>,
         durability: Durability,
         check: impl FnOnce(&Writer) -> Result<bool>,
@@ -271,7 +283,7 @@ impl Engine {
         if body.count() == 0 {
             return self.commit_nothing(durability).map(|()| true);
         }
-        room(body.bytes())?;
+        room(body.bytes(), body.for_use())?;
         let end = {
             let mut writer = self.writer.lock();
             self.check_writable()?;
@@ -308,18 +320,28 @@ impl Engine {
         if next.0 >= NUMBER_MAX {
             return Err(Error::NumbersExhausted);
         }
-        if !self.has_room(writer, bytes, count.into()) {
-            self.rotate(writer, bytes)?;
-        }
+        let for_use = body.for_use();
+        self.make_place(writer, bytes, count.into(), for_use)?;
         let durable = writer.durable;
         let (log, memtable) = writer.active.as_mut().ok_or_else(no_segment)?;
+        if for_use == Use::Ordinary {
+            self.cover(log.end() + GROUP_HEADER_BYTES + bytes)?;
+        }
         if let Body::One { keyspace, key, .. } = body {
             memtable.prefetch(keyspace.id, key);
         }
         let start = log.end() + GROUP_HEADER_BYTES;
         let group = Group { kind: body.kind(), body_bytes: body.bytes_at(start, bytes)?, count, durable };
-        let range = log.append(group, |out| body.write(out, start, first)).map_err(|e| self.log_error(log, e))?;
+        let fill = |out: &mut [u8]| body.write(out, start, first);
+        let range = match log.append(group, for_use, fill) {
+            Ok(range) => range,
+            Err(refused) => {
+                let refused = self.log_error(log, refused);
+                self.append_refused(log, refused, group, for_use, fill)?
+            }
+        };
         let between = Between::disk_and_memory(self);
+        writer.has_removals |= for_use == Use::Freeing;
         self.check_mapped()?;
         self.index(memtable, &group, range, first).map_err(|e| self.poison(e))?;
         let end = Position { segment: log.number(), offset: log.end() };
@@ -339,6 +361,7 @@ impl Engine {
         mut edit: Edit,
         install: impl FnOnce(Edit, Sequence) -> Result<bool>,
     ) -> Result<bool> {
+        self.manifest.lock().make_room(&edit)?;
         let sequence = self.take_sequence(writer)?;
         let between = Between::disk_and_memory(self);
         self.sync_held(writer)?;
@@ -364,9 +387,7 @@ impl Engine {
         if taken.0 + 1 >= NUMBER_MAX {
             return Err(Error::NumbersExhausted);
         }
-        if !self.has_room(writer, 0, 1) {
-            self.rotate(writer, 0)?;
-        }
+        self.make_place(writer, 0, 1, Use::Freeing)?;
         let durable = writer.durable;
         let (log, _) = writer.active.as_mut().ok_or_else(no_segment)?;
         log.skip(1, durable).map_err(|e| self.log_error(log, e))?;
@@ -413,23 +434,24 @@ impl Engine {
         Ok(())
     }
 
-    fn has_room(&self, writer: &Writer, body_bytes: u64, count: u64) -> bool {
+    pub(super) fn has_room(&self, writer: &Writer, body_bytes: u64, count: u64, for_use: Use) -> bool {
         let Some((log, memtable)) = &writer.active else { return false };
         let entries = memtable.entries();
         let below_cap = self.options.memtable_entries.is_none_or(|cap| entries < cap as u64);
         let spanned = writer.next_sequence.0 + count - log.base().0;
-        log.has_room(body_bytes) && below_cap && !memtable.is_full() && spanned < SEQUENCE_SPAN
+        log.has_room(body_bytes, for_use) && below_cap && !memtable.is_full() && spanned < SEQUENCE_SPAN
     }
 
     /// Freezes the growing memtable and begins a new segment with room for a body of `body_bytes`.
     #[cold]
-    fn rotate(&self, writer: &mut Writer, body_bytes: u64) -> Result<()> {
+    pub(super) fn rotate(&self, writer: &mut Writer, body_bytes: u64) -> Result<()> {
         self.check_lock()?;
         self.start_manifest()?;
         let payload = (self.options.memtable_bytes as u64).max(GROUP_HEADER_BYTES + body_bytes);
         let number = self.new_number()?;
         let base = writer.next_sequence;
-        let log = SegmentWriter::create(&*self.dir, &self.database, number, payload, writer.end(), base);
+        let log =
+            SegmentWriter::create(&*self.dir, &self.database, number, (payload, self.log_room()), writer.end(), base);
         let log = log.map_err(|e| {
             let name = FileKind::Segment.name(number);
             // What was begun is not part of the log; if it cannot be removed now, the next open does it.
@@ -459,17 +481,18 @@ impl Engine {
         writer.last_end = end;
         writer.unsynced.push((writer.last_end, log.syncer()));
         writer.expected_keys = memtable.keys();
+        writer.has_removals = false;
         self.publish(|view| view.growing = false);
     }
 
     /// The error for a failed append. If space was refused before anything was written, the log is as it was; after a failed
     /// write, nobody knows what is in the file, and after a bug, what else is wrong.
-    fn log_error(&self, log: &SegmentWriter, e: log::AppendError) -> Error {
+    pub(super) fn log_error(&self, log: &SegmentWriter, e: AppendError) -> Error {
         let path = self.file_path(&FileKind::Segment.name(log.number()));
         match e {
-            log::AppendError::Refused(e) => Error::io("extend", &path, e),
-            log::AppendError::Failed(e) => self.poison(Error::io("write", &path, e)),
-            log::AppendError::Bug(bug) => self.poison(bug.into()),
+            AppendError::Refused(e) => Error::io("extend", &path, e),
+            AppendError::Failed(e) => self.poison(Error::io("write", &path, e)),
+            AppendError::Bug(bug) => self.poison(bug.into()),
         }
     }
 
@@ -484,13 +507,4 @@ impl Engine {
 #[cold]
 fn no_segment() -> Bug {
     bug("there is room in the log and no segment")
-}
-
-impl From<log::AppendError> for io::Error {
-    fn from(error: log::AppendError) -> Self {
-        match error {
-            log::AppendError::Refused(e) | log::AppendError::Failed(e) => e,
-            log::AppendError::Bug(bug) => bug.into(),
-        }
-    }
 }

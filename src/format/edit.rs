@@ -111,6 +111,16 @@ pub(crate) struct Edit {
     pub(crate) drop: Vec<KeyspaceId>,
 }
 
+impl Edit {
+    /// Whether it makes the database larger and takes nothing away: keyspaces that are made, tables that are loaded. Everything else
+    /// either frees space sooner or later, or must not be in the way of what does.
+    pub(crate) fn only_adds(&self) -> bool {
+        let removes = self.first_segment.is_some()
+            || !(self.remove.is_empty() && self.consume.is_empty() && self.drop.is_empty());
+        !(removes || self.create.is_empty() && self.add.is_empty())
+    }
+}
+
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct RecordHeader {

@@ -40,6 +40,11 @@ pub(crate) enum Kind {
 impl Kind {
     const COUNT: u8 = 5;
 
+    /// Whether such an entry removes, and does nothing else.
+    pub(crate) fn removes(self) -> bool {
+        matches!(self, Self::Delete | Self::RangeDelete)
+    }
+
     /// Whether the key of such an entry has a value.
     #[inline]
     pub(crate) fn has_value(self) -> bool {

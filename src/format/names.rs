@@ -9,6 +9,9 @@ pub(crate) const CURRENT: &str = "CURRENT";
 /// The next `CURRENT` before it is renamed.
 pub(crate) const CURRENT_NEW: &str = "CURRENT.new";
 
+/// Space that is kept for a full disk. Its bytes mean nothing.
+pub(crate) const RESERVE: &str = "RESERVE";
+
 /// A numbered kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum FileKind {

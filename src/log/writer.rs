@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
-use crate::error::{Bug, bug, must};
+use crate::error::{Bug, bug, is_full, must};
 use crate::format::checksum::{Id, Seed};
 use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupHeader, GroupKind};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::segment::SegmentHeader;
 use crate::format::{FileNumber, Position, Sequence, UNIT};
-use crate::sys::{Dir, LogFile, Mapping, SyncFile};
+use crate::sys::{AppendError, Dir, LogFile, Mapping, SyncFile};
 
 /// Bytes of the group header as a buffer length.
 const HEADER: usize = size_of::<GroupHeader>();
@@ -21,24 +21,19 @@ const HEADER: usize = size_of::<GroupHeader>();
 /// Space that every segment keeps for an idle and a close mark.
 const MARK_ROOM: u64 = 4 * GROUP_HEADER_BYTES;
 
-/// Why a group was not appended.
-#[derive(Debug)]
-pub(crate) enum AppendError {
-    /// There was no room for it; the segment holds what it held before.
-    Refused(io::Error),
-    /// Writing it failed half-way; the segment must not be written any more.
-    Failed(io::Error),
-    /// What cannot happen has, before anything was written.
-    Bug(Bug),
-}
-
-impl From<Bug> for AppendError {
-    fn from(bug: Bug) -> Self {
-        Self::Bug(bug)
-    }
+/// What a group is worth on a full disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// It leaves the room alone that the segment keeps.
+    Ordinary,
+    /// It makes space, sooner or later, or must not be in the way of what does: it may take that room.
+    Freeing,
 }
 
 /// The one writer of a segment.
+///
+/// A segment keeps room behind its end, whose space has been taken, for removals, skips and marks: so a full disk does not
+/// refuse them before it is used up.
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
     file: Box<dyn LogFile>,
@@ -46,25 +41,29 @@ pub(crate) struct SegmentWriter {
     seed: Seed,
     base: Sequence,
     capacity: u64,
+    /// Bytes of the room that is kept.
+    kept: u64,
 }
 
 impl SegmentWriter {
-    /// Makes segment `number` with room for `payload` bytes of groups. Nothing is durable yet.
+    /// Makes segment `number` with room for `payload` bytes of groups, and for `kept` more that only some may take. Nothing is
+    /// durable yet.
     pub(crate) fn create(
         dir: &dyn Dir,
         database: &Id,
         number: FileNumber,
-        payload: u64,
+        (payload, kept): (u64, u64),
         predecessor: Position,
         base: Sequence,
     ) -> io::Result<Self> {
         let header = SegmentHeader::new(Magic::SEGMENT, *database, number, predecessor, base);
-        let capacity = payload.saturating_add(MARK_ROOM).saturating_add(size_of::<SegmentHeader>() as u64);
+        let around = kept.saturating_add(MARK_ROOM).saturating_add(size_of::<SegmentHeader>() as u64);
+        let capacity = payload.saturating_add(around);
         let length = usize::try_from(capacity).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         let mut file = dir.create_log(&FileKind::Segment.name(number), length)?;
         file.reserve(size_of::<SegmentHeader>())?.copy_from_slice(header.as_bytes());
         file.commit(size_of::<SegmentHeader>())?;
-        Ok(Self { file, number, seed: Seed::of_file(database, number), base, capacity })
+        Ok(Self { file, number, seed: Seed::of_file(database, number), base, capacity, kept })
     }
 
     pub(crate) fn number(&self) -> FileNumber {
@@ -89,29 +88,36 @@ impl SegmentWriter {
     }
 
     /// Whether a group with a body of `body_bytes` fits, with the marks that may have to follow it.
-    pub(crate) fn has_room(&self, body_bytes: u64) -> bool {
+    pub(crate) fn has_room(&self, body_bytes: u64, for_use: Use) -> bool {
         let needed = self.end().saturating_add(GROUP_HEADER_BYTES).saturating_add(body_bytes);
-        needed.saturating_add(MARK_ROOM) <= self.capacity
+        let behind = if for_use == Use::Ordinary { MARK_ROOM + self.kept } else { MARK_ROOM };
+        needed.saturating_add(behind) <= self.capacity
     }
 
     /// Appends a group whose body `fill` writes, every byte of it; answers where the body is. The group survives the death of
-    /// the process.
+    /// the process. One that frees space gets it from the room that is kept, where there is no other.
     pub(crate) fn append(
         &mut self,
         group: Group,
+        for_use: Use,
         fill: impl FnOnce(&mut [u8]) -> Result<(), Bug>,
     ) -> Result<Range<u64>, AppendError> {
         let offset = self.end();
         debug_assert!(offset.is_multiple_of(UNIT), "groups begin at units");
         let too_large = || AppendError::Refused(io::Error::from(io::ErrorKind::FileTooLarge));
         let length = usize::try_from(group.span()).map_err(|_| too_large())?;
+        let with_kept = length.saturating_add(usize::try_from(self.kept).unwrap_or(usize::MAX));
+        match self.file.make_room(with_kept) {
+            Err(e) if for_use == Use::Freeing && is_full(&e) => {}
+            other => other.map_err(AppendError::Refused)?,
+        }
         let space = self.file.reserve(length).map_err(AppendError::Refused)?;
         must(space.len() == length, "the log gives less room than it was asked for")?;
         let (header, body) =
             space.split_at_mut_checked(HEADER).ok_or_else(|| bug("a group has no room for its header"))?;
         fill(body)?;
         header.copy_from_slice(group.seal(self.seed, self.number, offset, body)?.as_bytes());
-        self.file.commit(length).map_err(AppendError::Failed)?;
+        self.file.commit(length)?;
         let end = offset + group.span();
         // It is in the log; who appends it sees to it that nothing more is written.
         must(self.end() == end, "the log does not end where its last group does")?;
@@ -120,13 +126,14 @@ impl SegmentWriter {
 
     /// Appends a group that gives `count` sequence numbers away to entries that are not in the log.
     pub(crate) fn skip(&mut self, count: u32, durable: Option<Position>) -> Result<(), AppendError> {
-        self.append(Group { kind: GroupKind::Skip, body_bytes: 0, count, durable }, |_| Ok(())).map(|_| ())
+        self.append(Group { kind: GroupKind::Skip, body_bytes: 0, count, durable }, Use::Freeing, |_| Ok(()))
+            .map(|_| ())
     }
 
     /// Appends a mark: a group without a body.
     pub(crate) fn mark(&mut self, kind: GroupKind, durable: Position) -> Result<(), AppendError> {
         let mark = Group { kind, body_bytes: 0, count: 0, durable: Some(durable) };
-        self.append(mark, |_| Ok(())).map(|_| ())
+        self.append(mark, Use::Freeing, |_| Ok(())).map(|_| ())
     }
 }
 

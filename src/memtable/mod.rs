@@ -428,7 +428,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::format::entry::{push_entry, stamp};
     use crate::format::group::{Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
-    use crate::log::SegmentWriter;
+    use crate::log::{SegmentWriter, Use};
     use crate::sys::{Access, Dir, Fs, disk::DiskFs};
     use std::sync::Arc;
     use zerocopy::IntoBytes;
@@ -447,7 +447,8 @@ pub(crate) mod tests {
             let dir = DiskFs.open_dir(temp.path(), false, Access::Map).unwrap();
             let first = Sequence(1);
             let writer =
-                SegmentWriter::create(&*dir, &[1; 16], FileNumber(1), 1 << 20, Position::default(), first).unwrap();
+                SegmentWriter::create(&*dir, &[1; 16], FileNumber(1), (1 << 20, 0), Position::default(), first)
+                    .unwrap();
             let memtable = Memtable::new(writer.mapping().clone(), [1; 16], FileNumber(1), first, 0);
             Self { memtable: Arc::new(memtable), writer, _dir: dir, _temp: temp }
         }
@@ -464,7 +465,7 @@ pub(crate) mod tests {
                 out.copy_from_slice(&body);
                 Ok(())
             };
-            let range = self.writer.append(group, fill).unwrap();
+            let range = self.writer.append(group, Use::Ordinary, fill).unwrap();
             let bytes = self.memtable.bytes();
             let [start, end] = [range.start + RUN_HEADER_BYTES, range.end].map(|at| usize::try_from(at).unwrap());
             let entry = Entry::parse(bytes, start, end, Sequence(1)).unwrap();

@@ -6,22 +6,27 @@ mod lock;
 mod log;
 #[cfg(not(unix))]
 mod portable;
+mod space;
 #[cfg(unix)]
 mod unix;
 
 use std::any::Any;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::{self, OpenFile, OpenFiles};
 use super::guard::Owner;
-use super::{Access, AppendFile, Contents, Dir, Fs, Lock, LockMode, LogFile, Mapping, RandomFile};
+use super::{
+    Access, AppendError, AppendFile, Contents, Dir, Fs, Lock, LockMode, LogFile, Mapping, RandomFile, first_that_fits,
+};
+use crate::error::is_full;
 use log::DiskLog;
 #[cfg(not(unix))]
 use portable::Handle;
+use space::{Length, allocate, write_at};
 #[cfg(unix)]
 use unix::Handle;
 
@@ -30,7 +35,7 @@ use unix::Handle;
 enum How {
     Read,
     /// To read and to write, made if it is missing and `create` is set.
-    ToLock {
+    Write {
         create: bool,
     },
     /// To read and to write, and it must not be there.
@@ -108,15 +113,15 @@ impl DiskDir {
         Arc::new(Self::new(handle, self.path.join(name), self.access))
     }
 
-    fn open_regular(&self, name: &str) -> io::Result<(File, u64)> {
-        let file = self.handle.open_file(name, How::Read)?;
+    fn open_regular(&self, name: &str, how: How) -> io::Result<(File, u64)> {
+        let file = self.handle.open_file(name, how)?;
         let metadata = file.metadata()?;
         if metadata.is_file() { Ok((file, metadata.len())) } else { Err(not_regular()) }
     }
 
     /// A file as the access asks for it: mapped, with nothing of it present yet, or read.
     fn load(&self, name: &str) -> io::Result<Mapping> {
-        let (mut file, length) = self.open_regular(name)?;
+        let (mut file, length) = self.open_regular(name, How::Read)?;
         let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         match self.access {
             Access::Map => Mapping::file(&file, length, &self.mappings.file(name), self.open_files.count()),
@@ -161,7 +166,7 @@ impl Dir for DiskDir {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>> {
-        Ok(Box::new(DiskFile { file: self.handle.open_file(name, How::New)? }))
+        Ok(Box::new(DiskFile { file: self.handle.open_file(name, How::New)?, end: 0, allocated: 0 }))
     }
 
     fn create_log(&self, name: &str, capacity: usize) -> io::Result<Box<dyn LogFile>> {
@@ -179,7 +184,7 @@ impl Dir for DiskDir {
         if self.access == Access::Map {
             return self.load(name).map(Contents::Mapped);
         }
-        let (file, length) = self.open_regular(name)?;
+        let (file, length) = self.open_regular(name, How::Read)?;
         Ok(Contents::Random(Box::new(DiskRandom { file, _counted: self.open_files.count() }), length))
     }
 
@@ -201,6 +206,19 @@ impl Dir for DiskDir {
         self.handle.link(name, &to.handle)
     }
 
+    fn hold_space(&self, name: &str, bytes: u64) -> io::Result<u64> {
+        let (file, length) = self.open_regular(name, How::Write { create: true })?;
+        if length >= bytes {
+            return Ok(length);
+        }
+        // From the start: after a power cut, a file may have its length and not its space.
+        let held = allocate(&file, 0..bytes, Length::Extended);
+        if !matches!(held, Ok(true)) && length == 0 {
+            self.remove(name)?;
+        }
+        held.map(|held| if held { bytes } else { 0 })
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.handle.remove(name)
     }
@@ -217,11 +235,32 @@ impl Dir for DiskDir {
 #[derive(Debug)]
 struct DiskFile {
     file: File,
+    end: u64,
+    /// Space has been taken up to here.
+    allocated: u64,
 }
 
+/// What [`DiskFile::make_room`] takes at once, so that it is no call for each append.
+const ROOM_BYTES: u64 = 64 << 10;
+
 impl AppendFile for DiskFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
+    fn append(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
+        write_at(&self.file, bytes, self.end).map_err(|(written, e)| match written {
+            0 if is_full(&e) => AppendError::Refused(e),
+            _ => AppendError::Failed(e),
+        })?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn make_room(&mut self, bytes: u64) -> io::Result<()> {
+        let end = self.end.saturating_add(bytes);
+        if end > self.allocated {
+            let (file, from) = (&self.file, self.allocated.max(self.end));
+            let take = |to| allocate(file, from..to, Length::Kept).map(drop);
+            self.allocated = first_that_fits([end.next_multiple_of(ROOM_BYTES), end], take)?;
+        }
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {

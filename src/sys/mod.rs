@@ -21,6 +21,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use crate::error::{Bug, is_full};
 pub(crate) use files::{OpenFiles, is_shortage};
 pub(crate) use flag::Flag;
 pub(crate) use guard::Mappings;
@@ -141,6 +142,10 @@ pub(crate) trait Dir: Any + fmt::Debug + Send + Sync {
     /// Fails where both are not on one file system that has links.
     fn link(&self, name: &str, to: &dyn Dir) -> io::Result<()>;
 
+    /// Makes a file that holds `bytes` bytes of space and nothing else, or makes it that long; a longer one stays as it is. Answers
+    /// how much it holds: 0, and there is no file, where the file system cannot take space ahead.
+    fn hold_space(&self, name: &str, bytes: u64) -> io::Result<u64>;
+
     /// Removes a file; what is mapped stays readable.
     fn remove(&self, name: &str) -> io::Result<()>;
 
@@ -166,28 +171,94 @@ pub(crate) trait RandomFile: fmt::Debug + Send + Sync {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
 }
 
+/// Why bytes were not appended to a file.
+#[derive(Debug)]
+pub(crate) enum AppendError {
+    /// There was no space for them: the file holds what it held before and may be written on.
+    Refused(io::Error),
+    /// Half-way, or nobody knows how far; the file must not be written any more.
+    Failed(io::Error),
+    /// What cannot happen has, before anything was written.
+    Bug(Bug),
+}
+
+impl From<Bug> for AppendError {
+    fn from(bug: Bug) -> Self {
+        Self::Bug(bug)
+    }
+}
+
+impl From<AppendError> for io::Error {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Refused(e) | AppendError::Failed(e) => e,
+            AppendError::Bug(bug) => bug.into(),
+        }
+    }
+}
+
 /// A file being written from front to back.
 pub(crate) trait AppendFile: fmt::Debug + Send {
     /// Appends all of `bytes`.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn append(&mut self, bytes: &[u8]) -> Result<(), AppendError>;
+
+    /// Takes the space of the next `bytes` bytes, so that appending them will not be refused; the length of the file stays. Does
+    /// nothing where the file system cannot do that.
+    fn make_room(&mut self, bytes: u64) -> io::Result<()>;
 
     /// Makes everything appended so far durable. After an error nothing is known about the file's contents on disk.
     fn sync(&mut self) -> io::Result<()>;
 }
 
+/// A log file is extended in steps of this size where the disk has no space for more.
+const LOG_STEP_BYTES: usize = 256 << 10;
+
+/// A log file starts with this much space and doubles it ahead of the writer.
+const LOG_BYTES_MIN: usize = 1 << 20;
+
+/// What is tried, in turn, to make a log file of at most `capacity` bytes reach to `end`: the doubling, and on a disk without
+/// space for that, what is needed.
+fn log_sizes(end: usize, capacity: usize) -> impl Iterator<Item = usize> {
+    let doubled = end.checked_next_power_of_two().unwrap_or(end).max(LOG_BYTES_MIN);
+    let stepped = end.next_multiple_of(LOG_STEP_BYTES);
+    [doubled, stepped, end.next_multiple_of(PAGE_BYTES)].into_iter().map(move |size| size.min(capacity).max(end))
+}
+
+/// The first of these sizes that there is space for.
+fn first_that_fits<T: Copy>(
+    sizes: impl IntoIterator<Item = T>,
+    mut take: impl FnMut(T) -> io::Result<()>,
+) -> io::Result<T> {
+    let mut refused = io::Error::from(io::ErrorKind::StorageFull);
+    for size in sizes {
+        match take(size) {
+            Ok(()) => return Ok(size),
+            Err(e) if is_full(&e) => refused = e,
+            Err(e) => return Err(e),
+        }
+    }
+    Err(refused)
+}
+
+/// Space is taken in units of at least this size.
+const PAGE_BYTES: usize = 4 << 10;
+
 /// The writing end of a log file, which is also the memory its readers use.
 ///
 /// `reserve` gives the bytes behind the end, to be filled; `commit` hands the first `length` of them over to the kernel and
-/// lets readers see them. After an error of `commit`, the end has not moved and the file must not be written again.
+/// lets readers see them. After an error of `commit`, the end has not moved.
 pub(crate) trait LogFile: fmt::Debug + Send {
     /// The published bytes, readable while more are written behind them.
     fn mapping(&self) -> &Mapping;
 
-    /// `length` bytes behind the end; their contents are unspecified.
+    /// Takes the space of the next `bytes` bytes, or of what is left of the capacity, where the file system can take it ahead.
+    fn make_room(&mut self, bytes: usize) -> io::Result<()>;
+
+    /// `length` bytes behind the end; their contents are unspecified. An error if there is no space for them.
     fn reserve(&mut self, length: usize) -> io::Result<&mut [u8]>;
 
     /// Publishes the first `length` reserved bytes. They survive the death of the process from now on.
-    fn commit(&mut self, length: usize) -> io::Result<()>;
+    fn commit(&mut self, length: usize) -> Result<(), AppendError>;
 
     /// For syncing from another thread.
     fn syncer(&self) -> Arc<dyn SyncFile>;

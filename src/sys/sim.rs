@@ -16,15 +16,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::files::{OpenFile, OpenFiles};
 use super::region::ArenaWriter;
 use super::{
-    Access, AppendFile, Contents, Dir, FileSystem, Fs, HeldLock, Lock, LockMode, LogFile, Mapping, Mutex, RandomFile,
-    SyncFile,
+    Access, AppendError, AppendFile, Contents, Dir, FileSystem, Fs, HeldLock, Lock, LockMode, LogFile, Mapping, Mutex,
+    RandomFile, SyncFile, first_that_fits, log_sizes,
 };
 use crate::error::bug;
 use names::FileId;
 use tree::{Disk, FolderId, Lockable};
-
-/// A log file starts with this much space and doubles it ahead of the writer, as on a real disk.
-const LOG_BYTES_MIN: usize = 1 << 20;
 
 /// A file system in memory that can be stopped at any moment, for tests of what a crash leaves.
 ///
@@ -40,6 +37,8 @@ const LOG_BYTES_MIN: usize = 1 << 20;
 ///   or not, independently but in order; a renaming is atomic. New directories are durable at once.
 /// - After an injected error of a sync, the file reads as before and later syncs succeed, but what was unsynced at the
 ///   failed one never becomes durable unless it is written again. This is what Linux does.
+/// - Space is taken in pages of 4 KiB, by what is written and by what is taken ahead, up to a
+///   [capacity](Self::set_capacity), if it has one. It is free again when the last name and the last handle of a file are gone.
 ///
 /// Nothing depends on the wall clock or on real entropy: the same calls with the same seeds give the same bytes.
 ///
@@ -141,6 +140,30 @@ impl SimFs {
     pub fn watch(&self, watch: impl FnMut(Self) + Send + 'static) {
         let mut watch = watch;
         self.disk.lock().watch = Some(Box::new(move |disk| watch(Self::from(disk))));
+    }
+
+    /// Gives the disk a size in bytes, or takes it away again: operations that need more space than there is left fail with
+    /// [`io::ErrorKind::StorageFull`]. Copies have the same size. Files that are [put there](Self::write) find space always.
+    ///
+    /// ```
+    /// use maplsm::{ErrorKind, Options, SimFs};
+    ///
+    /// let disk = SimFs::new();
+    /// let db = Options::new().file_system(disk.clone()).background_threads(0).open("/db").unwrap();
+    /// db.insert("key", "value").unwrap();
+    /// disk.set_capacity(Some(disk.space()));
+    /// let error = db.insert("large", vec![0; 2 << 20]).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Io);
+    /// disk.set_capacity(None);
+    /// db.insert("large", vec![0; 2 << 20]).unwrap();
+    /// ```
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.disk.lock().capacity = bytes;
+    }
+
+    /// The space that files take, in bytes, whole pages each.
+    pub fn space(&self) -> u64 {
+        self.disk.lock().space()
     }
 
     /// How many bytes have been appended and committed.
@@ -320,15 +343,16 @@ impl Dir for SimDir {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>> {
-        let file = self.fs.disk.lock().create(self.folder, name, 0)?;
-        Ok(Box::new(SimFile { fs: self.fs.clone(), file }))
+        let file = self.fs.disk.lock().create(self.folder, name)?;
+        Ok(Box::new(SimFile::new(&self.fs, file)))
     }
 
     fn create_log(&self, name: &str, capacity: usize) -> io::Result<Box<dyn LogFile>> {
         let arena = Mapping::anonymous(capacity.max(1))?;
-        let allocated = LOG_BYTES_MIN.min(capacity);
-        let file = self.fs.disk.lock().create(self.folder, name, allocated)?;
-        let file = SimFile { fs: self.fs.clone(), file };
+        let file = self.fs.disk.lock().create(self.folder, name)?;
+        let file = SimFile::new(&self.fs, file);
+        let extend = |size| self.fs.disk.lock().extend(file.file, size);
+        let allocated = first_that_fits(log_sizes(1, capacity), extend)?;
         Ok(Box::new(SimLog { file, arena, capacity, allocated, failed: false }))
     }
 
@@ -375,6 +399,10 @@ impl Dir for SimDir {
         let to: &dyn Any = to;
         let to = to.downcast_ref::<Self>().ok_or(io::ErrorKind::CrossesDevices)?;
         self.fs.disk.lock().link_into(self.folder, name, to.folder)
+    }
+
+    fn hold_space(&self, name: &str, bytes: u64) -> io::Result<u64> {
+        self.fs.disk.lock().hold_space(self.folder, name, usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -433,15 +461,36 @@ impl Drop for SimLock {
 }
 
 /// An open file, which stays usable after its name is gone.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct SimFile {
     fs: SimFs,
     file: FileId,
 }
 
+impl SimFile {
+    fn new(fs: &SimFs, file: FileId) -> Self {
+        *fs.disk.lock().handles.entry(file).or_default() += 1;
+        Self { fs: fs.clone(), file }
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut disk = self.fs.disk.lock();
+        if let Some(count) = disk.handles.get_mut(&self.file) {
+            *count -= 1;
+        }
+        disk.handles.retain(|_, count| *count > 0);
+    }
+}
+
 impl AppendFile for SimFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
         self.fs.disk.lock().append(self.file, bytes)
+    }
+
+    fn make_room(&mut self, bytes: u64) -> io::Result<()> {
+        self.fs.disk.lock().make_room(self.file, usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -463,7 +512,7 @@ struct SimLog {
     capacity: usize,
     /// The length of the file.
     allocated: usize,
-    /// Set when a commit failed, after which the contract forbids writing.
+    /// Set when a commit failed half-way, after which the contract forbids writing.
     failed: bool,
 }
 
@@ -472,33 +521,38 @@ impl LogFile for SimLog {
         self.arena.mapping()
     }
 
+    fn make_room(&mut self, bytes: usize) -> io::Result<()> {
+        let end = self.arena.end().saturating_add(bytes).min(self.capacity);
+        if end > self.allocated {
+            let grow = |size| self.file.fs.disk.lock().grow(self.file.file, size);
+            self.allocated = first_that_fits(log_sizes(end, self.capacity), grow)?;
+        }
+        Ok(())
+    }
+
     fn reserve(&mut self, length: usize) -> io::Result<&mut [u8]> {
         if self.failed {
             return Err(io::Error::other("the log is written after a failed commit"));
         }
         let full = || io::Error::new(io::ErrorKind::StorageFull, "the log segment is full");
-        let end = self.arena.end().checked_add(length).filter(|end| *end <= self.capacity).ok_or_else(full)?;
-        if end > self.allocated {
-            let target = end.next_power_of_two().min(self.capacity);
-            self.file.fs.disk.lock().grow(self.file.file, target)?;
-            self.allocated = target;
-        }
+        self.arena.end().checked_add(length).filter(|end| *end <= self.capacity).ok_or_else(full)?;
+        self.make_room(length)?;
         self.arena.reserve(length).ok_or_else(full)
     }
 
-    fn commit(&mut self, length: usize) -> io::Result<()> {
+    fn commit(&mut self, length: usize) -> Result<(), AppendError> {
         if self.failed {
-            return Err(io::Error::other("the log is written after a failed commit"));
+            return Err(AppendError::Failed(io::Error::other("the log is written after a failed commit")));
         }
         let bytes = self.arena.reserve(length).ok_or_else(|| bug("what is to be published is not in the log"))?;
-        self.failed = true;
-        self.file.append(bytes)?;
-        self.failed = false;
+        let appended = self.file.append(bytes);
+        self.failed = matches!(appended, Err(AppendError::Failed(_)));
+        appended?;
         Ok(self.arena.publish(length)?)
     }
 
     fn syncer(&self) -> Arc<dyn SyncFile> {
-        Arc::new(self.file.clone())
+        Arc::new(SimFile::new(&self.file.fs, self.file.file))
     }
 }
 

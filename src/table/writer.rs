@@ -445,7 +445,7 @@ pub(crate) fn write_index(dir: &dyn Dir, number: FileNumber, bytes: &[u8]) -> Re
     let name = FileKind::Index.name(number);
     let path = dir.path().join(&name);
     let mut file = dir.create(&name).map_err(|e| Error::io("create", &path, e))?;
-    file.append(bytes).map_err(|e| Error::io("write", &path, e))?;
+    file.append(bytes).map_err(|e| Error::io("write", &path, e.into()))?;
     file.sync().map_err(|e| Error::io("sync", &path, e))
 }
 

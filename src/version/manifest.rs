@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use super::{Draft, Handles, Version};
-use crate::error::{Damage, Error, Result, must};
+use crate::error::{Bug, Damage, Error, Result, is_full, must};
 use crate::format::checksum::Id;
 use crate::format::current::Current;
 use crate::format::edit::Edit;
@@ -17,7 +17,7 @@ use crate::format::prefix::Magic;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
 use crate::log;
-use crate::sys::{AppendFile, Dir};
+use crate::sys::{AppendError, AppendFile, Dir};
 
 /// A manifest longer than this, and than four times its first edit, is replaced by a fresh one.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
@@ -44,6 +44,33 @@ impl State {
             first.remove();
         }
         self.log_durable = self.log_durable.max(edit.log_durable).filter(|log| log.segment >= self.first_segment);
+    }
+}
+
+/// The space that a manifest keeps behind its end for edits that make space on a full disk. They take some 300 bytes for each
+/// table that they add or remove.
+const ROOM_BYTES: u64 = 64 << 10;
+
+/// Why an edit was not made durable.
+#[derive(Debug)]
+pub(crate) enum Unrecorded {
+    /// Nothing that counts was written: the state is as it was, on disk as well, and other edits may follow.
+    Refused(Error),
+    /// The edit may be durable or not.
+    Unknown(Error),
+}
+
+impl From<Bug> for Unrecorded {
+    fn from(bug: Bug) -> Self {
+        Self::Unknown(bug.into())
+    }
+}
+
+impl From<Unrecorded> for Error {
+    fn from(unrecorded: Unrecorded) -> Self {
+        match unrecorded {
+            Unrecorded::Refused(e) | Unrecorded::Unknown(e) => e,
+        }
     }
 }
 
@@ -166,35 +193,50 @@ impl Manifest {
         self.writer.as_ref().is_none_or(Writer::is_full)
     }
 
-    /// Makes an edit durable; `version` is the one that it leads to. `number` gives the number of a new file. After an error
-    /// the edit may be durable or not.
+    /// Makes an edit durable; `version` is the one that it leads to. `number` gives the number of a new file.
     pub(crate) fn append(
         &mut self,
         edit: &Edit,
         version: &Version,
         number: impl FnOnce() -> Result<FileNumber>,
-    ) -> Result<Appended> {
+    ) -> Result<Appended, Unrecorded> {
         let mut state = self.state.clone();
         state.apply(edit);
         if state.last_sequence.0 >= NUMBER_MAX || state.next_number.0 >= NUMBER_MAX {
-            return Err(Error::NumbersExhausted);
+            return Err(Unrecorded::Unknown(Error::NumbersExhausted));
         }
-        let appended = match &mut self.writer {
-            Some(writer) if !writer.is_full() => {
+        let started = match &self.writer {
+            Some(writer) if !writer.is_full() => None,
+            _ => Some(number().map_err(Unrecorded::Unknown).and_then(|number| self.start(&mut state, version, number))),
+        };
+        let appended = match (started, &mut self.writer) {
+            // Where there is no space for another manifest, the old one serves on.
+            (None | Some(Err(Unrecorded::Refused(_))), Some(writer)) => {
                 writer.append(&*self.dir, &self.database, GroupKind::Data, edit)?;
                 Appended::ToThisOne
             }
-            _ => self.start(&mut state, version, number()?)?,
+            (Some(started), _) => started?,
+            (None, None) => return Err(Unrecorded::Refused(Error::Closed)),
         };
         self.state = state;
         Ok(appended)
     }
 
-    /// Writes a fresh manifest with the whole state, and swaps `CURRENT`.
-    fn start(&mut self, state: &mut State, version: &Version, number: FileNumber) -> Result<Appended> {
+    /// Takes the space for an edit that must not be refused once something else has been written, so that it is refused now.
+    pub(crate) fn make_room(&mut self, edit: &Edit) -> Result<()> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let (body, _) = edit.encode()?;
+        let path = || self.dir.path().join(FileKind::Manifest.name(writer.number));
+        let room = writer.file.make_room(body.len() as u64 + 2 * ROOM_BYTES);
+        room.map_err(|e| Error::io("extend", &path(), e))
+    }
+
+    /// Writes a fresh manifest with the whole state, and swaps `CURRENT`. Until the swap begins, nothing that goes wrong with the new
+    /// file matters to the database.
+    fn start(&mut self, state: &mut State, version: &Version, number: FileNumber) -> Result<Appended, Unrecorded> {
         if number.0 + 1 >= NUMBER_MAX {
             // The manifest would name a number that no reader accepts.
-            return Err(Error::NumbersExhausted);
+            return Err(Unrecorded::Unknown(Error::NumbersExhausted));
         }
         state.next_number = state.next_number.max(FileNumber(number.0 + 1));
         let mut edit = version.to_edit();
@@ -204,18 +246,31 @@ impl Manifest {
         edit.log_durable = state.log_durable;
         edit.segment_ends = state.segment_ends.iter().map(|(number, end)| (*number, *end)).collect();
 
+        let written = self.write_first(number, &edit).map_err(Unrecorded::Refused);
+        let swapped = written.and_then(|writer| {
+            swap_current(&*self.dir, Current::new(self.database, number))?;
+            Ok(writer)
+        });
+        if let Err(Unrecorded::Refused(_)) = swapped {
+            // If it cannot be removed, the next run does it.
+            let _ = self.dir.remove(&FileKind::Manifest.name(number));
+        }
+        self.writer = Some(swapped?);
+        Ok(Appended::Fresh { replaced: self.current.replace(number) })
+    }
+
+    /// Makes a manifest with one edit, durable but for its name.
+    fn write_first(&self, number: FileNumber, edit: &Edit) -> Result<Writer> {
         let name = FileKind::Manifest.name(number);
         let path = self.dir.path().join(&name);
         let mut file = self.dir.create(&name).map_err(|e| Error::io("create", &path, e))?;
         let predecessor = Position { segment: self.current.unwrap_or_default(), offset: 0 };
         let header = SegmentHeader::new(Magic::MANIFEST, self.database, number, predecessor, Sequence(0));
-        file.append(header.as_bytes()).map_err(|e| Error::io("write", &path, e))?;
+        file.append(header.as_bytes()).map_err(|e| Error::io("write", &path, e.into()))?;
         let mut writer = Writer { file, number, end: SEGMENT_HEADER_BYTES, first_edit_bytes: 0, edits: 0 };
-        writer.append(&*self.dir, &self.database, GroupKind::Data, &edit)?;
+        writer.append(&*self.dir, &self.database, GroupKind::Data, edit)?;
         writer.first_edit_bytes = writer.end;
-        swap_current(&*self.dir, Current::new(self.database, number))?;
-        self.writer = Some(writer);
-        Ok(Appended::Fresh { replaced: self.current.replace(number) })
+        Ok(writer)
     }
 
     /// Marks the end of a clean run, after a last edit, so that every damaged bit of the manifest is noticed later. Without
@@ -225,7 +280,7 @@ impl Manifest {
         if *last != Edit::default() {
             writer.append(&*self.dir, &self.database, GroupKind::Data, last)?;
         }
-        writer.append(&*self.dir, &self.database, GroupKind::Close, &Edit::default())
+        Ok(writer.append(&*self.dir, &self.database, GroupKind::Close, &Edit::default())?)
     }
 }
 
@@ -234,7 +289,9 @@ impl Writer {
         self.end > MANIFEST_BYTES_MAX.max(4 * self.first_edit_bytes)
     }
 
-    fn append(&mut self, dir: &dyn Dir, database: &Id, kind: GroupKind, edit: &Edit) -> Result<()> {
+    /// Appends a group and makes it durable. Space is taken ahead, and [`ROOM_BYTES`] more, so that the edits of a full disk, which
+    /// take from those, have some left; the space itself comes back when there is some again.
+    fn append(&mut self, dir: &dyn Dir, database: &Id, kind: GroupKind, edit: &Edit) -> Result<(), Unrecorded> {
         let path = || dir.path().join(FileKind::Manifest.name(self.number));
         let (body, count) = edit.encode()?;
         // Each edit is durable before the next one is written, so everything in front of this group is.
@@ -243,8 +300,18 @@ impl Writer {
         must(Edit::decode(&body, count).as_ref() == Ok(edit), "an edit of the manifest reads as another one")?;
         let group = log::encode_group(database, self.number, self.end, kind, count, durable, &body)?;
         debug_assert!(group.len() as u64 >= GROUP_HEADER_BYTES);
-        self.file.append(&group).map_err(|e| Error::io("write", &path(), e))?;
-        self.file.sync().map_err(|e| Error::io("sync", &path(), e))?;
+        let refused = |e| Unrecorded::Refused(Error::io("extend", &path(), e));
+        let bytes = group.len() as u64;
+        match self.file.make_room(bytes + ROOM_BYTES) {
+            Err(e) if is_full(&e) && !edit.only_adds() => self.file.make_room(bytes).map_err(refused)?,
+            other => other.map_err(refused)?,
+        }
+        self.file.append(&group).map_err(|e| match e {
+            AppendError::Refused(e) => refused(e),
+            AppendError::Failed(e) => Unrecorded::Unknown(Error::io("write", &path(), e)),
+            AppendError::Bug(bug) => bug.into(),
+        })?;
+        self.file.sync().map_err(|e| Unrecorded::Unknown(Error::io("sync", &path(), e)))?;
         self.end += group.len() as u64;
         self.edits += u64::from(count);
         Ok(())
@@ -252,9 +319,9 @@ impl Writer {
 }
 
 /// Replaces `CURRENT`: a new file, synced, renamed over the old one, and the directory synced.
-pub(crate) fn swap_current(dir: &dyn Dir, current: Current) -> Result<()> {
+pub(crate) fn swap_current(dir: &dyn Dir, current: Current) -> Result<(), Unrecorded> {
     let path = dir.path().join(names::CURRENT_NEW);
-    let swap = || -> io::Result<()> {
+    let write = || -> io::Result<()> {
         match dir.remove(names::CURRENT_NEW) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -267,12 +334,16 @@ pub(crate) fn swap_current(dir: &dyn Dir, current: Current) -> Result<()> {
         if dir.open(names::CURRENT_NEW)?.bytes() != current.as_bytes() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not hold what was written to it"));
         }
+        Ok(())
+    };
+    write().map_err(|e| Unrecorded::Refused(Error::io("write", &path, e)))?;
+    let swap = || -> io::Result<()> {
         // The manifest's own name must be durable before `CURRENT` names it.
         dir.sync()?;
         dir.rename(names::CURRENT_NEW, names::CURRENT)?;
         dir.sync()
     };
-    swap().map_err(|e| Error::io("replace", &path, e))
+    swap().map_err(|e| Unrecorded::Unknown(Error::io("replace", &path, e)))
 }
 
 #[cfg(test)]

@@ -16,7 +16,12 @@ const END: &str = "<!-- example:end -->";
 fn database() -> SimFs {
     let fs = SimFs::with_seed(1);
     let mut options = Options::new();
-    options.file_system(fs.clone()).background_threads(0).memtable_bytes(4096).large_value_bytes(Some(64));
+    options
+        .file_system(fs.clone())
+        .background_threads(0)
+        .memtable_bytes(4096)
+        .large_value_bytes(Some(64))
+        .reserve_bytes(0);
     let db = options.open(DIR).unwrap();
     db.insert("apple", "red").unwrap();
     db.insert("pear", "").unwrap();

@@ -196,7 +196,7 @@ impl Golden {
     fn files(&self) -> Vec<(String, Vec<u8>)> {
         let fs = SimFs::with_seed(7);
         let mut options = sim_options(&fs);
-        options.memtable_bytes(4 << 10);
+        options.memtable_bytes(4 << 10).reserve_bytes(0);
         let db = (self.make)(&mut options);
         match self.end {
             End::Closed => {

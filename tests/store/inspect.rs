@@ -58,7 +58,7 @@ fn database(fs: &SimFs, point_index: PointIndex) -> Db {
 fn files(fs: &SimFs) -> Vec<PathBuf> {
     let directory = Path::new("/db");
     let names = fs.files(directory).into_iter().map(|(name, _)| name);
-    names.filter(|name| name != "LOCK").map(|name| directory.join(name)).collect()
+    names.filter(|name| name != "LOCK" && name != "RESERVE").map(|name| directory.join(name)).collect()
 }
 
 /// The only file with this extension.

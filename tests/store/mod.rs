@@ -13,6 +13,7 @@ mod explore;
 mod extremes;
 mod flips;
 mod format_example;
+mod full;
 mod golden;
 mod hostile;
 mod ingest;

@@ -140,6 +140,16 @@ impl Mounted {
         can("mount", &["-t", "tmpfs", "-o", options, "none", at_text], "a full disk").then(|| Self(at.to_owned()))
     }
 
+    /// A file system of some kind in a file beside it, of so many MiB.
+    fn image(at: &Path, kind: &str, mebibytes: u64) -> Option<Self> {
+        let image = at.with_extension("image");
+        std::fs::create_dir_all(at).unwrap();
+        std::fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
+        let (image, at_text) = (image.to_str().unwrap(), at.to_str().unwrap());
+        let made = can(&format!("mkfs.{kind}"), &["-q", "-F", "-m", "0", image], "a full disk");
+        (made && can("mount", &["-o", "loop", image, at_text], "a full disk")).then(|| Self(at.to_owned()))
+    }
+
     fn remount(&self, options: &str) -> bool {
         let options = format!("remount,{options}");
         can("mount", &["-o", &options, self.0.to_str().unwrap()], "another state of the disk")

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use maplsm::{Db, Error, ErrorKind, IoMode, Options};
+use maplsm::{Db, Durability, Error, ErrorKind, IoMode, Options};
 
 use super::{Mounted, can, options};
 
@@ -83,6 +83,117 @@ fn a_disk_without_inodes_loses_nothing() {
             std::fs::write(disk.join(format!("reserve {number}")), b"").unwrap();
         }
     });
+}
+
+/// Inserts until that is refused for want of space, and for nothing else.
+fn fill_up(db: &Db, value_bytes: usize) -> u64 {
+    for number in 0.. {
+        if let Err(error) = db.insert(super::victim::key(number), vec![1; value_bytes]) {
+            let full = matches!(&error, Error::Io(e) if e.source.kind() == std::io::ErrorKind::StorageFull);
+            let behind = matches!(&error, Error::Background(e) if e.kind() == ErrorKind::Io);
+            assert!(full || behind, "{error}");
+            return number;
+        }
+    }
+    unreachable!("the disk never fills up")
+}
+
+/// Inserts until it succeeds: the work that makes space may still be under way.
+fn insert_soon(db: &Db, what: &str) {
+    let begun = std::time::Instant::now();
+    while let Err(error) = db.insert("again", "writable") {
+        assert!(
+            error.kind() != ErrorKind::State && begun.elapsed().as_secs() < 30,
+            "{what}: {error}: {:?}",
+            db.stats()
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Deleting is possible on a full disk, and gives space to those who were refused.
+#[test]
+#[ignore = "minutes, strace and root: .ci/faults"]
+fn a_full_disk_takes_removals_and_gives_back_what_they_remove() {
+    let dir = tempfile::tempdir().unwrap();
+    let disks =
+        [Mounted::new(&dir.path().join("tmpfs"), "size=24m"), Mounted::image(&dir.path().join("ext4"), "ext4", 40)];
+    for disk in disks.into_iter().flatten() {
+        for (mode, memtable) in [(IoMode::Map, 64 << 20), (IoMode::Map, 1 << 20), (IoMode::Read, 2 << 20)] {
+            for reopened in [false, true] {
+                let what = format!("{}, {mode:?}, {memtable}, reopened {reopened}", disk.0.display());
+                let path = disk.0.join("db");
+                let mut options = Options::new();
+                options.io_mode(mode).memtable_bytes(memtable).table_bytes(1 << 20).durability(Durability::Buffered);
+                let mut db = options.open(&path).unwrap();
+                let count = fill_up(&db, 1000);
+                println!("{what}: full after {count} entries of 1,000 bytes");
+                assert!(count > 4000, "{what}");
+                if reopened {
+                    drop(db);
+                    db = options.open(&path).unwrap_or_else(|e| panic!("{what}: {e}"));
+                }
+                for number in 0..1000 {
+                    db.remove(super::victim::key(number)).unwrap_or_else(|e| panic!("{what}: {number}: {e}"));
+                }
+                db.remove_range(..super::victim::key(count / 2)).unwrap_or_else(|e| panic!("{what}: {e}"));
+                db.flush().unwrap_or_else(|e| panic!("{what}: {e}"));
+                db.compact().unwrap_or_else(|e| panic!("{what}: {e}"));
+                insert_soon(&db, &what);
+                assert!(db.get(super::victim::key(count / 2 - 1)).unwrap().is_none(), "{what}");
+                assert_eq!(db.iter().count() as u64, count - count / 2 + 1, "{what}");
+                db.remove_range::<&[u8]>(..).unwrap_or_else(|e| panic!("{what}: {e}"));
+                db.compact().unwrap_or_else(|e| panic!("{what}: {e}"));
+                insert_soon(&db, &what);
+                let again = fill_up(&db, 1000);
+                assert!(again > count - count / 5, "{what}: {again} after {count}");
+                assert!(db.verify().is_ok(), "{what}: {:?}", db.verify().problems);
+                drop(db);
+                let db = options.open(&path).unwrap_or_else(|e| panic!("{what}: {e}"));
+                expect(&db, again - 1);
+                drop(db);
+                std::fs::remove_dir_all(&path).unwrap();
+            }
+        }
+    }
+}
+
+/// A file system that cannot take space ahead: writing to the log fails half-way, and is taken back.
+#[test]
+#[ignore = "minutes, strace and root: .ci/faults"]
+fn a_full_disk_that_cannot_preallocate_refuses_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = Mounted::image(&dir.path().join("ext2"), "ext2", 16) else { return };
+    for mode in [IoMode::Map, IoMode::Read] {
+        let path = disk.0.join("db");
+        std::fs::write(disk.0.join("ballast"), vec![1; 2 << 20]).unwrap();
+        let mut options = Options::new();
+        options.io_mode(mode).durability(Durability::Buffered);
+        let db = options.open(&path).unwrap();
+        let count = fill_up(&db, 10_000);
+        // What is shorter than what was refused goes in its place.
+        let mut short = 0;
+        while short < 100 && db.insert(format!("short {short}"), vec![2; 500]).is_ok() {
+            short += 1;
+        }
+        println!("{mode:?}: full after {count} entries of 10,000 bytes and {short} of 500");
+        let copy = dir.path().join(format!("copy {mode:?}"));
+        std::fs::create_dir(&copy).unwrap();
+        for entry in std::fs::read_dir(&path).unwrap().map(Result::unwrap) {
+            std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+        let crashed = options.open(&copy).unwrap();
+        expect(&crashed, count - 1);
+        assert_eq!(crashed.iter().count() as u64, count + short, "{mode:?}: what was refused does not count");
+        std::fs::remove_file(disk.0.join("ballast")).unwrap();
+        db.insert("again", "writable").unwrap();
+        db.close().unwrap();
+        drop(db);
+        let db = options.open(&path).unwrap();
+        assert_eq!(db.iter().count() as u64, count + short + 1);
+        drop(db);
+        std::fs::remove_dir_all(&path).unwrap();
+    }
 }
 
 #[test]

@@ -142,7 +142,7 @@ impl Inventory {
             self.dir.sync().map_err(|e| Error::io("sync", self.dir.path(), e))?;
         }
         match self.need {
-            Need::Current(database, manifest) => swap_current(&*self.dir, Current::new(database, manifest)),
+            Need::Current(database, manifest) => Ok(swap_current(&*self.dir, Current::new(database, manifest))?),
             Need::Nothing | Need::Rebuild => Ok(()),
         }
     }

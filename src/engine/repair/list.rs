@@ -64,7 +64,7 @@ impl LostList {
             None => dir.create(NAME).map_err(|e| Error::io("create", &path, e))?,
         };
         let file = self.file.insert(file);
-        file.append(self.text.as_bytes()).map_err(|e| Error::io("write", &path, e))?;
+        file.append(self.text.as_bytes()).map_err(|e| Error::io("write", &path, e.into()))?;
         self.text.clear();
         Ok(())
     }
@@ -82,7 +82,8 @@ impl LostList {
         let path = to.path().join(name);
         let text = from.open(NAME).map_err(|e| Error::io("read", &from.path().join(NAME), e))?;
         let mut file = to.create(name).map_err(|e| Error::io("create", &path, e))?;
-        file.append(text.bytes()).and_then(|()| file.sync()).map_err(|e| Error::io("write", &path, e))?;
+        let written = file.append(text.bytes()).map_err(std::io::Error::from).and_then(|()| file.sync());
+        written.map_err(|e| Error::io("write", &path, e))?;
         Ok(true)
     }
 }

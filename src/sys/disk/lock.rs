@@ -37,7 +37,7 @@ pub(super) fn take(dir: &Arc<Handle>, name: &str, mode: LockMode) -> io::Result<
 /// The lock file, locked, or the answer of [`take`].
 fn lock_file(dir: &Handle, name: &str, mode: LockMode) -> io::Result<Result<File, Lock>> {
     let how = match mode {
-        LockMode::Exclusive { create } => How::ToLock { create },
+        LockMode::Exclusive { create } => How::Write { create },
         LockMode::Shared => How::Read,
     };
     for _ in 0..ATTEMPTS {

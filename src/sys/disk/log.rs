@@ -4,20 +4,11 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use crate::error::bug;
+use super::space::{Length, allocate, write_at};
+use crate::error::{bug, is_full};
 use crate::sys::guard::Place;
 use crate::sys::region::ArenaWriter;
-use crate::sys::{Access, LogFile, Mapping, SyncFile};
-
-/// A log file starts with this much space and doubles it ahead of the writer.
-const LOG_BYTES_MIN: usize = 1 << 20;
-
-/// Log pages are made present in steps of this size.
-const POPULATE_BYTES: usize = 256 << 10;
-
-/// The least that is allocated at once where signals keep interrupting.
-#[cfg(target_os = "linux")]
-const PIECE_BYTES_MIN: usize = 4 << 10;
+use crate::sys::{Access, AppendError, LOG_STEP_BYTES, LogFile, Mapping, SyncFile, first_that_fits, log_sizes};
 
 /// Whether stores through a mapping of this file are sound: a preallocated block cannot be refused at writeback. Known for
 /// ext4, XFS and tmpfs.
@@ -35,40 +26,21 @@ fn may_be_mapped(_: &File) -> bool {
     false
 }
 
-/// Allocates the bytes from `from` to `to`; answers whether the file system can do that.
-///
-/// A signal interrupts it, and tmpfs then gives back all that the call has allocated so far: made again as it was, it would
-/// never end under a timer that is faster. So it goes on in halves, each of which stays.
-#[cfg(target_os = "linux")]
-fn grow(file: &File, from: usize, to: usize) -> io::Result<bool> {
-    let (mut at, mut piece) = (from, to - from);
-    while at < to {
-        let length = piece.min(to - at);
-        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), at as u64, length as u64) {
-            Ok(()) => at += length,
-            Err(rustix::io::Errno::INTR) => piece = (piece / 2).max(PIECE_BYTES_MIN),
-            Err(rustix::io::Errno::OPNOTSUPP) => return Ok(false),
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(true)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn grow(_: &File, _: usize, _: usize) -> io::Result<bool> {
-    Ok(false)
-}
-
 /// A log file. Mapped, its arena is the file; otherwise the arena is anonymous memory and each commit writes it to the file.
+///
+/// Either way its space is taken ahead of the writer, so that a full disk refuses [`reserve`](LogFile::reserve), before anything
+/// is written.
 #[derive(Debug)]
 pub(super) struct DiskLog {
     file: Arc<File>,
     arena: ArenaWriter,
     capacity: usize,
     mapped: bool,
-    /// Bytes of the file that exist, if it is mapped.
+    /// Whether the file system can take space ahead.
+    allocates: bool,
+    /// Bytes of the file whose space has been taken.
     allocated: usize,
-    /// Bytes from the start that have been made present.
+    /// Bytes from the start that have been made present, if the file is mapped.
     present: usize,
 }
 
@@ -76,11 +48,30 @@ impl DiskLog {
     /// The log in a file that has just been made.
     pub(super) fn new(file: File, capacity: usize, access: Access, place: &Place<'_>) -> io::Result<Self> {
         let file = Arc::new(file);
-        let capacity = capacity.next_multiple_of(POPULATE_BYTES);
-        let mapped = access == Access::Map && may_be_mapped(&file) && grow(&file, 0, LOG_BYTES_MIN.min(capacity))?;
+        let capacity = capacity.next_multiple_of(LOG_STEP_BYTES);
+        let mut allocates = true;
+        let allocated = first_that_fits(log_sizes(1, capacity), |size| {
+            allocates = allocate(&file, 0..size as u64, Length::Extended)?;
+            Ok(())
+        })?;
+        let allocated = if allocates { allocated } else { 0 };
+        let mapped = access == Access::Map && allocates && may_be_mapped(&file);
         let arena = if mapped { Mapping::log_file(&file, capacity, place)? } else { Mapping::anonymous(capacity)? };
-        let allocated = if mapped { LOG_BYTES_MIN.min(capacity) } else { 0 };
-        Ok(Self { file, arena, capacity, mapped, allocated, present: 0 })
+        Ok(Self { file, arena, capacity, mapped, allocates, allocated, present: 0 })
+    }
+
+    /// Writes what is behind the end. If there is no space for it after all (the file system cannot take it ahead, or does not keep
+    /// what it took), what has been written of it is zeroed: then nothing is there, as before, and nothing behind it. A header of
+    /// zeros is no group, so recovery ends in front of it whether it finds the zeros or the file's end. Where zeroing
+    /// fails as well, a part of the group is there, which recovery drops; but if the bytes that are missing were zeros, it is
+    /// whole, so the log must not go on.
+    fn write(&mut self, length: usize) -> Result<(), AppendError> {
+        let offset = self.arena.end() as u64;
+        let bytes = self.arena.reserve(length).ok_or_else(|| bug("what is to be published is not in the log"))?;
+        write_at(&self.file, bytes, offset).map_err(|(written, e)| {
+            let taken_back = || write_at(&self.file, &vec![0; written], offset).is_ok();
+            if is_full(&e) && taken_back() { AppendError::Refused(e) } else { AppendError::Failed(e) }
+        })
     }
 }
 
@@ -89,27 +80,31 @@ impl LogFile for DiskLog {
         self.arena.mapping()
     }
 
+    fn make_room(&mut self, bytes: usize) -> io::Result<()> {
+        let end = self.arena.end().saturating_add(bytes).min(self.capacity);
+        if self.allocates && end > self.allocated {
+            let (file, from) = (&self.file, self.allocated as u64);
+            let take = |size| allocate(file, from..size as u64, Length::Extended).map(drop);
+            self.allocated = first_that_fits(log_sizes(end, self.capacity), take)?;
+        }
+        Ok(())
+    }
+
     fn reserve(&mut self, length: usize) -> io::Result<&mut [u8]> {
         let full = || io::Error::new(io::ErrorKind::StorageFull, "the log segment is full");
         let end = self.arena.end().checked_add(length).filter(|end| *end <= self.capacity).ok_or_else(full)?;
-        if self.mapped && end > self.allocated {
-            let target = end.next_power_of_two().min(self.capacity).max(end);
-            grow(&self.file, self.allocated, target)?;
-            self.allocated = target;
-        }
+        self.make_room(length)?;
         if self.mapped && end > self.present {
-            let target = (end + POPULATE_BYTES).next_multiple_of(POPULATE_BYTES).min(self.allocated);
+            let target = (end + LOG_STEP_BYTES).next_multiple_of(LOG_STEP_BYTES).min(self.allocated);
             self.arena.populate(self.present, target - self.present);
             self.present = target;
         }
         self.arena.reserve(length).ok_or_else(full)
     }
 
-    fn commit(&mut self, length: usize) -> io::Result<()> {
+    fn commit(&mut self, length: usize) -> Result<(), AppendError> {
         if !self.mapped {
-            let offset = self.arena.end() as u64;
-            let bytes = self.arena.reserve(length).ok_or_else(|| bug("what is to be published is not in the log"))?;
-            write_all_at(&self.file, bytes, offset)?;
+            self.write(length)?;
         }
         Ok(self.arena.publish(length)?)
     }
@@ -117,21 +112,6 @@ impl LogFile for DiskLog {
     fn syncer(&self) -> Arc<dyn SyncFile> {
         Arc::new(DiskSync { file: Arc::clone(&self.file) })
     }
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let written = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
-        bytes = &bytes[written..];
-        offset += written as u64;
-    }
-    Ok(())
 }
 
 #[derive(Debug)]

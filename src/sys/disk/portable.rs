@@ -51,7 +51,7 @@ impl Handle {
         options.read(true);
         match how {
             How::Read => {}
-            How::ToLock { create } => {
+            How::Write { create } => {
                 options.write(true).create(create);
                 // Read and write: nobody removes or renames it while it is open.
                 #[cfg(windows)]

@@ -70,8 +70,8 @@ impl Handle {
     pub(super) fn open_file(&self, name: &str, how: How) -> io::Result<File> {
         let flags = match how {
             How::Read => OFlags::RDONLY,
-            How::ToLock { create: false } => OFlags::RDWR,
-            How::ToLock { create: true } => OFlags::RDWR | OFlags::CREATE,
+            How::Write { create: false } => OFlags::RDWR,
+            How::Write { create: true } => OFlags::RDWR | OFlags::CREATE,
             How::New => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
         };
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::chance::Chance;
+use crate::sys::PAGE_BYTES;
 
 /// The unit that a disk writes whole or not at all.
 pub(super) const SECTOR: usize = 512;
@@ -25,6 +26,8 @@ pub(super) struct Image {
     written: usize,
     /// The length of the file, zero behind `written`.
     length: usize,
+    /// Space has been taken up to here, if that is behind the length.
+    taken: usize,
     durable_length: usize,
     /// Bytes behind this are dirty. Bytes in front of it are durable, but for `dropped`.
     synced: usize,
@@ -44,6 +47,21 @@ impl Image {
 
     pub(super) fn length(&self) -> usize {
         self.length
+    }
+
+    /// The space that it takes.
+    pub(super) fn space(&self) -> u64 {
+        self.length.max(self.taken).next_multiple_of(PAGE_BYTES) as u64
+    }
+
+    /// Takes space without becoming longer.
+    pub(super) fn take(&mut self, end: usize) {
+        self.taken = self.taken.max(end);
+    }
+
+    /// The bytes written, behind which the next ones go.
+    pub(super) fn written(&self) -> usize {
+        self.written
     }
 
     pub(super) fn contents(&self) -> Vec<u8> {

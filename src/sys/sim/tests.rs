@@ -228,7 +228,7 @@ fn a_short_write_leaves_a_prefix() {
     fs.inject(Fault::Short { after: 3 });
     file.append(b"all").unwrap();
     file.sync().unwrap();
-    assert_eq!(file.append(&[9; 100]).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert_eq!(io::Error::from(file.append(&[9; 100]).unwrap_err()).kind(), io::ErrorKind::StorageFull);
     let length = dir.length("1").unwrap();
     assert!((3..103).contains(&length));
 

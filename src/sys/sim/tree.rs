@@ -1,5 +1,7 @@
 //! The names in simulated directories, and the disk that directories and files make up.
 
+mod space;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
@@ -45,8 +47,12 @@ pub(super) struct Disk {
     /// Everything that has a name in some image of a directory. A handle may outlive its file's last name.
     files: BTreeMap<FileId, Image>,
     next_file: u64,
+    /// The bytes that files may take together.
+    pub(super) capacity: Option<u64>,
     // What follows belongs to the running process or to the test, and is not copied.
     locks: BTreeMap<Lockable, Holders>,
+    /// How many handles there are on each file.
+    pub(super) handles: BTreeMap<FileId, usize>,
     faults: Faults,
     /// Gets a copy of the disk before each operation.
     pub(super) watch: Option<Box<dyn FnMut(Disk) + Send>>,
@@ -66,7 +72,9 @@ impl Disk {
             next_folder: 0,
             files: BTreeMap::new(),
             next_file: 0,
+            capacity: None,
             locks: BTreeMap::new(),
+            handles: BTreeMap::new(),
             faults: Faults::default(),
             watch: None,
             operations: 0,
@@ -77,9 +85,9 @@ impl Disk {
     }
 
     fn copy(&self, folders: BTreeMap<FolderId, Folder>, files: BTreeMap<FileId, Image>) -> Self {
-        let (entropy, paths) = (self.entropy.clone(), self.paths.clone());
+        let (entropy, paths, capacity) = (self.entropy.clone(), self.paths.clone(), self.capacity);
         let (next_folder, next_file) = (self.next_folder, self.next_file);
-        Self { entropy, paths, folders, next_folder, files, next_file, ..Self::new(self.seed) }
+        Self { entropy, paths, folders, next_folder, files, next_file, capacity, ..Self::new(self.seed) }
     }
 
     pub(super) fn after_kill(&self) -> Self {
@@ -298,15 +306,13 @@ impl Disk {
         self.find(dir, name).is_ok_and(|found| found == file)
     }
 
-    pub(super) fn create(&mut self, dir: FolderId, name: &str, length: usize) -> io::Result<FileId> {
+    pub(super) fn create(&mut self, dir: FolderId, name: &str) -> io::Result<FileId> {
         self.step()?;
         if !matches!(self.find(dir, name), Err(e) if e.kind() == io::ErrorKind::NotFound) {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }
         self.folder(dir)?;
-        let mut image = Image::default();
-        image.grow(length);
-        Ok(self.link(dir, name, image, Lasting::AfterSync))
+        Ok(self.link(dir, name, Image::default(), Lasting::AfterSync))
     }
 
     fn link(&mut self, dir: FolderId, name: &str, image: Image, lasting: Lasting) -> FileId {
@@ -379,26 +385,6 @@ impl Disk {
             self.change(dir, Change::Unlink(name.into()), Lasting::AtOnce);
             self.forget_nameless_files();
         }
-    }
-
-    pub(super) fn append(&mut self, file: FileId, bytes: &[u8]) -> io::Result<()> {
-        self.writes += 1;
-        let short = self.faults.shorts.remove(&self.writes);
-        self.step()?;
-        let kept = if short { Random::new(self.seed ^ self.writes).below(bytes.len()) } else { bytes.len() };
-        self.bytes_written += kept as u64;
-        if let Some(image) = self.files.get_mut(&file) {
-            image.append(&bytes[..kept]);
-        }
-        if short { Err(io::Error::new(io::ErrorKind::StorageFull, "a simulated short write")) } else { Ok(()) }
-    }
-
-    pub(super) fn grow(&mut self, file: FileId, length: usize) -> io::Result<()> {
-        self.step()?;
-        if let Some(image) = self.files.get_mut(&file) {
-            image.grow(length);
-        }
-        Ok(())
     }
 
     pub(super) fn sync(&mut self, file: FileId) -> io::Result<()> {

@@ -1,0 +1,253 @@
+//! The reserve: space that is kept for a full disk, so that what makes space finds some.
+//!
+//! It has three parts. Each segment of the log keeps room behind its end for removals (`log::writer`), and the manifest for edits
+//! (`version::manifest`): enough to say what is to go. The third is a file of nothing but space, [`RESERVE`], as large as the
+//! output of the next flush, and of a compaction of one table, may become. Whoever makes space (a flush, a compaction, a
+//! removal that needs another segment) and finds the disk full gives that file up by unlinking it and tries again. It is
+//! unlinked, not renamed and filled: outputs end where their entries end, and no file is ever cut short.
+//!
+//! What it has given up is kept from ordinary commits: they are refused until it is whole again, for the log as long as
+//! they would make it. It is made whole by the first one for which there is space, or in the background. Who sleeps until there
+//! is space is a thread with a clock: nobody tells when another program removes a file.
+
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::Engine;
+use super::write::Writer;
+use crate::error::{Bug, Error, Result, is_full};
+use crate::format::group::Group;
+use crate::format::names::RESERVE;
+use crate::log::{SegmentWriter, Use};
+use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sys::{Mutex, now};
+
+/// The room that each segment keeps: this share of its size and of the reserve, and no more than this.
+const MEMTABLE_SHARE: u64 = 16;
+const RESERVE_SHARE: u64 = 64;
+const LOG_ROOM_MAX: u64 = 256 << 10;
+
+/// What a flush takes beside the bytes of its entries: a manifest, the next segment, the ends of files.
+const BESIDE_BYTES: u64 = 256 << 10;
+
+/// The reserve follows the log in steps of this size.
+const STEP_BYTES: u64 = 256 << 10;
+
+/// How often somebody looks whether there is space again, and how often removals are flushed for others to get some.
+const LOOK: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Default)]
+pub(super) struct Reserve {
+    /// Ordinary commits may make a segment this long without a look at the reserve.
+    covers: AtomicU64,
+    /// An ordinary commit has been refused for want of space.
+    pressed: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Space that the file holds, as far as it is known.
+    bytes: u64,
+    /// How many are at work with what it has given up.
+    spending: usize,
+    /// It has been given up, or could not be made as large as it should be.
+    wanting: bool,
+    /// When to look again whether there is space.
+    look_at: Duration,
+    /// When removals were flushed last for the sake of others.
+    relieved_at: Option<Duration>,
+}
+
+/// Work with what the reserve has given up; ordinary commits get none of it.
+pub(super) struct Spending<'e>(&'e Engine);
+
+impl Drop for Spending<'_> {
+    fn drop(&mut self) {
+        self.0.reserve.state.lock().spending -= 1;
+    }
+}
+
+/// What a flush of `log` bytes may have to write: entries of 32 bytes come with ten of index.
+fn needed(log: u64, largest_table: u64, limit: u64) -> u64 {
+    let flushed = log.saturating_add(log / 2);
+    let compacted = largest_table.saturating_add(largest_table / 8);
+    flushed.max(compacted).saturating_add(BESIDE_BYTES).min(limit)
+}
+
+impl Engine {
+    /// The room that each segment keeps for removals.
+    pub(super) fn log_room(&self) -> u64 {
+        let of_memtable = self.options.memtable_bytes as u64 / MEMTABLE_SHARE;
+        of_memtable.min(self.options.reserve_bytes / RESERVE_SHARE).min(LOG_ROOM_MAX)
+    }
+
+    /// Makes sure that the reserve suffices for a segment that a commit makes `end` bytes long.
+    #[inline]
+    pub(super) fn cover(&self, end: u64) -> Result<()> {
+        if end <= self.reserve.covers.load(Ordering::Relaxed) { Ok(()) } else { self.keep_reserve(end) }
+    }
+
+    #[cold]
+    fn keep_reserve(&self, end: u64) -> Result<()> {
+        let kept = self.try_keep_reserve(end);
+        if kept.is_err() {
+            self.note_pressed();
+        }
+        kept
+    }
+
+    /// An ordinary commit was refused: if there are removals, they are worth a flush now.
+    pub(super) fn note_pressed(&self) {
+        if !self.reserve.pressed.swap(true, Ordering::Relaxed) {
+            self.background.wake();
+        }
+    }
+
+    fn try_keep_reserve(&self, end: u64) -> Result<()> {
+        let limit = self.options.reserve_bytes;
+        let refused = |e| Error::io("reserve space in", &self.file_path(RESERVE), e);
+        let mut state = self.reserve.state.lock();
+        if limit == 0 {
+            self.reserve.covers.store(u64::MAX, Ordering::Relaxed);
+            return Ok(());
+        }
+        if state.spending > 0 {
+            return Err(refused(io::ErrorKind::StorageFull.into()));
+        }
+        let view = self.view();
+        let frozen = view.frozen().iter().map(|memtable| memtable.log_bytes()).max().unwrap_or(0);
+        let largest = view.version.tables().map(|(_, table)| table.meta.file_bytes).max().unwrap_or(0);
+        state.look_at = now() + LOOK;
+        let mut full = io::Error::from(io::ErrorKind::StorageFull);
+        for covered in [end.next_power_of_two(), end.next_multiple_of(STEP_BYTES), end] {
+            let bytes = needed(covered.max(frozen), largest, limit);
+            let held = if state.bytes >= bytes { Ok(state.bytes) } else { self.dir.hold_space(RESERVE, bytes) };
+            match held {
+                Err(e) if is_full(&e) => full = e,
+                // The file system cannot keep space, or the process cannot open another file: then there is no reserve.
+                held => {
+                    state.bytes = held.unwrap_or(0);
+                    state.wanting = false;
+                    self.reserve.covers.store(covered, Ordering::Relaxed);
+                    self.reserve.pressed.store(false, Ordering::Relaxed);
+                    return Ok(());
+                }
+            }
+        }
+        state.wanting = true;
+        Err(refused(full))
+    }
+
+    /// Does work that makes space; on a full disk, with what the reserve gives up.
+    pub(super) fn with_reserve<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(e) if e.is_full() && self.poison.get().is_none() => {
+                let Some(_spending) = self.give_up_reserve() else { return Err(e) };
+                work()
+            }
+            other => other,
+        }
+    }
+
+    /// Gives the reserve up, if there is something to give.
+    fn give_up_reserve(&self) -> Option<Spending<'_>> {
+        let mut state = self.reserve.state.lock();
+        // An earlier run may have left one that this one has not looked at yet.
+        let removed = self.options.reserve_bytes > 0 && self.dir.remove(RESERVE).is_ok();
+        if !removed && state.spending == 0 {
+            return None;
+        }
+        state.spending += 1;
+        (state.bytes, state.wanting) = (0, true);
+        self.reserve.covers.store(0, Ordering::Relaxed);
+        Some(Spending(self))
+    }
+
+    /// Makes the reserve whole again if it is not, and there is space.
+    pub(super) fn refill_reserve(&self) {
+        {
+            let state = self.reserve.state.lock();
+            if !state.wanting || state.spending > 0 || now() < state.look_at {
+                return;
+            }
+        }
+        let writer = self.writer.lock();
+        let end = writer.active.as_ref().map_or(1, |(log, _)| log.end());
+        let _ = self.try_keep_reserve(end);
+    }
+
+    /// How long until somebody should look after the reserve.
+    pub(super) fn look_after_reserve_in(&self) -> Option<Duration> {
+        let state = self.reserve.state.lock();
+        let pressed = self.reserve.pressed.load(Ordering::Relaxed);
+        (state.wanting || pressed).then_some(LOOK)
+    }
+
+    /// On a full disk, freezes a memtable with removals, so that they are flushed and what they remove can go.
+    pub(super) fn relieve(&self) {
+        if !self.reserve.pressed.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut writer = self.writer.lock();
+        if !writer.has_removals {
+            return;
+        }
+        {
+            let mut state = self.reserve.state.lock();
+            if state.relieved_at.is_some_and(|at| now() < at + LOOK) {
+                return;
+            }
+            state.relieved_at = Some(now());
+        }
+        self.reserve.pressed.store(false, Ordering::Relaxed);
+        self.freeze(&mut writer);
+    }
+
+    /// Bytes that the reserve holds.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        self.reserve.state.lock().bytes
+    }
+
+    /// Makes place in the log for a group, if there is none. One that makes space stays in the segment, in the room kept there, if
+    /// the disk has no space for another one; and when that is used up, gets one from the reserve.
+    pub(super) fn make_place(&self, writer: &mut Writer, bytes: u64, count: u64, for_use: Use) -> Result<()> {
+        if self.has_room(writer, bytes, count, Use::Ordinary) {
+            return Ok(());
+        }
+        match self.rotate(writer, bytes) {
+            Err(e) if for_use == Use::Freeing && e.is_full() => {
+                if self.has_room(writer, bytes, count, Use::Freeing) {
+                    return Ok(());
+                }
+                self.with_reserve(|| self.rotate(writer, bytes))
+            }
+            Err(e) if e.is_full() => {
+                self.note_pressed();
+                Err(e)
+            }
+            other => other,
+        }
+    }
+
+    /// Appends a group that makes space with what the reserve gives up; another one is refused.
+    #[cold]
+    pub(super) fn append_refused(
+        &self,
+        log: &mut SegmentWriter,
+        refused: Error,
+        group: Group,
+        for_use: Use,
+        fill: impl Fn(&mut [u8]) -> Result<(), Bug>,
+    ) -> Result<Range<u64>> {
+        if !refused.is_full() || self.poison.get().is_some() {
+            return Err(refused);
+        }
+        if for_use == Use::Ordinary {
+            self.note_pressed();
+            return Err(refused);
+        }
+        self.with_reserve(|| log.append(group, for_use, &fill).map_err(|e| self.log_error(log, e)))
+    }
+}

@@ -1,0 +1,309 @@
+//! Disks that are full: what is refused, what goes on, and that space which comes back is used.
+
+use std::io::ErrorKind as IoErrorKind;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use maplsm::{Db, Durability, Error, Fault, IoMode, Options, SimFs, WriteBatch};
+
+use crate::support::{DIR, sim_options};
+
+/// Whether an error says that the disk is full.
+fn is_full(error: &Error) -> bool {
+    matches!(error, Error::Io(error) if error.source.kind() == IoErrorKind::StorageFull)
+}
+
+fn key(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+/// Inserts until that is refused for want of space; answers how many there are.
+fn fill(db: &Db, value_bytes: usize) -> u64 {
+    for number in 0.. {
+        if let Err(error) = db.insert(key(number), vec![1; value_bytes]) {
+            assert!(is_full(&error), "{error}");
+            return number;
+        }
+    }
+    unreachable!("the disk never fills up")
+}
+
+fn check(db: &Db, count: u64, value_bytes: usize) {
+    for number in 0..count {
+        let value = db.get(key(number)).unwrap();
+        assert!(value.is_some_and(|value| *value == vec![1; value_bytes][..]), "{number} of {count}");
+    }
+}
+
+/// Doubling would refuse here with nearly half of the disk free.
+#[test]
+fn the_log_takes_what_the_disk_has_left() {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).reserve_bytes(0).open(DIR).unwrap();
+    db.insert("first", "").unwrap();
+    // The log has 1 MiB, and 2 and 4 when it is doubled; 3 more are left.
+    fs.set_capacity(Some(fs.space() + (6 << 20)));
+    let count = fill(&db, 10_000);
+    println!("{count} entries, {} bytes of space", fs.space());
+    fs.set_capacity(Some(fs.space() + (12 << 10)));
+    // Three pages: one more entry, but not another one.
+    db.insert(key(count), vec![1; 10_000]).unwrap();
+    assert!(is_full(&db.insert(key(count + 1), vec![1; 10_000]).unwrap_err()));
+    assert!(count > 680, "{count} entries of 10 KB in 7 MiB");
+    check(&db, count + 1, 10_000);
+    fs.set_capacity(None);
+    db.insert(key(count + 1), vec![1; 10_000]).unwrap();
+    for fs in [fs.kill(), fs.clone()] {
+        if fs.operations() > 0 {
+            db.close().unwrap();
+        }
+        check(&sim_options(&fs).open(DIR).unwrap(), count + 2, 10_000);
+    }
+}
+
+/// Of the operations that lead to the first commit after an open, only those leave it open what is on disk that give a file its
+/// place: a sync of the directory, the renaming of `CURRENT`, and a write to the log that may be half done.
+#[test]
+fn what_could_not_be_made_is_made_later() {
+    let closed = SimFs::new();
+    let db = sim_options(&closed).open(DIR).unwrap();
+    db.insert("before", "").unwrap();
+    db.close().unwrap();
+    for (kind, write_poisons) in
+        [(IoErrorKind::StorageFull, false), (IoErrorKind::QuotaExceeded, false), (IoErrorKind::Other, true)]
+    {
+        // Manifest: create, header, edit, sync; `CURRENT.new`: remove, create, write, sync; directory, rename, directory; the old
+        // manifest: remove; segment: create, header, group.
+        let (mut refused, mut poisoned) = (Vec::new(), Vec::new());
+        for after in 1..=16 {
+            let fs = closed.kill();
+            let db = sim_options(&fs).reserve_bytes(0).open(DIR).unwrap();
+            fs.inject(Fault::Error { after, kind });
+            let Err(error) = db.insert("key", "value") else { continue };
+            refused.push(after);
+            assert!(matches!(&error, Error::Io(error) if error.source.kind() == kind), "{after}: {error}");
+            match db.insert("again", "value") {
+                Ok(()) => {
+                    assert!(db.verify().is_ok(), "{after}: {:?}", db.verify().problems);
+                    drop(db);
+                    let db = sim_options(&fs.kill()).open(DIR).unwrap();
+                    assert!(db.get("before").unwrap().is_some() && db.get("again").unwrap().is_some());
+                    assert!(db.get("key").unwrap().is_none(), "{after}: what was refused does not count");
+                }
+                Err(Error::Poisoned(_)) => poisoned.push(after),
+                Err(error) => panic!("{kind}, {after}: {error}"),
+            }
+        }
+        assert_eq!(refused, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15], "{kind}");
+        let expected: &[u64] = if write_poisons { &[9, 10, 11, 15] } else { &[9, 10, 11] };
+        assert_eq!(poisoned, expected, "{kind}");
+    }
+}
+
+/// An edit that finds no space in the manifest has not happened.
+#[test]
+fn a_keyspace_that_finds_no_space_is_made_once_there_is_some() {
+    let fs = SimFs::new();
+    fs.set_capacity(Some(64 << 20));
+    let db = sim_options(&fs).open(DIR).unwrap();
+    db.insert("key", "value").unwrap();
+    fs.set_capacity(Some(fs.space()));
+    let mut made = 0;
+    let refused = loop {
+        match db.keyspace(format!("number {made}")) {
+            Ok(_) => made += 1,
+            Err(error) => break error,
+        }
+        assert!(made < 10_000, "the manifest never needs space");
+    };
+    assert!(is_full(&refused), "{refused}");
+    let names = db.keyspaces().len();
+    // What was refused is not there, and what is there already is no edit.
+    db.insert("key", "other").unwrap();
+    fs.set_capacity(Some(64 << 20));
+    let keyspace = db.keyspace(format!("number {made}")).unwrap();
+    keyspace.insert("key", "value").unwrap();
+    assert_eq!(db.keyspaces().len(), names + 1);
+    db.close().unwrap();
+    let db = sim_options(&fs).open(DIR).unwrap();
+    assert_eq!(db.keyspaces().len(), names + 1);
+    assert!(db.verify().is_ok());
+    assert!(fs.files(Path::new(DIR)).iter().filter(|(name, _)| name.ends_with("manifest")).count() == 1);
+}
+
+/// Options with which a disk of a few MiB is many segments and tables.
+fn small(fs: &SimFs, mode: IoMode) -> Options {
+    let mut options = sim_options(fs);
+    options.memtable_bytes(256 << 10).table_bytes(256 << 10).level_bytes_base(512 << 10).l0_tables(2).io_mode(mode);
+    options
+}
+
+/// A way of removing everything of a database with so many entries.
+type Way = fn(&Db, u64);
+
+const WAYS: [(&str, Way); 4] = [
+    ("one by one", |db, count| {
+        for number in 0..count {
+            db.remove(key(number)).unwrap();
+        }
+    }),
+    ("a range", |db, _| db.remove_range::<&[u8]>(..).unwrap()),
+    ("ranges", |db, count| {
+        for number in (0..count).step_by(10) {
+            db.remove_range(key(number)..key(number + 10)).unwrap();
+        }
+    }),
+    ("batches", |db, count| {
+        for first in (0..count).step_by(100) {
+            let mut batch = WriteBatch::new();
+            for number in first..(first + 100).min(count) {
+                batch.remove(key(number));
+            }
+            db.write(&batch).unwrap();
+        }
+    }),
+];
+
+/// Full as it is, the disk takes removals, and gives what they remove to others, without a new open.
+#[test]
+fn removals_are_possible_on_a_full_disk_and_make_space() {
+    for (way, remove) in WAYS {
+        for mode in [IoMode::Map, IoMode::Read] {
+            for reopened in [false, true] {
+                for large in [false, true] {
+                    let what = format!("{way}, {mode:?}, reopened {reopened}, large memtable {large}");
+                    let fs = SimFs::new();
+                    fs.set_capacity(Some(6 << 20));
+                    let mut options = small(&fs, mode);
+                    if large {
+                        options.memtable_bytes(64 << 20);
+                    }
+                    let mut db = options.open(DIR).unwrap();
+                    let count = fill(&db, 1000);
+                    println!("{what}: {count} entries, reserve {}", db.stats().reserve_bytes);
+                    assert!(count > 1500, "{what}: {count} entries of 1,000 bytes in 6 MiB");
+                    if reopened {
+                        db.close().unwrap();
+                        drop(db);
+                        db = options.open(DIR).unwrap();
+                    }
+                    check(&db, count, 1000);
+                    remove(&db, count);
+                    db.flush().unwrap_or_else(|e| panic!("{what}: {e}"));
+                    db.compact().unwrap_or_else(|e| panic!("{what}: {e}"));
+                    assert_eq!(db.iter().count(), 0, "{what}");
+                    let again = fill(&db, 1000);
+                    assert!(again >= count - count / 10, "{what}: {again} entries after {count}");
+                    check(&db, again, 1000);
+                    assert!(db.verify().is_ok(), "{what}: {:?}", db.verify().problems);
+                    fs.set_capacity(None);
+                    db.close().unwrap();
+                    drop(db);
+                    let db = options.open(DIR).unwrap();
+                    check(&db, again, 1000);
+                    assert_eq!(db.iter().count() as u64, again, "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// With threads of its own, the store does all of it by itself once something has been removed.
+#[test]
+fn removals_make_space_in_the_background() {
+    let fs = SimFs::new();
+    fs.set_capacity(Some(6 << 20));
+    let db = small(&fs, IoMode::Map).background_threads(1).memtable_bytes(64 << 20).open(DIR).unwrap();
+    let count = fill(&db, 1000);
+    db.remove_range::<&[u8]>(..).unwrap();
+    let begun = std::time::Instant::now();
+    while let Err(error) = db.insert("again", vec![1; 1000]) {
+        assert!(is_full(&error), "{error}");
+        assert!(begun.elapsed().as_secs() < 60, "no space comes back: {:?}", db.stats());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(db.get("again").unwrap().is_some() && db.iter().count() == 1, "{count}");
+    // And when somebody else removes something.
+    db.remove("again").unwrap();
+    fill(&db, 1000);
+    fs.set_capacity(Some(12 << 20));
+    db.insert("again", "there is space").unwrap();
+}
+
+/// What the reserve has given up is for what makes space, until it is whole again.
+#[test]
+fn ordinary_commits_get_nothing_of_the_reserve() {
+    let fs = SimFs::new();
+    fs.set_capacity(Some(6 << 20));
+    let db = small(&fs, IoMode::Map).memtable_bytes(64 << 20).open(DIR).unwrap();
+    let count = fill(&db, 1000);
+    let reserve = fs.read(&Path::new(DIR).join("RESERVE")).unwrap();
+    assert!(!reserve.is_empty() && reserve.iter().all(|byte| *byte == 0));
+    let before = fs.space();
+    for number in 0..1000 {
+        assert!(is_full(&db.insert(key(count + number), vec![1; 1000]).unwrap_err()));
+    }
+    assert_eq!(fs.space(), before, "what is refused takes no space");
+    assert!(db.verify().foreign == 0 && db.verify().leftovers.is_empty());
+    drop(db);
+    // One that is not wanted any more goes.
+    fs.set_capacity(None);
+    let db = small(&fs, IoMode::Map).reserve_bytes(0).open(DIR).unwrap();
+    assert!(fs.read(&Path::new(DIR).join("RESERVE")).is_none());
+    check(&db, count, 1000);
+}
+
+/// The full disk, the removal and what follows are cut off before each operation: what is there is a prefix.
+#[test]
+fn no_crash_on_a_full_disk_loses_what_was_acknowledged() {
+    for mode in [IoMode::Map, IoMode::Read] {
+        let fs = SimFs::new();
+        fs.set_capacity(Some(3 << 20));
+        let db = small(&fs, mode).durability(Durability::Sync).open(DIR).unwrap();
+        let count = fill(&db, 4000);
+        // How far the script is: removed up to here, acknowledged.
+        let removed = Arc::new(AtomicU64::new(0));
+        let begun = Arc::new(AtomicU64::new(0));
+        let outcomes = Arc::new(Mutex::new((0, 0)));
+        let (seen_removed, seen_begun, seen) = (Arc::clone(&removed), Arc::clone(&begun), Arc::clone(&outcomes));
+        let seed = AtomicU64::new(0);
+        fs.watch(move |disk| {
+            let seed = seed.fetch_add(1, Ordering::Relaxed);
+            for left in [disk.kill(), disk.power_cut(seed), disk.power_cut(!seed)] {
+                let opened = small(&left, mode).open(DIR);
+                let mut seen = seen.lock().unwrap();
+                let db = match opened {
+                    Ok(db) => {
+                        seen.0 += 1;
+                        db
+                    }
+                    Err(error) => {
+                        assert!(is_full(&error), "seed {seed}: {error}");
+                        seen.1 += 1;
+                        left.set_capacity(None);
+                        small(&left, mode).open(DIR).unwrap()
+                    }
+                };
+                let first = (0..count).find(|number| db.get(key(*number)).unwrap().is_some()).unwrap_or(count);
+                let (low, high) = (seen_removed.load(Ordering::SeqCst), seen_begun.load(Ordering::SeqCst));
+                assert!((low..=high).contains(&first), "seed {seed}: removed {low} to {high}, found {first}");
+                assert_eq!(db.iter().count() as u64, count - first, "seed {seed}");
+            }
+        });
+        let step = |upto: u64, work: &dyn Fn()| {
+            begun.store(upto, Ordering::SeqCst);
+            work();
+            removed.store(upto, Ordering::SeqCst);
+        };
+        step(3, &|| (0..3).for_each(|number| db.remove(key(number)).unwrap()));
+        step(count / 2, &|| db.remove_range(..key(count / 2)).unwrap());
+        db.flush().unwrap();
+        db.compact().unwrap();
+        step(count, &|| db.remove_range::<&[u8]>(..).unwrap());
+        db.compact().unwrap();
+        let (opened, refused) = *outcomes.lock().unwrap();
+        println!("{mode:?}: {count} entries; {opened} opens on the full disk, {refused} with more space");
+        assert!(opened > refused);
+    }
+}
