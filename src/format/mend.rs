@@ -434,7 +434,7 @@ mod tests {
         let number = FileNumber(6);
         let seed = Seed::of_file(&ID, number);
         let mut file = vec![0; 80];
-        let (headers, end) = (20_000u64, 80 + 20_000 * 24);
+        let (headers, end) = (100_000u64, 80 + 100_000 * 24);
         for at in (0..headers).map(|i| 80 + i * 24) {
             let group = Group { kind: GroupKind::Data, body_bytes: end - at - 24, count: 1, durable: None };
             file.extend_from_slice(group.header(seed, number, at, b"other").as_bytes());
@@ -443,7 +443,7 @@ mod tests {
         file.extend_from_slice(group.header(seed, number, end, &[]).as_bytes());
         let begun = std::time::Instant::now();
         assert_eq!(next_group(&file, seed, number, 80), Ok(Some((end, group, &[][..]))));
-        assert!(begun.elapsed().as_millis() < 500, "{:?}", begun.elapsed());
+        assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
         // Whatever such a body holds, it is behind the header that is looked for.
         assert_eq!(next_group(&file[..file.len() - 8], seed, number, 80), Ok(None));
     }

@@ -938,6 +938,24 @@ mod tests {
         }
     }
 
+    /// What the fuzz target `repair` does, for a while: inputs that follow from a seed.
+    #[test]
+    fn random_damage_is_repaired() {
+        let count: u64 = std::env::var("REPAIRS").ok().and_then(|count| count.parse().ok()).unwrap_or(300);
+        let begin: u64 = std::env::var("REPAIR_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+        for seed in begin..begin + count {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut noise = move || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state.to_le_bytes()[7]
+            };
+            let length = 2 + usize::from(noise() % 24);
+            let input: Vec<u8> = (0..length).map(|_| noise()).collect();
+            let ended = std::panic::catch_unwind(|| run("repair", &input));
+            assert!(ended.is_ok(), "seed {seed}: {input:02x?}");
+        }
+    }
+
     /// What the fuzzer once found: `fuzz/regressions/<target>/<what>`.
     #[test]
     fn what_was_found_once_is_not_found_again() {

@@ -100,7 +100,7 @@ fn remove_scratch(dir: &dyn Dir) {
 
 impl<'r> Rebuild<'r> {
     fn new(options: &'r Options, dir: &'r Arc<dyn Dir>, inventory: Inventory) -> Result<Self> {
-        let next_number = inventory.highest_number() + 1;
+        let next_number = inventory.highest_number().saturating_add(1);
         if next_number >= NUMBER_MAX / 2 {
             return Err(Error::NumbersExhausted);
         }
