@@ -16,7 +16,6 @@ use std::ops::{Deref, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crossbeam_utils::CachePadded;
 use memmap2::{Mmap, MmapMut, MmapOptions, MmapRaw};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -100,11 +99,15 @@ enum Held {
 
 /// Keeps a region or a block alive: a clone of one stripe, or of the block.
 #[derive(Clone)]
-struct Pin(Arc<CachePadded<Held>>);
+struct Pin(Arc<Padded>);
+
+/// Alone on its cache lines, which processors fetch in pairs of 64 bytes: stripes are there for that.
+#[repr(align(128))]
+struct Padded(Held);
 
 impl Pin {
     fn new(held: Held) -> Self {
-        Self(Arc::new(CachePadded::new(held)))
+        Self(Arc::new(Padded(held)))
     }
 }
 
@@ -361,7 +364,7 @@ impl Block {
 
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        match &**self.0.0 {
+        match &self.0.0.0 {
             Held::Block(buffer) => buffer.bytes(),
             Held::Region(_) => &[],
         }
