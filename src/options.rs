@@ -319,7 +319,7 @@ impl Options {
     }
 
     /// Tables, and value files, that the database keeps open. One more lets go of one that has not been used for the longest time, and
-    /// opening it again costs 15 to 25 us: as much as some 40 lookups. At least 1. Default: a quarter of what the system
+    /// opening it again takes some 50 us, as much as 100 lookups. At least 1. Default: a quarter of what the system
     /// gives the process, at most 8,192.
     ///
     /// An open table takes two mappings of `vm.max_map_count` (so that the default is 8,191 where that is 65,530), a value

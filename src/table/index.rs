@@ -7,7 +7,7 @@ use zerocopy::big_endian::U64 as BigU64;
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::file::{ChunkedFile, Known};
+use super::file::ChunkedFile;
 use super::{bloom, intact};
 use crate::error::{Damage, Error, Fault, Result};
 use crate::format::checksum::{Id, Seed};
@@ -164,7 +164,7 @@ fn fill_buckets(points: &[(u64, u32)]) -> Result<Vec<Bucket>, Damage> {
 /// An open index file.
 #[derive(Debug)]
 pub(crate) struct Index {
-    file: ChunkedFile,
+    pub(super) file: ChunkedFile,
     sections: Vec<IndexSection>,
     /// For each section, whether its sparse index has been verified as a whole.
     sparse_verified: Vec<AtomicBool>,
@@ -203,11 +203,6 @@ impl Index {
 
     pub(crate) fn file(&self) -> &ChunkedFile {
         &self.file
-    }
-
-    /// See [`ChunkedFile::recall`].
-    pub(super) fn recall(&mut self, known: &Known) {
-        self.file.recall(known);
     }
 
     fn section(&self, section: usize) -> Result<&IndexSection> {

@@ -81,7 +81,7 @@ impl TableReader {
             Err(e) => (rebuild_index(&body, options, points, index_path)?, Some(e)),
         };
         if let Some(kept) = kept {
-            index.recall(&kept.index_file);
+            index.file.recall(&kept.index_file);
         }
         let index_lost = AtomicBool::new(index_refused.is_some() || kept.is_some_and(|kept| kept.index_lost));
         let (points, rebuilt) = (points.to_vec(), OnceLock::new());
