@@ -160,10 +160,24 @@ impl Engine {
         }
     }
 
+    /// Removes the tables that nobody sees any more, if there are any; see [`Self::covered`].
+    fn remove_covered(&self) -> Result<()> {
+        {
+            let compactions = self.scheduler.compactions.lock();
+            let version = Arc::clone(&self.view.load().version);
+            let Some(edit) = self.covered(&version, &compactions.running)? else { return Ok(()) };
+            self.install_edit(edit)?;
+        }
+        self.purge();
+        Ok(())
+    }
+
     /// Compacts everything of a keyspace in a range (all of it, if `None`) into one level.
     pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: Range<'_>) -> Result<()> {
         self.check_not_within(if range == (Edge::START, Edge::End) { "compact" } else { "compact_range" })?;
         self.flush()?;
+        // What lies in a removed range as a whole goes first: that takes no space, and what is left may need some.
+        self.remove_covered()?;
         let compacted = self.with_reserve(|| self.compact_once(keyspace, range, |_| true));
         // Which values the first one makes garbage, it knows only when it is done.
         let compacted =

@@ -18,6 +18,7 @@
 
 mod background;
 mod between;
+mod body;
 mod callback;
 mod checkpoint;
 mod compact;
@@ -47,6 +48,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use background::Background;
+pub(crate) use body::Body;
 pub use ingest::Ingested;
 use present::Present;
 pub(crate) use pressure::Pressure;
@@ -58,7 +60,6 @@ pub(crate) use validate::{Footprint, Moment};
 pub use verify::Report;
 use view::Stage;
 pub(crate) use view::{Find, Opened, View};
-pub(crate) use write::Body;
 
 use crate::error::{Error, Result};
 use crate::format::checksum::Id;

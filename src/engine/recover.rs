@@ -203,21 +203,29 @@ impl Engine {
     }
 }
 
+/// Locks a directory; without a lock file it is no database, or a damaged one.
 pub(super) fn take_lock(dir: &dyn Dir, read_only: bool, create: bool) -> Result<Box<dyn HeldLock>> {
+    if let Some(lock) = lock_if_there(dir, read_only, create)? {
+        return Ok(lock);
+    }
+    let path = dir.path();
+    let names = dir.list().map_err(|e| Error::io("list", path, e))?;
+    // A copy that has left it out is no empty place.
+    let has_files = names.iter().any(|name| name == names::CURRENT) || numbered(&names).next().is_some();
+    if has_files {
+        return Err(Error::corrupt(&path.join(names::LOCK), 0, Damage::Missing));
+    }
+    Err(Error::NotFound(Arc::new(path.to_owned())))
+}
+
+/// Locks a directory, if there is a lock file.
+pub(super) fn lock_if_there(dir: &dyn Dir, read_only: bool, create: bool) -> Result<Option<Box<dyn HeldLock>>> {
     let mode = if read_only { LockMode::Shared } else { LockMode::Exclusive { create } };
     let path = dir.path();
     match dir.lock(names::LOCK, mode).map_err(|e| Error::io("lock", &path.join(names::LOCK), e))? {
-        Lock::Held(guard) => Ok(guard),
+        Lock::Held(guard) => Ok(Some(guard)),
         Lock::Busy => Err(Error::Locked(Arc::new(path.to_owned()))),
-        Lock::Absent => {
-            let names = dir.list().map_err(|e| Error::io("list", path, e))?;
-            // A copy that has left it out is no empty place.
-            let has_files = names.iter().any(|name| name == names::CURRENT) || numbered(&names).next().is_some();
-            if has_files {
-                return Err(Error::corrupt(&path.join(names::LOCK), 0, Damage::Missing));
-            }
-            Err(Error::NotFound(Arc::new(path.to_owned())))
-        }
+        Lock::Absent => Ok(None),
     }
 }
 

@@ -118,12 +118,15 @@ impl Engine {
     ///
     /// What is durable in a segment must be known outside of it, or losing the segment is silence. So the first sync that ends
     /// in one tells the manifest, after the segment and its name are on disk and before anybody is told that they are.
+    ///
+    /// Whatever fails in here ends the writing: commits that are about to be refused have been shown, and nothing may follow them.
     pub(super) fn sync_log(&self) -> Result<Position> {
         let unsynced = self.writer.lock().unsynced();
-        self.sync_files(&unsynced)?;
-        if unsynced.unrecorded {
-            self.record_durable(unsynced.end)?;
+        let mut recorded = self.sync_files(&unsynced);
+        if recorded.is_ok() && unsynced.unrecorded {
+            recorded = self.record_durable(unsynced.end);
         }
+        recorded.map_err(|e| self.poison(e))?;
         let mut writer = self.writer.lock();
         writer.note_synced(&unsynced);
         writer.recorded = writer.recorded.max(unsynced.end.segment);

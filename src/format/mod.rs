@@ -21,6 +21,7 @@ pub(crate) mod extension;
 pub(crate) mod fragment;
 pub(crate) mod group;
 pub(crate) mod index;
+mod kind;
 pub(crate) mod mend;
 pub(crate) mod names;
 pub(crate) mod prefix;

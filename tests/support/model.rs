@@ -671,13 +671,15 @@ impl Aligned {
 struct Walk {
     iter: Iter,
     aligned: Aligned,
+    /// Its database has been closed: it ends where a table that it needs has been let go and is gone.
+    outlives: bool,
     left: VecDeque<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Walk {
     fn new(iter: Iter, aligned: Aligned, over: &Map, range: &impl RangeBounds<Vec<u8>>) -> Self {
         let within = over.iter().filter(|(key, _)| range.contains(*key));
-        Self { iter, aligned, left: within.map(|(key, value)| (key.clone(), value.clone())).collect() }
+        Self { iter, aligned, outlives: false, left: within.map(|(key, value)| (key.clone(), value.clone())).collect() }
     }
 
     fn step(&mut self, back: bool) {
@@ -686,6 +688,10 @@ impl Walk {
         } else {
             (self.iter.next(), self.left.pop_front())
         };
+        if self.outlives && matches!(found, Some(Err(Error::Closed))) {
+            self.left.clear();
+            return;
+        }
         let found = found.map(|entry| {
             let entry = entry.expect("an iterator goes on");
             self.aligned.check(entry.value());
@@ -711,12 +717,15 @@ impl Walk {
 struct Position {
     cursor: Cursor,
     aligned: Aligned,
+    /// See [`Walk::outlives`].
+    outlives: bool,
     over: Map,
     at: Option<Vec<u8>>,
 }
 
 impl Position {
-    fn step(&mut self, to: Move, key: &[u8]) {
+    /// Moves it; returns whether it may be moved again.
+    fn step(&mut self, to: Move, key: &[u8]) -> bool {
         let after = |bound: Bound<&[u8]>| self.over.range::<[u8], _>((bound, Bound::Unbounded)).next();
         let before = |bound: Bound<&[u8]>| self.over.range::<[u8], _>((Bound::Unbounded, bound)).next_back();
         let (moved, expected) = match (to, &self.at) {
@@ -729,6 +738,9 @@ impl Position {
             (Move::Next, None) => (self.cursor.next(), None),
             (Move::Prev, None) => (self.cursor.prev(), None),
         };
+        if self.outlives && matches!(moved, Err(Error::Closed)) {
+            return false;
+        }
         let moved = moved.expect("a cursor moves");
         assert_eq!(
             (moved, self.cursor.is_valid()),
@@ -744,6 +756,7 @@ impl Position {
         let entry = self.cursor.entry().map(|entry| (entry.key().to_vec(), entry.value().to_vec()));
         assert!(entry == expected.map(|(key, value)| (key.clone(), value.clone())), "{to:?} from {:?}", self.at);
         self.at = expected.map(|(key, _)| key.clone());
+        true
     }
 }
 
@@ -1037,14 +1050,14 @@ impl Driver {
             }
             Op::CursorOpen => {
                 let (cursor, over) = (self.keyspace().cursor(), self.history.now.first.clone());
-                let position = Position { cursor, aligned: self.aligned, over, at: None };
+                let position = Position { cursor, aligned: self.aligned, outlives: false, over, at: None };
                 put(&mut self.positions, position, 3);
             }
             Op::CursorMove(slot, moves) => {
-                if let Some(position) = self.positions.get_mut(slot) {
-                    for (to, key) in moves {
-                        position.step(to, &key);
-                    }
+                if let Some(position) = self.positions.get_mut(slot)
+                    && !moves.into_iter().all(|(to, key)| position.step(to, &key))
+                {
+                    self.positions.remove(slot);
                 }
             }
             Op::Take => {
@@ -1298,6 +1311,8 @@ impl Driver {
     /// Opens the database again and compares. All handles on the old one are gone, except iterators, cursors and slices.
     fn open(&mut self, setup: Setup) {
         self.setup = setup;
+        self.walks.iter_mut().for_each(|walk| walk.outlives = true);
+        self.positions.iter_mut().for_each(|position| position.outlives = true);
         let opened = self.place.open(setup.options());
         let db = self.db.insert(opened.unwrap_or_else(|e| panic!("the database does not open: {e}")));
         self.keyspace = Some(keyspace(db, self.aligned.0).expect("the keyspace opens"));
@@ -1449,10 +1464,9 @@ impl Driver {
             walk.run(&[]);
         }
         for position in &mut self.positions {
-            let count = position.over.len();
-            position.step(Move::First, b"");
-            for _ in 0..count {
-                position.step(Move::Next, b"");
+            let mut more = position.step(Move::First, b"");
+            for _ in 0..position.over.len() {
+                more = more && position.step(Move::Next, b"");
             }
         }
         for slot in 0..self.snapshots.len() {

@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub use findings::{Finding, LostKey, LostRange, Outcome};
 use inventory::Inventory;
 
-use super::recover::take_lock;
+use super::recover::{lock_if_there, take_lock};
 use crate::error::{Error, Result};
 use crate::format::names::{self, FileKind};
 use crate::options::Options;
@@ -88,11 +88,8 @@ pub(crate) fn repair(options: &Options, path: &Path) -> Result<RepairReport> {
 /// What a repair would find and lose. Changes nothing.
 pub(crate) fn examine(options: &Options, path: &Path) -> Result<Vec<Finding>> {
     let (dir, list) = look_into(options, path)?;
-    let _lock = match take_lock(&*dir, true, false) {
-        // Without a lock file there is none to hold, and nobody had the directory.
-        Err(Error::NotFound(_)) => None,
-        other => Some(other?),
-    };
+    // Without a lock file there is none to hold, and nobody has the directory.
+    let _lock = lock_if_there(&*dir, true, false)?;
     let inventory = Inventory::take(options, &dir, &list)?;
     if inventory.needs_rebuild() {
         return rebuild::foresee(options, &dir, inventory);
