@@ -67,7 +67,7 @@ impl From<Bug> for Error {
     }
 }
 
-/// Wherever an error of the operating system is expected; [`Error::io`] takes it out again.
+/// Wherever an error of the operating system is expected; `Error::io` takes it out again.
 impl From<Bug> for io::Error {
     fn from(bug: Bug) -> Self {
         Self::other(bug)

@@ -31,7 +31,7 @@ impl TableReader {
         self.index_lost.load(Ordering::Relaxed).then(|| self.index().file().mapping().clone())
     }
 
-    /// See [`ChunkedFile::is_pinned`].
+    /// See `is_pinned` of the file.
     pub(super) fn is_pinned(&self) -> bool {
         self.body.file.is_pinned()
     }

@@ -100,7 +100,7 @@ impl TableReader {
     /// Reads back a table that this process has just written, and compares all of it with what was added: every checksum of
     /// table and index; each entry and range tombstone, by their digests; the counts, bounds and value files of the sections;
     /// and the index, which must lead to each key and its place by both of its ways. What a checksum tells is damage; anything
-    /// else is a bug. `stop` is asked from time to time and ends it with [`Error::Closed`](crate::Error::Closed).
+    /// else is a bug. `stop` is asked from time to time and ends it with [`Error::Closed`].
     pub(super) fn verify_written(&self, added: &[Digest], totals: Totals, stop: &AtomicBool) -> Result<()> {
         if let Some(error) = &self.index_refused {
             return Err(error.clone());
