@@ -35,12 +35,13 @@ impl Engine {
 
     /// Flushes the frozen memtables up to number `last`.
     pub(super) fn flush_through(&self, last: FileNumber) -> Result<()> {
-        while let Some(oldest) = self.view().frozen().last().map(|memtable| memtable.number()) {
-            if oldest > last || !self.flush_oldest()? {
-                break;
+        loop {
+            // Nothing of the view is kept meanwhile: with it, the space of a segment that is flushed would be.
+            let oldest = self.view().frozen().last().map(|memtable| memtable.number());
+            if oldest.is_none_or(|oldest| oldest > last) || !self.flush_oldest()? {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Whether a frozen memtable should be flushed now. Those of this run always; those replayed by the open only when they

@@ -87,6 +87,9 @@ impl Engine {
     /// succeed.
     #[inline]
     pub(super) fn wait_for_room(&self, bytes: u64, for_use: Use) -> Result<()> {
+        if for_use == Use::Freeing && self.within().is_none() {
+            self.make_space_first()?;
+        }
         if self.pressure.debt.load(Ordering::Relaxed) == 0 { Ok(()) } else { self.delay(bytes, for_use) }
     }
 

@@ -17,11 +17,12 @@ use std::time::Duration;
 use super::Engine;
 use super::write::Writer;
 use crate::error::{Bug, Error, Result, is_full};
-use crate::format::group::Group;
+use crate::format::group::{GROUP_HEADER_BYTES, Group};
 use crate::format::names::RESERVE;
+use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::log::{SegmentWriter, Use};
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sys::{Mutex, now};
+use crate::sys::{Ahead, Mutex, now};
 
 /// The room that each segment keeps: this share of its size and of the reserve, and no more than this.
 const MEMTABLE_SHARE: u64 = 16;
@@ -205,6 +206,23 @@ impl Engine {
         self.freeze(&mut writer);
     }
 
+    /// Where the reserve has been given up, a commit that makes space first sees to it that what the log already has to say is
+    /// done: its own entries would take the space for that. What cannot be flushed even so is no reason to refuse it.
+    pub(super) fn make_space_first(&self) -> Result<()> {
+        if self.reserve.covers.load(Ordering::Relaxed) > 0 || !self.reserve.state.lock().wanting {
+            return Ok(());
+        }
+        while !self.view().frozen().is_empty() {
+            match self.flush_oldest() {
+                Ok(true) => {}
+                Err(e) if !e.is_full() => return Err(e),
+                Ok(false) | Err(_) => break,
+            }
+        }
+        self.refill_reserve();
+        Ok(())
+    }
+
     /// Bytes that the reserve holds.
     pub(crate) fn reserve_bytes(&self) -> u64 {
         self.reserve.state.lock().bytes
@@ -216,12 +234,16 @@ impl Engine {
         if self.has_room(writer, bytes, count, Use::Ordinary) {
             return Ok(());
         }
-        match self.rotate(writer, bytes) {
+        if for_use == Use::Ordinary {
+            // What the reserve has given up must not become a segment.
+            self.cover(SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES + bytes)?;
+        }
+        match self.rotate(writer, bytes, Ahead::Doubling) {
             Err(e) if for_use == Use::Freeing && e.is_full() => {
                 if self.has_room(writer, bytes, count, Use::Freeing) {
                     return Ok(());
                 }
-                self.with_reserve(|| self.rotate(writer, bytes))
+                self.with_reserve(|| self.rotate(writer, bytes, Ahead::Needed))
             }
             Err(e) if e.is_full() => {
                 self.note_pressed();

@@ -204,12 +204,9 @@ impl Engine {
 
     fn mark(&self, writer: &mut Writer, kind: GroupKind, durable: Position) -> Result<()> {
         let Some((log, _)) = &mut writer.active else { return Ok(()) };
-        let marked = log.mark(kind, durable);
-        let number = log.number();
-        let end = Position { segment: number, offset: log.end() };
-        marked
-            .map_err(|e| self.poison(Error::io("write", &self.file_path(&FileKind::Segment.name(number)), e.into())))?;
-        writer.marked = end;
+        // A mark that finds no space is not there, and nothing else is lost.
+        log.mark(kind, durable).map_err(|e| self.log_error(log, e))?;
+        writer.marked = Position { segment: log.number(), offset: log.end() };
         Ok(())
     }
 

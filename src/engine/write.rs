@@ -18,10 +18,10 @@ use crate::format::names::FileKind;
 use crate::format::range::{edges, range_value};
 use crate::format::{FileNumber, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
 use crate::keyspace_state::KeyspaceState;
-use crate::log::{self, SegmentWriter, Use};
+use crate::log::{self, SegmentWriter, Space, Use};
 use crate::memtable::{Memtable, Removals};
 use crate::options::Durability;
-use crate::sys::{AppendError, SyncFile};
+use crate::sys::{Ahead, AppendError, SyncFile};
 
 /// The state behind lock 2.
 #[derive(Debug)]
@@ -298,14 +298,14 @@ impl Engine {
 
     /// Freezes the growing memtable and begins a new segment with room for a body of `body_bytes`.
     #[cold]
-    pub(super) fn rotate(&self, writer: &mut Writer, body_bytes: u64) -> Result<()> {
+    pub(super) fn rotate(&self, writer: &mut Writer, body_bytes: u64, ahead: Ahead) -> Result<()> {
         self.check_lock()?;
         self.start_manifest()?;
         let payload = (self.options.memtable_bytes as u64).max(GROUP_HEADER_BYTES + body_bytes);
         let number = self.new_number()?;
         let base = writer.next_sequence;
-        let log =
-            SegmentWriter::create(&*self.dir, &self.database, number, (payload, self.log_room()), writer.end(), base);
+        let space = Space { payload, kept: self.log_room(), ahead };
+        let log = SegmentWriter::create(&*self.dir, &self.database, number, space, writer.end(), base);
         let log = log.map_err(|e| {
             let name = FileKind::Segment.name(number);
             // What was begun is not part of the log; if it cannot be removed now, the next open does it.

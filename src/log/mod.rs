@@ -7,4 +7,4 @@ mod reader;
 mod writer;
 
 pub(crate) use reader::{Input, Known, Scan, runs, scan, visit_entries};
-pub(crate) use writer::{SegmentWriter, Use, encode_group};
+pub(crate) use writer::{SegmentWriter, Space, Use, encode_group};

@@ -13,7 +13,7 @@ use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::segment::SegmentHeader;
 use crate::format::{FileNumber, Position, Sequence, UNIT};
-use crate::sys::{AppendError, Dir, LogFile, Mapping, SyncFile};
+use crate::sys::{Ahead, AppendError, Dir, LogFile, Mapping, SyncFile};
 
 /// Bytes of the group header as a buffer length.
 const HEADER: usize = size_of::<GroupHeader>();
@@ -28,6 +28,16 @@ pub(crate) enum Use {
     Ordinary,
     /// It makes space, sooner or later, or must not be in the way of what does: it may take that room.
     Freeing,
+}
+
+/// The space of a segment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Space {
+    /// Bytes of groups that there is to be room for, ...
+    pub(crate) payload: u64,
+    /// ... and more that only some of them may take.
+    pub(crate) kept: u64,
+    pub(crate) ahead: Ahead,
 }
 
 /// The one writer of a segment.
@@ -46,13 +56,12 @@ pub(crate) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Makes segment `number` with room for `payload` bytes of groups, and for `kept` more that only some may take. Nothing is
-    /// durable yet.
+    /// Makes segment `number`. Nothing is durable yet.
     pub(crate) fn create(
         dir: &dyn Dir,
         database: &Id,
         number: FileNumber,
-        (payload, kept): (u64, u64),
+        Space { payload, kept, ahead }: Space,
         predecessor: Position,
         base: Sequence,
     ) -> io::Result<Self> {
@@ -60,7 +69,7 @@ impl SegmentWriter {
         let around = kept.saturating_add(MARK_ROOM).saturating_add(size_of::<SegmentHeader>() as u64);
         let capacity = payload.saturating_add(around);
         let length = usize::try_from(capacity).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        let mut file = dir.create_log(&FileKind::Segment.name(number), length)?;
+        let mut file = dir.create_log(&FileKind::Segment.name(number), length, ahead)?;
         file.reserve(size_of::<SegmentHeader>())?.copy_from_slice(header.as_bytes());
         file.commit(size_of::<SegmentHeader>())?;
         Ok(Self { file, number, seed: Seed::of_file(database, number), base, capacity, kept })

@@ -428,8 +428,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::format::entry::{push_entry, stamp};
     use crate::format::group::{Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
-    use crate::log::{SegmentWriter, Use};
-    use crate::sys::{Access, Dir, Fs, disk::DiskFs};
+    use crate::log::{SegmentWriter, Space, Use};
+    use crate::sys::{Access, Ahead, Dir, Fs, disk::DiskFs};
     use std::sync::Arc;
     use zerocopy::IntoBytes;
 
@@ -446,9 +446,9 @@ pub(crate) mod tests {
             let temp = tempfile::tempdir().unwrap();
             let dir = DiskFs.open_dir(temp.path(), false, Access::Map).unwrap();
             let first = Sequence(1);
+            let space = Space { payload: 1 << 20, kept: 0, ahead: Ahead::Doubling };
             let writer =
-                SegmentWriter::create(&*dir, &[1; 16], FileNumber(1), (1 << 20, 0), Position::default(), first)
-                    .unwrap();
+                SegmentWriter::create(&*dir, &[1; 16], FileNumber(1), space, Position::default(), first).unwrap();
             let memtable = Memtable::new(writer.mapping().clone(), [1; 16], FileNumber(1), first, 0);
             Self { memtable: Arc::new(memtable), writer, _dir: dir, _temp: temp }
         }

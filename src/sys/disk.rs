@@ -20,7 +20,8 @@ use std::sync::Arc;
 use super::files::{self, OpenFile, OpenFiles};
 use super::guard::Owner;
 use super::{
-    Access, AppendError, AppendFile, Contents, Dir, Fs, Lock, LockMode, LogFile, Mapping, RandomFile, first_that_fits,
+    Access, Ahead, AppendError, AppendFile, Contents, Dir, Fs, Lock, LockMode, LogFile, Mapping, RandomFile,
+    first_that_fits,
 };
 use crate::error::is_full;
 use log::DiskLog;
@@ -169,9 +170,9 @@ impl Dir for DiskDir {
         Ok(Box::new(DiskFile { file: self.handle.open_file(name, How::New)?, end: 0, allocated: 0 }))
     }
 
-    fn create_log(&self, name: &str, capacity: usize) -> io::Result<Box<dyn LogFile>> {
+    fn create_log(&self, name: &str, capacity: usize, ahead: Ahead) -> io::Result<Box<dyn LogFile>> {
         let file = self.handle.open_file(name, How::New)?;
-        Ok(Box::new(DiskLog::new(file, capacity, self.access, &self.mappings.file(name))?))
+        Ok(Box::new(DiskLog::new(file, capacity, ahead, self.access, &self.mappings.file(name))?))
     }
 
     fn open(&self, name: &str) -> io::Result<Mapping> {
@@ -311,7 +312,7 @@ mod tests {
     fn log_contents_are_in_the_file_after_each_commit() {
         for access in [Access::Map, Access::Read] {
             let (_temp, dir) = dir(access);
-            let mut log = dir.create_log("000001.wal", 3 << 20).unwrap();
+            let mut log = dir.create_log("000001.wal", 3 << 20, Ahead::Doubling).unwrap();
             let mut expected = Vec::new();
             for i in 0..200u8 {
                 let length = 20_000 + usize::from(i);
@@ -327,7 +328,7 @@ mod tests {
             log.syncer().sync().unwrap();
             assert!(log.mapping().bytes() == expected);
             assert!(dir.open("000001.wal").unwrap().bytes().starts_with(&expected));
-            assert!(dir.create_log("000001.wal", 1 << 20).is_err(), "files are never created twice");
+            assert!(dir.create_log("000001.wal", 1 << 20, Ahead::Doubling).is_err(), "files are never created twice");
         }
     }
 

@@ -120,7 +120,7 @@ pub(crate) trait Dir: Any + fmt::Debug + Send + Sync {
     fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>>;
 
     /// Makes a new log file of at most `capacity` bytes, all zero.
-    fn create_log(&self, name: &str, capacity: usize) -> io::Result<Box<dyn LogFile>>;
+    fn create_log(&self, name: &str, capacity: usize, ahead: Ahead) -> io::Result<Box<dyn LogFile>>;
 
     /// The contents of a file that nobody writes any more, for those who read all of it. What cannot be read is an error here.
     fn open(&self, name: &str) -> io::Result<Mapping>;
@@ -216,12 +216,23 @@ const LOG_STEP_BYTES: usize = 256 << 10;
 /// A log file starts with this much space and doubles it ahead of the writer.
 const LOG_BYTES_MIN: usize = 1 << 20;
 
-/// What is tried, in turn, to make a log file of at most `capacity` bytes reach to `end`: the doubling, and on a disk without
-/// space for that, what is needed.
-fn log_sizes(end: usize, capacity: usize) -> impl Iterator<Item = usize> {
+/// How much space a log file takes ahead of its writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// As much again as there is, where there is space for that.
+    Doubling,
+    /// Hardly more than is needed: on a full disk, others need the rest.
+    Needed,
+}
+
+/// What is tried, in turn, to make a log file of at most `capacity` bytes reach to `end`: the doubling, if that is wanted, and on a
+/// disk without space for it, what is needed.
+fn log_sizes(end: usize, capacity: usize, ahead: Ahead) -> impl Iterator<Item = usize> {
     let doubled = end.checked_next_power_of_two().unwrap_or(end).max(LOG_BYTES_MIN);
     let stepped = end.next_multiple_of(LOG_STEP_BYTES);
-    [doubled, stepped, end.next_multiple_of(PAGE_BYTES)].into_iter().map(move |size| size.min(capacity).max(end))
+    let sizes = [doubled, stepped, end.next_multiple_of(PAGE_BYTES)].into_iter();
+    let wanted = sizes.skip(if ahead == Ahead::Doubling { 0 } else { 2 });
+    wanted.map(move |size| size.min(capacity).max(end))
 }
 
 /// The first of these sizes that there is space for.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::files::OpenFiles;
 use super::{
-    Access, AppendFile, Contents, Dir, FileSystem, Fs, Lock, LockMode, LogFile, Mapping, Mutex, first_that_fits,
+    Access, Ahead, AppendFile, Contents, Dir, FileSystem, Fs, Lock, LockMode, LogFile, Mapping, Mutex, first_that_fits,
     log_sizes,
 };
 use open::{SimFile, SimLock, SimLog, SimRandom};
@@ -346,13 +346,13 @@ impl Dir for SimDir {
         Ok(Box::new(SimFile::new(&self.fs, file)))
     }
 
-    fn create_log(&self, name: &str, capacity: usize) -> io::Result<Box<dyn LogFile>> {
+    fn create_log(&self, name: &str, capacity: usize, ahead: Ahead) -> io::Result<Box<dyn LogFile>> {
         let arena = Mapping::anonymous(capacity.max(1))?;
         let file = self.fs.disk.lock().create(self.folder, name)?;
         let file = SimFile::new(&self.fs, file);
         let extend = |size| self.fs.disk.lock().extend(file.file, size);
-        let allocated = first_that_fits(log_sizes(1, capacity), extend)?;
-        Ok(Box::new(SimLog { file, arena, capacity, allocated, failed: false }))
+        let allocated = first_that_fits(log_sizes(1, capacity, ahead), extend)?;
+        Ok(Box::new(SimLog { file, arena, capacity, ahead, allocated, failed: false }))
     }
 
     fn open(&self, name: &str) -> io::Result<Mapping> {

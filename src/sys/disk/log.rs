@@ -8,7 +8,7 @@ use super::space::{Length, allocate, write_at};
 use crate::error::{bug, is_full};
 use crate::sys::guard::Place;
 use crate::sys::region::ArenaWriter;
-use crate::sys::{Access, AppendError, LOG_STEP_BYTES, LogFile, Mapping, SyncFile, first_that_fits, log_sizes};
+use crate::sys::{Access, Ahead, AppendError, LOG_STEP_BYTES, LogFile, Mapping, SyncFile, first_that_fits, log_sizes};
 
 /// Whether stores through a mapping of this file are sound: a preallocated block cannot be refused at writeback. Known for
 /// ext4, XFS and tmpfs.
@@ -35,6 +35,7 @@ pub(super) struct DiskLog {
     file: Arc<File>,
     arena: ArenaWriter,
     capacity: usize,
+    ahead: Ahead,
     mapped: bool,
     /// Whether the file system can take space ahead.
     allocates: bool,
@@ -46,18 +47,24 @@ pub(super) struct DiskLog {
 
 impl DiskLog {
     /// The log in a file that has just been made.
-    pub(super) fn new(file: File, capacity: usize, access: Access, place: &Place<'_>) -> io::Result<Self> {
+    pub(super) fn new(
+        file: File,
+        capacity: usize,
+        ahead: Ahead,
+        access: Access,
+        place: &Place<'_>,
+    ) -> io::Result<Self> {
         let file = Arc::new(file);
         let capacity = capacity.next_multiple_of(LOG_STEP_BYTES);
         let mut allocates = true;
-        let allocated = first_that_fits(log_sizes(1, capacity), |size| {
+        let allocated = first_that_fits(log_sizes(1, capacity, ahead), |size| {
             allocates = allocate(&file, 0..size as u64, Length::Extended)?;
             Ok(())
         })?;
         let allocated = if allocates { allocated } else { 0 };
         let mapped = access == Access::Map && allocates && may_be_mapped(&file);
         let arena = if mapped { Mapping::log_file(&file, capacity, place)? } else { Mapping::anonymous(capacity)? };
-        Ok(Self { file, arena, capacity, mapped, allocates, allocated, present: 0 })
+        Ok(Self { file, arena, capacity, ahead, mapped, allocates, allocated, present: 0 })
     }
 
     /// Writes what is behind the end. If there is no space for it after all (the file system cannot take it ahead, or does not keep
@@ -85,7 +92,7 @@ impl LogFile for DiskLog {
         if self.allocates && end > self.allocated {
             let (file, from) = (&self.file, self.allocated as u64);
             let take = |size| allocate(file, from..size as u64, Length::Extended).map(drop);
-            self.allocated = first_that_fits(log_sizes(end, self.capacity), take)?;
+            self.allocated = first_that_fits(log_sizes(end, self.capacity, self.ahead), take)?;
         }
         Ok(())
     }

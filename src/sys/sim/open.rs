@@ -11,7 +11,7 @@ use crate::error::bug;
 use crate::sys::files::OpenFile;
 use crate::sys::region::ArenaWriter;
 use crate::sys::{
-    AppendError, AppendFile, HeldLock, LogFile, Mapping, RandomFile, SyncFile, first_that_fits, log_sizes,
+    Ahead, AppendError, AppendFile, HeldLock, LogFile, Mapping, RandomFile, SyncFile, first_that_fits, log_sizes,
 };
 
 /// A file that nobody writes any more, so its bytes are those that it had when it was opened.
@@ -110,6 +110,7 @@ pub(super) struct SimLog {
     pub(super) file: SimFile,
     pub(super) arena: ArenaWriter,
     pub(super) capacity: usize,
+    pub(super) ahead: Ahead,
     /// The length of the file.
     pub(super) allocated: usize,
     /// Set when a commit failed half-way, after which the contract forbids writing.
@@ -125,7 +126,7 @@ impl LogFile for SimLog {
         let end = self.arena.end().saturating_add(bytes).min(self.capacity);
         if end > self.allocated {
             let grow = |size| self.file.fs.disk.lock().grow(self.file.file, size);
-            self.allocated = first_that_fits(log_sizes(end, self.capacity), grow)?;
+            self.allocated = first_that_fits(log_sizes(end, self.capacity, self.ahead), grow)?;
         }
         Ok(())
     }

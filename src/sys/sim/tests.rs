@@ -113,7 +113,7 @@ fn a_kill_keeps_everything_and_makes_nothing_durable() {
     let (fs, dir) = start();
     let _lock = dir.lock("LOCK", LockMode::Exclusive { create: true }).unwrap();
     dir.create("1").unwrap().append(&[7; 1000]).unwrap();
-    let mut log = dir.create_log("2", 1000).unwrap();
+    let mut log = dir.create_log("2", 1000, Ahead::Doubling).unwrap();
     log.reserve(3).unwrap().copy_from_slice(b"log");
     log.commit(2).unwrap();
     let after = fs.kill();
@@ -131,7 +131,7 @@ fn a_kill_keeps_everything_and_makes_nothing_durable() {
 #[test]
 fn logs_are_preallocated_and_published_by_commits() {
     let (fs, dir) = start();
-    let mut log = dir.create_log("1", 3 << 20).unwrap();
+    let mut log = dir.create_log("1", 3 << 20, Ahead::Doubling).unwrap();
     assert_eq!(dir.length("1").unwrap(), 1 << 20);
     for i in 1..=5 {
         log.reserve(500 << 10).unwrap().fill(i);
@@ -160,7 +160,7 @@ fn logs_are_preallocated_and_published_by_commits() {
 #[test]
 fn small_logs_take_their_capacity() {
     let (_fs, dir) = start();
-    let mut log = dir.create_log("1", 100).unwrap();
+    let mut log = dir.create_log("1", 100, Ahead::Doubling).unwrap();
     assert_eq!(dir.length("1").unwrap(), 100);
     assert!(log.reserve(100).is_ok() && log.reserve(101).is_err());
 }
@@ -232,7 +232,7 @@ fn a_short_write_leaves_a_prefix() {
     let length = dir.length("1").unwrap();
     assert!((3..103).contains(&length));
 
-    let mut log = dir.create_log("2", 1000).unwrap();
+    let mut log = dir.create_log("2", 1000, Ahead::Doubling).unwrap();
     log.reserve(100).unwrap().fill(9);
     log.commit(100).unwrap_err();
     assert_eq!(log.mapping().bytes(), b"", "the end has not moved");
@@ -268,7 +268,7 @@ fn errors_are_those_of_an_operating_system() {
     fs.open_dir(Path::new("a/db/sub"), true, Access::Map).unwrap();
     let kind = |error: io::Error| error.kind();
     assert_eq!(kind(dir.create("1").unwrap_err()), io::ErrorKind::AlreadyExists);
-    assert_eq!(kind(dir.create_log("sub", 10).unwrap_err()), io::ErrorKind::AlreadyExists);
+    assert_eq!(kind(dir.create_log("sub", 10, Ahead::Doubling).unwrap_err()), io::ErrorKind::AlreadyExists);
     assert_eq!(kind(dir.open("2").unwrap_err()), io::ErrorKind::NotFound);
     assert_eq!(kind(dir.open("sub").unwrap_err()), io::ErrorKind::InvalidInput);
     assert_eq!(kind(dir.length("2").unwrap_err()), io::ErrorKind::NotFound);
