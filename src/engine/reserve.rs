@@ -234,11 +234,12 @@ impl Engine {
         if self.has_room(writer, bytes, count, Use::Ordinary) {
             return Ok(());
         }
-        if for_use == Use::Ordinary {
-            // What the reserve has given up must not become a segment.
-            self.cover(SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES + bytes)?;
-        }
-        match self.rotate(writer, bytes, Ahead::Doubling) {
+        // What the reserve has given up must not become a segment, and hardly a part of it one for removals.
+        let ahead = match self.cover(SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES + bytes) {
+            Err(e) if for_use == Use::Ordinary => return Err(e),
+            covered => covered.map_or(Ahead::Needed, |()| Ahead::Doubling),
+        };
+        match self.rotate(writer, bytes, ahead) {
             Err(e) if for_use == Use::Freeing && e.is_full() => {
                 if self.has_room(writer, bytes, count, Use::Freeing) {
                     return Ok(());
