@@ -299,15 +299,11 @@ fn no_crash_on_a_full_disk_loses_what_was_acknowledged() {
         step(3, &|| (0..3).for_each(|number| db.remove(key(number)).unwrap()));
         step(count / 2, &|| db.remove_range(..key(count / 2)).unwrap());
         db.flush().unwrap();
-        // What is left need not fit into what there is.
-        let compacted = db.compact();
-        assert!(compacted.as_ref().err().is_none_or(is_full), "{compacted:?}");
+        db.compact().unwrap();
         step(count, &|| db.remove_range::<&[u8]>(..).unwrap());
         db.compact().unwrap();
         let (opened, refused) = *outcomes.lock().unwrap();
-        println!(
-            "{mode:?}: {count} entries; compacted: {compacted:?}; {opened} opens on the full disk, {refused} with more space"
-        );
+        println!("{mode:?}: {count} entries; {opened} opens on the full disk, {refused} with more space");
         assert!(opened > refused);
     }
 }
