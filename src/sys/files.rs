@@ -7,7 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Access;
+use super::{Access, Dir};
+use crate::error::{Error, Result};
 
 /// The account of one kind of file: those that are mapped, or those that are read through a descriptor.
 #[derive(Debug, Clone)]
@@ -66,6 +67,14 @@ impl OpenFiles {
         const RANGE: (usize, usize) = (8, 8192);
         (self.limit / 4 / self.by_table).clamp(RANGE.0, RANGE.1)
     }
+}
+
+/// Makes a file with these bytes, durable but for its name; an error names what could not be done.
+pub(crate) fn write_file(dir: &dyn Dir, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = dir.path().join(name);
+    let mut file = dir.create(name).map_err(|e| Error::io("create", &path, e))?;
+    file.append(bytes).map_err(|e| Error::io("write", &path, e.into()))?;
+    file.sync().map_err(|e| Error::io("sync", &path, e))
 }
 
 /// Whether an error says that there are too many mappings or descriptors.

@@ -22,7 +22,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use crate::error::{Bug, is_full};
-pub(crate) use files::{OpenFiles, is_shortage};
+pub(crate) use files::{OpenFiles, is_shortage, write_file};
 pub(crate) use flag::Flag;
 pub(crate) use guard::Mappings;
 pub use guard::guard_mappings;

@@ -110,8 +110,8 @@ impl ChunkedWriter {
         if self.stop.load(Ordering::Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
 
-    /// Adds the checksum of the last chunk, appends what `tail` makes of the checksums, and makes the file durable.
-    pub(super) fn finish(mut self, tail: impl FnOnce(u64, &[u32]) -> Vec<u8>) -> io::Result<u64> {
+    /// Adds the checksum of the last chunk, and appends what `tail` makes of the checksums. The result is to be synced.
+    pub(super) fn finish(mut self, tail: impl FnOnce(u64, &[u32]) -> Vec<u8>) -> io::Result<Box<dyn AppendFile>> {
         self.sum_full_chunks()?;
         let rest = usize::try_from(self.end() - self.summed).map_err(|_| bug("a chunk is too long"))?;
         if rest > 0 {
@@ -120,7 +120,6 @@ impl ChunkedWriter {
         let tail = tail(self.end(), &self.sums);
         self.buffer.extend_from_slice(&tail);
         self.file.append(&self.buffer)?;
-        self.file.sync()?;
-        Ok(self.end())
+        Ok(self.file)
     }
 }

@@ -28,7 +28,7 @@ use crate::format::section::{Codec, Section, count_value};
 use crate::format::table::{TableHeader, Totals, encode_tail};
 use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, SEQUENCE_SPAN, Sequence, UNIT, key_hash};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
-use crate::sys::Dir;
+use crate::sys::{Dir, write_file};
 use crate::visibility::Fragments;
 
 /// A table that is on disk (its directory entry may not be durable yet) and has been read back.
@@ -386,7 +386,8 @@ impl TableWriter {
         let tail = |body_end, sums: &[u32]| {
             encode_tail(Magic::TABLE, self.id, body_end, sums, &self.directory, sections, self.totals)
         };
-        self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
+        let mut written = self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
+        written.sync().map_err(|e| Error::io("sync", &path, e))?;
         write_index(&*self.shelf.dir, self.number, &self.index.finish())?;
 
         let contents = self.shelf.dir.contents(&FileKind::Table.name(self.number));
@@ -442,11 +443,7 @@ fn new_section(keyspace: KeyspaceId, start: u64, key: &[u8], interval: u16, alig
 
 /// Writes the index file of table `number`, and makes its contents durable.
 pub(crate) fn write_index(dir: &dyn Dir, number: FileNumber, bytes: &[u8]) -> Result<()> {
-    let name = FileKind::Index.name(number);
-    let path = dir.path().join(&name);
-    let mut file = dir.create(&name).map_err(|e| Error::io("create", &path, e))?;
-    file.append(bytes).map_err(|e| Error::io("write", &path, e.into()))?;
-    file.sync().map_err(|e| Error::io("sync", &path, e))
+    write_file(dir, &FileKind::Index.name(number), bytes)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::format::prefix::Magic;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
 use crate::log;
-use crate::sys::{AppendError, AppendFile, Dir};
+use crate::sys::{AppendError, AppendFile, Dir, write_file};
 
 /// A manifest longer than this, and than four times its first edit, is replaced by a fresh one.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
@@ -321,22 +321,22 @@ impl Writer {
 /// Replaces `CURRENT`: a new file, synced, renamed over the old one, and the directory synced.
 pub(crate) fn swap_current(dir: &dyn Dir, current: Current) -> Result<(), Unrecorded> {
     let path = dir.path().join(names::CURRENT_NEW);
-    let write = || -> io::Result<()> {
+    let write = || -> Result<()> {
         match dir.remove(names::CURRENT_NEW) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &path, e)),
             _ => {}
         }
-        let mut file = dir.create(names::CURRENT_NEW)?;
-        file.append(current.as_bytes())?;
-        file.sync()?;
-        drop(file);
+        write_file(dir, names::CURRENT_NEW, current.as_bytes())?;
         // There is no second copy of what it says.
-        if dir.open(names::CURRENT_NEW)?.bytes() != current.as_bytes() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not hold what was written to it"));
+        let written = dir.open(names::CURRENT_NEW).map_err(|e| Error::io("read", &path, e))?;
+        if written.bytes() != current.as_bytes() {
+            let other = io::Error::new(io::ErrorKind::InvalidData, "it does not hold what was written to it");
+            return Err(Error::io("write", &path, other));
         }
         Ok(())
     };
-    write().map_err(|e| Unrecorded::Refused(Error::io("write", &path, e)))?;
+    // A file whose sync has failed is no part of the database: the next attempt makes another one.
+    write().map_err(Unrecorded::Refused)?;
     let swap = || -> io::Result<()> {
         // The manifest's own name must be durable before `CURRENT` names it.
         dir.sync()?;

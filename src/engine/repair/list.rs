@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::findings::LostRange;
 use crate::error::{Error, Result};
-use crate::sys::{AppendFile, Dir};
+use crate::sys::{AppendFile, Dir, write_file};
 
 /// Its name while it is written.
 const NAME: &str = "keys";
@@ -79,11 +79,8 @@ impl LostList {
         if self.file.is_none() {
             return Ok(false);
         }
-        let path = to.path().join(name);
         let text = from.open(NAME).map_err(|e| Error::io("read", &from.path().join(NAME), e))?;
-        let mut file = to.create(name).map_err(|e| Error::io("create", &path, e))?;
-        let written = file.append(text.bytes()).map_err(std::io::Error::from).and_then(|()| file.sync());
-        written.map_err(|e| Error::io("write", &path, e))?;
+        write_file(&**to, name, text.bytes())?;
         Ok(true)
     }
 }

@@ -92,7 +92,8 @@ impl ValueWriter {
         let path = self.shelf.dir.path().join(FileKind::Values.name(self.number));
         let totals = Totals { entries: self.records, ..Totals::default() };
         let tail = |body_end, sums: &[u32]| encode_tail(Magic::VALUES, self.id, body_end, sums, &[], 0, totals);
-        self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
+        let mut written = self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
+        written.sync().map_err(|e| Error::io("sync", &path, e))?;
         let written = ValueFile::new(read_values_meta(&self.shelf, self.number)?, self.shelf);
         must(written.verify(&stop)? == self.digest, "a value file has other values than were added to it")?;
         Ok(written)
