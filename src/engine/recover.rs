@@ -61,7 +61,7 @@ pub struct DroppedTail {
 /// What there is in a directory.
 pub(super) struct Found {
     pub(super) database: Id,
-    manifest: Option<FileNumber>,
+    pub(super) manifest: Option<FileNumber>,
     /// Whether every edit of the manifest is known to be on disk.
     pub(super) manifest_durable: bool,
     pub(super) state: State,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use maplsm::{Damage, Error, SimFs};
+use maplsm::{Damage, Error, Outcome, SimFs};
 
 use crate::support::{DIR, contents, image, load, path, sim_options};
 
@@ -121,4 +121,19 @@ fn numbers_of_files_come_to_an_end() {
     let error = options.open(DIR).unwrap_err();
     assert!(exhausted(&error), "{error}");
     assert_eq!(image(&fs), before);
+
+    // Repair gives the files numbers from the front on again.
+    let findings = maplsm::examine(DIR, &options).unwrap();
+    assert!(
+        !findings.is_empty() && findings.iter().all(|finding| finding.outcome == Outcome::Restored),
+        "{findings:?}"
+    );
+    let report = maplsm::repair(DIR, &options).unwrap();
+    assert!(!report.has_losses(), "{report:?}");
+    let db = options.open(DIR).unwrap();
+    assert!((acknowledged..=acknowledged + 1).contains(&count(&db)));
+    for number in 100..200_u32 {
+        db.insert(number.to_be_bytes(), "value").unwrap();
+    }
+    assert!(db.verify().is_ok());
 }

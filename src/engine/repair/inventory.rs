@@ -19,7 +19,7 @@ use crate::format::prefix::Magic;
 use crate::format::range::Edge;
 use crate::format::section::Section;
 use crate::format::segment::SegmentHeader;
-use crate::format::{FileNumber, KeyspaceId, Sequence};
+use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Sequence};
 use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::sys::Dir;
@@ -28,6 +28,9 @@ use crate::table::{
     write_index,
 };
 use crate::version::{read_current, swap_current};
+
+/// No database comes as far as this by itself, and there are as many numbers again behind it.
+const ENOUGH: u64 = NUMBER_MAX / 2;
 
 /// A table of which entries are to be had.
 pub(super) struct Source {
@@ -101,6 +104,7 @@ impl Inventory {
             Some(found) => inventory.go_by_manifest(&found)?,
             None => inventory.go_by_tables()?,
         }
+        inventory.find_last_numbers();
         // Of a database that is left as it is, the open tells this.
         if let Some(tail) = inventory.torn.take().filter(|_| inventory.needs_rebuild()) {
             let problem = Error::corrupt(&tail.path, tail.offset, Damage::BadChecksum);
@@ -124,9 +128,19 @@ impl Inventory {
         self.names.iter().filter(is_ours)
     }
 
-    /// The highest number that a file has.
+    /// The highest number that leaves enough of them for a database; files with other ones do not stay.
     pub(super) fn highest_number(&self) -> u64 {
-        numbered(&self.names).map(|(_, number)| number.0).max().unwrap_or(0)
+        numbered(&self.names).map(|(_, number)| number.0).filter(|number| *number < ENOUGH).max().unwrap_or(0)
+    }
+
+    /// Names that leave no number for new files, whatever is in the files: an open refuses a directory that has used them up.
+    fn find_last_numbers(&mut self) {
+        let last = |(kind, number): (FileKind, FileNumber)| (number.0 >= ENOUGH).then(|| kind.name(number));
+        for name in numbered(&self.names).filter_map(last).collect::<Vec<_>>() {
+            let path = self.dir.path().join(name);
+            self.need = Need::Rebuild;
+            self.findings.of_or_note(&path, || Error::corrupt(&path, 0, Damage::WrongFile));
+        }
     }
 
     /// Makes again what can be made again where it belongs.
@@ -232,6 +246,11 @@ impl Inventory {
 
     fn go_by_manifest(&mut self, found: &Found) -> Result<()> {
         let version = &found.version;
+        if let Some(manifest) = found.manifest.filter(|_| found.state.next_number.0 >= ENOUGH) {
+            let path = self.dir.path().join(FileKind::Manifest.name(manifest));
+            self.need = Need::Rebuild;
+            self.note(Error::corrupt(&path, 0, Damage::BadField), Outcome::Restored);
+        }
         self.examine_values(version.values().iter().map(|stored| Arc::clone(&stored.file)))?;
         self.keyspaces = version.named().iter().map(|meta| KeyspaceMeta::clone(meta)).collect();
         for (level, table) in version.tables() {

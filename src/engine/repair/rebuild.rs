@@ -56,7 +56,7 @@ struct Rebuild<'r> {
 }
 
 pub(super) fn rebuild(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventory) -> Result<RepairReport> {
-    let mut rebuild = Rebuild::new(options, dir, inventory)?;
+    let mut rebuild = Rebuild::new(options, dir, inventory);
     remove_scratch(&**dir);
     let scratch = dir.create_dir(OsStr::new(SCRATCH));
     let scratch = scratch.map_err(|e| Error::io("create", &dir.path().join(SCRATCH), e));
@@ -71,7 +71,7 @@ pub(super) fn rebuild(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventor
 
 /// What a rebuild would find and lose. Copies of damaged tables are made in memory, and nothing is written.
 pub(super) fn foresee(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventory) -> Result<Vec<Finding>> {
-    let mut rebuild = Rebuild::new(options, dir, inventory)?;
+    let mut rebuild = Rebuild::new(options, dir, inventory);
     let (memory, path) = (SimFs::new(), dir.path());
     let scratch = memory.open_dir(path, true, options.access()).map_err(|e| Error::io("make room for", path, e))?;
     rebuild.copy_damaged(&Shelf::new(scratch, options.table, options.cache_bytes, options.max_open_tables))?;
@@ -99,11 +99,8 @@ fn remove_scratch(dir: &dyn Dir) {
 }
 
 impl<'r> Rebuild<'r> {
-    fn new(options: &'r Options, dir: &'r Arc<dyn Dir>, inventory: Inventory) -> Result<Self> {
-        let next_number = inventory.highest_number().saturating_add(1);
-        if next_number >= NUMBER_MAX / 2 {
-            return Err(Error::NumbersExhausted);
-        }
+    fn new(options: &'r Options, dir: &'r Arc<dyn Dir>, inventory: Inventory) -> Self {
+        let next_number = inventory.highest_number() + 1;
         let mut memtables: BTreeMap<KeyspaceId, Vec<Arc<Memtable>>> = BTreeMap::new();
         for memtable in &inventory.memtables {
             for keyspace in memtable.keyspaces() {
@@ -112,7 +109,7 @@ impl<'r> Rebuild<'r> {
         }
         let (copies, copied, values_read) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let list = LostList::default();
-        Ok(Self { options, dir, inventory, copies, copied, memtables, values_read, next_number, list })
+        Self { options, dir, inventory, copies, copied, memtables, values_read, next_number, list }
     }
 
     fn fs(&self) -> &dyn Fs {
