@@ -66,7 +66,6 @@ pub(super) struct Found {
     pub(super) manifest_durable: bool,
     pub(super) state: State,
     pub(super) version: Version,
-    next_number: u64,
 }
 
 /// The log of the last run.
@@ -98,13 +97,14 @@ impl Engine {
         let shelf = Shelf::new(Arc::clone(dir), options.table, options.cache_bytes, options.max_open_tables);
         let names = dir.list().map_err(|e| Error::io("list", path, e))?;
         let found = match read_current(&**dir)? {
-            Some((database, manifest)) => read_state(&shelf, database, manifest, &names)?,
+            Some((database, manifest)) => read_state(&shelf, database, manifest)?,
             None => no_state(fs, &**dir, create, &names)?,
         };
+        let next_number = number_after(&names, found.state.next_number)?;
         let replayed = replay(&**dir, &found, &names)?;
         let manifest_durable = found.manifest_durable;
         let open = Flag::raised().map_err(|e| Error::io("open", path, e))?;
-        let engine = Arc::new(Self::assemble(options, shelf, lock, open, found, &replayed));
+        let engine = Arc::new(Self::assemble(options, shelf, lock, open, next_number, found, &replayed));
         engine.check_mapped()?;
         if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
             engine.with_reserve(|| engine.rewrite_log())?;
@@ -126,6 +126,7 @@ impl Engine {
         shelf: Arc<Shelf>,
         lock: Box<dyn HeldLock>,
         open: Flag,
+        next_number: u64,
         found: Found,
         replayed: &Replayed,
     ) -> Self {
@@ -147,12 +148,12 @@ impl Engine {
             dir,
             database: found.database,
             recovery: replayed.report.clone(),
-            first_number: FileNumber(found.next_number),
+            first_number: FileNumber(next_number),
             view: Stage::new(view, &shelf),
             shelf,
             present: Present::new(Sequence(next_sequence.0 - 1)),
             registry: Arc::new(Registry::default()),
-            next_number: AtomicU64::new(found.next_number),
+            next_number: AtomicU64::new(next_number),
             poison: OnceLock::new(),
             open,
             cancelled: Arc::default(),
@@ -253,15 +254,15 @@ fn no_state(fs: &dyn Fs, dir: &dyn Dir, create: bool, names: &[String]) -> Resul
     }
     let mut database = Id::default();
     fs.random(&mut database).map_err(|e| Error::io("get random bytes for", path, e))?;
-    let next_number = number_after(names, FileNumber(1))?;
-    let state = State { first_segment: FileNumber(next_number), ..State::default() };
-    Ok(Found { database, manifest: None, manifest_durable: false, state, version: Version::default(), next_number })
+    let first_segment = FileNumber(number_after(names, FileNumber(1))?);
+    let state = State { first_segment, ..State::default() };
+    Ok(Found { database, manifest: None, manifest_durable: false, state, version: Version::default() })
 }
 
 /// Replays the manifest and checks that every table and value file it names is there, with its length.
-fn read_state(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber, names: &[String]) -> Result<Found> {
+fn read_state(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber) -> Result<Found> {
     let dir = &*shelf.dir;
-    let found = read_found(shelf, database, manifest, names)?;
+    let found = read_found(shelf, database, manifest)?;
     for (_, table) in found.version.tables() {
         check_length(dir, &FileKind::Table.name(table.number()), table.meta.file_bytes)?;
     }
@@ -272,16 +273,14 @@ fn read_state(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber, names: &[S
 }
 
 /// Replays the manifest.
-pub(super) fn read_found(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber, names: &[String]) -> Result<Found> {
+pub(super) fn read_found(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber) -> Result<Found> {
     let recovered = read_manifest(&*shelf.dir, &database, manifest, &Handles::new(shelf))?;
-    let next_number = number_after(names, recovered.state.next_number)?;
     Ok(Found {
         database,
         manifest: Some(recovered.number),
         manifest_durable: recovered.clean,
         state: recovered.state,
         version: recovered.version,
-        next_number,
     })
 }
 

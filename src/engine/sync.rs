@@ -122,11 +122,10 @@ impl Engine {
     /// Whatever fails in here ends the writing: commits that are about to be refused have been shown, and nothing may follow them.
     pub(super) fn sync_log(&self) -> Result<Position> {
         let unsynced = self.writer.lock().unsynced();
-        let mut recorded = self.sync_files(&unsynced);
-        if recorded.is_ok() && unsynced.unrecorded {
-            recorded = self.record_durable(unsynced.end);
+        self.sync_files(&unsynced)?;
+        if unsynced.unrecorded {
+            self.record_durable(unsynced.end).map_err(|e| self.poison(e))?;
         }
-        recorded.map_err(|e| self.poison(e))?;
         let mut writer = self.writer.lock();
         writer.note_synced(&unsynced);
         writer.recorded = writer.recorded.max(unsynced.end.segment);
@@ -158,25 +157,22 @@ impl Engine {
         Ok(())
     }
 
-    fn sync_files(&self, unsynced: &Unsynced) -> Result<()> {
-        for (position, file) in &unsynced.files {
-            self.sync_file(*position, file)?;
-        }
-        self.check_mapped()?;
-        if unsynced.directory {
-            self.dir.sync().map_err(|e| self.poison(Error::io("sync", self.dir.path(), e)))?;
-        }
-        // Last: whoever has locked another lock file since has found all of this, and nothing is acknowledged that he has not.
-        self.check_lock()
-    }
-
     /// A failed sync is never tried again: the kernel may have dropped the pages and answer success.
-    pub(super) fn sync_file(&self, position: Position, file: &Arc<dyn SyncFile>) -> Result<()> {
-        self.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
-        file.sync().map_err(|e| {
-            let path = self.file_path(&FileKind::Segment.name(position.segment));
-            self.poison(Error::io("sync", &path, e))
-        })
+    fn sync_files(&self, unsynced: &Unsynced) -> Result<()> {
+        let sync = || {
+            for (position, file) in &unsynced.files {
+                self.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
+                let path = || self.file_path(&FileKind::Segment.name(position.segment));
+                file.sync().map_err(|e| Error::io("sync", &path(), e))?;
+            }
+            self.check_mapped()?;
+            if unsynced.directory {
+                self.dir.sync().map_err(|e| Error::io("sync", self.dir.path(), e))?;
+            }
+            // Last: whoever has locked another lock file since has found all of this, and nothing is acknowledged that he has not.
+            self.check_lock()
+        };
+        sync().map_err(|e| self.poison(e))
     }
 
     /// Whether the log has groups behind the last mark.

@@ -7,8 +7,9 @@ use std::sync::atomic::AtomicBool;
 use super::evidence::{Evidence, open_listed};
 use super::findings::{Finding, Findings, Outcome};
 use super::log::{Chain, LogReader};
+use super::numbers;
 use super::owners::{Owners, of_kind};
-use crate::engine::recover::{DroppedTail, Found, numbered, read_found, replay};
+use crate::engine::recover::{DroppedTail, Found, read_found, replay};
 use crate::engine::verify::order_problems;
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
@@ -19,7 +20,7 @@ use crate::format::prefix::Magic;
 use crate::format::range::Edge;
 use crate::format::section::Section;
 use crate::format::segment::SegmentHeader;
-use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Sequence};
+use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::sys::Dir;
@@ -28,9 +29,6 @@ use crate::table::{
     write_index,
 };
 use crate::version::{read_current, swap_current};
-
-/// No database comes as far as this by itself, and there are as many numbers again behind it.
-const ENOUGH: u64 = NUMBER_MAX / 2;
 
 /// A table of which entries are to be had.
 pub(super) struct Source {
@@ -128,15 +126,9 @@ impl Inventory {
         self.names.iter().filter(is_ours)
     }
 
-    /// The highest number that leaves enough of them for a database; files with other ones do not stay.
-    pub(super) fn highest_number(&self) -> u64 {
-        numbered(&self.names).map(|(_, number)| number.0).filter(|number| *number < ENOUGH).max().unwrap_or(0)
-    }
-
-    /// Names that leave no number for new files, whatever is in the files: an open refuses a directory that has used them up.
+    /// Notes names that leave no number for new files; those do not stay.
     fn find_last_numbers(&mut self) {
-        let last = |(kind, number): (FileKind, FileNumber)| (number.0 >= ENOUGH).then(|| kind.name(number));
-        for name in numbered(&self.names).filter_map(last).collect::<Vec<_>>() {
+        for name in numbers::last_names(&self.names) {
             let path = self.dir.path().join(name);
             self.need = Need::Rebuild;
             self.findings.of_or_note(&path, || Error::corrupt(&path, 0, Damage::WrongFile));
@@ -194,7 +186,7 @@ impl Inventory {
             }
             return Ok(None);
         };
-        let problem = match read_found(&self.shelf, database, number, &self.names) {
+        let problem = match read_found(&self.shelf, database, number) {
             Ok(found) if !self.is_of_another_moment(&found, lost.is_some())? => {
                 if let Some(e) = lost {
                     self.note(e, Outcome::Restored);
@@ -246,7 +238,7 @@ impl Inventory {
 
     fn go_by_manifest(&mut self, found: &Found) -> Result<()> {
         let version = &found.version;
-        if let Some(manifest) = found.manifest.filter(|_| found.state.next_number.0 >= ENOUGH) {
+        if let Some(manifest) = found.manifest.filter(|_| numbers::is_last(found.state.next_number)) {
             let path = self.dir.path().join(FileKind::Manifest.name(manifest));
             self.need = Need::Rebuild;
             self.note(Error::corrupt(&path, 0, Damage::BadField), Outcome::Restored);

@@ -19,6 +19,7 @@ mod findings;
 mod inventory;
 mod list;
 mod log;
+mod numbers;
 mod owners;
 mod rebuild;
 

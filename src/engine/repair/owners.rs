@@ -112,7 +112,7 @@ impl Owners {
 /// Whether a state is whole: it has tables, and all its files are there. So it is after a repair that was cut off at its end,
 /// among more files of the state before.
 fn is_whole(shelf: &Arc<Shelf>, names: &[String], database: Id, manifest: FileNumber) -> Result<bool> {
-    let Some(found) = intact(read_found(shelf, database, manifest, names))? else { return Ok(false) };
+    let Some(found) = intact(read_found(shelf, database, manifest))? else { return Ok(false) };
     let tables = found.version.tables().map(|(_, table)| (FileKind::Table, table.number(), table.meta.id));
     let values = found.version.values().iter().map(|stored| stored.file.meta);
     let files: Vec<_> = tables.chain(values.map(|meta| (FileKind::Values, meta.number, meta.id))).collect();

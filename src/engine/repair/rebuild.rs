@@ -11,6 +11,7 @@ use super::copies::Copy;
 use super::findings::{Finding, LostRange, Outcome};
 use super::inventory::{Content, Inventory, LostSection};
 use super::list::LostList;
+use super::numbers;
 use crate::engine::Engine;
 use crate::engine::checkpoint::copy_file;
 use crate::error::{Damage, Error, Result};
@@ -100,7 +101,7 @@ fn remove_scratch(dir: &dyn Dir) {
 
 impl<'r> Rebuild<'r> {
     fn new(options: &'r Options, dir: &'r Arc<dyn Dir>, inventory: Inventory) -> Self {
-        let next_number = inventory.highest_number() + 1;
+        let next_number = numbers::first_free(inventory.names());
         let mut memtables: BTreeMap<KeyspaceId, Vec<Arc<Memtable>>> = BTreeMap::new();
         for memtable in &inventory.memtables {
             for keyspace in memtable.keyspaces() {
