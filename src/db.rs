@@ -90,10 +90,10 @@ impl Options {
 /// [`RepairReport::may_bring_back`] says whether older or removed data may be visible again. The result then need not be a
 /// moment of the history; restore a copy instead if there is one.
 ///
-/// Some things cannot be proven. If the manifest is damaged ([`Outcome::Inferred`](crate::Outcome::Inferred)), what was lost in
-/// it is unknown: names of keyspaces, that keyspaces were dropped, which files were no longer part of the database, which value
-/// file is which; and of a table that was loaded ([`Db::ingest`]), the place in the history is a guess. A log that ends early,
-/// with nothing behind that and no other file that says more, looks like that of a crash and is left to the open
+/// Some things cannot be proven. If the manifest is damaged ([`Outcome::Inferred`](crate::Outcome::Inferred)), what was lost
+/// in it is unknown: names of keyspaces, that keyspaces were dropped, which files were no longer part of the database, which
+/// value file is which; and of a table that was loaded ([`Db::ingest`]), the place in the history is a guess. A log that
+/// ends early, with nothing behind that and no other file that says more, looks like that of a crash and is left to the open
 /// ([`Db::recovery_report`]).
 ///
 /// # Errors
@@ -123,8 +123,8 @@ pub fn repair(path: impl AsRef<Path>, options: &Options) -> Result<RepairReport>
     engine::repair(options, path.as_ref())
 }
 
-/// Reads every byte of a database that nobody writes, whether it opens or not, and answers all that is wrong with it, with what
-/// [`repair`] could do about each. Changes nothing.
+/// Reads every byte of a database that nobody writes, whether it opens or not, and answers all that is wrong with it, with
+/// what [`repair`] could do about each. Changes nothing.
 ///
 /// ```
 /// # fn main() -> maplsm::Result<()> {
@@ -183,9 +183,9 @@ impl Db {
         self.engine().commit_one(self.engine().default_keyspace(), Kind::Delete, key.as_ref(), &[])
     }
 
-    /// Removes all keys of a range; durability and errors as for [`insert`](Self::insert). Takes the time of one write, however
-    /// many keys are in the range: what it writes is a range tombstone, which hides them, and their space is freed by
-    /// compaction, tables that lie in the range as a whole first.
+    /// Removes all keys of a range; durability and errors as for [`insert`](Self::insert). Takes the time of one write,
+    /// however many keys are in the range: what it writes is a range tombstone, which hides them, and their space is freed
+    /// by compaction, tables that lie in the range as a whole first.
     ///
     /// ```
     /// # fn main() -> maplsm::Result<()> {
@@ -224,9 +224,10 @@ impl Db {
     /// returns. Takes neither log nor memtable, so it runs as fast as tables can be written.
     ///
     /// The load takes its place in the history when all of it is written: it replaces what was committed before, and what is
-    /// committed after replaces it. Snapshots from before see nothing of it. Everything committed before, in all keyspaces, is
-    /// made durable as well, also by a load of nothing. Writers are held up for the few syncs of the installation. If memtables have keys between the
-    /// first and the last one of a table of the load, or the load goes to level 0, they are flushed first.
+    /// committed after replaces it. Snapshots from before see nothing of it. Everything committed before, in all keyspaces,
+    /// is made durable as well, also by a load of nothing. Writers are held up for the few syncs of the installation. If
+    /// memtables have keys between the first and the last one of a table of the load, or the load goes to level 0, they are
+    /// flushed first.
     ///
     /// Tables are cut at [`Options::table_bytes`]. A load into a stretch of keys that has nothing yet goes to the deepest
     /// level that is in use and is rewritten by nothing; one over older data may have to go to level 0, from where compaction
@@ -342,9 +343,9 @@ impl Db {
         Transaction::new(self.engine(), isolation)
     }
 
-    /// Runs `body` in a transaction and commits it; on a conflict, runs it again on the new state, up to 64 times with growing
-    /// pauses of at most 10 ms. An error of `body` ends it, and nothing is written. If every attempt met a conflict, the answer is
-    /// [`Error::Conflict`].
+    /// Runs `body` in a transaction and commits it; on a conflict, runs it again on the new state, up to 64 times with
+    /// growing pauses of at most 10 ms. An error of `body` ends it, and nothing is written. If every attempt met a conflict,
+    /// the answer is [`Error::Conflict`].
     ///
     /// ```
     /// # fn main() -> maplsm::Result<()> {
@@ -438,9 +439,9 @@ impl Db {
 
     /// Makes a copy of the store as it is now, as a database of its own, in the directory `path`, while everything goes on.
     ///
-    /// The copy has what is committed when it begins, in all keyspaces, no matter how durable, and is complete and on disk when
-    /// this returns. Tables are hard links where the file system can do that, which takes no space and hardly any time, and
-    /// copies where it cannot, for example because `path` is on another one; copies are checked, links are not:
+    /// The copy has what is committed when it begins, in all keyspaces, no matter how durable, and is complete and on disk
+    /// when this returns. Tables are hard links where the file system can do that, which takes no space and hardly any time,
+    /// and copies where it cannot, for example because `path` is on another one; copies are checked, links are not:
     /// [`verify`](Self::verify) the copy for that. What is in the log only is written as a table. The directory must not be
     /// there and is made with mode 0700; after an error, it is gone again. A crash may leave a part of the copy, without a
     /// `CURRENT`, which does not open: remove it.
@@ -482,8 +483,9 @@ impl Db {
 
     /// Ends the run: cancels background work, makes everything committed durable, marks the log as complete (from then on
     /// every damaged bit is noticed), and lets others open the directory, whatever fails. Does not flush. Other handles then
-    /// answer [`Error::Closed`]; values, iterators and cursors stay valid (those that come to a file that is gone by then end with this error). An error, also [`Error::Poisoned`], says that commits
-    /// with [`Durability::Buffered`] may be lost. Each call of this, also beside others, answers the same.
+    /// answer [`Error::Closed`]; values, iterators and cursors stay valid (those that come to a file that is gone by then
+    /// end with this error). An error, also [`Error::Poisoned`], says that commits with [`Durability::Buffered`] may be
+    /// lost. Each call of this, also beside others, answers the same.
     pub fn close(&self) -> Result<()> {
         self.engine().close()
     }

@@ -154,9 +154,10 @@ pub enum Error {
         /// The value begins at a multiple of this many bytes, a power of two. 4,096 stands for more.
         aligned_to: usize,
     },
-    /// A table has to be opened, and the process has as many open as the system lets it: they are in use by slices, iterators and
-    /// cursors, of this database or others, so that none can be let go. Drop some of those, or raise `vm.max_map_count`, or,
-    /// with [`IoMode::Read`](crate::IoMode::Read), `RLIMIT_NOFILE`. Nothing is lost; the call may be repeated.
+    /// A table has to be opened, and the process has as many open as the system lets it: they are in use by slices,
+    /// iterators and cursors, of this database or others, so that none can be let go. Drop some of those, or raise
+    /// `vm.max_map_count`, or, with [`IoMode::Read`](crate::IoMode::Read), `RLIMIT_NOFILE`. Nothing is lost; the call may be
+    /// repeated.
     TooManyOpenTables {
         /// Files of tables that are mapped or open in the process; a table that is mapped has two.
         open: usize,
@@ -274,8 +275,8 @@ pub enum ErrorKind {
     Locked,
     /// No database there, or no keyspace of this name.
     NotFound,
-    /// Not possible in the state of this handle: read-only, closed, poisoned, of a dropped keyspace, or in the middle of the work
-    /// that it would wait for.
+    /// Not possible in the state of this handle: read-only, closed, poisoned, of a dropped keyspace, or in the middle of the
+    /// work that it would wait for.
     State,
     /// The arguments are refused.
     InvalidInput,

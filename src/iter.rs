@@ -146,8 +146,8 @@ impl KeyRange {
         self.goes_on(scan, found, false)
     }
 
-    /// Whether the entry that a scan has found is in the range, at the end where it is going. The last look is at the one behind
-    /// the first that is not: of a table out of order, that may be in the range again.
+    /// Whether the entry that a scan has found is in the range, at the end where it is going. The last look is at the one
+    /// behind the first that is not: of a table out of order, that may be in the range again.
     #[inline]
     fn goes_on(&self, scan: &mut Scan, found: bool, forward: bool) -> Result<bool> {
         let inside = |key| if forward { self.is_before_end(key) } else { self.is_behind_start(key) };

@@ -80,19 +80,20 @@
 //!
 //! A child that is **forked** while a database is open, without `exec`, has no use of it: every call answers
 //! [`Error::Closed`], dropping the handle does nothing, and the parent keeps its lock until it closes the database itself.
-//! On Linux this is sure, also for a child in another PID namespace; elsewhere, do not touch the handle in a child. Slices, iterators and snapshots that the child
-//! inherits must not be read, since the log is not mapped there. It may open databases of its own.
+//! On Linux this is sure, also for a child in another PID namespace; elsewhere, do not touch the handle in a child. Slices,
+//! iterators and snapshots that the child inherits must not be read, since the log is not mapped there. It may open
+//! databases of its own.
 //!
 //! If a mapped file is truncated, or the disk fails to read a page of it, the kernel sends `SIGBUS`, which ends the process.
 //! Chunks are made present before they are first read, so that most of these are errors; [`guard_mappings`] installs a
 //! handler for the rest. [`IoMode::Read`] maps nothing and has none of these conditions.
 //!
 //! # Callbacks
-//! The store calls the program's code in four places, and holds no lock meanwhile: the
-//! [compaction filter](Options::compaction_filter), the iterator given to [`ingest`](Db::ingest) and
-//! [`try_ingest`](Db::try_ingest), the body of [`transact`](Db::transact), and `as_ref` (or `borrow`, or the bounds of a range)
-//! of what is given as a key, a value, a name or a batch. What such code may call of the same database, on [`Db`],
-//! [`Keyspace`], [`Snapshot`] and [`Transaction`] alike:
+//! The store calls the program's code in four places, and holds no lock meanwhile: the [compaction
+//! filter](Options::compaction_filter), the iterator given to [`ingest`](Db::ingest) and [`try_ingest`](Db::try_ingest), the
+//! body of [`transact`](Db::transact), and `as_ref` (or `borrow`, or the bounds of a range) of what is given as a key, a
+//! value, a name or a batch. What such code may call of the same database, on [`Db`], [`Keyspace`], [`Snapshot`] and
+//! [`Transaction`] alike:
 //!
 //! | call | in a filter | in an iterator | in a body | in `as_ref` |
 //! |---|---|---|---|---|
@@ -111,8 +112,8 @@
 //! themselves where that is due. A load whose iterator closes the database, or drops the keyspace, answers
 //! [`Closed`](Error::Closed) or [`KeyspaceDropped`](Error::KeyspaceDropped), and so does the commit of a body that does.
 //!
-//! If a filter drops the last handle, the compaction is cancelled, and a thread of its own closes the database as soon as it has
-//! ended; until then the directory is [locked](Error::Locked). Nobody learns the result of that close.
+//! If a filter drops the last handle, the compaction is cancelled, and a thread of its own closes the database as soon as it
+//! has ended; until then the directory is [locked](Error::Locked). Nobody learns the result of that close.
 //!
 //! # Map of the code
 //! Imports point down this list, which a test checks.

@@ -32,8 +32,8 @@ pub enum Isolation {
     /// On everything that it has read: committed transactions are equivalent to running one after another.
     #[default]
     Serializable,
-    /// On what it has written: nobody else may have written the same keys since it began. Remembers no reads and so costs less,
-    /// but two transactions that each read what the other writes may both commit (write skew).
+    /// On what it has written: nobody else may have written the same keys since it began. Remembers no reads and so costs
+    /// less, but two transactions that each read what the other writes may both commit (write skew).
     Snapshot,
 }
 
@@ -44,11 +44,12 @@ pub enum IoMode {
     /// directory, which its lock and its mode (0700) are there for; an I/O error under a mapping is a `SIGBUS` signal.
     #[default]
     Map,
-    /// Nothing is mapped, and every checksum is verified at every read: indexes of tables are read into memory when the table is
-    /// first used, entries with positioned reads, in pages of 16 KiB or in compressed blocks, that go into the cache of
-    /// [`Options::cache_bytes`]; the log is written with positioned writes. For file systems and rules that forbid mappings.
-    /// Each open table has a file descriptor ([`Options::max_open_tables`]). A read that is not in the cache costs a system call and a copy.
-    /// [Large values](Options::large_value_bytes) are read and verified one by one each time, and leave the cache alone.
+    /// Nothing is mapped, and every checksum is verified at every read: indexes of tables are read into memory when the
+    /// table is first used, entries with positioned reads, in pages of 16 KiB or in compressed blocks, that go into the
+    /// cache of [`Options::cache_bytes`]; the log is written with positioned writes. For file systems and rules that forbid
+    /// mappings. Each open table has a file descriptor ([`Options::max_open_tables`]). A read that is not in the cache costs
+    /// a system call and a copy. [Large values](Options::large_value_bytes) are read and verified one by one each time, and
+    /// leave the cache alone.
     Read,
 }
 
@@ -60,7 +61,8 @@ pub enum PointIndex {
     Hash,
     /// A bloom filter in front of the sparse index: about 1.3 bytes a key at 1 %.
     Bloom {
-        /// The share of lookups for absent keys that the filter lets pass, between 0.000001 and 0.5. The textbook value is 0.01.
+        /// The share of lookups for absent keys that the filter lets pass, between 0.000001 and 0.5. The textbook value is
+        /// 0.01.
         error_rate: f64,
     },
 }
@@ -219,8 +221,8 @@ impl Options {
         self
     }
 
-    /// Threads that flush and compact. With 0, that happens in [`Db::maintain`](crate::Db::maintain), and in writes that would otherwise have to
-    /// be slowed down for it. Default: 2.
+    /// Threads that flush and compact. With 0, that happens in [`Db::maintain`](crate::Db::maintain), and in writes that
+    /// would otherwise have to be slowed down for it. Default: 2.
     pub fn background_threads(&mut self, threads: usize) -> &mut Self {
         self.background_threads = threads;
         self
@@ -259,9 +261,9 @@ impl Options {
     /// What it costs is a second place to look at in each read, and space: values that were overwritten or removed stay in
     /// their files as garbage until that is collected. While the store is busy, garbage may take as much as the values that
     /// tables refer to, so that value files take up to twice their size; once it has settled
-    /// ([`wait_for_background`](crate::Db::wait_for_background), or a second without a commit), a quarter of it. What is being
-    /// collected comes on top until it is done, and so do files that snapshots and iterators hold. [`Db::compact`](crate::Db::compact)
-    /// leaves no garbage. [`Stats::value_files`](crate::Stats::value_files) shows it.
+    /// ([`wait_for_background`](crate::Db::wait_for_background), or a second without a commit), a quarter of it. What is
+    /// being collected comes on top until it is done, and so do files that snapshots and iterators hold.
+    /// [`Db::compact`](crate::Db::compact) leaves no garbage. [`Stats::value_files`](crate::Stats::value_files) shows it.
     pub fn large_value_bytes(&mut self, bytes: Option<u32>) -> &mut Self {
         self.table.section.threshold = Some(threshold(bytes));
         self
@@ -308,29 +310,29 @@ impl Options {
         self
     }
 
-    /// Memory for unpacked blocks of compressed tables and, in [`IoMode::Read`], for pages of plain ones, in bytes, for the whole
-    /// database. Blocks that a
-    /// [`Slice`](crate::Slice) or an iterator holds on to after they have left the cache come on top, as do memtables and, in
-    /// [`IoMode::Read`], indexes. Plain tables that are mapped need no cache but the operating system's. 0: every read
-    /// unpacks its block. At most 1 TiB; default: 64 MiB, taken as it is needed.
+    /// Memory for unpacked blocks of compressed tables and, in [`IoMode::Read`], for pages of plain ones, in bytes, for the
+    /// whole database. Blocks that a [`Slice`](crate::Slice) or an iterator holds on to after they have left the cache come
+    /// on top, as do memtables and, in [`IoMode::Read`], indexes. Plain tables that are mapped need no cache but the
+    /// operating system's. 0: every read unpacks its block. At most 1 TiB; default: 64 MiB, taken as it is needed.
     pub fn cache_bytes(&mut self, bytes: u64) -> &mut Self {
         self.cache_bytes = bytes;
         self
     }
 
-    /// Tables, and value files, that the database keeps open. One more lets go of one that has not been used for the longest time, and
-    /// opening it again takes some 50 us, as much as 100 lookups. At least 1. Default: a quarter of what the system
-    /// gives the process, at most 8,192.
+    /// Tables, and value files, that the database keeps open. One more lets go of one that has not been used for the longest
+    /// time, and opening it again takes some 50 us, as much as 100 lookups. At least 1. Default: a quarter of what the
+    /// system gives the process, at most 8,192.
     ///
     /// An open table takes two mappings of `vm.max_map_count` (so that the default is 8,191 where that is 65,530), a value
-    /// file one; with [`IoMode::Read`], each takes one descriptor of `RLIMIT_NOFILE`. All databases of a process together begin to let go
-    /// at a half of either. What [slices](crate::Slice), iterators and cursors use, and what is being compacted, stays open
-    /// whatever the limit is, up to three quarters of what the system gives: then whatever would have to open a
-    /// table answers [`Error::TooManyOpenTables`]. The log, the manifest and tables that are being written are not
+    /// file one; with [`IoMode::Read`], each takes one descriptor of `RLIMIT_NOFILE`. All databases of a process together
+    /// begin to let go at a half of either. What [slices](crate::Slice), iterators and cursors use, and what is being
+    /// compacted, stays open whatever the limit is, up to three quarters of what the system gives: then whatever would have
+    /// to open a table answers [`Error::TooManyOpenTables`]. Threads that open one at the same moment may each be one over the
+    /// limit. The log, the manifest and tables that are being written are not
     /// counted; they are few.
     ///
-    /// What is known of a table that was let go stays in memory: about 1 KiB, and a bit for each chunk that was verified; and, with
-    /// [`IoMode::Read`], its index. [`Stats::open_tables`](crate::Stats::open_tables) and
+    /// What is known of a table that was let go stays in memory: about 1 KiB, and a bit for each chunk that was verified;
+    /// and, with [`IoMode::Read`], its index. [`Stats::open_tables`](crate::Stats::open_tables) and
     /// [`Stats::table_openings`](crate::Stats::table_openings) tell whether the limit is a good one.
     ///
     /// ```
@@ -394,13 +396,13 @@ impl Options {
     /// ordinary commits are refused, commits that only remove, flushes and compactions go on, with what the reserve gives up.
     /// It is made whole again when there is space, and until then ordinary commits are refused.
     ///
-    /// It is a file `RESERVE` in the directory, preallocated, never written, and no larger than what a flush of the log as it is, or
-    /// a compaction of the largest table, may need: one and a half times the largest log segment, or nine eighths of the
-    /// table, and 256 KiB. A segment also keeps a sixteenth of its size, at most 256 KiB, for
-    /// removals, and the manifest 64 KiB. A limit below one and a half times
-    /// [`memtable_bytes`](Self::memtable_bytes) may leave a full disk with a flush that fits only after enough of what is
-    /// in the log has been removed as well. Where the file system cannot preallocate, there is no reserve. It does not count
-    /// against other programs, which may take what it gives up. 0: none; at most 1 TiB; default: 96 MiB.
+    /// It is a file `RESERVE` in the directory, preallocated, never written, and no larger than what a flush of the log as
+    /// it is, or a compaction of the largest table, may need: one and a half times the largest log segment, or nine eighths
+    /// of the table, and 256 KiB. A segment also keeps a sixteenth of its size, at most 256 KiB, for removals, and the
+    /// manifest 64 KiB. A limit below one and a half times [`memtable_bytes`](Self::memtable_bytes) may leave a full disk
+    /// with a flush that fits only after enough of what is in the log has been removed as well. Where the file system cannot
+    /// preallocate, there is no reserve. It does not count against other programs, which may take what it gives up. 0: none;
+    /// at most 1 TiB; default: 96 MiB.
     ///
     /// ```
     /// # fn main() -> maplsm::Result<()> {

@@ -24,8 +24,9 @@ impl Slice {
     /// address, or the answer is [`Error::WrongLayout`]. O(1), no copy.
     ///
     /// Types of alignment 1, like those made of [`zerocopy::little_endian`] integers, fit anywhere. For others, up to an
-    /// alignment of 16, create the keyspace with [`KeyspaceOptions::value_alignment`](crate::KeyspaceOptions::value_alignment).
-    /// The bytes are those of the machine that wrote them: little-endian types read the same on all.
+    /// alignment of 16, create the keyspace with
+    /// [`KeyspaceOptions::value_alignment`](crate::KeyspaceOptions::value_alignment). The bytes are those of the machine
+    /// that wrote them: little-endian types read the same on all.
     ///
     /// ```
     /// # fn main() -> maplsm::Result<()> {

@@ -58,11 +58,11 @@ impl Pauses {
 /// A transaction: reads the store as it was when it began, and its own changes; commits them if nothing that it relies on has
 /// changed since, whole or not at all.
 ///
-/// Nothing is locked while it runs, and others see nothing of it before its commit. What it has read (keys, ranges, also what it
-/// did not find) and what it will write is kept in memory. With [`Isolation::Serializable`] a commit is refused with
+/// Nothing is locked while it runs, and others see nothing of it before its commit. What it has read (keys, ranges, also
+/// what it did not find) and what it will write is kept in memory. With [`Isolation::Serializable`] a commit is refused with
 /// [`Error::Conflict`] if anything read was written by someone else since the begin, phantoms and removed ranges included:
-/// all committed transactions are then equivalent to running one after another. The look at what others have committed
-/// costs O(m log n) for m of their changes and n keys and ranges read. A transaction without changes always commits.
+/// all committed transactions are then equivalent to running one after another. The look at what others have committed costs
+/// O(m log n) for m of their changes and n keys and ranges read. A transaction without changes always commits.
 ///
 /// Dropping it forgets its changes.
 ///

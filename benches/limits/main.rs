@@ -8,9 +8,9 @@
 //! ```
 //!
 //! **tombstones**: commits (put, remove, remove range, put) over and over, the ranges laid out in several ways, as one batch,
-//! as single commits, as single commits with snapshots in between, and as one transaction. Prints, in milliseconds, what each step takes: the
-//! commits, a get of each key, a scan forwards and one backwards, a reopen that replays the log, a flush, a compaction, gets
-//! and a scan of the result; and the same for as many puts of different keys, to compare with.
+//! as single commits, as single commits with snapshots in between, and as one transaction. Prints, in milliseconds, what
+//! each step takes: the commits, a get of each key, a scan forwards and one backwards, a reopen that replays the log, a
+//! flush, a compaction, gets and a scan of the result; and the same for as many puts of different keys, to compare with.
 //!
 //! **keyspaces**: medians, in microseconds, of what makes, drops and opens keyspaces where there are that many, and the longest
 //! time that a writer beside them has waited for a commit.

@@ -3,9 +3,10 @@
 use super::Engine;
 use crate::error::Bug;
 
-/// Something is on its way: it is in the log or the manifest, and not shown to readers yet. Whatever ends this stretch early, an
-/// error or a panic, leaves the two at odds for good: the next commit would use the same numbers again, and no open would
-/// accept such a log; the next edit would change a state that the manifest does not have. So nothing more is written then.
+/// Something is on its way: it is in the log or the manifest, and not shown to readers yet. Whatever ends this stretch
+/// early, an error or a panic, leaves the two at odds for good: the next commit would use the same numbers again, and no
+/// open would accept such a log; the next edit would change a state that the manifest does not have. So nothing more is
+/// written then.
 #[must_use]
 pub(super) struct Between<'e> {
     engine: &'e Engine,

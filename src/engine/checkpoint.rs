@@ -1,9 +1,10 @@
 //! Checkpoints: the store as it is at one moment, as a database of its own, made while everything goes on.
 //!
-//! Tables, indexes and value files never change and are only ever unlinked, so the copy has them by hard links where the file
-//! system can do that. What is in the log only is written as one more table of level 0, large values as well, and not copied as groups: the checksums of a log are
-//! seeded with the id of its database, and the copy has an id of its own, so that neither can take the other's log or
-//! manifest for its own. So the copy also has nothing to replay. A live segment is never linked: it grows.
+//! Tables, indexes and value files never change and are only ever unlinked, so the copy has them by hard links where the
+//! file system can do that. What is in the log only is written as one more table of level 0, large values as well, and not
+//! copied as groups: the checksums of a log are seeded with the id of its database, and the copy has an id of its own, so
+//! that neither can take the other's log or manifest for its own. So the copy also has nothing to replay. A live segment is
+//! never linked: it grows.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -172,7 +173,8 @@ pub(super) enum Copied {
     Written,
 }
 
-/// Links a file into another directory, or copies it where that cannot be done. After an error, answers what was tried as well.
+/// Links a file into another directory, or copies it where that cannot be done. After an error, answers what was tried as
+/// well.
 pub(super) fn copy_file(
     dir: &dyn Dir,
     name: &str,

@@ -301,8 +301,8 @@ impl<'a> Merging<'a> {
         writer.add(keyspace, &found.entry, bytes, oldest)
     }
 
-    /// Looks up from time to time: a cancelled store stops here, a dropped keyspace as well, and a flush that waits goes first,
-    /// whose errors are its own.
+    /// Looks up from time to time: a cancelled store stops here, a dropped keyspace as well, and a flush that waits goes
+    /// first, whose errors are its own.
     fn step(&mut self) -> Result<()> {
         self.until_step -= 1;
         if self.until_step > 0 {

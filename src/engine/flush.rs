@@ -91,8 +91,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Flushes the oldest frozen memtable, or more of them; answers the number of the newest of these. On a full disk, one table
-    /// of all is tried: what newer memtables remove from older ones, or write over, is not in it.
+    /// Flushes the oldest frozen memtable, or more of them; answers the number of the newest of these. On a full disk, one
+    /// table of all is tried: what newer memtables remove from older ones, or write over, is not in it.
     fn flush_memtable(&self, _alone: &MutexGuard<'_, ()>) -> Result<Option<FileNumber>> {
         self.check_writable()?;
         let view = self.view();

@@ -13,8 +13,8 @@
 //! Readers take none of them: they load the view and the visible sequence.
 //!
 //! The durable state changes in exactly four places: a group committed to the log (`write`), an edit installed
-//! ([`Engine::install`]), an obsolete file removed (`obsolete`), and, once for each segment, the manifest told that something in
-//! it is durable (`sync`).
+//! ([`Engine::install`]), an obsolete file removed (`obsolete`), and, once for each segment, the manifest told that
+//! something in it is durable (`sync`).
 
 mod background;
 mod between;

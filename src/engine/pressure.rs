@@ -83,8 +83,8 @@ impl Engine {
         self.pressure.debt.store((debt * 1e6) as u32, Ordering::Relaxed);
     }
 
-    /// Slows a writer down that is about to add `bytes` to the log. Work that keeps failing is no reason to refuse what may let it
-    /// succeed.
+    /// Slows a writer down that is about to add `bytes` to the log. Work that keeps failing is no reason to refuse what may
+    /// let it succeed.
     #[inline]
     pub(super) fn wait_for_room(&self, bytes: u64, for_use: Use) -> Result<()> {
         if for_use == Use::Freeing && self.within().is_none() {
@@ -98,8 +98,8 @@ impl Engine {
         let may_go_on = |e: Error| if for_use == Use::Freeing && e.is_full() { self.check_writable() } else { Err(e) };
         let alone = self.options.background_threads == 0;
         if self.within().is_some() {
-            // This thread may be the one whose work is waited for. A flush asks no caller's code; a compaction inside of another
-            // one would ask the filter again that writes here.
+            // This thread may be the one whose work is waited for. A flush asks no caller's code; a compaction inside of
+            // another one would ask the filter again that writes here.
             match self.flush_if_due() {
                 Ok(flushed) if flushed || alone => return Ok(()),
                 Ok(_) => {}

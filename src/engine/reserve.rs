@@ -1,13 +1,13 @@
 //! The reserve: space that is kept for a full disk, so that what makes space finds some.
 //!
-//! It has three parts. Each segment of the log keeps room behind its end for removals (`log::writer`), and the manifest for edits
-//! (`version::manifest`): enough to say what is to go. The third is a file of nothing but space, [`RESERVE`], as large as the
-//! output of the next flush, and of a compaction of one table, may become. Whoever makes space (a flush, a compaction, a
-//! removal that needs another segment) and finds the disk full gives that file up by unlinking it and tries again. It is
-//! unlinked, not renamed and filled: outputs end where their entries end, and no file is ever cut short.
+//! It has three parts. Each segment of the log keeps room behind its end for removals (`log::writer`), and the manifest for
+//! edits (`version::manifest`): enough to say what is to go. The third is a file of nothing but space, [`RESERVE`], as large
+//! as the output of the next flush, and of a compaction of one table, may become. Whoever makes space (a flush, a
+//! compaction, a removal that needs another segment) and finds the disk full gives that file up by unlinking it and tries
+//! again. It is unlinked, not renamed and filled: outputs end where their entries end, and no file is ever cut short.
 //!
-//! What it has given up is kept from ordinary commits: they are refused until it is whole again, for the log as long as
-//! they would make it. It is made whole by the first one for which there is space, or in the background. Who sleeps until there
+//! What it has given up is kept from ordinary commits: they are refused until it is whole again, for the log as long as they
+//! would make it. It is made whole by the first one for which there is space, or in the background. Who sleeps until there
 //! is space is a thread with a clock: nobody tells when another program removes a file.
 
 use std::io;
@@ -228,8 +228,8 @@ impl Engine {
         self.reserve.state.lock().bytes
     }
 
-    /// Makes place in the log for a group, if there is none. One that makes space stays in the segment, in the room kept there, if
-    /// the disk has no space for another one; and when that is used up, gets one from the reserve.
+    /// Makes place in the log for a group, if there is none. One that makes space stays in the segment, in the room kept
+    /// there, if the disk has no space for another one; and when that is used up, gets one from the reserve.
     pub(super) fn make_place(&self, writer: &mut Writer, bytes: u64, count: u64, for_use: Use) -> Result<()> {
         if self.has_room(writer, bytes, count, Use::Ordinary) {
             return Ok(());

@@ -119,7 +119,8 @@ impl Engine {
     /// What is durable in a segment must be known outside of it, or losing the segment is silence. So the first sync that ends
     /// in one tells the manifest, after the segment and its name are on disk and before anybody is told that they are.
     ///
-    /// Whatever fails in here ends the writing: commits that are about to be refused have been shown, and nothing may follow them.
+    /// Whatever fails in here ends the writing: commits that are about to be refused have been shown, and nothing may follow
+    /// them.
     pub(super) fn sync_log(&self) -> Result<Position> {
         let unsynced = self.writer.lock().unsynced();
         self.sync_files(&unsynced)?;
@@ -169,7 +170,8 @@ impl Engine {
             if unsynced.directory {
                 self.dir.sync().map_err(|e| Error::io("sync", self.dir.path(), e))?;
             }
-            // Last: whoever has locked another lock file since has found all of this, and nothing is acknowledged that he has not.
+            // Last: whoever has locked another lock file since has found all of this, and nothing is acknowledged that he
+            // has not.
             self.check_lock()
         };
         sync().map_err(|e| self.poison(e))

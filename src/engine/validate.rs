@@ -69,7 +69,8 @@ impl Engine {
         durability: Durability,
     ) -> Result<()> {
         if batch.is_empty() {
-            // What it has read is the store as it was at one moment; but of a poisoned one, that may be gone after the next open.
+            // What it has read is the store as it was at one moment; but of a poisoned one, that may be gone after the next
+            // open.
             return self.check_open().and_then(|()| self.check_intact());
         }
         let mut moment = began;

@@ -28,8 +28,8 @@ pub struct Report {
     /// Files that are no part of the database though their names say so, sorted: what earlier runs have left of work that was
     /// cut off. No damage: nothing reads them, and the first write after an open removes them.
     pub leftovers: Vec<PathBuf>,
-    /// What earlier [repairs](crate::repair) have kept beside the database, sorted: directories with the files as they were, and
-    /// lists of what is lost. No part of the database; remove them when they are not needed any more.
+    /// What earlier [repairs](crate::repair) have kept beside the database, sorted: directories with the files as they were,
+    /// and lists of what is lost. No part of the database; remove them when they are not needed any more.
     pub kept: Vec<PathBuf>,
     /// Other names in the directory that the format does not know. No damage either; they are never touched.
     pub foreign: usize,

@@ -206,9 +206,9 @@ impl Engine {
         Ok(end)
     }
 
-    /// Makes a change that is not in the log: takes a sequence number for it from the log, makes durable whatever was committed
-    /// before, lets `install` install the edit, to which this adds what recovery must know, and shows the change. Nobody can
-    /// commit meanwhile, so the history has it in one place. Needs locks 1 and 2. Answers what `install` does.
+    /// Makes a change that is not in the log: takes a sequence number for it from the log, makes durable whatever was
+    /// committed before, lets `install` install the edit, to which this adds what recovery must know, and shows the change.
+    /// Nobody can commit meanwhile, so the history has it in one place. Needs locks 1 and 2. Answers what `install` does.
     pub(super) fn install_beside_log(
         &self,
         writer: &mut Writer,
@@ -249,8 +249,8 @@ impl Engine {
         Ok(taken)
     }
 
-    /// Indexes the entries of the last group of the segment, whose body stands at `range`. It has just been written, so it is as
-    /// it should be, or there is a bug.
+    /// Indexes the entries of the last group of the segment, whose body stands at `range`. It has just been written, so it
+    /// is as it should be, or there is a bug.
     fn index(&self, memtable: &Memtable, group: &Group, range: Range<u64>, first: Sequence) -> Result<()> {
         let (cut, last) = (Sequence(first.0 - 1), Sequence(first.0 + u64::from(group.count) - 1));
         // A version may go if a newer one is visible to every reader that will register from now on, and no registered one

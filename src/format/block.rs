@@ -1,7 +1,7 @@
 //! Blocks of a compressed section: what their directory says, and how their bytes are packed.
 //!
-//! A place in such a section is a block and a slot. As a number of bytes it is `block * 2^log2 + offset in the unpacked block`,
-//! and a locator counts it in units, as it counts the places of a plain section.
+//! A place in such a section is a block and a slot. As a number of bytes it is `block * 2^log2 + offset in the unpacked
+//! block`, and a locator counts it in units, as it counts the places of a plain section.
 
 use std::borrow::Cow;
 

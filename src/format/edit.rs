@@ -112,8 +112,8 @@ pub(crate) struct Edit {
 }
 
 impl Edit {
-    /// Whether it makes the database larger and takes nothing away: keyspaces that are made, tables that are loaded. Everything else
-    /// either frees space sooner or later, or must not be in the way of what does.
+    /// Whether it makes the database larger and takes nothing away: keyspaces that are made, tables that are loaded.
+    /// Everything else either frees space sooner or later, or must not be in the way of what does.
     pub(crate) fn only_adds(&self) -> bool {
         let removes = self.first_segment.is_some()
             || !(self.remove.is_empty() && self.consume.is_empty() && self.drop.is_empty());
@@ -219,8 +219,8 @@ pub(crate) fn records(body: &[u8]) -> impl Iterator<Item = Result<(u64, &[u8]), 
 }
 
 impl Edit {
-    /// The body of the group, and the count of its records. Whoever writes it reads it back before: what does not fit into a field
-    /// shows then.
+    /// The body of the group, and the count of its records. Whoever writes it reads it back before: what does not fit into a
+    /// field shows then.
     pub(crate) fn encode(&self) -> Result<(Vec<u8>, u32), Bug> {
         let mut out = Vec::new();
         if let Some(number) = self.next_number {

@@ -143,8 +143,8 @@ fn low_bytes(sequence: Sequence) -> [u8; 5] {
 
 /// A decoded entry: where its parts are in the bytes it was decoded from.
 ///
-/// Invariant: `start < key_start <= key_end <= value_start() <= end <= length of the bytes`. All fields are words, so that it has
-/// no padding: copies of padding are odd-sized moves that stall the loads behind them.
+/// Invariant: `start < key_start <= key_end <= value_start() <= end <= length of the bytes`. All fields are words, so that
+/// it has no padding: copies of padding are odd-sized moves that stall the loads behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) start: usize,

@@ -11,7 +11,8 @@ pub(crate) enum Kind {
     /// Changes what older versions of the key make of it, by an operator that this library does not have: it is kept, with
     /// everything below it, and its value is refused.
     Merge = 3,
-    /// The key has a value that stands in a value file; the entry's value is a [pointer](super::values::Pointer). Only in tables.
+    /// The key has a value that stands in a value file; the entry's value is a [pointer](super::values::Pointer). Only in
+    /// tables.
     Pointer = 4,
 }
 

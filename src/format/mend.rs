@@ -229,8 +229,8 @@ pub(crate) fn frame_id(file: &[u8], magic: Magic) -> Option<Id> {
     }
 }
 
-/// The database that segment or manifest `number` says it belongs to: by its header, or, where that is damaged, by a group that
-/// verifies under the id in it.
+/// The database that segment or manifest `number` says it belongs to: by its header, or, where that is damaged, by a group
+/// that verifies under the id in it.
 pub(crate) fn stated_owner(file: &[u8], magic: Magic, number: FileNumber) -> Option<Id> {
     if let Ok(header) = SegmentHeader::parse_any(file, magic) {
         return (header.number() == number).then(|| header.database());

@@ -183,7 +183,8 @@ impl<'f> Record<'f> {
         place(self.offset)..place(self.offset.saturating_add(self.length.into()))
     }
 
-    /// Decodes the record at `start`, which must end, padding included, at or before `limit`. All its bytes have been verified.
+    /// Decodes the record at `start`, which must end, padding included, at or before `limit`. All its bytes have been
+    /// verified.
     pub(crate) fn parse(file: Part<'f>, start: u64, limit: u64) -> Result<Self, Damage> {
         let header: RecordHeader = file.read(start)?;
         let next = header.end(start, limit)?;

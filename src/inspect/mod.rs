@@ -1,9 +1,9 @@
 //! What one file of the format holds, without opening a database.
 //!
 //! Items come in the order in which a reader needs them. A log segment or manifest is shown from front to back: its header,
-//! each group with the runs and entries, or the records, in it, and an `end`. A table, index or value file shows header, footer
-//! and directory before what they describe. Every checksum is verified before the bytes under it are shown, so whatever reaches
-//! the sink is as it was written; the first damage ends the inspection.
+//! each group with the runs and entries, or the records, in it, and an `end`. A table, index or value file shows header,
+//! footer and directory before what they describe. Every checksum is verified before the bytes under it are shown, so
+//! whatever reaches the sink is as it was written; the first damage ends the inspection.
 //!
 //! ```
 //! # fn main() -> maplsm::Result<()> {

@@ -125,8 +125,8 @@ impl Memtable {
         }
     }
 
-    /// Indexes the groups of `range`, which a scan has verified, as far as `find` wants the entries of their keyspace,
-    /// which may be gone; it refuses those that have never been. Nothing is copied. Answers false if there is no memory for it.
+    /// Indexes the groups of `range`, which a scan has verified, as far as `find` wants the entries of their keyspace, which
+    /// may be gone; it refuses those that have never been. Nothing is copied. Answers false if there is no memory for it.
     pub(crate) fn replay(
         &self,
         range: Range<u64>,
@@ -254,8 +254,8 @@ impl Memtable {
         sequence_at(self.bytes(), locator as usize * 8, self.base)
     }
 
-    /// Whether a locator's entry has this key. The bytes are those published now: a reader meets locators that are younger than
-    /// its lookup, and a key that lies behind the end it knew would look like another one.
+    /// Whether a locator's entry has this key. The bytes are those published now: a reader meets locators that are younger
+    /// than its lookup, and a key that lies behind the end it knew would look like another one.
     #[inline]
     fn is_of(&self, locator: u32, key: &[u8]) -> bool {
         key_at(self.bytes(), locator as usize * 8) == Some(key)

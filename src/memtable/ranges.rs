@@ -13,8 +13,8 @@ use crate::format::{KeyspaceId, Sequence};
 use crate::sys::atomic::{AtomicBool, Ordering};
 use crate::visibility::{Fragments, Visibility};
 
-/// Range tombstones on their way into a memtable: those of one commit, or of one replay. One merge of all takes a small part of
-/// the time of one after each.
+/// Range tombstones on their way into a memtable: those of one commit, or of one replay. One merge of all takes a small part
+/// of the time of one after each.
 #[derive(Debug, Default)]
 pub(crate) struct Removals(BTreeMap<KeyspaceId, FragmentList>);
 
@@ -73,8 +73,8 @@ impl Ranges {
         self.lists.load_full()
     }
 
-    /// The newest removal of a key that a reader at `at` sees, if it is newer than `version`, which that reader sees as well; an
-    /// error if an unregistered one may have missed it.
+    /// The newest removal of a key that a reader at `at` sees, if it is newer than `version`, which that reader sees as
+    /// well; an error if an unregistered one may have missed it.
     #[inline]
     pub(super) fn newest(
         &self,

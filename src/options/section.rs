@@ -15,7 +15,8 @@ const LARGE_VALUE_BYTES: u32 = 4 << 10;
 /// Compression of the entries of a table, block by block.
 ///
 /// Entries of compressed tables are read from unpacked blocks, which are kept in a cache of
-/// [`Options::cache_bytes`](crate::Options::cache_bytes). A block that does not shrink by an eighth is stored as it is, and read in place.
+/// [`Options::cache_bytes`](crate::Options::cache_bytes). A block that does not shrink by an eighth is stored as it is, and
+/// read in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Compression {
     /// Entries are stored as they are and read in place.
@@ -138,8 +139,8 @@ impl From<&KeyspaceMeta> for SectionOptions {
 
 /// How to create a keyspace, with [`Db::create_keyspace`](crate::Db::create_keyspace).
 ///
-/// What is not set is taken from the [`Options`](crate::Options) that the database is open with. All of it is recorded when the keyspace is
-/// created, holds for as long as it is there, and needs not be given again.
+/// What is not set is taken from the [`Options`](crate::Options) that the database is open with. All of it is recorded when
+/// the keyspace is created, holds for as long as it is there, and needs not be given again.
 ///
 /// ```
 /// # fn main() -> maplsm::Result<()> {
@@ -206,9 +207,10 @@ impl KeyspaceOptions {
         self
     }
 
-    /// Aligns every value to 8 or 16 bytes in memory, so that [`Slice::get_as`](crate::Slice::get_as) reads numbers and structures
-    /// of such an alignment in place. Costs up to 7 or 15 bytes for each entry, and with 16 as much again on average as the size of
-    /// an entry is no multiple of 16. 1, 8 or 16; default: 1, no alignment, whatever the options of the database.
+    /// Aligns every value to 8 or 16 bytes in memory, so that [`Slice::get_as`](crate::Slice::get_as) reads numbers and
+    /// structures of such an alignment in place. Costs up to 7 or 15 bytes for each entry, and with 16 as much again on
+    /// average as the size of an entry is no multiple of 16. 1, 8 or 16; default: 1, no alignment, whatever the options of
+    /// the database.
     ///
     /// ```
     /// # fn main() -> maplsm::Result<()> {

@@ -1,14 +1,15 @@
 //! Values that are lent without counting who has them, and can be taken back all the same.
 //!
 //! A table is opened once and read a million times a second; counting each reader costs more than the lookup. So readers do
-//! not count: they hold an [`Era`], which they have at hand anyway, because it comes with the view that they have loaded. Whoever
-//! takes a value back ([`Lent::take`]) ends the era ([`Eras::end`]), sees to it that a view with the new one is shown, and the value
-//! waits until the last holder of the old era, and of every era before it, is gone ([`Eras::release`]).
+//! not count: they hold an [`Era`], which they have at hand anyway, because it comes with the view that they have loaded.
+//! Whoever takes a value back ([`Lent::take`]) ends the era ([`Eras::end`]), sees to it that a view with the new one is
+//! shown, and the value waits until the last holder of the old era, and of every era before it, is gone ([`Eras::release`]).
 //!
-//! Measured against the other ways, on two busy cores, for a lookup in 1, 4 and 12 tables, as what it costs more than one that never gives
-//! anything back: a guard of `arc-swap` for each table 18, 79 and 276 ns, a pin of `crossbeam-epoch` 9 to 18 ns, a slot of the
-//! thread's own with a full fence 7 to 10 ns, cells in pages that the view owns up to 10 ns, and this nothing that could be told
-//! from noise. Giving up a table by replacing its handle costs a copy of its level: 0.6 ms for 40,000 tables. A new era costs
+//! Measured against the other ways, on two busy cores, for a lookup in 1, 4 and 12 tables, as what it costs more than one
+//! that never gives anything back: a guard of `arc-swap` for each table 18, 79 and 276 ns, a pin of `crossbeam-epoch` 9 to
+//! 18 ns, a slot of the thread's own with a full fence 7 to 10 ns, cells in pages that the view owns up to 10 ns, and this
+//! nothing that could be told from noise. Giving up a table by replacing its handle costs a copy of its level: 0.6 ms for
+//! 40,000 tables. A new era costs
 //! 0.24 us.
 //!
 //! This file has `unsafe` code: one load through a pointer.
@@ -163,8 +164,8 @@ impl Drop for Taken<'_> {
 
 /// A place for a value that is lent.
 ///
-/// Invariant: `at` is null or points to the value that `owner` holds. A value leaves `owner` in two ways: with the whole place,
-/// or into a [`Taken`] of the eras with the id `of`, after `at` was set to null.
+/// Invariant: `at` is null or points to the value that `owner` holds. A value leaves `owner` in two ways: with the whole
+/// place, or into a [`Taken`] of the eras with the id `of`, after `at` was set to null.
 pub(crate) struct Lent<T> {
     of: u64,
     at: AtomicPtr<T>,
@@ -192,10 +193,10 @@ impl<T: Any + Send + Sync> Lent<T> {
         let at = self.at.load(Ordering::Acquire);
         // SAFETY: null, or a pointer to a value that `owner` held when it was stored (`set`, whose release pairs with the
         // acquire). The result lives no longer than `self` and `era`, so the value must stay that long. If it leaves `owner`
-        // with the place, `self` is not borrowed. If it is taken back, it goes into an `Ended` of the same eras together with the era that was
-        // the current one then, and is dropped when nobody holds that era or an earlier one. The caller's era is one of these: a
-        // later one was made, under the lock of the eras, after `at` had been set to null, and whoever has it has it from that
-        // lock, so that the load above would have seen the null or a later value.
+        // with the place, `self` is not borrowed. If it is taken back, it goes into an `Ended` of the same eras together
+        // with the era that was the current one then, and is dropped when nobody holds that era or an earlier one. The
+        // caller's era is one of these: a later one was made, under the lock of the eras, after `at` had been set to null,
+        // and whoever has it has it from that lock, so that the load above would have seen the null or a later value.
         unsafe { at.as_ref() }
     }
 
@@ -213,7 +214,8 @@ impl<T: Any + Send + Sync> Lent<T> {
         }
     }
 
-    /// Takes the value back, if there is one and `may` says so. It is asked about the value, and whether someone has it counted.
+    /// Takes the value back, if there is one and `may` says so. It is asked about the value, and whether someone has it
+    /// counted.
     pub(crate) fn take(&self, taken: &mut Taken<'_>, may: impl FnOnce(&T, bool) -> bool) -> bool {
         let mut owner = self.owner.lock();
         let may = owner.as_ref().is_some_and(|value| may(value, Arc::strong_count(value) > 1));

@@ -125,8 +125,8 @@ pub(crate) trait Dir: Any + fmt::Debug + Send + Sync {
     /// The contents of a file that nobody writes any more, for those who read all of it. What cannot be read is an error here.
     fn open(&self, name: &str) -> io::Result<Mapping>;
 
-    /// The contents of a table or value file: as a mapping that reads nothing yet, or, where nothing is mapped, to be read piece
-    /// by piece.
+    /// The contents of a table or value file: as a mapping that reads nothing yet, or, where nothing is mapped, to be read
+    /// piece by piece.
     fn contents(&self, name: &str) -> io::Result<Contents>;
 
     /// The account of the files that [`open`](Self::open) and [`contents`](Self::contents) map or keep open.
@@ -142,8 +142,8 @@ pub(crate) trait Dir: Any + fmt::Debug + Send + Sync {
     /// Fails where both are not on one file system that has links.
     fn link(&self, name: &str, to: &dyn Dir) -> io::Result<()>;
 
-    /// Makes a file that holds `bytes` bytes of space and nothing else, or makes it that long; a longer one stays as it is. Answers
-    /// how much it holds: 0, and there is no file, where the file system cannot take space ahead.
+    /// Makes a file that holds `bytes` bytes of space and nothing else, or makes it that long; a longer one stays as it is.
+    /// Answers how much it holds: 0, and there is no file, where the file system cannot take space ahead.
     fn hold_space(&self, name: &str, bytes: u64) -> io::Result<u64>;
 
     /// Removes a file; what is mapped stays readable.
@@ -202,8 +202,8 @@ pub(crate) trait AppendFile: fmt::Debug + Send {
     /// Appends all of `bytes`.
     fn append(&mut self, bytes: &[u8]) -> Result<(), AppendError>;
 
-    /// Takes the space of the next `bytes` bytes, so that appending them will not be refused; the length of the file stays. Does
-    /// nothing where the file system cannot do that.
+    /// Takes the space of the next `bytes` bytes, so that appending them will not be refused; the length of the file stays.
+    /// Does nothing where the file system cannot do that.
     fn make_room(&mut self, bytes: u64) -> io::Result<()>;
 
     /// Makes everything appended so far durable. After an error nothing is known about the file's contents on disk.
@@ -225,8 +225,8 @@ pub(crate) enum Ahead {
     Needed,
 }
 
-/// What is tried, in turn, to make a log file of at most `capacity` bytes reach to `end`: the doubling, if that is wanted, and on a
-/// disk without space for it, what is needed.
+/// What is tried, in turn, to make a log file of at most `capacity` bytes reach to `end`: the doubling, if that is wanted,
+/// and on a disk without space for it, what is needed.
 fn log_sizes(end: usize, capacity: usize, ahead: Ahead) -> impl Iterator<Item = usize> {
     let doubled = end.checked_next_power_of_two().unwrap_or(end).max(LOG_BYTES_MIN);
     let stepped = end.next_multiple_of(LOG_STEP_BYTES);

@@ -3,9 +3,10 @@
 //! # The contract that makes `&[u8]` over a file sound
 //! A database directory belongs to the process that holds its lock. Tables, indexes, value files and manifests are created
 //! with `O_EXCL`, written once, mapped only after that, and never written, truncated or recycled again, only unlinked, which
-//! keeps the mapped pages alive. A log segment is written by one [`ArenaWriter`] behind the published end, and read in front of it.
-//! Another process that changes these files breaks the contract; `IoMode::Read` has no such condition. What the guard does
-//! about a file that is lost all the same keeps every byte readable and initialised, and nothing that was read is believed.
+//! keeps the mapped pages alive. A log segment is written by one [`ArenaWriter`] behind the published end, and read in front
+//! of it. Another process that changes these files breaks the contract; `IoMode::Read` has no such condition. What the guard
+//! does about a file that is lost all the same keeps every byte readable and initialised, and nothing that was read is
+//! believed.
 #![allow(unsafe_code)]
 
 use std::fmt;

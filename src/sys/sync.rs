@@ -1,6 +1,6 @@
-//! Locks and atomics. Normally those of `parking_lot` and the standard library; built with `--cfg loom` or `--cfg shuttle`, those of
-//! the model checker, so that models run the code itself: loom tries every order that the memory model allows, on small
-//! pieces; shuttle tries many schedules, on the whole engine.
+//! Locks and atomics. Normally those of `parking_lot` and the standard library; built with `--cfg loom` or `--cfg shuttle`,
+//! those of the model checker, so that models run the code itself: loom tries every order that the memory model allows, on
+//! small pieces; shuttle tries many schedules, on the whole engine.
 
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -91,8 +91,8 @@ mod modelled {
 
     pub(crate) use backend::atomic;
 
-    /// The twin of [`region::ZeroedArray`](super::super::region::ZeroedArray): the model checker's atomics have more to them than
-    /// their bytes.
+    /// The twin of [`region::ZeroedArray`](super::super::region::ZeroedArray): the model checker's atomics have more to them
+    /// than their bytes.
     pub(crate) struct ZeroedArray<T>(Vec<T>);
 
     impl<T: Default> ZeroedArray<T> {

@@ -268,7 +268,8 @@ impl ChunkedFile {
         self.verify_around([], stop)
     }
 
-    /// The same without the chunks that lie inside of one of `others`, which somebody has verified: ranges of the body, in order.
+    /// The same without the chunks that lie inside of one of `others`, which somebody has verified: ranges of the body, in
+    /// order.
     pub(crate) fn verify_around(&self, others: impl IntoIterator<Item = Range<u64>>, stop: &AtomicBool) -> Result<()> {
         let end = self.frame.body_end;
         let mut start = 0;

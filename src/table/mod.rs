@@ -77,7 +77,8 @@ fn intact<T>(read: Result<T>) -> Result<Option<T>> {
 }
 
 impl Shelf {
-    /// With a cache of at most `cache_bytes`, and at most `max_open` tables and value files open, or as many as suits the system.
+    /// With a cache of at most `cache_bytes`, and at most `max_open` tables and value files open, or as many as suits the
+    /// system.
     pub(crate) fn new(
         dir: Arc<dyn Dir>,
         options: TableOptions,
@@ -88,7 +89,8 @@ impl Shelf {
         Arc::new(Self { dir, options, cache: BlockCache::new(cache_bytes), open, given_up: AtomicBool::new(false) })
     }
 
-    /// To be called before others can get at the directory: what files are there from then on, says nothing about this database.
+    /// To be called before others can get at the directory: what files are there from then on, says nothing about this
+    /// database.
     pub(crate) fn give_up(&self) {
         self.given_up.store(true, Ordering::SeqCst);
     }

@@ -72,8 +72,8 @@ impl Clock {
         }
     }
 
-    /// The next `count` ones from the hand on, or as many as there are. The result may have the last handle of a table, which leaves its seat when it is
-    /// dropped, and so not before the clock is unlocked.
+    /// The next `count` ones from the hand on, or as many as there are. The result may have the last handle of a table,
+    /// which leaves its seat when it is dropped, and so not before the clock is unlocked.
     fn next(&mut self, count: usize) -> Vec<Arc<dyn Lending>> {
         let mut found = Vec::with_capacity(count);
         for _ in 0..self.seats.len() {
@@ -138,8 +138,8 @@ impl OpenTables {
         self.openings.load(Ordering::Relaxed)
     }
 
-    /// Opens one more with `open`, when others have been let go if there are too many. Whoever calls this holds no era, since it
-    /// may have to wait for those who do.
+    /// Opens one more with `open`, when others have been let go if there are too many. Whoever calls this holds no era,
+    /// since it may have to wait for those who do.
     fn admit<T>(&self, open: impl Fn() -> Result<T>) -> Result<T> {
         loop {
             match open() {

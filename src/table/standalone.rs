@@ -176,8 +176,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The newest version of a key at or below a sequence number (`u64::MAX` for the newest of all), deletions included, and
-    /// those by a range tombstone as well. O(log n) pieces are looked at; the first lookup in a keyspace that is not compressed
-    /// walks over all of it once.
+    /// those by a range tombstone as well. O(log n) pieces are looked at; the first lookup in a keyspace that is not
+    /// compressed walks over all of it once.
     pub fn get(&self, keyspace: u32, key: impl AsRef<[u8]>, at: u64) -> Result<Option<Entry<'a>>> {
         let (key, Some(space)) = (key.as_ref(), self.of(keyspace)) else { return Ok(None) };
         let found = self.find(space, key, Sequence(at))?;

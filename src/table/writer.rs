@@ -182,8 +182,8 @@ impl TableWriter {
         if is_current { Ok(()) } else { self.start_section(options) }
     }
 
-    /// Appends an entry as it stands in `bytes`, behind those in front of it. With `oldest`, the copy is marked as seen by everyone and followed by no
-    /// older version, and gives up its sequence number.
+    /// Appends an entry as it stands in `bytes`, behind those in front of it. With `oldest`, the copy is marked as seen by
+    /// everyone and followed by no older version, and gives up its sequence number.
     pub(crate) fn add(&mut self, keyspace: KeyspaceId, entry: &Entry, bytes: &[u8], oldest: bool) -> Result<()> {
         let key = entry.key(bytes);
         if self.current.as_ref().is_none_or(|section| section.keyspace != keyspace) {

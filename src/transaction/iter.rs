@@ -11,8 +11,8 @@ use crate::keyspace_state::KeyspaceState;
 
 /// The entries of a range as a [`Transaction`] sees them, in order of key, from both ends.
 ///
-/// What it passes counts as read by the transaction: from the start of the range to the last key it has shown, or to the end if
-/// there was no more. After an error it ends.
+/// What it passes counts as read by the transaction: from the start of the range to the last key it has shown, or to the end
+/// if there was no more. After an error it ends.
 pub struct TransactionIter<'t> {
     transaction: &'t Transaction,
     keyspace: Arc<KeyspaceState>,

@@ -190,9 +190,9 @@ impl Draft {
         moved.chain(edit.add.iter().map(|(_, meta)| meta.number)).try_for_each(|number| self.check_order(number))
     }
 
-    /// The version that the edits have led to, and the tables that have gone. What goes at the end, FORMAT.md (12.5) lets go then.
-    /// Sections that still speak for their keyspace must refer to value files that are there; those that have been consumed may
-    /// name files that are gone.
+    /// The version that the edits have led to, and the tables that have gone. What goes at the end, FORMAT.md (12.5) lets go
+    /// then. Sections that still speak for their keyspace must refer to value files that are there; those that have been
+    /// consumed may name files that are gone.
     pub(super) fn finish(mut self) -> Result<(Version, Vec<Arc<Table>>), Damage> {
         let mut level0: Vec<Shared> = std::mem::take(&mut self.level0).into_values().collect();
         if !self.dropped.is_empty() {

@@ -8,8 +8,8 @@ use crate::format::KeyspaceId;
 /// Keyspaces of neighbouring ids that are copied together.
 const GROUP: u32 = 64;
 
-/// A map from keyspaces, in groups of neighbouring ids: a copy shares all groups with the original until one of them is changed.
-/// To copy takes O(n / 64) for n keyspaces, and to change O(log n).
+/// A map from keyspaces, in groups of neighbouring ids: a copy shares all groups with the original until one of them is
+/// changed. To copy takes O(n / 64) for n keyspaces, and to change O(log n).
 #[derive(Debug, Clone)]
 pub(super) struct Grouped<V> {
     groups: BTreeMap<u32, Arc<BTreeMap<KeyspaceId, V>>>,

@@ -231,8 +231,8 @@ impl Manifest {
         room.map_err(|e| Error::io("extend", &path(), e))
     }
 
-    /// Writes a fresh manifest with the whole state, and swaps `CURRENT`. Until the swap begins, nothing that goes wrong with the new
-    /// file matters to the database.
+    /// Writes a fresh manifest with the whole state, and swaps `CURRENT`. Until the swap begins, nothing that goes wrong
+    /// with the new file matters to the database.
     fn start(&mut self, state: &mut State, version: &Version, number: FileNumber) -> Result<Appended, Unrecorded> {
         if number.0 + 1 >= NUMBER_MAX {
             // The manifest would name a number that no reader accepts.
@@ -289,8 +289,8 @@ impl Writer {
         self.end > MANIFEST_BYTES_MAX.max(4 * self.first_edit_bytes)
     }
 
-    /// Appends a group and makes it durable. Space is taken ahead, and [`ROOM_BYTES`] more, so that the edits of a full disk, which
-    /// take from those, have some left; the space itself comes back when there is some again.
+    /// Appends a group and makes it durable. Space is taken ahead, and [`ROOM_BYTES`] more, so that the edits of a full
+    /// disk, which take from those, have some left; the space itself comes back when there is some again.
     fn append(&mut self, dir: &dyn Dir, database: &Id, kind: GroupKind, edit: &Edit) -> Result<(), Unrecorded> {
         let path = || dir.path().join(FileKind::Manifest.name(self.number));
         let (body, count) = edit.encode()?;

@@ -1,8 +1,8 @@
 //! The state of the database that the manifest makes durable: which keyspaces there are, and which tables stand on which
 //! level.
 //!
-//! A [`Version`] is immutable. Applying an edit to one is a pure function, used alike by flush and compaction, and by recovery,
-//! which applies many to one [`Draft`]; so is picking the next compaction.
+//! A [`Version`] is immutable. Applying an edit to one is a pure function, used alike by flush and compaction, and by
+//! recovery, which applies many to one [`Draft`]; so is picking the next compaction.
 
 mod draft;
 mod garbage;

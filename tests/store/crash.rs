@@ -285,8 +285,8 @@ fn cut_recovery(script: &Script, after: &SimFs, history: &History, what: &dyn Fn
     }
 }
 
-/// A process that is killed within its close may leave a mark that is not on disk; what the next one records of the log must not
-/// rely on it.
+/// A process that is killed within its close may leave a mark that is not on disk; what the next one records of the log must
+/// not rely on it.
 #[test]
 fn a_power_cut_after_the_run_that_follows_a_kill_within_the_close_loses_nothing() {
     let fs = SimFs::new();

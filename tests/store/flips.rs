@@ -28,9 +28,9 @@ pub(super) enum Outcome {
     Harmless,
 }
 
-/// Opens a database and reads everything in every way; panics if any answer is wrong. `states` are those after each commit, the
-/// last one that of the whole database: an earlier one may be found only where the recovery report says that the log was cut
-/// off. The file and offset of the flipped byte are `flipped`: in a log, the cut is at or before it; a last edit of the
+/// Opens a database and reads everything in every way; panics if any answer is wrong. `states` are those after each commit,
+/// the last one that of the whole database: an earlier one may be found only where the recovery report says that the log was
+/// cut off. The file and offset of the flipped byte are `flipped`: in a log, the cut is at or before it; a last edit of the
 /// manifest that is not whole has never been acknowledged, and what the log has beyond the edit before it is cut off.
 pub(super) fn examine(options: &Options, states: &[Map], what: &str, flipped: Option<(&str, u64)>) -> Outcome {
     let typed = |e: &Error| {

@@ -12,7 +12,8 @@ use crate::support::{DIR, image};
 const BEGIN: &str = "<!-- example:begin -->\n";
 const END: &str = "<!-- example:end -->";
 
-/// Three keys in a table, one of them with its value in a value file, a batch with a new version and a tombstone in the log, and a clean close.
+/// Three keys in a table, one of them with its value in a value file, a batch with a new version and a tombstone in the log,
+/// and a clean close.
 fn database() -> SimFs {
     let fs = SimFs::with_seed(1);
     let mut options = Options::new();

@@ -62,8 +62,8 @@ fn the_log_takes_what_the_disk_has_left() {
     }
 }
 
-/// Of the operations that lead to the first commit after an open, only those leave it open what is on disk that give a file its
-/// place: a sync of the directory, the renaming of `CURRENT`, and a write to the log that may be half done.
+/// Of the operations that lead to the first commit after an open, only those leave it open what is on disk that give a file
+/// its place: a sync of the directory, the renaming of `CURRENT`, and a write to the log that may be half done.
 #[test]
 fn what_could_not_be_made_is_made_later() {
     let closed = SimFs::new();
@@ -73,8 +73,8 @@ fn what_could_not_be_made_is_made_later() {
     for (kind, write_poisons) in
         [(IoErrorKind::StorageFull, false), (IoErrorKind::QuotaExceeded, false), (IoErrorKind::Other, true)]
     {
-        // Manifest: create, header, edit, sync; `CURRENT.new`: remove, create, write, sync; directory, rename, directory; the old
-        // manifest: remove; segment: create, header, group.
+        // Manifest: create, header, edit, sync; `CURRENT.new`: remove, create, write, sync; directory, rename, directory;
+        // the old manifest: remove; segment: create, header, group.
         let (mut refused, mut poisoned) = (Vec::new(), Vec::new());
         for after in 1..=16 {
             let fs = closed.kill();

@@ -147,8 +147,8 @@ fn is_capped(test: &str, kibibytes: u32) -> bool {
     false
 }
 
-/// Whatever a number in a header, footer or directory says, with all checksums right: everyone who looks at the file answers in
-/// the memory that the file takes.
+/// Whatever a number in a header, footer or directory says, with all checksums right: everyone who looks at the file answers
+/// in the memory that the file takes.
 #[test]
 fn numbers_that_lie_take_no_memory() {
     if !is_capped("store::hostile::numbers_that_lie_take_no_memory", 1 << 20) {

@@ -96,7 +96,8 @@ fn what_a_reader_still_needs_is_not_left_over() {
     assert_eq!(reader.count(), 999);
 }
 
-/// Files are numbered below 2^63. A name that comes close leaves the rest to the next ones; then writes are refused, and opens.
+/// Files are numbered below 2^63. A name that comes close leaves the rest to the next ones; then writes are refused, and
+/// opens.
 #[test]
 fn numbers_of_files_come_to_an_end() {
     let fs = SimFs::new();

@@ -196,8 +196,8 @@ fn load_until_it_fails(db: &Db) -> maplsm::Result<()> {
         .try_for_each(|i| db.write_with(WriteBatch::new().insert(format!("more{i:03}"), [7; 50]), Durability::Buffered))
 }
 
-/// A second process that knows nothing of the lock of the directory opens it when the lock file has gone, as builds before this
-/// one do: the first one acknowledges nothing from then on.
+/// A second process that knows nothing of the lock of the directory opens it when the lock file has gone, as builds before
+/// this one do: the first one acknowledges nothing from then on.
 #[test]
 fn nothing_is_acknowledged_beside_a_second_writer() {
     let dir = tempfile::tempdir().unwrap();

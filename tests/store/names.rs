@@ -1,5 +1,5 @@
-//! Paths are looked up once, at the open: nobody who moves, replaces or removes names afterwards, and no new working directory,
-//! leads an open database astray.
+//! Paths are looked up once, at the open: nobody who moves, replaces or removes names afterwards, and no new working
+//! directory, leads an open database astray.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

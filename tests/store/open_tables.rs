@@ -102,8 +102,8 @@ fn more_tables_than_may_be_open_are_read_like_any_others() {
     }
 }
 
-/// What one lookup uses at a time may be more than may be open, until another one opens a table: all of level 0, a table of each other
-/// level, and a value file.
+/// What one lookup uses at a time may be more than may be open, until another one opens a table: all of level 0, a table of
+/// each other level, and a value file.
 #[track_caller]
 fn check_limit(fs: &SimFs, db: &Db, mode: IoMode) {
     let stats = db.stats();

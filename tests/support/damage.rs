@@ -1,7 +1,7 @@
 //! Small databases, what happens to their files, and everything a program can then do with them.
 //!
-//! One entry point for each kind of file, [`run`], fed with arbitrary bytes: by the fuzzer, and by a test with inputs that once
-//! found something. Whatever the input, the answer is a typed error or data that is right; a panic is a finding.
+//! One entry point for each kind of file, [`run`], fed with arbitrary bytes: by the fuzzer, and by a test with inputs that
+//! once found something. Whatever the input, the answer is a typed error or data that is right; a panic is a finding.
 //!
 //! An input is a byte of [modes](Mode), a byte that chooses a file, and then either the new contents of that file or a list of
 //! [patches](patch). For the target `directory` it is a byte of modes and a list of [actions](act) on any file.

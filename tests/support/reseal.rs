@@ -286,8 +286,8 @@ mod tests {
 
     #[test]
     fn every_checksum_is_found() {
-        // After a change anywhere in the used part, sealing changes something else. Only a group without its magic is none, and
-        // padding in front of a directory is looked at, not summed.
+        // After a change anywhere in the used part, sealing changes something else. Only a group without its magic is none,
+        // and padding in front of a directory is looked at, not summed.
         for shape in Shape::ALL {
             for (name, bytes) in &Image::new(shape).files {
                 let Some(kind) = Kind::of(name) else { continue };

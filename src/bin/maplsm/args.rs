@@ -98,11 +98,11 @@ pub(crate) enum Command {
     },
     /// Print what one file of the format holds, whole or damaged; needs no database
     Dump(DumpArgs),
-    /// Read every byte of the database and check it; exit code 2 if anything is damaged. Names what is left over, and what repairs
-    /// have kept, as well
+    /// Read every byte of the database and check it; exit code 2 if anything is damaged. Names what is left over, and what
+    /// repairs have kept, as well
     Verify {
-        /// Look at every file, also of a database that does not open, and say what `repair` could do about each damage and which
-        /// keys would be lost. What is intact of damaged tables is held in memory meanwhile
+        /// Look at every file, also of a database that does not open, and say what `repair` could do about each damage and
+        /// which keys would be lost. What is intact of damaged tables is held in memory meanwhile
         #[arg(long)]
         deep: bool,
     },
@@ -113,10 +113,10 @@ pub(crate) enum Command {
     /// named, with what came of it; exit code 2 if something is, or may be, lost.
     ///
     /// `lost.keys`, beside `lost`, then names everything that is lost, one line each, with tabs between the fields: `key`,
-    /// keyspace, key: this key has lost its value and is absent. `range`, keyspace, start, end: unknown keys between these may be
-    /// absent, or have an older value, or be back after a removal. A start is `[` or `(` (itself included, or not) and a key, an
-    /// end is a key and `]` or `)`; either is empty if there is no bound. In names and keys, a byte that is not printable ASCII,
-    /// or is a backslash, is written as `\xHH`.
+    /// keyspace, key: this key has lost its value and is absent. `range`, keyspace, start, end: unknown keys between these
+    /// may be absent, or have an older value, or be back after a removal. A start is `[` or `(` (itself included, or not)
+    /// and a key, an end is a key and `]` or `)`; either is empty if there is no bound. In names and keys, a byte that is
+    /// not printable ASCII, or is a backslash, is written as `\xHH`.
     Repair {
         /// Directory of the database [default: that of --db]
         dir: Option<PathBuf>,

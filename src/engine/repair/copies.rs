@@ -53,9 +53,9 @@ struct Copier<'c> {
 }
 
 impl Copy {
-    /// Copies every entry of a damaged table that can be read, and its range tombstones. An entry whose value is lost becomes a
-    /// pointer that leads nowhere: it hides older versions as before, and the merge tells if its value is missed. The two names
-    /// are for the tables that may be made.
+    /// Copies every entry of a damaged table that can be read, and its range tombstones. An entry whose value is lost
+    /// becomes a pointer that leads nowhere: it hides older versions as before, and the merge tells if its value is missed.
+    /// The two names are for the tables that may be made.
     pub(super) fn make(
         shelf: &Arc<Shelf>,
         names: [(FileNumber, Id); 2],

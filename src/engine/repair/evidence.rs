@@ -40,8 +40,8 @@ pub(super) struct Evidence {
     unread: HashSet<Id>,
 }
 
-/// Opens a manifest or segment that has been listed. That this fails says nothing about what is in it: to go on without it would
-/// bring back what it says is gone.
+/// Opens a manifest or segment that has been listed. That this fails says nothing about what is in it: to go on without it
+/// would bring back what it says is gone.
 pub(super) fn open_listed(dir: &Arc<dyn Dir>, kind: FileKind, number: FileNumber) -> Result<Mapping> {
     let name = kind.name(number);
     dir.open(&name).map_err(|e| Error::io("map", &dir.path().join(&name), e))
@@ -81,8 +81,8 @@ impl Evidence {
         self.values.values().map(|meta| (meta.number, meta.id))
     }
 
-    /// Whether the file with this id that stands under a number is none of the database's: the manifests know another one under
-    /// it, or they are whole and do not know it, or only those of another database name it.
+    /// Whether the file with this id that stands under a number is none of the database's: the manifests know another one
+    /// under it, or they are whole and do not know it, or only those of another database name it.
     pub(super) fn excludes(&self, number: FileNumber, id: &Id, claimed: &BTreeSet<Id>) -> bool {
         let known = self.numbers.get(&number).or(self.values.get(&number).map(|meta| &meta.id));
         !self.known.contains(id)

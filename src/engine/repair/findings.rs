@@ -65,8 +65,8 @@ pub struct Finding {
     pub problem: Error,
     /// What came of it.
     pub outcome: Outcome,
-    /// Keys whose last value is lost with it. They are absent then; no older value takes the place of theirs. At most 1,000 are
-    /// named here; a [`repair`](crate::repair) writes down all of them.
+    /// Keys whose last value is lost with it. They are absent then; no older value takes the place of theirs. At most 1,000
+    /// are named here; a [`repair`](crate::repair) writes down all of them.
     pub lost_keys: Vec<LostKey>,
     /// How many there are.
     pub lost_key_count: u64,
@@ -177,8 +177,8 @@ pub enum Outcome {
         /// Entries that it held, if that is known.
         entries: Option<u64>,
     },
-    /// A stretch of the log is lost, from the offset of the problem on; what stands in front of it and behind it has been read.
-    /// At the end of the log it may be a commit that a crash has interrupted.
+    /// A stretch of the log is lost, from the offset of the problem on; what stands in front of it and behind it has been
+    /// read. At the end of the log it may be a commit that a crash has interrupted.
     Gap {
         /// Its length.
         bytes: u64,

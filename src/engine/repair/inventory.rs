@@ -1,6 +1,7 @@
 //! What there is in a directory, and what is wrong with it. Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -157,6 +158,10 @@ impl Inventory {
         self.findings.note(problem, outcome);
     }
 
+    fn path(&self, kind: FileKind, number: FileNumber) -> PathBuf {
+        self.dir.path().join(kind.name(number))
+    }
+
     fn of_kind(&self, kind: FileKind) -> Vec<FileNumber> {
         of_kind(&self.names, kind)
     }
@@ -194,10 +199,7 @@ impl Inventory {
                 }
                 return Ok(Some(found));
             }
-            Ok(_) => {
-                let path = self.dir.path().join(FileKind::Manifest.name(number));
-                Error::corrupt(&path, 0, Damage::ManifestMismatch)
-            }
+            Ok(_) => Error::corrupt(&self.path(FileKind::Manifest, number), 0, Damage::ManifestMismatch),
             Err(e) => damage(e)?,
         };
         if let Some(e) = lost {
@@ -221,8 +223,8 @@ impl Inventory {
         Ok(!named.is_subset(&there) || is_current_lost && has_later || self.lacks_its_log(found)?)
     }
 
-    /// Whether the log does not begin where the manifest says: its first segment says that the one in front of it is needed, or
-    /// cannot be read. One that was never written says nothing.
+    /// Whether the log does not begin where the manifest says: its first segment says that the one in front of it is needed,
+    /// or cannot be read. One that was never written says nothing.
     fn lacks_its_log(&self, found: &Found) -> Result<bool> {
         let first = found.state.first_segment;
         let Some(number) = self.of_kind(FileKind::Segment).into_iter().find(|number| *number >= first) else {
@@ -239,8 +241,8 @@ impl Inventory {
     fn go_by_manifest(&mut self, found: &Found) -> Result<()> {
         let version = &found.version;
         if let Some(manifest) = found.manifest.filter(|_| numbers::is_last(found.state.next_number)) {
-            let path = self.dir.path().join(FileKind::Manifest.name(manifest));
             self.need = Need::Rebuild;
+            let path = self.path(FileKind::Manifest, manifest);
             self.note(Error::corrupt(&path, 0, Damage::BadField), Outcome::Restored);
         }
         self.examine_values(version.values().iter().map(|stored| Arc::clone(&stored.file)))?;
@@ -365,7 +367,7 @@ impl Inventory {
         evidence: &Evidence,
         serves: &dyn Fn(&[Section]) -> Vec<KeyspaceId>,
     ) -> Result<()> {
-        let problem = Error::corrupt(&self.dir.path().join(FileKind::Table.name(number)), 0, Damage::WrongFile);
+        let problem = Error::corrupt(&self.path(FileKind::Table, number), 0, Damage::WrongFile);
         match evidence.table(number).filter(|_| !evidence.removed.contains(&number)) {
             Some(known) => self.salvage(number, Some(known), serves, problem),
             // What a run that was cut off has left is nobody's.
@@ -390,7 +392,7 @@ impl Inventory {
             return self.salvage(table.number(), Some(&table.meta), &|_| serves.clone(), e);
         }
         if table.lost_index().is_some() {
-            let path = self.dir.path().join(FileKind::Index.name(table.number()));
+            let path = self.path(FileKind::Index, table.number());
             self.note(Error::corrupt(&path, 0, Damage::IndexMismatch), Outcome::Restored);
             self.without_index.push(Arc::clone(table));
         }

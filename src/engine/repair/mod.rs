@@ -50,10 +50,10 @@ pub struct RepairReport {
     pub renamed_keyspaces: Vec<String>,
     /// Where the files of the database as it was are now, if it was written anew. No part of the database any more.
     pub originals: Option<PathBuf>,
-    /// A text file that names everything that is lost, if anything can be named; [`Finding`] names the beginning of it. A line is
-    /// `key`, a tab, the keyspace, a tab and the key; or `range`, a tab, the keyspace, and behind further tabs where the range
-    /// begins and where it ends: `[` or `(` and a key, or nothing; a key and `]` or `)`, or nothing. Bytes of keys and names that
-    /// are not printable ASCII, and backslashes, are written as `\xHH`.
+    /// A text file that names everything that is lost, if anything can be named; [`Finding`] names the beginning of it. A
+    /// line is `key`, a tab, the keyspace, a tab and the key; or `range`, a tab, the keyspace, and behind further tabs where
+    /// the range begins and where it ends: `[` or `(` and a key, or nothing; a key and `]` or `)`, or nothing. Bytes of keys
+    /// and names that are not printable ASCII, and backslashes, are written as `\xHH`.
     pub lost_list: Option<PathBuf>,
 }
 

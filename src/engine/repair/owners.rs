@@ -1,8 +1,8 @@
 //! Which database the files of a directory belong to.
 //!
-//! `CURRENT`, manifests and segments name their database, and a manifest names its tables and value files by their ids. If more
-//! than one database is named, the files are counted: the one with the most of them is the one to repair, and what only another
-//! one claims is never taken in. `CURRENT` and manifests of which no table is there count nothing.
+//! `CURRENT`, manifests and segments name their database, and a manifest names its tables and value files by their ids. If
+//! more than one database is named, the files are counted: the one with the most of them is the one to repair, and what only
+//! another one claims is never taken in. `CURRENT` and manifests of which no table is there count nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

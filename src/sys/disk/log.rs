@@ -28,8 +28,8 @@ fn may_be_mapped(_: &File) -> bool {
 
 /// A log file. Mapped, its arena is the file; otherwise the arena is anonymous memory and each commit writes it to the file.
 ///
-/// Either way its space is taken ahead of the writer, so that a full disk refuses [`reserve`](LogFile::reserve), before anything
-/// is written.
+/// Either way its space is taken ahead of the writer, so that a full disk refuses [`reserve`](LogFile::reserve), before
+/// anything is written.
 #[derive(Debug)]
 pub(super) struct DiskLog {
     file: Arc<File>,
@@ -67,11 +67,11 @@ impl DiskLog {
         Ok(Self { file, arena, capacity, ahead, mapped, allocates, allocated, present: 0 })
     }
 
-    /// Writes what is behind the end. If there is no space for it after all (the file system cannot take it ahead, or does not keep
-    /// what it took), what has been written of it is zeroed: then nothing is there, as before, and nothing behind it. A header of
-    /// zeros is no group, so recovery ends in front of it whether it finds the zeros or the file's end. Where zeroing
-    /// fails as well, a part of the group is there, which recovery drops; but if the bytes that are missing were zeros, it is
-    /// whole, so the log must not go on.
+    /// Writes what is behind the end. If there is no space for it after all (the file system cannot take it ahead, or does
+    /// not keep what it took), what has been written of it is zeroed: then nothing is there, as before, and nothing behind
+    /// it. A header of zeros is no group, so recovery ends in front of it whether it finds the zeros or the file's end.
+    /// Where zeroing fails as well, a part of the group is there, which recovery drops; but if the bytes that are missing
+    /// were zeros, it is whole, so the log must not go on.
     fn write(&mut self, length: usize) -> Result<(), AppendError> {
         let offset = self.arena.end() as u64;
         let bytes = self.arena.reserve(length).ok_or_else(|| bug("what is to be published is not in the log"))?;

@@ -126,8 +126,8 @@ impl ValueFile {
         self.desk.borrow(era)
     }
 
-    /// The open file, which is not let go while the result lives. If it is not open, this maps it, or reads its end, and checks
-    /// it against the manifest.
+    /// The open file, which is not let go while the result lives. If it is not open, this maps it, or reads its end, and
+    /// checks it against the manifest.
     pub(crate) fn pin(self: &Arc<Self>) -> Result<Arc<ChunkedFile>> {
         let who = || Arc::downgrade(self) as Weak<dyn Lending>;
         self.desk.pin(&self.shelf, who, |known| {
@@ -153,8 +153,8 @@ impl ValueFile {
         Ok(())
     }
 
-    /// Where the value is that a pointer names, in the open file. O(1), and the verification of each chunk at its first touch; O(length) where
-    /// nothing is mapped.
+    /// Where the value is that a pointer names, in the open file. O(1), and the verification of each chunk at its first
+    /// touch; O(length) where nothing is mapped.
     #[inline]
     pub(crate) fn find(&self, file: &ChunkedFile, pointer: Pointer) -> Result<Found> {
         if pointer.offset < TABLE_HEADER_BYTES || pointer.end() > file.frame().body_end {

@@ -46,8 +46,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Takes the space of `bytes` bytes behind what is written. Only where the disk can be full is this an operation: elsewhere it
-    /// changes nothing that anyone could see.
+    /// Takes the space of `bytes` bytes behind what is written. Only where the disk can be full is this an operation:
+    /// elsewhere it changes nothing that anyone could see.
     pub(in super::super) fn make_room(&mut self, file: FileId, bytes: usize) -> io::Result<()> {
         if self.capacity.is_none() {
             return Ok(());
