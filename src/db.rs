@@ -483,9 +483,8 @@ impl Db {
 
     /// Ends the run: cancels background work, makes everything committed durable, marks the log as complete (from then on
     /// every damaged bit is noticed), and lets others open the directory, whatever fails. Does not flush. Other handles then
-    /// answer [`Error::Closed`]; values, iterators and cursors stay valid (those that come to a file that is gone by then
-    /// end with this error). An error, also [`Error::Poisoned`], says that commits with [`Durability::Buffered`] may be
-    /// lost. Each call of this, also beside others, answers the same.
+    /// answer [`Error::Closed`]; values stay valid, iterators and cursors until they come to a file that is gone. An error,
+    /// also [`Error::Poisoned`], says that [`Durability::Buffered`] commits may be lost. Each call answers what the first one does.
     pub fn close(&self) -> Result<()> {
         self.engine().close()
     }
