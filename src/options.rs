@@ -61,8 +61,7 @@ pub enum PointIndex {
     Hash,
     /// A bloom filter in front of the sparse index: about 1.3 bytes a key at 1 %.
     Bloom {
-        /// The share of lookups for absent keys that the filter lets pass, between 0.000001 and 0.5. The textbook value is
-        /// 0.01.
+        /// The share of lookups for absent keys that the filter lets pass: 0.000001 to 0.5; the textbook value is 0.01.
         error_rate: f64,
     },
 }
@@ -327,9 +326,8 @@ impl Options {
     /// file one; with [`IoMode::Read`], each takes one descriptor of `RLIMIT_NOFILE`. All databases of a process together
     /// begin to let go at a half of either. What [slices](crate::Slice), iterators and cursors use, and what is being
     /// compacted, stays open whatever the limit is, up to three quarters of what the system gives: then whatever would have
-    /// to open a table answers [`Error::TooManyOpenTables`]. Threads that open one at the same moment may each be one over the
-    /// limit. The log, the manifest and tables that are being written are not
-    /// counted; they are few.
+    /// to open a table answers [`Error::TooManyOpenTables`]. Threads that open tables at one moment may each be one over the
+    /// limit. The log, the manifest and tables that are being written are not counted; they are few.
     ///
     /// What is known of a table that was let go stays in memory: about 1 KiB, and a bit for each chunk that was verified;
     /// and, with [`IoMode::Read`], its index. [`Stats::open_tables`](crate::Stats::open_tables) and

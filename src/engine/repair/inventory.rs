@@ -186,9 +186,7 @@ impl Inventory {
             Err(e) => (self.owners.ours.zip(self.owners.youngest_manifest(&self.names)), Some(e)),
         };
         let Some((database, number)) = found else {
-            if let Some(e) = lost {
-                self.note(e, Outcome::Inferred);
-            }
+            lost.into_iter().for_each(|e| self.note(e, Outcome::Inferred));
             return Ok(None);
         };
         let problem = match read_found(&self.shelf, database, number) {
@@ -202,10 +200,9 @@ impl Inventory {
             Ok(_) => Error::corrupt(&self.path(FileKind::Manifest, number), 0, Damage::ManifestMismatch),
             Err(e) => damage(e)?,
         };
-        if let Some(e) = lost {
+        for e in lost.into_iter().chain([problem]) {
             self.note(e, Outcome::Inferred);
         }
-        self.note(problem, Outcome::Inferred);
         Ok(None)
     }
 
@@ -485,9 +482,8 @@ impl Inventory {
         self.need = Need::Rebuild;
         let segments = self.of_kind(FileKind::Segment).into_iter().collect();
         let read = LogReader::read(&self.dir, chain, &segments)?;
-        let (memtables, findings) = (read.memtables, read.findings);
-        self.memtables.extend(memtables);
-        self.findings.extend(findings);
+        self.memtables.extend(read.memtables);
+        self.findings.extend(read.findings);
         Ok(())
     }
 }
