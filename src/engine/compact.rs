@@ -37,6 +37,19 @@ impl Span {
         self.end.clone().map_or(Edge::End, Edge::Before)
     }
 
+    /// All keys that a plan may have to do with.
+    pub(super) fn of(plan: &Plan) -> Self {
+        // The shortest key behind another one ends with a zero.
+        let place = |edge: Edge<&[u8]>| match edge {
+            Edge::Before(key) => Some(key.to_vec()),
+            Edge::After(key) => Some([key, &[0]].concat()),
+            Edge::End => None,
+        };
+        let [share] = &plan.shares[..] else { return Self::default() };
+        let (start, end) = share.range();
+        Self { start: place(start), end: place(end) }
+    }
+
     /// All keys, cut at `keys`, which are in order.
     pub(super) fn between(keys: Vec<Vec<u8>>) -> Vec<Self> {
         let mut spans = vec![Self::default()];
@@ -83,6 +96,22 @@ impl Engine {
         Ok((edit != Edit::default()).then_some(edit))
     }
 
+    /// Bytes that the inputs of a plan would have left if it were carried out. Asks no filter.
+    pub(super) fn weigh(&self, plan: &Plan) -> Result<u64> {
+        let mut left = 0;
+        let span = Span::of(plan);
+        for share in &plan.shares {
+            let mut merging = Merging::new(self, plan, share, &span)?;
+            merging.filter = None;
+            while let Some((found, _)) = &merging.next {
+                left += (found.entry.end - found.entry.start) as u64;
+                merging.advance()?;
+                merging.step()?;
+            }
+        }
+        Ok(left)
+    }
+
     /// Writes the merged tables of a span; removes them again if that fails half-way.
     pub(super) fn merge_span(&self, plan: &Plan, span: &Span) -> Result<Outputs> {
         let mut merging = Vec::new();
@@ -127,6 +156,22 @@ fn is_covered(table: &Table, keyspace: KeyspaceId, cover: &Cover, rule: &Visibil
     })
 }
 
+/// What is merged of some tables, newest first: each table of level 0 by itself, those of a deeper level one behind the other.
+fn sources(keyspace: KeyspaceId, tables: &[&(u8, Arc<Table>)]) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for (_, table) in tables.iter().filter(|(level, _)| *level == 0) {
+        sources.extend(TableCursor::new(table.pin()?, keyspace, Verify::Again).map(Source::Table));
+    }
+    for level in 1..LEVELS {
+        let of_level = tables.iter().filter(|(l, _)| *l == level).map(|(_, table)| Arc::clone(table));
+        let of_level: Arc<[Arc<Table>]> = of_level.collect();
+        if !of_level.is_empty() {
+            sources.push(Source::Level(LevelCursor::new(of_level, keyspace, Verify::Again)));
+        }
+    }
+    Ok(sources)
+}
+
 /// A merge under way.
 struct Merging<'a> {
     engine: &'a Engine,
@@ -144,33 +189,31 @@ struct Merging<'a> {
     until_step: u32,
     /// None beside a snapshot: what this could remove, that may see.
     filter: Option<&'a Filter>,
+    /// Sources from this number on only hide what the others have.
+    inputs: usize,
 }
 
 impl<'a> Merging<'a> {
     fn new(engine: &'a Engine, plan: &'a Plan, share: &'a Share, span: &'a Span) -> Result<Self> {
         let mut rule = engine.registry.retain(engine.visible());
-        let cover = cover(share.keyspace, share.inputs.iter().map(|(_, table)| table))?;
-        let mut ranges = Fragments::merge(cover.fragments(), &mut rule);
+        let own = cover(share.keyspace, share.inputs.iter().map(|(_, table)| table))?;
+        let mut ranges = Fragments::merge(own.fragments(), &mut rule);
         if share.bottom {
             // Everyone sees these, and nothing that they remove is left.
             ranges.remove(|removal| rule.all_at_or_above(removal));
         }
         ranges = ranges.clip(&span.start(), &span.end());
+        let all = share.inputs.iter().chain(&share.newer);
+        let cover = if share.newer.is_empty() { own } else { cover(share.keyspace, all.map(|(_, table)| table))? };
         let visible = |(_, table): &&(u8, Arc<Table>)| !is_covered(table, share.keyspace, &cover, &rule);
         let inputs: Vec<&(u8, Arc<Table>)> = share.inputs.iter().filter(visible).collect();
-        let mut sources = Vec::new();
-        for (_, table) in inputs.iter().filter(|(level, _)| *level == 0) {
-            sources.extend(TableCursor::new(table.pin()?, share.keyspace, Verify::Again).map(Source::Table));
+        let max_sequence = inputs.iter().filter_map(|(_, table)| table.section(share.keyspace));
+        let max_sequence = max_sequence.map(|section| section.max_sequence).max().unwrap_or_default();
+        let mut sources = sources(share.keyspace, &inputs)?;
+        let from_inputs = sources.len();
+        if from_inputs > 0 {
+            sources.extend(self::sources(share.keyspace, &share.newer.iter().collect::<Vec<_>>())?);
         }
-        for level in 1..LEVELS {
-            let of_level = inputs.iter().filter(|(l, _)| *l == level).map(|(_, table)| Arc::clone(table));
-            let tables: Arc<[Arc<Table>]> = of_level.collect();
-            if !tables.is_empty() {
-                sources.push(Source::Level(LevelCursor::new(tables, share.keyspace, Verify::Again)));
-            }
-        }
-        let sections = inputs.iter().filter_map(|(_, table)| table.section(share.keyspace));
-        let max_sequence = sections.map(|section| section.max_sequence).max().unwrap_or_default();
         let place = span.start.as_deref().map_or(Place::First, Place::AtOrBehind);
         let versions = Versions::starting_at(Merge::new(sources), cover, rule, place)?;
         let mut merging = Self {
@@ -186,6 +229,7 @@ impl<'a> Merging<'a> {
             max_sequence,
             until_step: ENTRIES_PER_STEP,
             filter: engine.options.compaction_filter.as_ref().filter(|_| engine.registry.is_empty()),
+            inputs: from_inputs,
         };
         merging.advance()?;
         Ok(merging)
@@ -211,11 +255,19 @@ impl<'a> Merging<'a> {
         Ok(())
     }
 
-    /// The next version that someone sees, up to the end of the span.
+    /// The next version in the inputs that someone sees, up to the end of the span, and whether it is the first one of its key.
     fn next_within(&mut self) -> Result<Option<(Located, bool)>> {
-        let next = self.versions.next()?;
-        let Some(end) = &self.span.end else { return Ok(next) };
-        Ok(next.filter(|(found, _)| self.versions.merge().key(found) < end.as_slice()))
+        let mut first = false;
+        loop {
+            let Some((found, new_key)) = self.versions.next()? else { return Ok(None) };
+            if self.span.end.as_deref().is_some_and(|end| self.versions.merge().key(&found) >= end) {
+                return Ok(None);
+            }
+            first |= new_key;
+            if Merge::source(&found) < self.inputs {
+                return Ok(Some((found, first)));
+            }
+        }
     }
 
     /// Whether the user's filter wants a version removed that is the last word on its key.

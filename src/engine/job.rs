@@ -64,6 +64,11 @@ impl Standstill<'_> {
     pub(super) fn running(&self) -> &Running {
         &self.0.running
     }
+
+    /// Begins a plan that may run beside those.
+    pub(super) fn begin(&mut self, plan: &Arc<Plan>) -> u64 {
+        self.0.running.begin(plan)
+    }
 }
 
 /// A compaction whose spans are merged one by one, by whoever has time; the last one to finish installs all outputs.
@@ -125,7 +130,7 @@ impl Engine {
 
     /// Helps with a compaction under way, or begins the most urgent one that may run beside those.
     pub(super) fn compact_next(&self, calm: bool) -> Result<bool> {
-        self.with_reserve(|| self.try_compact_next(calm))
+        self.with_space(|| self.try_compact_next(calm))
     }
 
     fn try_compact_next(&self, calm: bool) -> Result<bool> {
@@ -178,10 +183,10 @@ impl Engine {
         self.flush()?;
         // What lies in a removed range as a whole goes first: that takes no space, and what is left may need some.
         self.remove_covered()?;
-        let compacted = self.with_reserve(|| self.compact_once(keyspace, range, |_| true));
+        let compacted = self.with_space(|| self.compact_once(keyspace, range, |_| true));
         // Which values the first one makes garbage, it knows only when it is done.
         let compacted =
-            compacted.and_then(|()| self.with_reserve(|| self.compact_once(keyspace, range, Plan::moves_values)));
+            compacted.and_then(|()| self.with_space(|| self.compact_once(keyspace, range, Plan::moves_values)));
         // What this has made due.
         self.background.wake();
         compacted
@@ -259,6 +264,11 @@ impl Engine {
     /// Cuts a plan into spans and lets other threads help.
     fn start(&self, begun: u64, plan: Arc<Plan>) -> Result<Arc<Job>> {
         let spans = self.split(&plan).inspect_err(|_| self.end(begun))?;
+        Ok(self.enlist(begun, plan, spans))
+    }
+
+    /// Lets other threads help with a plan.
+    pub(super) fn enlist(&self, begun: u64, plan: Arc<Plan>, spans: Vec<Span>) -> Arc<Job> {
         let job = Job { plan, begun, spans, progress: Mutex::default(), outcome: Arc::default() };
         let job = Arc::new(job);
         let helped = job.spans.len() > 1;
@@ -266,7 +276,7 @@ impl Engine {
         if helped {
             self.background.wake();
         }
-        Ok(job)
+        job
     }
 
     /// Spans of about equal size, at least as large as a table, for all threads.
@@ -285,7 +295,7 @@ impl Engine {
     }
 
     /// Merges spans of a job until none is left; installs its outputs if the last one to finish is among them.
-    fn work_on(&self, job: Arc<Job>) -> Result<()> {
+    pub(super) fn work_on(&self, job: Arc<Job>) -> Result<()> {
         let mut result = Ok(());
         while let Some(span) = job.take() {
             let merged = catch_unwind(AssertUnwindSafe(|| self.merge_span(&job.plan, span)));
@@ -330,7 +340,7 @@ impl Engine {
     }
 
     /// Takes a plan off the list of those under way, and removes what it has made obsolete.
-    fn end(&self, begun: u64) {
+    pub(super) fn end(&self, begun: u64) {
         {
             let mut compactions = self.scheduler.compactions.lock();
             compactions.jobs.retain(|job| job.begun != begun);

@@ -35,6 +35,7 @@ mod recover;
 mod registry;
 mod repair;
 mod reserve;
+mod shrink;
 mod sync;
 mod validate;
 mod verify;

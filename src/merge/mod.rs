@@ -183,6 +183,11 @@ impl Merge {
         Ok(())
     }
 
+    /// The number of the source that an entry is from, in the order in which they were given.
+    pub(crate) fn source(of: &Located) -> usize {
+        of.source as usize
+    }
+
     /// The bytes that an entry is in.
     #[inline]
     pub(crate) fn bytes<'a>(&'a self, of: &'a Located) -> &'a [u8] {

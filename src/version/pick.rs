@@ -41,6 +41,8 @@ pub(crate) struct Share {
     pub(crate) keyspace: KeyspaceId,
     /// Level and table, newest data first.
     pub(crate) inputs: Vec<(u8, Arc<Table>)>,
+    /// Tables with newer versions, which are read for what those hide, and stay as they are.
+    pub(crate) newer: Vec<(u8, Arc<Table>)>,
     /// Whether no deeper level has data in the range, so that nothing older than the inputs remains.
     pub(crate) bottom: bool,
     /// Everything in the inputs lies between these.
@@ -56,7 +58,12 @@ impl Share {
             .is_some_and(|tree| (output + 1..=DEEPEST).any(|level| !overlapping(tree.level(level), range).is_empty()));
         let bottom = !older && (output > 0 || version.level0(keyspace).all(is_input));
         let range = (range.0.to_owned(), range.1.to_owned());
-        Self { keyspace, inputs, bottom, range }
+        Self { keyspace, inputs, newer: Vec::new(), bottom, range }
+    }
+
+    /// Everything of the inputs lies between these.
+    pub(crate) fn range(&self) -> Range<'_> {
+        (self.range.0.as_ref(), self.range.1.as_ref())
     }
 
     /// From the first to the last sequence number; one section cannot hold more than [`SEQUENCE_SPAN`].
@@ -99,6 +106,26 @@ impl Plan {
             (!share.inputs.is_empty() && share.sequence_span() < SEQUENCE_SPAN).then_some(share)
         };
         Self::of(version, keyspaces.iter().filter_map(share).collect(), 0)
+    }
+
+    /// A rewrite of one table where it is, without what newer tables hide in it; `None` if there are no such tables. They stay,
+    /// so that this takes no more space than the one.
+    pub(crate) fn shrinking(version: &Version, level: u8, table: &Arc<Table>) -> Option<Self> {
+        let share = |section: &Section| {
+            let keyspace = section.keyspace;
+            let mut share = Share::new(version, keyspace, vec![(level, Arc::clone(table))], level);
+            // From the newest one on down to this one.
+            let newer = version.of_keyspace(keyspace).take_while(|(_, other)| other.number() != table.number());
+            let overlapping =
+                |other: &Arc<Table>| other.section(keyspace).is_some_and(|other| overlaps(other, share.range()));
+            let newer = newer.filter(|(_, other)| overlapping(other));
+            share.newer = newer.map(|(above, other)| (above, Arc::clone(other))).collect();
+            share
+        };
+        let sections =
+            table.meta.sections.iter().filter(|section| level > 0 || version.serves(table, section.keyspace));
+        let shares: Vec<Share> = sections.map(share).collect();
+        shares.iter().any(|share| !share.newer.is_empty()).then(|| Self::of(version, shares, level))
     }
 
     pub(super) fn of(version: &Version, shares: Vec<Share>, output: u8) -> Self {

@@ -28,7 +28,7 @@ pub(crate) fn level_for(version: &Version, keyspace: KeyspaceId, ranges: &[Range
         (1..=deepest).find(|level| !tables(*level).iter().filter_map(|table| table.only_section()).all(is_free));
     let undisturbed = |level: &u8| {
         let range = (lower.to_owned(), upper.to_owned());
-        let share = Share { keyspace, inputs: Vec::new(), bottom: false, range };
+        let share = Share { keyspace, inputs: Vec::new(), newer: Vec::new(), bottom: false, range };
         running.allows(&Plan::of(version, vec![share], *level))
     };
     (1..overlapped.unwrap_or(deepest + 1)).rev().find(undisturbed).unwrap_or(0)

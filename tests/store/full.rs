@@ -29,6 +29,21 @@ fn fill(db: &Db, value_bytes: usize) -> u64 {
     unreachable!("the disk never fills up")
 }
 
+/// Whether an entry is one of those, spread over everything, that are not removed.
+fn is_kept(number: u64) -> bool {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 63 == 0
+}
+
+/// Removes about half of the entries, in four rounds over all of them; answers how many are left.
+fn remove_here_and_there(db: &Db, count: u64) -> usize {
+    for round in 0..4 {
+        for number in (round..count).step_by(4).filter(|number| !is_kept(*number)) {
+            db.remove(key(number)).unwrap();
+        }
+    }
+    (0..count).filter(|number| is_kept(*number)).count()
+}
+
 fn check(db: &Db, count: u64, value_bytes: usize) {
     for number in 0..count {
         let value = db.get(key(number)).unwrap();
@@ -212,21 +227,33 @@ fn removals_are_possible_on_a_full_disk_and_make_space() {
 /// With threads of its own, the store does all of it by itself once something has been removed.
 #[test]
 fn removals_make_space_in_the_background() {
-    let fs = SimFs::new();
-    fs.set_capacity(Some(6 << 20));
-    let db = small(&fs, IoMode::Map).background_threads(1).memtable_bytes(64 << 20).open(DIR).unwrap();
-    let count = fill(&db, 1000);
-    db.remove_range::<&[u8]>(..).unwrap();
-    let begun = std::time::Instant::now();
-    while let Err(error) = db.insert("again", vec![1; 1000]) {
-        assert!(is_full(&error), "{error}");
-        assert!(begun.elapsed().as_secs() < 60, "no space comes back: {:?}", db.stats());
-        std::thread::sleep(std::time::Duration::from_millis(10));
+    let everything: fn(&Db, u64) -> usize = |db, _| {
+        db.remove_range::<&[u8]>(..).unwrap();
+        0
+    };
+    for (memtable_bytes, remove) in
+        [(64 << 20, everything), (64 << 20, remove_here_and_there), (256 << 10, remove_here_and_there)]
+    {
+        let fs = SimFs::new();
+        fs.set_capacity(Some(6 << 20));
+        let db = small(&fs, IoMode::Map).background_threads(1).memtable_bytes(memtable_bytes).open(DIR).unwrap();
+        let count = fill(&db, 1000);
+        let left = remove(&db, count);
+        let begun = std::time::Instant::now();
+        while let Err(error) = db.insert("again", vec![1; 1000]) {
+            assert!(is_full(&error), "{error}");
+            assert!(begun.elapsed().as_secs() < 60, "no space comes back: {:?}", db.stats());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(db.get("again").unwrap().is_some() && db.iter().count() == left + 1, "{count}");
+        come_and_go(&fs, &db);
     }
-    assert!(db.get("again").unwrap().is_some() && db.iter().count() == 1, "{count}");
-    // And when somebody else removes something.
+}
+
+/// And when somebody else removes something.
+fn come_and_go(fs: &SimFs, db: &Db) {
     db.remove("again").unwrap();
-    fill(&db, 1000);
+    fill(db, 1000);
     fs.set_capacity(Some(12 << 20));
     db.insert("again", "there is space").unwrap();
 }
@@ -305,5 +332,45 @@ fn no_crash_on_a_full_disk_loses_what_was_acknowledged() {
         let (opened, refused) = *outcomes.lock().unwrap();
         println!("{mode:?}: {count} entries; {opened} opens on the full disk, {refused} with more space");
         assert!(opened > refused);
+    }
+}
+
+/// No table goes as a whole, and what is left of all of them fits nowhere at once. What a snapshot sees stays.
+#[test]
+fn removals_here_and_there_make_space() {
+    let shapes = [
+        (256 << 10, IoMode::Map, &[32 << 10, 256 << 10, 64 << 20][..]),
+        (64 << 10, IoMode::Read, &[256 << 10, 64 << 20]),
+    ];
+    for (table_bytes, mode, memtables) in shapes {
+        for memtable_bytes in memtables.iter().copied() {
+            let what = format!("tables of {table_bytes} bytes, {mode:?}, memtables of {memtable_bytes}");
+            let fs = SimFs::new();
+            fs.set_capacity(Some(6 << 20));
+            let mut options = small(&fs, mode);
+            options.table_bytes(table_bytes).memtable_bytes(memtable_bytes);
+            let db = options.open(DIR).unwrap();
+            let count = fill(&db, 1000);
+            // Tables of a few removals each take more than the reserve of such memtables.
+            let snapshot = (memtable_bytes > 32 << 10).then(|| db.snapshot());
+            let left = remove_here_and_there(&db, count);
+            db.flush().unwrap_or_else(|e| panic!("{what}: {e}"));
+            if let Some(snapshot) = snapshot {
+                // Nothing may go, and only a small database fits a second time.
+                let compacted = db.compact();
+                let fits = memtable_bytes > 6 << 20;
+                assert!(compacted.as_ref().map_or_else(is_full, |()| fits), "{what}: {compacted:?}");
+                assert_eq!((snapshot.iter().count() as u64, db.iter().count()), (count, left), "{what}");
+            }
+            db.compact().unwrap_or_else(|e| panic!("{what}: {e}, {:?}", db.stats()));
+            println!("{what}: {left} of {count} entries left, {} bytes of space", fs.space());
+            assert!(fs.space() < 4 << 20, "{what}: {} bytes", fs.space());
+            let again = options.file_system(fs.kill()).open(DIR).unwrap();
+            for db in [db, again] {
+                assert!((0..count).all(|number| db.contains_key(key(number)).unwrap() == is_kept(number)), "{what}");
+                assert_eq!(db.iter().count(), left, "{what}");
+                assert!(db.verify().is_ok(), "{what}: {:?}", db.verify().problems);
+            }
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! What there is in a directory, and what is wrong with it. Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -158,8 +157,8 @@ impl Inventory {
         self.findings.note(problem, outcome);
     }
 
-    fn path(&self, kind: FileKind, number: FileNumber) -> PathBuf {
-        self.dir.path().join(kind.name(number))
+    fn damaged(&self, kind: FileKind, number: FileNumber, what: Damage) -> Error {
+        Error::corrupt(&self.dir.path().join(kind.name(number)), 0, what)
     }
 
     fn of_kind(&self, kind: FileKind) -> Vec<FileNumber> {
@@ -186,7 +185,9 @@ impl Inventory {
             Err(e) => (self.owners.ours.zip(self.owners.youngest_manifest(&self.names)), Some(e)),
         };
         let Some((database, number)) = found else {
-            lost.into_iter().for_each(|e| self.note(e, Outcome::Inferred));
+            if let Some(e) = lost {
+                self.note(e, Outcome::Inferred);
+            }
             return Ok(None);
         };
         let problem = match read_found(&self.shelf, database, number) {
@@ -197,7 +198,7 @@ impl Inventory {
                 }
                 return Ok(Some(found));
             }
-            Ok(_) => Error::corrupt(&self.path(FileKind::Manifest, number), 0, Damage::ManifestMismatch),
+            Ok(_) => self.damaged(FileKind::Manifest, number, Damage::ManifestMismatch),
             Err(e) => damage(e)?,
         };
         for e in lost.into_iter().chain([problem]) {
@@ -239,8 +240,7 @@ impl Inventory {
         let version = &found.version;
         if let Some(manifest) = found.manifest.filter(|_| numbers::is_last(found.state.next_number)) {
             self.need = Need::Rebuild;
-            let path = self.path(FileKind::Manifest, manifest);
-            self.note(Error::corrupt(&path, 0, Damage::BadField), Outcome::Restored);
+            self.note(self.damaged(FileKind::Manifest, manifest, Damage::BadField), Outcome::Restored);
         }
         self.examine_values(version.values().iter().map(|stored| Arc::clone(&stored.file)))?;
         self.keyspaces = version.named().iter().map(|meta| KeyspaceMeta::clone(meta)).collect();
@@ -364,7 +364,7 @@ impl Inventory {
         evidence: &Evidence,
         serves: &dyn Fn(&[Section]) -> Vec<KeyspaceId>,
     ) -> Result<()> {
-        let problem = Error::corrupt(&self.path(FileKind::Table, number), 0, Damage::WrongFile);
+        let problem = self.damaged(FileKind::Table, number, Damage::WrongFile);
         match evidence.table(number).filter(|_| !evidence.removed.contains(&number)) {
             Some(known) => self.salvage(number, Some(known), serves, problem),
             // What a run that was cut off has left is nobody's.
@@ -389,8 +389,7 @@ impl Inventory {
             return self.salvage(table.number(), Some(&table.meta), &|_| serves.clone(), e);
         }
         if table.lost_index().is_some() {
-            let path = self.path(FileKind::Index, table.number());
-            self.note(Error::corrupt(&path, 0, Damage::IndexMismatch), Outcome::Restored);
+            self.note(self.damaged(FileKind::Index, table.number(), Damage::IndexMismatch), Outcome::Restored);
             self.without_index.push(Arc::clone(table));
         }
         self.sources.push(Source { number: table.number(), content: Content::Whole(Arc::clone(table)), serves });
