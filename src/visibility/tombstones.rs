@@ -385,9 +385,9 @@ mod tests {
     /// Who looks sees one of any number of nested ranges, wherever the cut is: only those may be gone through.
     #[test]
     fn many_nested_ranges_are_merged_in_about_the_time_of_as_many_apart() {
-        const RANGES: u32 = 20_000;
-        // It is 10 to 20 times as much, for ten snapshots; where each open range is looked at for each piece, 1,000 times.
-        const RATIO: u32 = 200;
+        const RANGES: u32 = 8000;
+        // It is 10 to 20 times as much, for ten snapshots; where each open range is looked at for each piece, 400 times.
+        const RATIO: u32 = 100;
         let all = u64::from(RANGES);
         let merge = |nested: bool, cut: u64, last: u64| {
             let mut ranges = FragmentList::default();
@@ -404,11 +404,10 @@ mod tests {
             assert_eq!(newest, Some(Sequence(all)));
             start.elapsed()
         };
-        // The quickest of a few: other work may come in between.
-        let quickest = |nested, cut, last| (0..3).map(|_| merge(nested, cut, last)).min().unwrap_or_default();
         for (cut, last) in [(0, all), (all, 0), (all / 2, all)] {
-            let (apart, nested) = (quickest(false, cut, last), quickest(true, cut, last));
-            assert!(nested < apart * RATIO, "{nested:?} against {apart:?}, cut {cut}");
+            // Other work may come in between.
+            let tries: Vec<_> = (0..3).map(|_| (merge(false, cut, last), merge(true, cut, last))).collect();
+            assert!(tries.iter().any(|(apart, nested)| *nested < *apart * RATIO), "cut {cut}: {tries:?}");
         }
     }
 
