@@ -3,6 +3,8 @@
 use std::fs;
 
 use super::{Store, every_byte};
+use crate::store::disorder::exchanged;
+use crate::support::image;
 
 #[test]
 fn export_and_import_give_the_same_store() {
@@ -60,4 +62,26 @@ fn raw_refuses_what_would_not_come_back() {
     // A tab in a value is no separator.
     let store = Store::with("a\tv\\tw\n");
     assert_eq!(store.run(["export", "--raw"]).success().text(), "a\tv\tw\n");
+}
+
+/// A part of the entries is no success, whatever of them is asked for.
+#[test]
+fn a_table_out_of_order_is_damage() {
+    let store = Store::new();
+    fs::create_dir(store.database()).unwrap();
+    for (name, bytes) in image(&exchanged()) {
+        fs::write(store.database().join(name), bytes).unwrap();
+    }
+    let said = ["error: ", "are not in order"];
+    store.run(["export"]).failure(2, &said);
+    store.run(["export", "-", "--to", r"k\x07"]).failure(2, &said);
+    store.run(["export", "-", "--prefix", "k"]).failure(2, &said);
+    store.run(["scan"]).failure(2, &said);
+    store.run(["scan", "--to", r"k\x07"]).failure(2, &said);
+    store.run(["scan", "--reverse"]).failure(2, &said);
+    store.run(["count"]).failure(2, &said);
+    let file = store.beside("out.tsv");
+    let answer = store.run(["export".as_ref(), file.as_os_str()]);
+    answer.failure(2, &["are not in order", "out.tsv is not complete"]);
+    store.run(["verify"]).failure(2, &["is damaged"]);
 }

@@ -65,6 +65,14 @@ fn swap(table: &mut [u8], a: usize, b: usize) {
     }
 }
 
+/// A database of one table, two entries of which have changed places.
+#[cfg(feature = "cli")]
+pub(crate) fn exchanged() -> SimFs {
+    let good = one_table(true);
+    let places = entries(&good.read(&path(&names(&good, ".sst")[0])).unwrap());
+    with_table(&good, |table| swap(table, places[5], places[9]))
+}
+
 fn walk(cursor: &mut Cursor, forward: bool) -> Result<usize> {
     let mut count = 0;
     let mut more = if forward { cursor.seek_first()? } else { cursor.seek_last()? };

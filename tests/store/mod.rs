@@ -7,7 +7,7 @@ mod checkpoint;
 mod compression;
 mod crash;
 mod damage;
-mod disorder;
+pub(crate) mod disorder;
 mod errors;
 mod explore;
 mod extremes;
