@@ -230,10 +230,16 @@ impl Engine {
 
     /// Makes place in the log for a group, if there is none. One that makes space stays in the segment, in the room kept
     /// there, if the disk has no space for another one; and when that is used up, gets one from the reserve.
+    #[inline]
     pub(super) fn make_place(&self, writer: &mut Writer, bytes: u64, count: u64, for_use: Use) -> Result<()> {
         if self.has_room(writer, bytes, count, Use::Ordinary) {
             return Ok(());
         }
+        self.find_place(writer, bytes, count, for_use)
+    }
+
+    #[cold]
+    fn find_place(&self, writer: &mut Writer, bytes: u64, count: u64, for_use: Use) -> Result<()> {
         // What the reserve has given up must not become a segment, and hardly a part of it one for removals.
         let ahead = match self.cover(SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES + bytes) {
             Err(e) if for_use == Use::Ordinary => return Err(e),

@@ -53,6 +53,8 @@ pub(crate) struct SegmentWriter {
     capacity: u64,
     /// Bytes of the room that is kept.
     kept: u64,
+    /// Up to here, the file system has been asked for space.
+    room: usize,
 }
 
 impl SegmentWriter {
@@ -72,7 +74,7 @@ impl SegmentWriter {
         let mut file = dir.create_log(&FileKind::Segment.name(number), length, ahead)?;
         file.reserve(size_of::<SegmentHeader>())?.copy_from_slice(header.as_bytes());
         file.commit(size_of::<SegmentHeader>())?;
-        Ok(Self { file, number, seed: Seed::of_file(database, number), base, capacity, kept })
+        Ok(Self { file, number, seed: Seed::of_file(database, number), base, capacity, kept, room: 0 })
     }
 
     pub(crate) fn number(&self) -> FileNumber {
@@ -115,11 +117,7 @@ impl SegmentWriter {
         debug_assert!(offset.is_multiple_of(UNIT), "groups begin at units");
         let too_large = || AppendError::Refused(io::Error::from(io::ErrorKind::FileTooLarge));
         let length = usize::try_from(group.span()).map_err(|_| too_large())?;
-        let with_kept = length.saturating_add(usize::try_from(self.kept).unwrap_or(usize::MAX));
-        match self.file.make_room(with_kept) {
-            Err(e) if for_use == Use::Freeing && is_full(&e) => {}
-            other => other.map_err(AppendError::Refused)?,
-        }
+        self.make_room(length, for_use)?;
         let space = self.file.reserve(length).map_err(AppendError::Refused)?;
         must(space.len() == length, "the log gives less room than it was asked for")?;
         let (header, body) =
@@ -131,6 +129,21 @@ impl SegmentWriter {
         // It is in the log; who appends it sees to it that nothing more is written.
         must(self.end() == end, "the log does not end where its last group does")?;
         Ok(offset + GROUP_HEADER_BYTES..end)
+    }
+
+    /// Takes the space of the next `length` bytes and of the room that is kept. One that frees space goes on without.
+    #[inline]
+    fn make_room(&mut self, length: usize, for_use: Use) -> Result<(), AppendError> {
+        let with_kept = length.saturating_add(usize::try_from(self.kept).unwrap_or(usize::MAX));
+        if self.file.mapping().bytes().len().saturating_add(with_kept) <= self.room {
+            return Ok(());
+        }
+        match self.file.make_room(with_kept) {
+            Ok(room) => self.room = room,
+            Err(e) if for_use == Use::Freeing && is_full(&e) => {}
+            Err(e) => return Err(AppendError::Refused(e)),
+        }
+        Ok(())
     }
 
     /// Appends a group that gives `count` sequence numbers away to entries that are not in the log.

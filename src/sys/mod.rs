@@ -262,8 +262,9 @@ pub(crate) trait LogFile: fmt::Debug + Send {
     /// The published bytes, readable while more are written behind them.
     fn mapping(&self) -> &Mapping;
 
-    /// Takes the space of the next `bytes` bytes, or of what is left of the capacity, where the file system can take it ahead.
-    fn make_room(&mut self, bytes: usize) -> io::Result<()>;
+    /// Takes the space of the next `bytes` bytes, or of what is left of the capacity, where the file system can take it
+    /// ahead. Answers the place up to which there is no need to ask again.
+    fn make_room(&mut self, bytes: usize) -> io::Result<usize>;
 
     /// `length` bytes behind the end; their contents are unspecified. An error if there is no space for them.
     fn reserve(&mut self, length: usize) -> io::Result<&mut [u8]>;

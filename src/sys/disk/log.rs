@@ -87,20 +87,25 @@ impl LogFile for DiskLog {
         self.arena.mapping()
     }
 
-    fn make_room(&mut self, bytes: usize) -> io::Result<()> {
+    fn make_room(&mut self, bytes: usize) -> io::Result<usize> {
+        if !self.allocates {
+            return Ok(self.capacity);
+        }
         let end = self.arena.end().saturating_add(bytes).min(self.capacity);
-        if self.allocates && end > self.allocated {
+        if end > self.allocated {
             let (file, from) = (&self.file, self.allocated as u64);
             let take = |size| allocate(file, from..size as u64, Length::Extended).map(drop);
             self.allocated = first_that_fits(log_sizes(end, self.capacity, self.ahead), take)?;
         }
-        Ok(())
+        Ok(self.allocated)
     }
 
     fn reserve(&mut self, length: usize) -> io::Result<&mut [u8]> {
         let full = || io::Error::new(io::ErrorKind::StorageFull, "the log segment is full");
         let end = self.arena.end().checked_add(length).filter(|end| *end <= self.capacity).ok_or_else(full)?;
-        self.make_room(length)?;
+        if end > self.allocated {
+            self.make_room(length)?;
+        }
         if self.mapped && end > self.present {
             let target = (end + LOG_STEP_BYTES).next_multiple_of(LOG_STEP_BYTES).min(self.allocated);
             self.arena.populate(self.present, target - self.present);

@@ -122,13 +122,13 @@ impl LogFile for SimLog {
         self.arena.mapping()
     }
 
-    fn make_room(&mut self, bytes: usize) -> io::Result<()> {
+    fn make_room(&mut self, bytes: usize) -> io::Result<usize> {
         let end = self.arena.end().saturating_add(bytes).min(self.capacity);
         if end > self.allocated {
             let grow = |size| self.file.fs.disk.lock().grow(self.file.file, size);
             self.allocated = first_that_fits(log_sizes(end, self.capacity, self.ahead), grow)?;
         }
-        Ok(())
+        Ok(self.allocated)
     }
 
     fn reserve(&mut self, length: usize) -> io::Result<&mut [u8]> {
