@@ -334,25 +334,26 @@ mod tests {
         let published = AtomicU32::new(0);
         let keys = 1000;
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let writer = scope.spawn(|| {
                 for locator in 1..=20_000u32 {
                     index.insert(tag(locator % keys), locator, |l| l % keys == locator % keys, |_, _| false);
                     published.store(locator, Ordering::Release);
                 }
             });
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    let mut seen = 0;
-                    while seen < 20_000 {
-                        seen = published.load(Ordering::Acquire);
-                        for key in [1, seen % keys, 999] {
-                            let expected =
-                                (seen.saturating_sub(keys - 1)..=seen).rev().find(|l| *l > 0 && l % keys == key);
-                            let found = index.find(tag(key), false, |l| l % keys == key, |l| l <= seen);
-                            assert_eq!(found, expected.map_or(Found::Missing, Found::Entry));
-                        }
+            let read = || {
+                let mut seen = 0;
+                while seen < 20_000 {
+                    seen = published.load(Ordering::Acquire);
+                    for key in [1, seen % keys, 999] {
+                        let expected = (seen.saturating_sub(keys - 1)..=seen).rev().find(|l| *l > 0 && l % keys == key);
+                        let found = index.find(tag(key), false, |l| l % keys == key, |l| l <= seen);
+                        assert_eq!(found, expected.map_or(Found::Missing, Found::Entry));
                     }
-                });
+                }
+            };
+            // ThreadSanitizer sees a join, but not how a scope waits.
+            for thread in [writer, scope.spawn(read), scope.spawn(read)] {
+                thread.join().unwrap();
             }
         });
     }

@@ -239,23 +239,24 @@ fn removals_make_space_in_the_background() {
         let db = small(&fs, IoMode::Map).background_threads(1).memtable_bytes(memtable_bytes).open(DIR).unwrap();
         let count = fill(&db, 1000);
         let left = remove(&db, count);
-        let begun = std::time::Instant::now();
-        while let Err(error) = db.insert("again", vec![1; 1000]) {
-            assert!(is_full(&error), "{error}");
-            assert!(begun.elapsed().as_secs() < 60, "no space comes back: {:?}", db.stats());
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        insert_again(&db);
         assert!(db.get("again").unwrap().is_some() && db.iter().count() == left + 1, "{count}");
-        come_and_go(&fs, &db);
+        // And when somebody else removes something.
+        db.remove("again").unwrap();
+        fill(&db, 1000);
+        fs.set_capacity(Some(12 << 20));
+        insert_again(&db);
     }
 }
 
-/// And when somebody else removes something.
-fn come_and_go(fs: &SimFs, db: &Db) {
-    db.remove("again").unwrap();
-    fill(db, 1000);
-    fs.set_capacity(Some(12 << 20));
-    db.insert("again", "there is space").unwrap();
+/// Inserts once there is space. As long as somebody makes some with what the reserve has given up, that is refused.
+fn insert_again(db: &Db) {
+    let begun = std::time::Instant::now();
+    while let Err(error) = db.insert("again", vec![1; 1000]) {
+        assert!(is_full(&error), "{error}");
+        assert!(begun.elapsed().as_secs() < 60, "no space comes back: {:?}", db.stats());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 /// What the reserve has given up is for what makes space, until it is whole again.
