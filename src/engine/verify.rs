@@ -45,8 +45,8 @@ impl Report {
 impl Engine {
     /// Reads every byte of every table, of every value file and of the log: checksums, order, counts, sequence numbers, that
     /// each index leads to each key, and each pointer to its value; that tables and history agree, and that the manifest is
-    /// on disk as it is known here. Tells as well what else is in the directory, and why the store takes no more writes if it
-    /// does not. If the store is closed meanwhile, the last problem says so.
+    /// on disk as it is known here. Tells as well what else is in the directory, whether its lock is still there, and
+    /// why the store takes no more writes if it does not. If the store is closed meanwhile, the last problem says so.
     pub(crate) fn verify(&self) -> Report {
         let mut report = Report::default();
         let looked = self.check_open().and_then(|()| self.look_at_all(&mut report));
@@ -79,7 +79,7 @@ impl Engine {
         self.note(report, self.verify_manifest())?;
         let around = self.look_around();
         (report.leftovers, report.kept, report.foreign) = self.note(report, around)?;
-        self.note(report, self.check_intact())
+        self.note(report, self.check_lock().and_then(|()| self.check_intact()))
     }
 
     /// What a look at the directory has found, or its problem in the report; an error if the directory may have been another

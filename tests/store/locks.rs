@@ -210,6 +210,7 @@ fn nothing_is_acknowledged_beside_a_second_writer() {
     let before = files();
     assert!(matches!(db.insert("second", "refused"), Err(Error::LockLost(_))));
     assert!(matches!(db.flush(), Err(Error::Poisoned(_))));
+    assert!(matches!(db.verify().problems[..], [Error::LockLost(_)]), "what is looked at may be another one's by now");
     drop(db);
     assert_eq!(files(), before, "nothing is made or removed");
     assert!(matches!(Db::open(dir.path()), Err(Error::Locked(_))));
