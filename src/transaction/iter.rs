@@ -20,10 +20,19 @@ pub struct TransactionIter<'t> {
     stored: Iter,
     /// Entries taken from the front and the back of `stored`, whose turn has not come yet.
     peeked: [Option<Entry>; 2],
+    own: [Own; 2],
     range: [Edge; 2],
     /// What neither end has passed.
     left: [Edge; 2],
     ended: bool,
+}
+
+/// The next entry at one end that the transaction has written itself. In front of it may be any number of keys that it has
+/// removed, so it is looked for once.
+enum Own {
+    Unknown,
+    Nothing,
+    Next(Entry),
 }
 
 const FRONT: usize = 0;
@@ -43,7 +52,8 @@ impl<'t> TransactionIter<'t> {
         range: [Edge; 2],
     ) -> Self {
         let keyspace = Arc::clone(keyspace);
-        Self { transaction, keyspace, stored, peeked: [None, None], left: range.clone(), range, ended: false }
+        let (peeked, own) = ([None, None], [Own::Unknown, Own::Unknown]);
+        Self { transaction, keyspace, stored, peeked, own, left: range.clone(), range, ended: false }
     }
 
     /// Makes sure that the next stored entry at one end is peeked, if there is one that the transaction has not changed.
@@ -65,24 +75,42 @@ impl<'t> TransactionIter<'t> {
         Ok(())
     }
 
-    /// The next entry at one end that the transaction has written itself.
-    fn own(&self, side: usize) -> Option<Entry> {
+    /// Looks for the next entry at one end that the transaction has written itself.
+    fn find_own(&self, side: usize) -> Own {
         let [start, end] = &self.left;
-        let inside = between(start, end)?;
-        let changes = self.transaction.own(self.keyspace.id)?;
-        let mut within = changes.keys.range::<Vec<u8>, _>(inside).filter_map(|(_, word)| word.entry());
-        if side == FRONT { within.next().cloned() } else { within.next_back().cloned() }
+        let found = between(start, end).and_then(|inside| {
+            let changes = self.transaction.own(self.keyspace.id)?;
+            let mut within = changes.keys.range::<Vec<u8>, _>(inside).filter_map(|(_, word)| word.entry());
+            if side == FRONT { within.next().cloned() } else { within.next_back().cloned() }
+        });
+        found.map_or(Own::Nothing, Own::Next)
+    }
+
+    /// That entry, unless the other end has passed it.
+    fn own(&self, side: usize) -> Option<&Entry> {
+        let Own::Next(entry) = &self.own[side] else { return None };
+        let [front, back] = &self.left;
+        (front.is_in_front_of(entry.key()) && !back.is_in_front_of(entry.key())).then_some(entry)
     }
 
     fn take(&mut self, side: usize) -> Result<Option<Entry>> {
         self.peek(side)?;
+        if matches!(self.own[side], Own::Unknown) {
+            self.own[side] = self.find_own(side);
+        }
         let own = self.own(side);
-        let own_first = match (&own, &self.peeked[side]) {
+        let own_first = match (own, &self.peeked[side]) {
             (Some(own), Some(stored)) if side == FRONT => own.key() < stored.key(),
             (Some(own), Some(stored)) => own.key() > stored.key(),
             (own, _) => own.is_some(),
         };
-        let entry = if own_first { own } else { self.peeked[side].take() };
+        let entry = match std::mem::replace(&mut self.own[side], Own::Unknown) {
+            Own::Next(entry) if own_first => Some(entry),
+            other => {
+                self.own[side] = other;
+                self.peeked[side].take()
+            }
+        };
         if let Some(entry) = &entry {
             let key = entry.key().to_vec();
             self.left[side] = if side == FRONT { Edge::After(key) } else { Edge::Before(key) };
