@@ -156,7 +156,7 @@ impl Engine {
         };
         match begun {
             Some((begun, plan)) if plan.is_move() && self.has_codecs(&plan) => {
-                let moved = self.move_tables(&plan);
+                let moved = self.unless_it_panics(|| self.move_tables(&plan));
                 self.end(begun);
                 moved.map(|()| true)
             }
@@ -232,7 +232,7 @@ impl Engine {
         let stays = in_place || plan.is_move();
         if self.is_plain(&plan) && !plan.moves_values() && stays && self.has_codecs(&plan) {
             // Nothing to drop: what is on one level already stays.
-            let moved = if in_place { Ok(()) } else { self.move_tables(&plan) };
+            let moved = if in_place { Ok(()) } else { self.unless_it_panics(|| self.move_tables(&plan)) };
             self.end(begun);
             return moved;
         }
@@ -263,7 +263,7 @@ impl Engine {
 
     /// Cuts a plan into spans and lets other threads help.
     fn start(&self, begun: u64, plan: Arc<Plan>) -> Result<Arc<Job>> {
-        let spans = self.split(&plan).inspect_err(|_| self.end(begun))?;
+        let spans = self.unless_it_panics(|| self.split(&plan)).inspect_err(|_| self.end(begun))?;
         Ok(self.enlist(begun, plan, spans))
     }
 
@@ -294,16 +294,20 @@ impl Engine {
         }
     }
 
+    /// A panic of a part of a compaction is an error, and whoever waits for its end hears of it.
+    pub(super) fn unless_it_panics<T>(&self, part: impl FnOnce() -> Result<T>) -> Result<T> {
+        catch_unwind(AssertUnwindSafe(part)).unwrap_or_else(|_| Err(self.panicked()))
+    }
+
     /// Merges spans of a job until none is left; installs its outputs if the last one to finish is among them.
     pub(super) fn work_on(&self, job: Arc<Job>) -> Result<()> {
         let mut result = Ok(());
         while let Some(span) = job.take() {
-            let merged = catch_unwind(AssertUnwindSafe(|| self.merge_span(&job.plan, span)));
-            let merged = merged.unwrap_or_else(|_| Err(self.panicked()));
+            let merged = self.unless_it_panics(|| self.merge_span(&job.plan, span));
             let merged = merged.map_err(|e| self.stop_at_bug(e));
             let own = merged.as_ref().map(|_| ()).map_err(Error::clone);
             if let Some((outputs, failure)) = job.finish(merged) {
-                let outcome = self.conclude(&job, &outputs, failure);
+                let outcome = self.unless_it_panics(|| self.conclude(&job, &outputs, failure));
                 let _ = job.outcome.set(outcome.clone());
                 let begun = job.begun;
                 // It was the last span; with the job go the handles of its inputs.

@@ -67,7 +67,7 @@ impl Engine {
             };
             (compactions.begin(&plan), plan)
         };
-        let left = self.weigh(&plan).inspect_err(|_| self.end(begun))?;
+        let left = self.unless_it_panics(|| self.weigh(&plan)).inspect_err(|_| self.end(begun))?;
         let bytes = plan.input_bytes();
         if left > bytes - bytes / WORTH_SHARE {
             self.end(begun);
