@@ -1,7 +1,7 @@
 //! Carrying out compactions: several at once where they do not touch each other, and a large one by several threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::Engine;
 use super::background::WAIT_STEP;
@@ -12,7 +12,7 @@ use crate::format::KeyspaceId;
 use crate::format::edit::Edit;
 use crate::format::range::{Edge, Range};
 use crate::sys::atomic::Ordering;
-use crate::sys::{Condvar, Mutex, MutexGuard};
+use crate::sys::{Condvar, Mutex, MutexGuard, OnceLock};
 use crate::version::{Leveled, Plan, Running, Strategy, plan_range};
 
 /// Spans for each thread, so that one that has to flush in between does not hold up the others for long.

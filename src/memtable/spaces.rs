@@ -3,11 +3,12 @@
 //! One writer, any number of readers without locks. A slot is set once and never changes; growing fills a table of double
 //! size and then publishes it. Readers of the old one miss nothing that was visible when they began.
 
-use crate::sys::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::Space;
 use crate::format::KeyspaceId;
+use crate::sys::OnceLock;
+use crate::sys::atomic::{AtomicUsize, Ordering};
 
 const BITS_MIN: u32 = 3;
 const TABLES: usize = 28;
