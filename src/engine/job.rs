@@ -156,9 +156,7 @@ impl Engine {
         };
         match begun {
             Some((begun, plan)) if plan.is_move() && self.has_codecs(&plan) => {
-                let moved = self.unless_it_panics(|| self.move_tables(&plan));
-                self.end(begun);
-                moved.map(|()| true)
+                self.move_tables(begun, &plan).map(|()| true)
             }
             Some((begun, plan)) => self.start(begun, plan).and_then(|job| self.work_on(job)).map(|()| true),
             None => Ok(false),
@@ -232,9 +230,11 @@ impl Engine {
         let stays = in_place || plan.is_move();
         if self.is_plain(&plan) && !plan.moves_values() && stays && self.has_codecs(&plan) {
             // Nothing to drop: what is on one level already stays.
-            let moved = if in_place { Ok(()) } else { self.unless_it_panics(|| self.move_tables(&plan)) };
-            self.end(begun);
-            return moved;
+            if in_place {
+                self.end(begun);
+                return Ok(());
+            }
+            return self.move_tables(begun, &plan);
         }
         let job = self.start(begun, plan)?;
         let outcome = Arc::clone(&job.outcome);
@@ -256,9 +256,12 @@ impl Engine {
         })
     }
 
-    fn move_tables(&self, plan: &Plan) -> Result<()> {
+    /// Carries out a plan whose inputs go to their new level as they are.
+    fn move_tables(&self, begun: u64, plan: &Plan) -> Result<()> {
         let moves = plan.inputs().map(|(_, table, _)| (table.number(), plan.output)).collect();
-        self.install_edit(Edit { moves, ..Edit::default() }).map(|_| ())
+        let moved = self.unless_it_panics(|| self.install_edit(Edit { moves, ..Edit::default() }));
+        self.end(begun);
+        moved.map(|_| ())
     }
 
     /// Cuts a plan into spans and lets other threads help.
