@@ -81,8 +81,10 @@
 //! A child that is **forked** while a database is open, without `exec`, has no use of it: every call answers
 //! [`Error::Closed`], dropping the handle does nothing, and the parent keeps its lock until it closes the database itself.
 //! On Linux this is sure, also for a child in another PID namespace; elsewhere, do not touch the handle in a child. Slices,
-//! iterators and snapshots that the child inherits must not be read, since the log is not mapped there. It may open
-//! databases of its own.
+//! iterators and snapshots that the child inherits must not be read, since the log is not mapped there. Nor may it open
+//! databases of its own before `exec`: a forked child of a process with threads may only call what is async-signal-safe
+//! ([POSIX, `fork`](https://pubs.opengroup.org/onlinepubs/9799919799/functions/fork.html)), and the queues of this crate's
+//! locks are among the things that such a child finds in the middle of something.
 //!
 //! If a mapped file is truncated, or the disk fails to read a page of it, the kernel sends `SIGBUS`, which ends the process.
 //! Chunks are made present before they are first read, so that most of these are errors; [`guard_mappings`] installs a
