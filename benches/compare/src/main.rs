@@ -2,6 +2,7 @@
 
 mod check;
 mod data;
+mod limit;
 mod report;
 mod store;
 mod stores;
@@ -9,12 +10,13 @@ mod workload;
 
 use std::hint::black_box;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use clap::{Parser, ValueEnum};
 
 use crate::data::{Data, Head, KEY_BYTES, Values, key, value};
+use crate::limit::MemoryLimit;
 use crate::report::Samples;
 use crate::store::{Compression, Durability, Result, Settings};
 use crate::stores::Kind;
@@ -48,6 +50,12 @@ struct Arguments {
     /// MiB of the store's own cache, where there is one
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     cache_mib: u16,
+    /// MiB of memory for everything, the page cache included: a control group, which takes root and Linux
+    #[arg(long, value_parser = clap::value_parser!(u32).range(32..))]
+    memory_mib: Option<u32>,
+    /// The longest that a workload of reads goes on, in seconds; what is left of it is left out
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    read_seconds: u32,
     /// Threads for flushes and compactions, where there are such
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     background_threads: u8,
@@ -70,6 +78,7 @@ fn main() -> Result<()> {
     let mut stores = arguments.stores;
     if stores.is_empty() {
         stores = Kind::value_variants().to_vec();
+        stores.retain(|store| *store != Kind::MaplsmRead);
         stores.retain(|store| arguments.compression == Compression::None || store.compresses());
     }
     data::set_values(arguments.values, arguments.value_bytes as usize);
@@ -88,7 +97,14 @@ fn main() -> Result<()> {
         block_bytes: arguments.block_kib.map(|kib| kib << 10),
         value_bytes: arguments.value_bytes as usize,
     };
-    let plan = Plan { data: Data::new(arguments.entries), workloads, threads: arguments.threads, settings };
+    let plan = Plan {
+        data: Data::new(arguments.entries),
+        workloads,
+        threads: arguments.threads,
+        is_limited: arguments.memory_mib.is_some(),
+        read_for: Duration::from_secs(arguments.read_seconds.into()),
+        settings,
+    };
 
     let directory = fs::canonicalize(arguments.dir.unwrap_or_else(env::temp_dir))?;
     let directory = tempfile::Builder::new().prefix("maplsm-compare-").tempdir_in(directory)?;
@@ -106,6 +122,16 @@ fn main() -> Result<()> {
     ));
     facts.push(format!("Of each put, {:.0} ns are making key and value", nanoseconds_to_make(&plan.data)));
 
+    let _limit = match arguments.memory_mib {
+        Some(mib) => {
+            facts.push(format!(
+                "Memory for stores and page cache: {mib} MiB; readahead: {} KiB",
+                report::readahead_kib(directory.path()).unwrap_or_else(|| "unknown".to_owned())
+            ));
+            Some(MemoryLimit::new(u64::from(mib) << 20)?)
+        }
+        None => None,
+    };
     let mut samples = Samples::new();
     for repetition in 0..arguments.repetitions {
         // Who comes first changes, so that nobody always meets the disk as the same predecessor left it.

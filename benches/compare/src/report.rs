@@ -1,6 +1,7 @@
 //! The table, and what a reader needs to judge it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub(crate) enum Unit {
     Milliseconds,
     /// For each entry.
     Bytes,
+    /// For each operation.
+    KibFromDisk,
 }
 
 impl Unit {
@@ -27,6 +30,7 @@ impl Unit {
             Self::Microseconds => "us/op",
             Self::Milliseconds => "ms",
             Self::Bytes => "B/entry",
+            Self::KibFromDisk => "KiB/op from disk",
         }
     }
 }
@@ -60,7 +64,7 @@ impl Samples {
     /// Adds the time that so many operations took.
     pub(crate) fn add(&mut self, name: &str, unit: Unit, operations: u32, took: Duration) {
         let scale = match unit {
-            Unit::Nanoseconds | Unit::Bytes => 1e9,
+            Unit::Nanoseconds | Unit::Bytes | Unit::KibFromDisk => 1e9,
             Unit::Microseconds => 1e6,
             Unit::Milliseconds => 1e3,
         };
@@ -72,6 +76,13 @@ impl Samples {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let bytes = bytes as f64;
         self.push(name, Unit::Bytes, entries, bytes / f64::from(entries));
+    }
+
+    /// Adds what so many operations have read from the disk.
+    pub(crate) fn add_read(&mut self, name: &str, operations: u32, bytes: u64) {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let kib = bytes as f64 / 1024.0;
+        self.push(&format!("{name}, read"), Unit::KibFromDisk, operations, kib / f64::from(operations.max(1)));
     }
 
     fn push(&mut self, name: &str, unit: Unit, operations: u32, sample: f64) {
@@ -124,7 +135,7 @@ impl Row {
 
     /// The least of the peers' medians by maplsm's: above 1, maplsm is better than all of them.
     fn ratio(&self, stores: &[Kind]) -> Option<f64> {
-        let peers = stores.iter().filter(|store| **store != Kind::Maplsm);
+        let peers = stores.iter().filter(|store| !store.is_own());
         let best = peers.filter_map(|store| self.median(*store)).min_by(f64::total_cmp)?;
         Some(best / self.median(Kind::Maplsm)?)
     }
@@ -178,6 +189,22 @@ fn commit() -> String {
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     let is_clean = git(&["status", "--porcelain"]).is_some_and(|changes| changes.is_empty());
     if is_clean { commit } else { format!("{commit} with changes") }
+}
+
+/// What this process has caused to be read from disks so far, where the system tells.
+pub(crate) fn bytes_from_disk() -> Option<u64> {
+    let io = fs::read_to_string("/proc/self/io").ok()?;
+    io.lines().find_map(|line| line.strip_prefix("read_bytes: ")?.parse().ok())
+}
+
+/// How far the kernel reads ahead on the disk of a directory.
+pub(crate) fn readahead_kib(directory: &Path) -> Option<String> {
+    let device = fs::metadata(directory).ok()?.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let of_disk = format!("/sys/dev/block/{major}:{minor}/queue/read_ahead_kb");
+    let of_partition = format!("/sys/dev/block/{major}:{minor}/../queue/read_ahead_kb");
+    let kib = fs::read_to_string(of_disk).or_else(|_| fs::read_to_string(of_partition)).ok()?;
+    Some(kib.trim().to_owned())
 }
 
 /// The type of the file system that a directory is on: that of the longest mount point in front of it.

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use crate::check::{self, Walk, require};
 use crate::data::{Data, Head, MISSING, Random, head, key, value};
-use crate::report::{Samples, Unit};
+use crate::report::{self, Samples, Unit};
 use crate::store::{Durability, Reader, Result, Settings, Store};
 
 /// Workloads, by the names that `db_bench` and YCSB gave them.
@@ -34,7 +34,9 @@ pub(crate) enum Workload {
     ReadRandom,
     /// Gets of absent keys.
     ReadMissing,
-    /// A seek to a random key, and ten entries from there.
+    /// Gets of present keys, Zipf distributed.
+    ReadZipf,
+    /// A seek to a random key, and ten or a hundred entries from there.
     SeekRandom,
     /// A whole scan in order.
     ReadSeq,
@@ -65,11 +67,16 @@ pub(crate) struct Plan {
     pub(crate) workloads: Vec<Workload>,
     /// Threads of the second fillsync.
     pub(crate) threads: u32,
+    /// The longest that a workload of reads goes on.
+    pub(crate) read_for: Duration,
+    /// Whether memory is.
+    pub(crate) is_limited: bool,
     pub(crate) settings: Settings,
 }
 
 const BATCH: usize = 100;
-const SEEK_ENTRIES: usize = 10;
+const SEEK_ENTRIES: [usize; 2] = [10, 100];
+const READERS: u32 = 2;
 const SCAN_ENTRIES_MAX: u32 = 100;
 
 impl Plan {
@@ -238,16 +245,14 @@ fn read_cold<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> 
     evict(directory)?;
     let gets = plan.data.entries.div_ceil(50);
     let store = S::open(directory, plan.settings(Durability::Buffered))?;
-    let mut right = 0;
     let mut reader = store.reader()?;
-    let begin = Instant::now();
-    for number in data_from_the_middle(&plan.data).take(gets as usize) {
-        let found = reader.get(&key(number), head)?.flatten();
-        right += u32::from(found == Some(Head::new(number)));
+    let get = |number| Ok(reader.get(&key(number), head)?.flatten() == Some(Head::new(number)));
+    let reads = repeat(data_from_the_middle(&plan.data).take(gets as usize), plan.read_for, "readrandom, cold", get)?;
+    samples.add("readrandom, cold", Unit::Nanoseconds, reads.count, reads.took);
+    if let Some(bytes) = reads.from_disk {
+        samples.add_read("readrandom, cold", reads.count, bytes);
     }
-    samples.add("readrandom, cold", Unit::Nanoseconds, gets, begin.elapsed());
     drop(reader);
-    require(right == gets, "readrandom, cold", "the values")?;
     store.close()
 }
 
@@ -319,39 +324,36 @@ fn reads<S: Store>(store: &S, plan: &Plan, samples: &mut Samples) -> Result<()> 
     let entries = data.entries;
     if plan.wants(Workload::ReadRandom) {
         let mut reader = store.reader()?;
-        let mut right = 0;
-        let begin = Instant::now();
-        for number in data.read().take(entries as usize) {
-            let found = reader.get(&key(number), head)?.flatten();
-            right += u32::from(found == Some(Head::new(number)));
-        }
-        samples.add("readrandom", Unit::Nanoseconds, entries, begin.elapsed());
-        require(right == entries, "readrandom", "the values")?;
+        let get = |number| Ok(reader.get(&key(number), head)?.flatten() == Some(Head::new(number)));
+        let gets = repeat(data.read().take(entries as usize), plan.read_for, "readrandom", get)?;
+        gets.add_to("readrandom", plan, samples);
+        read_shared(store, plan)?.add_to(&format!("readrandom, {READERS} threads"), plan, samples);
     }
     if plan.wants(Workload::ReadMissing) {
         let mut reader = store.reader()?;
-        let mut found = 0;
-        let begin = Instant::now();
-        for number in MISSING..MISSING + entries {
-            found += u32::from(reader.get(&key(number), |_| ())?.is_some());
-        }
-        samples.add("readmissing", Unit::Nanoseconds, entries, begin.elapsed());
-        require(found == 0, "readmissing", "that nothing is found")?;
+        let get = |number| Ok(reader.get(&key(number), |_| ())?.is_none());
+        repeat(MISSING..MISSING + entries, plan.read_for, "readmissing", get)?.add_to("readmissing", plan, samples);
+    }
+    if plan.wants(Workload::ReadZipf) {
+        let mut reader = store.reader()?;
+        let get = |number| Ok(reader.get(&key(number), head)?.flatten() == Some(Head::new(number)));
+        let gets = repeat(data.skewed().take(entries as usize), plan.read_for, "readzipf", get)?;
+        gets.add_to("readzipf", plan, samples);
     }
     if plan.wants(Workload::SeekRandom) {
-        let mut reader = store.reader()?;
-        let seeks = entries.div_ceil(4);
-        let mut right = 0;
-        let begin = Instant::now();
-        for number in data.read().take(seeks as usize) {
-            let mut walk = Walk::forward();
-            let start = key(number);
-            reader.forward(Some(&start), SEEK_ENTRIES, |key, value| walk.see(key, value))?;
-            let expected = data.at_or_behind(number).min(SEEK_ENTRIES);
-            right += u32::from(walk.is_right() && walk.first == Some(start) && walk.count == expected);
+        for limit in SEEK_ENTRIES {
+            let mut reader = store.reader()?;
+            let seek = |number| {
+                let mut walk = Walk::forward();
+                let start = key(number);
+                reader.forward(Some(&start), limit, |key, value| walk.see(key, value))?;
+                let expected = data.at_or_behind(number).min(limit);
+                Ok(walk.is_right() && walk.first == Some(start) && walk.count == expected)
+            };
+            let numbers = data.read().take(entries.div_ceil(4) as usize);
+            let seeks = repeat(numbers, plan.read_for, "seekrandom", seek)?;
+            seeks.add_to(&format!("seekrandom, {limit} entries"), plan, samples);
         }
-        samples.add("seekrandom, 10 entries", Unit::Nanoseconds, seeks, begin.elapsed());
-        require(right == seeks, "seekrandom", "the entries")?;
     }
     let is_whole = |walk: &Walk| {
         let all = u64::from(entries);
@@ -374,6 +376,74 @@ fn reads<S: Store>(store: &S, plan: &Plan, samples: &mut Samples) -> Result<()> 
         require(is_whole(&walk), "readreverse", "order, count and sum")?;
     }
     Ok(())
+}
+
+/// How often something was read, for how long, and how many bytes came from the disk.
+struct Reads {
+    count: u32,
+    took: Duration,
+    from_disk: Option<u64>,
+}
+
+impl Reads {
+    /// What came from the disk is of interest where not all is in memory.
+    fn add_to(&self, name: &str, plan: &Plan, samples: &mut Samples) {
+        samples.add(name, Unit::Nanoseconds, self.count, self.took);
+        if let Some(bytes) = self.from_disk.filter(|_| plan.is_limited) {
+            samples.add_read(name, self.count, bytes);
+        }
+    }
+}
+
+/// Does `read`, which answers whether all was right, with one number after the other, for so long at the most; answers how often
+/// and for how long.
+fn repeat(
+    numbers: impl Iterator<Item = u32>,
+    longest: Duration,
+    workload: &str,
+    mut read: impl FnMut(u32) -> Result<bool>,
+) -> Result<Reads> {
+    let (mut reads, mut right) = (0, 0);
+    let from_disk = report::bytes_from_disk();
+    let begin = Instant::now();
+    for number in numbers {
+        right += u32::from(read(number)?);
+        reads += 1;
+        if reads % 64 == 0 && begin.elapsed() > longest {
+            break;
+        }
+    }
+    let took = begin.elapsed();
+    require(right == reads, workload, "what was found")?;
+    Ok(Reads { count: reads, took, from_disk: read_since(from_disk) })
+}
+
+fn read_since(then: Option<u64>) -> Option<u64> {
+    Some(report::bytes_from_disk()? - then?)
+}
+
+/// Gets of present keys by several threads at once, each from its own place in the order of reading.
+fn read_shared<S: Store>(store: &S, plan: &Plan) -> Result<Reads> {
+    let each = plan.data.entries / READERS;
+    let read = |thread: u32| {
+        let mut reader = store.reader()?;
+        let get = |number| Ok(reader.get(&key(number), head)?.flatten() == Some(Head::new(number)));
+        repeat(plan.data.read().skip((thread * each) as usize).take(each as usize), plan.read_for, "readrandom", get)
+    };
+    let from_disk = report::bytes_from_disk();
+    let begin = Instant::now();
+    let reads = thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS)
+            .map(|thread| {
+                scope.spawn({
+                    let read = &read;
+                    move || read(thread)
+                })
+            })
+            .collect();
+        readers.into_iter().map(|reader| Ok(joined(reader)?.count)).sum::<Result<u32>>()
+    })?;
+    Ok(Reads { count: reads, took: begin.elapsed(), from_disk: read_since(from_disk) })
 }
 
 /// Reads and writes together, each workload from a store at rest. Every read is of the newest state.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use maplsm::{Cursor, Db, Options, PointIndex, WriteBatch};
+use maplsm::{Cursor, Db, IoMode, Options, PointIndex, WriteBatch};
 
 use crate::data::{Key, Value};
 use crate::store::{Compression, Durability, Reader, Result, Settings, Store};
@@ -13,7 +13,11 @@ pub(crate) const MEANING: &str = "Buffered: in the log, in the page cache. Sync:
 
 pub(crate) const LARGE_MEANING: &str = " Values stand in value files, as by default.";
 
-pub(crate) struct Maplsm(Db);
+pub(crate) const READ_MEANING: &str = "The same with `IoMode::Read`: nothing is mapped, the cache is its own, every read \
+    verifies checksums. Runs if it is asked for.";
+
+/// With this mode.
+pub(crate) struct Maplsm<const MAPPED: bool>(Db);
 
 /// Reads the present state; the cursor, made when the first scan needs it, is of that moment.
 pub(crate) struct MaplsmReader<'a> {
@@ -21,7 +25,7 @@ pub(crate) struct MaplsmReader<'a> {
     cursor: Option<Cursor>,
 }
 
-impl Store for Maplsm {
+impl<const MAPPED: bool> Store for Maplsm<MAPPED> {
     type Reader<'a> = MaplsmReader<'a>;
 
     fn open(directory: &Path, settings: Settings) -> Result<Self> {
@@ -32,6 +36,7 @@ impl Store for Maplsm {
         let mut options = Options::new();
         options
             .durability(durability)
+            .io_mode(if MAPPED { IoMode::Map } else { IoMode::Read })
             .memtable_bytes(settings.write_buffer_bytes)
             .background_threads(settings.background_threads)
             .cache_bytes(settings.cache_bytes as u64);

@@ -20,6 +20,7 @@ use crate::workload::{self, Plan};
 #[value(rename_all = "lower")]
 pub(crate) enum Kind {
     Maplsm,
+    MaplsmRead,
     Fjall,
     Redb,
     Lmdb,
@@ -31,6 +32,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Maplsm => "maplsm",
+            Self::MaplsmRead => "maplsm, read",
             Self::Fjall => "fjall",
             Self::Redb => "redb",
             Self::Lmdb => "LMDB",
@@ -42,7 +44,7 @@ impl Kind {
     /// The package that the version is of.
     pub(crate) fn package(self) -> &'static str {
         match self {
-            Self::Maplsm => "maplsm",
+            Self::Maplsm | Self::MaplsmRead => "maplsm",
             Self::Fjall => "fjall",
             Self::Redb => "redb",
             Self::Lmdb => "lmdb-master-sys",
@@ -54,17 +56,23 @@ impl Kind {
     /// Whether it has compression here.
     pub(crate) fn compresses(self) -> bool {
         match self {
-            Self::Maplsm => true,
+            Self::Maplsm | Self::MaplsmRead => true,
             #[cfg(feature = "rocksdb")]
             Self::RocksDb => true,
             Self::Fjall | Self::Redb | Self::Lmdb => false,
         }
     }
 
+    /// Whether it is this project's.
+    pub(crate) fn is_own(self) -> bool {
+        matches!(self, Self::Maplsm | Self::MaplsmRead)
+    }
+
     /// What the settings mean for this store.
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::Maplsm => maplsm::MEANING,
+            Self::MaplsmRead => maplsm::READ_MEANING,
             Self::Fjall => fjall::MEANING,
             Self::Redb => redb::MEANING,
             Self::Lmdb => lmdb::MEANING,
@@ -76,18 +84,19 @@ impl Kind {
     /// What is different with large values.
     pub(crate) fn large_meaning(self, settings: &Settings) -> &'static str {
         match self {
-            Self::Maplsm if settings.compression == Compression::None => maplsm::LARGE_MEANING,
+            Self::Maplsm | Self::MaplsmRead if settings.compression == Compression::None => maplsm::LARGE_MEANING,
             #[cfg(feature = "rocksdb")]
             Self::RocksDb => rocksdb::LARGE_MEANING,
             Self::Fjall => fjall::LARGE_MEANING,
-            Self::Maplsm | Self::Redb | Self::Lmdb => "",
+            Self::Maplsm | Self::MaplsmRead | Self::Redb | Self::Lmdb => "",
         }
     }
 
     /// Runs the workloads once, in an empty directory.
     pub(crate) fn run(self, directory: &Path, plan: &Plan, samples: &mut Samples) -> Result<()> {
         match self {
-            Self::Maplsm => workload::run::<maplsm::Maplsm>(directory, plan, samples),
+            Self::Maplsm => workload::run::<maplsm::Maplsm<true>>(directory, plan, samples),
+            Self::MaplsmRead => workload::run::<maplsm::Maplsm<false>>(directory, plan, samples),
             Self::Fjall => workload::run::<fjall::Fjall>(directory, plan, samples),
             Self::Redb => workload::run::<redb::Redb>(directory, plan, samples),
             Self::Lmdb => workload::run::<lmdb::Lmdb>(directory, plan, samples),
