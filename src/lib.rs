@@ -67,6 +67,12 @@
 //! which has mode 0700 and is locked. Whoever breaks this rule can cause undefined behaviour; copying and removing files is
 //! harmless. Decoders check every bound whatever the checksums said, so that wrong bytes are wrong data at worst.
 //!
+//! Data may be larger than memory. The kernel is told that tables and value files are read at random
+//! ([`Options::advise_random`]), so a lookup of what is not in memory reads the pages that its entry stands on, which is one
+//! or two, and nothing around them. Scans and compactions say themselves what they are about to read
+//! ([`Options::max_readahead_bytes`]). Indexes, 9 bytes a key by default ([`TableStats::index_bytes`]), are brought in as a
+//! whole when a table is opened, and should fit.
+//!
 //! # The directory
 //! A path is looked up once, by the call that is given it. From then on, files are made, opened, renamed and removed through
 //! the open directory: a relative path means what it meant then whatever becomes of the working directory, and a directory

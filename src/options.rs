@@ -1,5 +1,6 @@
 //! Options: few, flat, checked once at open.
 
+mod io;
 mod section;
 
 use std::fmt;
@@ -7,7 +8,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::table::CHUNK_LOG2;
-use crate::sys::{Access, FileSystem};
+use crate::sys::FileSystem;
+pub use io::IoMode;
 pub(crate) use section::SectionOptions;
 pub use section::{Compression, KeyspaceOptions};
 use section::{exact_log2, threshold};
@@ -35,22 +37,6 @@ pub enum Isolation {
     /// On what it has written: nobody else may have written the same keys since it began. Remembers no reads and so costs
     /// less, but two transactions that each read what the other writes may both commit (write skew).
     Snapshot,
-}
-
-/// How the bytes of files are reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum IoMode {
-    /// Files are mapped into memory and read in place. Sound as long as no other process changes files in the database
-    /// directory, which its lock and its mode (0700) are there for; an I/O error under a mapping is a `SIGBUS` signal.
-    #[default]
-    Map,
-    /// Nothing is mapped, and every checksum is verified at every read: indexes of tables are read into memory when the
-    /// table is first used, entries with positioned reads, in pages of 16 KiB or in compressed blocks, that go into the
-    /// cache of [`Options::cache_bytes`]; the log is written with positioned writes. For file systems and rules that forbid
-    /// mappings. Each open table has a file descriptor ([`Options::max_open_tables`]). A read that is not in the cache costs
-    /// a system call and a copy. [Large values](Options::large_value_bytes) are read and verified one by one each time, and
-    /// leave the cache alone.
-    Read,
 }
 
 /// How a table answers whether a key is in it.
@@ -130,18 +116,26 @@ pub struct Options {
     pub(crate) file_system: FileSystem,
 }
 
-/// What decides the bytes of a table.
+/// How tables are written and read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TableOptions {
     /// Of the default keyspace; other keyspaces have their own.
     pub(crate) section: SectionOptions,
     pub(crate) chunk_log2: u8,
     pub(crate) verify_always: bool,
+    pub(crate) advise_random: bool,
+    pub(crate) readahead_bytes: usize,
 }
 
 impl Default for TableOptions {
     fn default() -> Self {
-        Self { section: SectionOptions::default(), chunk_log2: *CHUNK_LOG2.start(), verify_always: false }
+        Self {
+            section: SectionOptions::default(),
+            chunk_log2: *CHUNK_LOG2.start(),
+            verify_always: false,
+            advise_random: true,
+            readahead_bytes: 512 << 10,
+        }
     }
 }
 
@@ -192,12 +186,6 @@ impl Options {
     /// When a write counts as done, unless it says otherwise itself. Default: [`Durability::Sync`].
     pub fn durability(&mut self, durability: Durability) -> &mut Self {
         self.durability = durability;
-        self
-    }
-
-    /// Whether files are mapped. Default: [`IoMode::Map`].
-    pub fn io_mode(&mut self, mode: IoMode) -> &mut Self {
-        self.io_mode = mode;
         self
     }
 
@@ -462,13 +450,6 @@ impl Options {
         self
     }
 
-    pub(crate) fn access(&self) -> Access {
-        match self.io_mode {
-            IoMode::Map => Access::Map,
-            IoMode::Read => Access::Read,
-        }
-    }
-
     /// Refuses values that make no sense; nothing is corrected silently.
     pub(crate) fn check(&self) -> Result<()> {
         let limits = 4 << 10..=16u64 << 30;
@@ -479,6 +460,7 @@ impl Options {
             ("background_threads", self.background_threads <= 64, "must be at most 64"),
             ("max_open_tables", self.max_open_tables != Some(0), "must be at least 1"),
             ("cache_bytes", self.cache_bytes <= 1 << 40, "must be at most 1 TiB"),
+            ("max_readahead_bytes", self.table.readahead_bytes <= 1 << 30, "must be at most 1 GiB"),
             ("reserve_bytes", self.reserve_bytes <= 1 << 40, "must be at most 1 TiB"),
             (
                 "checksum_chunk_bytes",

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use super::files::{self, OpenFile, OpenFiles};
 use super::guard::Owner;
 use super::{
-    Access, Ahead, AppendError, AppendFile, Contents, Dir, Fs, Lock, LockMode, LogFile, Mapping, RandomFile,
+    Access, Advice, Ahead, AppendError, AppendFile, Contents, Dir, Fs, Lock, LockMode, LogFile, Mapping, RandomFile,
     first_that_fits,
 };
 use crate::error::is_full;
@@ -121,11 +121,11 @@ impl DiskDir {
     }
 
     /// A file as the access asks for it: mapped, with nothing of it present yet, or read.
-    fn load(&self, name: &str) -> io::Result<Mapping> {
+    fn load(&self, name: &str, advice: Advice) -> io::Result<Mapping> {
         let (mut file, length) = self.open_regular(name, How::Read)?;
         let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         match self.access {
-            Access::Map => Mapping::file(&file, length, &self.mappings.file(name), self.open_files.count()),
+            Access::Map => Mapping::file(&file, length, advice, &self.mappings.file(name), self.open_files.count()),
             Access::Read => {
                 let mut bytes = Vec::new();
                 bytes.try_reserve_exact(length)?;
@@ -176,14 +176,14 @@ impl Dir for DiskDir {
     }
 
     fn open(&self, name: &str) -> io::Result<Mapping> {
-        let mapping = self.load(name)?;
+        let mapping = self.load(name, Advice::Normal)?;
         mapping.touch(0..mapping.bytes().len())?;
         Ok(mapping)
     }
 
-    fn contents(&self, name: &str) -> io::Result<Contents> {
+    fn contents(&self, name: &str, advice: Advice) -> io::Result<Contents> {
         if self.access == Access::Map {
-            return self.load(name).map(Contents::Mapped);
+            return self.load(name, advice).map(Contents::Mapped);
         }
         let (file, length) = self.open_regular(name, How::Read)?;
         Ok(Contents::Random(Box::new(DiskRandom { file, _counted: self.open_files.count() }), length))

@@ -127,7 +127,7 @@ pub(crate) trait Dir: Any + fmt::Debug + Send + Sync {
 
     /// The contents of a table or value file: as a mapping that reads nothing yet, or, where nothing is mapped, to be read
     /// piece by piece.
-    fn contents(&self, name: &str) -> io::Result<Contents>;
+    fn contents(&self, name: &str, advice: Advice) -> io::Result<Contents>;
 
     /// The account of the files that [`open`](Self::open) and [`contents`](Self::contents) map or keep open.
     fn open_files(&self) -> &OpenFiles;
@@ -156,6 +156,16 @@ pub(crate) trait Dir: Any + fmt::Debug + Send + Sync {
     fn lost(&self) -> Option<String> {
         None
     }
+}
+
+/// What the system is told about how a mapping is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Advice {
+    /// Nothing: it brings in what is around a page that is missing.
+    Normal,
+    /// At random: it brings in the page alone. Since Linux 6.4, use through such a mapping does not count when it is decided
+    /// which pages go first, so this is not for what must stay, as indexes.
+    Random,
 }
 
 /// What a file holds.

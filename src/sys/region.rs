@@ -9,6 +9,8 @@
 //! believed.
 #![allow(unsafe_code)]
 
+mod present;
+
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use memmap2::{Mmap, MmapMut, MmapOptions, MmapRaw};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
+use super::Advice;
 use super::atomic::{AtomicUsize, Ordering};
 use super::files::OpenFile;
 use super::guard::{Place, Watched};
@@ -151,12 +154,25 @@ impl Mapping {
     }
 
     /// Maps a whole file for reading.
-    pub(super) fn file(file: &File, length: usize, place: &Place<'_>, counted: OpenFile) -> io::Result<Self> {
+    pub(super) fn file(
+        file: &File,
+        length: usize,
+        advice: Advice,
+        place: &Place<'_>,
+        counted: OpenFile,
+    ) -> io::Result<Self> {
         if length == 0 {
             return Ok(Self::heap(Vec::new()));
         }
         // SAFETY: the file is one of ours and complete; the module's contract says that it never changes again.
         let map = unsafe { MmapOptions::new().len(length).map(file) }?;
+        // Of the whole mapping: that of a part would make two of it, which are counted.
+        #[cfg(unix)]
+        if advice == Advice::Random {
+            let _ = map.advise(memmap2::Advice::Random);
+        }
+        #[cfg(not(unix))]
+        let _ = advice;
         Ok(Self::new(Memory::File(map), Some(place), Some(counted)))
     }
 
@@ -224,26 +240,6 @@ impl Mapping {
         let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
         Pinned { start: NonNull::from(bytes).cast(), length: bytes.len(), pin: self.stripes[stripe].clone() }
     }
-
-    /// Brings a range of a mapped file into the page tables, so that a page that cannot be read is an error here and not a
-    /// signal at its first access.
-    pub(crate) fn touch(&self, range: Range<usize>) -> io::Result<()> {
-        #[cfg(target_os = "linux")]
-        if let Memory::File(map) = &self.region.memory {
-            let length = range.end.min(map.len()).saturating_sub(range.start);
-            loop {
-                match map.advise_range(memmap2::Advice::PopulateRead, range.start, length) {
-                    // What is present by now stays so.
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    // Kernels before 5.14 do not know this.
-                    Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Ok(()),
-                    other => return other,
-                }
-            }
-        }
-        let _ = range;
-        Ok(())
-    }
 }
 
 /// The right to write behind the published end of an arena. There is one for each, and it is not `Clone`.
@@ -299,17 +295,6 @@ impl ArenaWriter {
         // Inside the arena, as the reservation was.
         self.mapping.region.readable.store(self.end() + length, Ordering::Release);
         Ok(())
-    }
-
-    /// Makes `length` bytes from `offset` present and writable, so that the stores that follow do not fault one page at a
-    /// time; a hint.
-    pub(crate) fn populate(&self, offset: usize, length: usize) {
-        #[cfg(target_os = "linux")]
-        if let Memory::Arena(map) = &self.mapping.region.memory {
-            let _ = map.advise_range(memmap2::Advice::PopulateWrite, offset, length);
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = (offset, length);
     }
 }
 

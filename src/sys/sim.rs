@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::files::OpenFiles;
 use super::{
-    Access, Ahead, AppendFile, Contents, Dir, FileSystem, Fs, Lock, LockMode, LogFile, Mapping, Mutex, first_that_fits,
-    log_sizes,
+    Access, Advice, Ahead, AppendFile, Contents, Dir, FileSystem, Fs, Lock, LockMode, LogFile, Mapping, Mutex,
+    first_that_fits, log_sizes,
 };
 use open::{SimFile, SimLock, SimLog, SimRandom};
 use tree::{Disk, FolderId, Lockable};
@@ -365,7 +365,7 @@ impl Dir for SimDir {
         })
     }
 
-    fn contents(&self, name: &str) -> io::Result<Contents> {
+    fn contents(&self, name: &str, _advice: Advice) -> io::Result<Contents> {
         if self.access == Access::Map {
             return self.open(name).map(Contents::Mapped);
         }

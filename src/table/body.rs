@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::Shelf;
 use super::cache::BlockKey;
 use super::file::ChunkedFile;
+use super::readahead::Readahead;
 use crate::error::{Damage, Error, Result};
 use crate::format::FileNumber;
 use crate::format::block::{BlockPlace, check_blocks, unpack};
@@ -51,6 +52,10 @@ pub(crate) struct Window {
     checked: Range<usize>,
     /// What the sequence numbers of the entries are completed with.
     base: Base,
+    /// Mapped bytes that this walk has made present.
+    present: Range<usize>,
+    /// Of the walk: outlives windows that it leaves behind.
+    ahead: Readahead,
 }
 
 impl Window {
@@ -94,7 +99,10 @@ pub(super) struct Body {
 }
 
 /// What is read of a plain section at a time, and kept in the cache, if the file is not in memory.
-const PAGE_BYTES: usize = 16 << 10;
+const PAGE_BYTES: usize = 4 << 10;
+
+/// What a walk makes present at a time, of what it has asked for.
+const PRESENT_BYTES: usize = 64 << 10;
 
 /// The same for walks that leave the cache alone.
 const WALK_BYTES: usize = 256 << 10;
@@ -193,7 +201,7 @@ impl Body {
     #[inline]
     pub(super) fn entry(&self, window: &mut Window, section: &Section, place: usize, verify: Verify) -> Result<Entry> {
         if !window.contains(place) {
-            *window = Window { base: section.base(), ..self.window(section, place, verify)? };
+            self.move_to(window, section, place, verify)?;
         }
         if window.is_cut {
             self.complete(window, section, place, verify)?;
@@ -226,23 +234,55 @@ impl Body {
     #[cold]
     fn check_more(&self, window: &mut Window, start: usize, end: usize, verify: Verify) -> Result<()> {
         let known = if window.checked.contains(&start) { window.checked.end } else { start };
-        self.verify(known.min(end), end, verify)?;
+        self.verify(window, known.min(end), end, verify)?;
         let from = if window.checked.contains(&start) { window.checked.start } else { start };
         window.checked = from..self.file.chunk_end(end.saturating_sub(1).max(start));
         Ok(())
     }
 
-    /// Verifies every chunk with bytes from `start` to `end`.
-    fn verify(&self, start: usize, end: usize, verify: Verify) -> Result<()> {
-        if verify != Verify::Again {
-            return self.file.check(start, end);
+    /// Verifies every chunk with bytes from `start` to `end`, when they and those that the walk comes to next have been asked
+    /// for.
+    fn verify(&self, window: &mut Window, start: usize, end: usize, verify: Verify) -> Result<()> {
+        let chunks = self.file.whole_chunks(start, end);
+        self.ask(&mut window.ahead, &chunks);
+        let known = verify != Verify::Again && self.file.are_verified(start, end);
+        let is_present = window.present.start <= chunks.start && chunks.end <= window.present.end;
+        if !known && !is_present {
+            window.present = window.ahead.asked(&chunks, PRESENT_BYTES);
+            self.file.touch(window.present.clone())?;
         }
-        self.file.check_again(start as u64, end as u64)
+        match verify {
+            Verify::Again => self.file.check_again_present(start as u64, end as u64),
+            Verify::Once | Verify::Apart => self.file.check_present(start, end),
+        }
+    }
+
+    /// Asks for what the walk comes to, now that it comes to `step`.
+    fn ask(&self, ahead: &mut Readahead, step: &Range<usize>) {
+        let asked = ahead.step(step.clone(), position(self.file.frame().body_end), self.readahead_bytes());
+        if !asked.is_empty() {
+            self.file.read_ahead(asked);
+        }
+    }
+
+    fn readahead_bytes(&self) -> usize {
+        self.shelf.options.readahead_bytes
+    }
+
+    /// Moves a window to where `place` is.
+    #[cold]
+    fn move_to(&self, window: &mut Window, section: &Section, place: usize, verify: Verify) -> Result<()> {
+        let mut ahead = std::mem::take(&mut window.ahead);
+        if ahead.is_new() && verify == Verify::Again {
+            ahead = Readahead::eager(self.readahead_bytes());
+        }
+        *window = Window { base: section.base(), ..self.window(section, place, verify, &mut ahead)? };
+        window.ahead = ahead;
+        Ok(())
     }
 
     /// The window with `place`.
-    #[cold]
-    fn window(&self, section: &Section, place: usize, verify: Verify) -> Result<Window> {
+    fn window(&self, section: &Section, place: usize, verify: Verify, ahead: &mut Readahead) -> Result<Window> {
         if !contains(section, place) {
             return Err(self.file.corrupt(section.start, Damage::OutOfBounds));
         }
@@ -265,11 +305,11 @@ impl Body {
         if found.is_plain() && self.file.is_in_memory() {
             return Ok(Window { at: position(found.start), ..window });
         }
-        Ok(Window { block: Some(self.block(section, &found, verify)?), ..window })
+        Ok(Window { block: Some(self.block(section, &found, verify, ahead)?), ..window })
     }
 
     /// An unpacked block, from the cache or from the file.
-    fn block(&self, section: &Section, found: &BlockPlace, verify: Verify) -> Result<Block> {
+    fn block(&self, section: &Section, found: &BlockPlace, verify: Verify, ahead: &mut Readahead) -> Result<Block> {
         let key = BlockKey { table: self.number, start: found.start };
         if verify == Verify::Once
             && let Some(block) = self.shelf.cache.get(key)
@@ -277,8 +317,12 @@ impl Body {
             return Ok(block);
         }
         let end = found.start + found.stored;
-        if verify == Verify::Again && self.file.is_in_memory() {
-            self.verify(position(found.start), position(end), verify)?;
+        if self.file.is_in_memory() {
+            let step = self.file.whole_chunks(position(found.start), position(end));
+            self.ask(ahead, &step);
+            if verify == Verify::Again {
+                self.file.check_again(found.start, end)?;
+            }
         }
         let stored = self.file.verified(found.start, end)?;
         let block = if found.is_plain() {

@@ -14,8 +14,9 @@ use crate::format::prefix::Magic;
 use crate::format::table::{FOOTER_BYTES, Frame, TABLE_HEADER_BYTES};
 use crate::sys::{Contents, Mapping, RandomFile};
 
-/// What the kernel brings in around a page that is missing, and what is made present at a time.
-const TOUCH_BYTES: usize = 64 << 10;
+/// Reading as much as this is announced: at random, the pages of it would come in one by one. A read of less is not worth the
+/// system call, which a read of what is in memory pays as well.
+const LONG_BYTES: usize = 16 << 10;
 
 /// What is read at a time to verify a file that is not in memory.
 const VERIFY_BYTES: u64 = 1 << 20;
@@ -197,32 +198,69 @@ impl ChunkedFile {
     /// Verifies every chunk that the bytes from `start` to `end` of the body touch.
     #[inline]
     pub(crate) fn check(&self, start: usize, end: usize) -> Result<()> {
-        let first = start >> self.frame.chunk_log2;
-        let last = end.saturating_sub(1).max(start) >> self.frame.chunk_log2;
-        for chunk in first..=last {
-            let word = self.verified.get(chunk / 64);
-            if self.always || word.is_none_or(|word| word.load(Ordering::Relaxed) >> (chunk % 64) & 1 == 0) {
-                self.check_chunk(chunk as u64)?;
-            }
+        if !self.are_verified(start, end) {
+            self.touch(self.whole_chunks(start, end))?;
+            return self.check_present(start, end);
+        }
+        if end.saturating_sub(start) >= LONG_BYTES {
+            self.read_ahead(start..end);
         }
         Ok(())
+    }
+
+    /// The same for a walk that has seen to it that they can be read.
+    #[cold]
+    pub(super) fn check_present(&self, start: usize, end: usize) -> Result<()> {
+        let mut unknown = self.chunks(start, end).filter(|chunk| self.always || !self.has_matched(*chunk));
+        unknown.try_for_each(|chunk| self.check_chunk(chunk as u64))
+    }
+
+    /// The bytes of all chunks with bytes from `start` to `end`.
+    pub(super) fn whole_chunks(&self, start: usize, end: usize) -> Range<usize> {
+        let chunks = self.chunks(start, end);
+        chunks.start << self.frame.chunk_log2..chunks.end << self.frame.chunk_log2
+    }
+
+    /// Whether none of the chunks with bytes from `start` to `end` need be verified again.
+    pub(super) fn are_verified(&self, start: usize, end: usize) -> bool {
+        !self.always && self.chunks(start, end).all(|chunk| self.has_matched(chunk))
+    }
+
+    /// The chunks with bytes from `start` to `end`.
+    #[inline]
+    fn chunks(&self, start: usize, end: usize) -> Range<usize> {
+        start >> self.frame.chunk_log2..(end.saturating_sub(1).max(start) >> self.frame.chunk_log2) + 1
+    }
+
+    #[inline]
+    fn has_matched(&self, chunk: usize) -> bool {
+        let word = self.verified.get(chunk / 64);
+        word.is_some_and(|word| word.load(Ordering::Relaxed) >> (chunk % 64) & 1 == 1)
+    }
+
+    /// Asks for what is to be read soon; see `sys`.
+    pub(super) fn read_ahead(&self, range: Range<usize>) {
+        self.mapping.read_ahead(range);
+    }
+
+    /// Makes sure that a range can be read before it is.
+    pub(super) fn touch(&self, range: Range<usize>) -> Result<()> {
+        self.mapping.touch(range).map_err(|e| Error::io("read", &self.path, e))
     }
 
     /// Whether the chunk with `offset` need not be verified again.
     #[inline]
     pub(crate) fn is_verified(&self, offset: u64) -> bool {
-        let chunk = offset >> self.frame.chunk_log2;
-        let word = usize::try_from(chunk / 64).ok().and_then(|word| self.verified.get(word));
-        !self.always && word.is_some_and(|word| word.load(Ordering::Relaxed) >> (chunk % 64) & 1 == 1)
+        let chunk = usize::try_from(offset >> self.frame.chunk_log2);
+        !self.always && chunk.is_ok_and(|chunk| self.has_matched(chunk))
     }
 
-    /// Verifies one chunk whatever is remembered of it.
+    /// Verifies one chunk, which can be read, whatever is remembered of it.
     #[cold]
-    pub(crate) fn check_chunk(&self, chunk: u64) -> Result<()> {
+    fn check_chunk(&self, chunk: u64) -> Result<()> {
         if chunk >= self.frame.chunks() {
             return Err(self.corrupt(chunk << self.frame.chunk_log2, Damage::OutOfBounds));
         }
-        self.touch(chunk)?;
         let whole = Part::whole(self.bytes());
         let checked = self.frame.check_chunk(whole, whole, chunk, true);
         checked.map_err(|(offset, damage)| self.corrupt(offset, damage))?;
@@ -233,27 +271,18 @@ impl ChunkedFile {
         Ok(())
     }
 
-    /// Makes sure that a chunk can be read before it is, with those around it. Behind a chunk that was read before there is
-    /// nothing to do, so that a scan does this once in a while.
-    fn touch(&self, chunk: u64) -> Result<()> {
-        let is_verified = |chunk: u64| {
-            let word = usize::try_from(chunk / 64).ok().and_then(|word| self.verified.get(word));
-            word.is_some_and(|word| word.load(Ordering::Relaxed) >> (chunk % 64) & 1 == 1)
-        };
-        let start = usize::try_from(chunk << self.frame.chunk_log2).unwrap_or(usize::MAX);
-        if chunk > 0 && is_verified(chunk - 1) && start % TOUCH_BYTES != 0 || is_verified(chunk) {
-            return Ok(());
-        }
-        let end = start.saturating_add(1 << self.frame.chunk_log2).next_multiple_of(TOUCH_BYTES);
-        let touched = self.mapping.touch(start - start % TOUCH_BYTES..end);
-        touched.map_err(|e| Error::io("read", &self.path, e))
-    }
-
     /// Verifies every chunk that the bytes from `start` to `end` of the body touch, whatever is remembered of them.
     pub(crate) fn check_again(&self, start: u64, end: u64) -> Result<()> {
+        let place = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
+        self.touch(self.whole_chunks(place(start), place(end)))?;
+        self.check_again_present(start, end)
+    }
+
+    /// The same for a walk that has seen to it that they can be read.
+    pub(super) fn check_again_present(&self, start: u64, end: u64) -> Result<()> {
         let chunk_log2 = self.frame.chunk_log2;
-        (start >> chunk_log2..=end.saturating_sub(1).max(start) >> chunk_log2)
-            .try_for_each(|chunk| self.check_chunk(chunk))
+        let mut chunks = start >> chunk_log2..=end.saturating_sub(1).max(start) >> chunk_log2;
+        chunks.try_for_each(|chunk| self.check_chunk(chunk))
     }
 
     /// Where the chunk behind the one with `offset` begins.
@@ -289,6 +318,9 @@ impl ChunkedFile {
             }
             let to = end.min(start + VERIFY_BYTES.max(1 << self.frame.chunk_log2));
             if self.is_in_memory() {
+                // The disk works on the next piece meanwhile.
+                let next = to.saturating_add(to - start).min(end);
+                self.read_ahead(usize::try_from(to).unwrap_or(usize::MAX)..usize::try_from(next).unwrap_or(usize::MAX));
                 self.check_again(start, to)?;
             } else {
                 self.read_chunks(start, to)?;

@@ -10,7 +10,7 @@ use super::{Shelf, not_opened};
 use crate::error::Result;
 use crate::format::edit::TableMeta;
 use crate::format::names::FileKind;
-use crate::sys::{Contents, Mapping};
+use crate::sys::{Advice, Contents, Mapping};
 use crate::visibility::Fragments;
 
 /// What stays known of a table while it is not open.
@@ -60,7 +60,7 @@ pub(super) fn open_index(shelf: &Shelf, meta: &TableMeta, kept: Option<&Kept>, p
     }
     let name = FileKind::Index.name(meta.number);
     if kept.is_some()
-        && let Contents::Mapped(mapping) = shelf.dir.contents(&name).map_err(|e| not_opened(path, e))?
+        && let Contents::Mapped(mapping) = shelf.dir.contents(&name, Advice::Normal).map_err(|e| not_opened(path, e))?
     {
         // What was used of it before is made present when it is used again.
         return Ok(mapping);

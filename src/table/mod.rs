@@ -12,6 +12,7 @@ mod index;
 mod kept;
 mod open;
 mod packing;
+mod readahead;
 mod reader;
 mod rebuild;
 mod salvage;
@@ -45,7 +46,7 @@ use crate::format::prefix::Magic;
 use crate::format::section::Section;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::options::{PointIndex, TableOptions};
-use crate::sys::{Dir, Era, Mapping, Taken};
+use crate::sys::{Advice, Contents, Dir, Era, Mapping, Taken};
 use crate::visibility::Fragments;
 
 /// What the tables of a database have in common: where they are, how they are read, and the cache of their blocks.
@@ -104,11 +105,17 @@ impl Shelf {
         })
     }
 
+    /// What a table or value file holds.
+    fn contents(&self, name: &str) -> io::Result<Contents> {
+        let advice = if self.options.advise_random { Advice::Random } else { Advice::Normal };
+        self.dir.contents(name, advice)
+    }
+
     /// Opens a table or value file.
     fn file(&self, kind: FileKind, magic: Magic, number: FileNumber) -> Result<ChunkedFile> {
         let name = kind.name(number);
         let path = self.dir.path().join(&name);
-        let contents = self.dir.contents(&name).map_err(|e| not_opened(&path, e))?;
+        let contents = self.contents(&name).map_err(|e| not_opened(&path, e))?;
         ChunkedFile::open_contents(path, contents, magic, self.options.verify_always)
     }
 

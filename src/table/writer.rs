@@ -390,7 +390,7 @@ impl TableWriter {
         written.sync().map_err(|e| Error::io("sync", &path, e))?;
         write_index(&*self.shelf.dir, self.number, &self.index.finish())?;
 
-        let contents = self.shelf.dir.contents(&FileKind::Table.name(self.number));
+        let contents = self.shelf.contents(&FileKind::Table.name(self.number));
         let contents = contents.map_err(|e| Error::io("open", &path, e))?;
         let file = ChunkedFile::open_contents(path, contents, Magic::TABLE, true)?;
         let meta = TableMeta {

@@ -6,6 +6,7 @@
 //! `.ci/faults`. What a machine cannot do is skipped with a word about it.
 
 mod calls;
+mod cold;
 mod disk;
 mod fork;
 mod limits;

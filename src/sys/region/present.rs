@@ -1,0 +1,65 @@
+//! Bringing what is mapped into memory before it is used.
+
+use std::io;
+use std::ops::Range;
+
+use super::{ArenaWriter, Mapping, Memory};
+use crate::sys::PAGE_BYTES;
+
+/// The system is asked for this much at a time: of more than its own readahead is set to, which is 128 KiB by default, Linux
+/// leaves out the rest.
+#[cfg(unix)]
+const ASK_BYTES: usize = 128 << 10;
+
+impl Mapping {
+    /// Asks the system to begin to read a range of a mapped file, and does not wait for it; a hint. It takes no notice of
+    /// [`Advice::Random`](crate::sys::Advice::Random).
+    pub(crate) fn read_ahead(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Memory::File(map) = &self.region.memory {
+            let end = range.end.min(map.len());
+            for start in (range.start..end).step_by(ASK_BYTES) {
+                let _ = map.advise_range(memmap2::Advice::WillNeed, start, ASK_BYTES.min(end - start));
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+
+    /// Brings a range of a mapped file into the page tables, so that a page that cannot be read is an error here and not a
+    /// signal at its first access.
+    pub(crate) fn touch(&self, range: Range<usize>) -> io::Result<()> {
+        if range.len() > PAGE_BYTES {
+            // What is advised to be read at random would come in page by page.
+            self.read_ahead(range.clone());
+        }
+        #[cfg(target_os = "linux")]
+        if let Memory::File(map) = &self.region.memory {
+            let length = range.end.min(map.len()).saturating_sub(range.start);
+            loop {
+                match map.advise_range(memmap2::Advice::PopulateRead, range.start, length) {
+                    // What is present by now stays so.
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    // Kernels before 5.14 do not know this.
+                    Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Ok(()),
+                    other => return other,
+                }
+            }
+        }
+        let _ = range;
+        Ok(())
+    }
+}
+
+impl ArenaWriter {
+    /// Makes `length` bytes from `offset` present and writable, so that the stores that follow do not fault one page at a
+    /// time; a hint.
+    pub(crate) fn populate(&self, offset: usize, length: usize) {
+        #[cfg(target_os = "linux")]
+        if let Memory::Arena(map) = &self.mapping.region.memory {
+            let _ = map.advise_range(memmap2::Advice::PopulateWrite, offset, length);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (offset, length);
+    }
+}
