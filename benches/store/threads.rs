@@ -43,6 +43,25 @@ pub(crate) fn all(suite: &mut Suite, data: &Data) {
         let case = Case::new("threads", "snapshot, beside a writer").target(1000.0);
         suite.bench(case, |iterations| beside_writer(&store, data, || snapshots(&store, iterations)));
     }
+    {
+        let store = LazyCell::new(|| Store::settled(data, PointIndex::Hash));
+        let iterators = |iterations| timed(iterations, || drop(std::hint::black_box(store.db.iter())));
+        suite.bench(Case::new("iterator", "made and dropped").target(150.0), iterators);
+        // Each at a sequence number of its own.
+        let snapshots = LazyCell::new(|| {
+            let made = (0..10_000).map(|number| {
+                store.db.insert(key(number), value(number)).expect("a commit");
+                store.db.snapshot()
+            });
+            let made: Vec<_> = made.collect();
+            assert!(store.db.iter().next().is_some());
+            made
+        });
+        suite.bench(Case::new("iterator", "made and dropped among 10,000 snapshots").target(150.0), |iterations| {
+            LazyCell::force(&snapshots);
+            iterators(iterations)
+        });
+    }
     for (name, threads) in [("synced puts, two writers", 2), ("synced puts, eight writers", 8)] {
         let store = LazyCell::new(|| Store::new(&Options::new()));
         let case = Case::new("threads", name).floor(floor::SYNC);
@@ -108,9 +127,13 @@ fn beside_writer(store: &Store, data: &Data, work: impl FnOnce() -> Duration) ->
 }
 
 fn snapshots(store: &Store, iterations: u64) -> Duration {
+    timed(iterations, || drop(std::hint::black_box(store.db.snapshot())))
+}
+
+fn timed(iterations: u64, work: impl Fn()) -> Duration {
     let start = Instant::now();
     for _ in 0..iterations {
-        std::hint::black_box(store.db.snapshot());
+        work();
     }
     start.elapsed()
 }

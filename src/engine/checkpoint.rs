@@ -148,7 +148,7 @@ impl Engine {
         let mut sources = Vec::new();
         let mut cover = Cover::default();
         for memtable in &view.memtables {
-            let runs = memtable.runs(keyspace, &mut self.registry.retain(self.visible()))?;
+            let runs = memtable.runs(keyspace, || self.registry.retain(self.visible()))?;
             sources.extend(runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))));
             cover.add(&*memtable.ranges(keyspace), sources.len());
         }

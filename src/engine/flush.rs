@@ -158,10 +158,10 @@ impl Engine {
         writer: &mut TableWriter,
         sink: &mut ValueSink<'_>,
     ) -> Result<()> {
-        let mut rule = self.registry.retain(self.visible());
+        let rule = self.registry.retain(self.visible());
         let (mut sources, mut cover) = (Vec::new(), Cover::default());
         for memtable in memtables {
-            let runs = memtable.runs(keyspace, &mut rule)?;
+            let runs = memtable.runs(keyspace, || rule.clone())?;
             sources.extend(runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))));
             cover.add(&*memtable.ranges(keyspace), 0);
         }

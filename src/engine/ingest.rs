@@ -98,11 +98,10 @@ impl Engine {
         let ranges = load.ranges();
         let view = self.view();
         let level = level_for(&view.version, load.keyspace.id, &ranges, standstill.running());
-        let mut rule = self.registry.retain(self.visible());
         for memtable in &view.memtables {
             let is_in_the_way = match level {
                 0 => memtable.entries() > 0,
-                _ => has_keys_in(memtable, load.keyspace, &ranges, &mut rule)?,
+                _ => has_keys_in(memtable, load.keyspace, &ranges, || self.registry.retain(self.visible()))?,
             };
             if is_in_the_way {
                 return Ok((level, Some(memtable.number())));
@@ -146,7 +145,7 @@ fn has_keys_in(
     memtable: &Arc<Memtable>,
     keyspace: &KeyspaceState,
     ranges: &[Range<'_>],
-    rule: &mut Visibility,
+    rule: impl FnOnce() -> Visibility,
 ) -> Result<bool> {
     if memtable.entries_of(keyspace.id) == 0 {
         return Ok(false);

@@ -71,8 +71,7 @@ impl Engine {
     pub(crate) fn scan(&self, keyspace: KeyspaceId, at: &Registration) -> Result<Scan> {
         self.check_open()?;
         let view = self.view();
-        let mut rule = self.registry.retain(self.visible());
-        let (sources, cover) = view.sources(keyspace, &mut rule)?;
+        let (sources, cover) = view.sources(keyspace, || self.registry.retain(self.visible()))?;
         Ok(Scan::new(sources, cover, Arc::clone(view.version.values()), at.at).of(&self.mappings))
     }
 
@@ -82,8 +81,7 @@ impl Engine {
         let registration = self.register();
         let view: Arc<View> = self.view();
         let only_memtables = View { version: Arc::default(), ..View::clone(&view) };
-        let mut rule = self.registry.retain(self.visible());
-        let (sources, cover) = only_memtables.sources(keyspace, &mut rule)?;
+        let (sources, cover) = only_memtables.sources(keyspace, || self.registry.retain(self.visible()))?;
         let mut scan = Scan::new(sources, cover, Arc::default(), registration.at).of(&self.mappings);
         let mut keys = Vec::new();
         let mut more = scan.go(crate::merge::Place::First)?;

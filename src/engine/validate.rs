@@ -163,7 +163,7 @@ impl Engine {
     fn is_newer(&self, footprint: &Footprint, since: Sequence) -> Result<bool> {
         let view = self.view();
         for (keyspace, ranges) in footprint {
-            if ranges_newer(&view, *keyspace, ranges, since, &mut self.registry.retain(self.visible()))? {
+            if ranges_newer(&view, *keyspace, ranges, since, || self.registry.retain(self.visible()))? {
                 return Ok(true);
             }
         }
@@ -183,7 +183,7 @@ fn ranges_newer(
     keyspace: KeyspaceId,
     ranges: &RangeSet,
     since: Sequence,
-    rule: &mut Visibility,
+    rule: impl Fn() -> Visibility,
 ) -> Result<bool> {
     let (sources, cover) = view.sources(keyspace, rule)?;
     let removals = cover.fragments().flat_map(|fragments| fragments.list().iter());

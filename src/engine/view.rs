@@ -288,11 +288,11 @@ impl View {
 
     /// Sorted sources, newest first, that together hold everything that someone in `rule` sees, and the range tombstones over
     /// them.
-    pub(crate) fn sources(&self, keyspace: KeyspaceId, rule: &mut Visibility) -> Result<(Vec<Source>, Cover)> {
+    pub(crate) fn sources(&self, keyspace: KeyspaceId, rule: impl Fn() -> Visibility) -> Result<(Vec<Source>, Cover)> {
         let mut sources = Vec::new();
         let mut cover = Cover::default();
         for memtable in &self.memtables {
-            let runs = memtable.runs(keyspace, rule)?;
+            let runs = memtable.runs(keyspace, &rule)?;
             sources.extend(runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))));
             cover.add(&*memtable.ranges(keyspace), sources.len());
         }

@@ -367,8 +367,9 @@ impl Memtable {
     }
 
     /// Sorted runs that together hold every published entry of the keyspace that someone in `rule` sees, oldest run first.
-    /// Sorts what has been written since the last call, O(n log n) for n new entries.
-    pub(crate) fn runs(&self, keyspace: KeyspaceId, rule: &mut Visibility) -> Result<Vec<Run>, Bug> {
+    /// Sorts what has been written since the last call, O(n log n) for n new entries, and asks for the rule only if there is
+    /// any, since that takes time by the number of snapshots.
+    pub(crate) fn runs(&self, keyspace: KeyspaceId, rule: impl FnOnce() -> Visibility) -> Result<Vec<Run>, Bug> {
         self.distribute()?;
         // A keyspace without a space has no entries here.
         Ok(self.space(keyspace).map(|space| space.sorted.runs(|| self.published(), rule)).unwrap_or_default())
@@ -566,13 +567,13 @@ pub(crate) mod tests {
             pick = pick.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             fixture.write(0, Kind::Put, &((pick >> 40) % 200).to_be_bytes(), &step.to_le_bytes());
             if step % 37 == 0 {
-                let mut rule = Visibility::retain(vec![], fixture.memtable.max_sequence());
-                let runs = fixture.memtable.runs(KeyspaceId(0), &mut rule).unwrap();
+                let rule = || Visibility::retain(vec![], fixture.memtable.max_sequence());
+                let runs = fixture.memtable.runs(KeyspaceId(0), rule).unwrap();
                 assert!(runs.len() < 12);
             }
         }
-        let mut rule = Visibility::retain(vec![], fixture.memtable.max_sequence());
-        let runs = fixture.memtable.runs(KeyspaceId(0), &mut rule).unwrap();
+        let rule = || Visibility::retain(vec![], fixture.memtable.max_sequence());
+        let runs = fixture.memtable.runs(KeyspaceId(0), rule).unwrap();
         let entries = Entries { bytes: fixture.memtable.bytes(), base: Sequence(1) };
         let key = |item: &sorted::Item| {
             Entry::parse(entries.bytes, item.locator as usize * 8, entries.bytes.len(), Sequence(1))

@@ -88,11 +88,16 @@ impl Sorted {
     }
 
     /// Runs that together hold every entry added so far that someone in `rule` sees. `entries` is called once no more can be
-    /// added: bytes taken before that may end in front of an entry that another thread has added since.
-    pub(super) fn runs<'e>(&self, entries: impl FnOnce() -> Entries<'e>, rule: &mut Visibility) -> Vec<Run> {
+    /// added: bytes taken before that may end in front of an entry that another thread has added since. So is `rule`, if there
+    /// is anything to sort: whoever reads is registered by then, or at a sequence at or above the cut that it fixes.
+    pub(super) fn runs<'e>(
+        &self,
+        entries: impl FnOnce() -> Entries<'e>,
+        rule: impl FnOnce() -> Visibility,
+    ) -> Vec<Run> {
         let mut state = self.state.lock();
-        let entries = entries();
         if !state.pending.is_empty() {
+            let (entries, rule) = (entries(), &mut rule());
             let mut items = std::mem::take(&mut state.pending);
             items.sort_unstable_by(|a, b| entries.compare(*a, *b));
             keep_visible(entries, &mut items, rule);

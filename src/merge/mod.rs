@@ -300,8 +300,8 @@ mod tests {
     fn sources(fixtures: &[Fixture]) -> Vec<Source> {
         let mut sources = Vec::new();
         for fixture in fixtures {
-            let mut rule = Visibility::retain((0..200).map(Sequence).collect(), Sequence(200));
-            for run in fixture.memtable.runs(KeyspaceId(0), &mut rule).unwrap() {
+            let rule = || Visibility::retain((0..200).map(Sequence).collect(), Sequence(200));
+            for run in fixture.memtable.runs(KeyspaceId(0), rule).unwrap() {
                 sources.push(Source::Run(RunCursor::new(Arc::clone(&fixture.memtable), run)));
             }
         }

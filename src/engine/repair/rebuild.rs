@@ -281,7 +281,7 @@ impl<'r> Rebuild<'r> {
         let mut removals: Vec<Arc<Fragments>> = Vec::new();
         let rule = || Visibility::retain(Vec::new(), Sequence(NUMBER_MAX));
         for memtable in self.memtables.get(&keyspace).into_iter().flatten() {
-            let runs = memtable.runs(keyspace, &mut rule())?;
+            let runs = memtable.runs(keyspace, rule)?;
             sources.extend(runs.into_iter().map(|run| Sorted::Run(RunCursor::new(Arc::clone(memtable), run))));
             removals.extend(memtable.ranges(keyspace).iter().cloned());
         }
