@@ -1,6 +1,7 @@
 //! The workloads, in the order in which every store runs them.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,7 +45,8 @@ pub(crate) enum Workload {
     ReadReverse,
     /// Opening the settled store; one get; one put.
     Open,
-    /// Gets of present keys in random order, right after an open with nothing of the store in the kernel's page cache.
+    /// Gets of present keys in random order, and a whole scan, right after an open with nothing of the store in the kernel's
+    /// page cache.
     ReadCold,
     /// Bytes on disk once settled and closed.
     Disk,
@@ -240,7 +242,7 @@ fn disk_half<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> 
     Ok(())
 }
 
-/// Reads a fiftieth of the entries from a store that is on disk only.
+/// Reads a fiftieth of the entries from a store that is on disk only, and then all of them in order.
 fn read_cold<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> Result<()> {
     evict(directory)?;
     let gets = plan.data.entries.div_ceil(50);
@@ -253,7 +255,39 @@ fn read_cold<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> 
         samples.add_read("readrandom, cold", reads.count, bytes);
     }
     drop(reader);
-    store.close()
+    store.close()?;
+
+    evict(directory)?;
+    let store = S::open(directory, plan.settings(Durability::Buffered))?;
+    let mut reader = store.reader()?;
+    let mut walk = Walk::forward();
+    let begin = Instant::now();
+    reader.forward(None, usize::MAX, |key, value| walk.see(key, value))?;
+    samples.add("readseq, cold", Unit::Nanoseconds, plan.data.entries, begin.elapsed());
+    require(walk.is_right() && walk.count == plan.data.entries as usize, "readseq, cold", "order and count")?;
+    drop(reader);
+    store.close()?;
+
+    evict(directory)?;
+    let begin = Instant::now();
+    read_files(directory)?;
+    samples.add("the floor of that: its files, in a row", Unit::Nanoseconds, plan.data.entries, begin.elapsed());
+    Ok(())
+}
+
+/// Reads every file in a directory and those in it from front to back.
+fn read_files(directory: &Path) -> Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            read_files(&path)?;
+        } else {
+            let mut file = fs::File::open(path)?;
+            while file.read(&mut buffer)? > 0 {}
+        }
+    }
+    Ok(())
 }
 
 fn data_from_the_middle(data: &Data) -> impl Iterator<Item = u32> {
