@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::Shelf;
 use super::cache::BlockKey;
-use super::file::ChunkedFile;
+use super::file::{ChunkedFile, position};
 use super::readahead::Readahead;
 use crate::error::{Damage, Error, Result};
 use crate::format::FileNumber;
@@ -101,16 +101,11 @@ pub(super) struct Body {
 /// What is read of a plain section at a time, and kept in the cache, if the file is not in memory.
 const PAGE_BYTES: usize = 4 << 10;
 
-/// What a walk makes present at a time, of what it has asked for.
-const PRESENT_BYTES: usize = 64 << 10;
-
 /// The same for walks that leave the cache alone.
 const WALK_BYTES: usize = 256 << 10;
 
-/// A place as a number of bytes of the address space; tables are not larger than that.
-pub(super) fn position(place: u64) -> usize {
-    usize::try_from(place).unwrap_or(usize::MAX)
-}
+/// What a walk makes present at a time, of what it has asked for, if the file is mapped.
+const PRESENT_BYTES: usize = 64 << 10;
 
 /// Where the places of a section begin.
 #[inline]
@@ -245,9 +240,11 @@ impl Body {
     fn verify(&self, window: &mut Window, start: usize, end: usize, verify: Verify) -> Result<()> {
         let chunks = self.file.whole_chunks(start, end);
         self.ask(&mut window.ahead, &chunks);
-        let known = verify != Verify::Again && self.file.are_verified(start, end);
+        if verify != Verify::Again && self.file.are_verified(start, end) {
+            return Ok(());
+        }
         let is_present = window.present.start <= chunks.start && chunks.end <= window.present.end;
-        if !known && !is_present {
+        if !is_present {
             window.present = window.ahead.asked(&chunks, PRESENT_BYTES);
             self.file.touch(window.present.clone())?;
         }

@@ -21,6 +21,12 @@ const LONG_BYTES: usize = 16 << 10;
 /// What is read at a time to verify a file that is not in memory.
 const VERIFY_BYTES: u64 = 1 << 20;
 
+/// An offset or a place as a number of bytes of the address space; files are not larger than that.
+#[inline]
+pub(super) fn position(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
 /// A file that is not in memory, but for its end.
 struct OnDisk {
     file: Box<dyn RandomFile>,
@@ -59,9 +65,9 @@ impl ChunkedFile {
     pub(crate) fn open(path: PathBuf, mapping: Mapping, magic: Magic, always: bool) -> Result<Self> {
         let whole = Part::whole(mapping.bytes());
         let length = whole.bytes.len() as u64;
-        let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
-        let touch =
-            |start: u64, end: u64| mapping.touch(place(start)..place(end)).map_err(|e| Error::io("read", &path, e));
+        let touch = |start: u64, end: u64| {
+            mapping.touch(position(start)..position(end)).map_err(|e| Error::io("read", &path, e))
+        };
         let at = |(offset, fault): (u64, Fault)| fault.at(&path, offset);
         touch(0, TABLE_HEADER_BYTES)?;
         touch(length.saturating_sub(FOOTER_BYTES), length)?;
@@ -156,15 +162,14 @@ impl ChunkedFile {
     pub(crate) fn verified(&self, start: u64, end: u64) -> Result<Cow<'_, [u8]>> {
         let length = end.saturating_sub(start);
         if self.is_in_memory() {
-            let place = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
-            self.check(place(start), place(end))?;
+            self.check(position(start), position(end))?;
             let bytes = bytes::slice(self.bytes(), start, length);
             return bytes.map(Cow::Borrowed).map_err(|damage| self.corrupt(start, damage));
         }
         let (first, mut chunks) = self.read_chunks(start, end)?;
-        let skipped = usize::try_from(start - first).unwrap_or(usize::MAX).min(chunks.len());
+        let skipped = position(start - first).min(chunks.len());
         chunks.drain(..skipped);
-        chunks.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        chunks.truncate(position(length));
         Ok(Cow::Owned(chunks))
     }
 
@@ -273,8 +278,7 @@ impl ChunkedFile {
 
     /// Verifies every chunk that the bytes from `start` to `end` of the body touch, whatever is remembered of them.
     pub(crate) fn check_again(&self, start: u64, end: u64) -> Result<()> {
-        let place = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
-        self.touch(self.whole_chunks(place(start), place(end)))?;
+        self.touch(self.whole_chunks(position(start), position(end)))?;
         self.check_again_present(start, end)
     }
 
@@ -320,7 +324,7 @@ impl ChunkedFile {
             if self.is_in_memory() {
                 // The disk works on the next piece meanwhile.
                 let next = to.saturating_add(to - start).min(end);
-                self.read_ahead(usize::try_from(to).unwrap_or(usize::MAX)..usize::try_from(next).unwrap_or(usize::MAX));
+                self.read_ahead(position(to)..position(next));
                 self.check_again(start, to)?;
             } else {
                 self.read_chunks(start, to)?;

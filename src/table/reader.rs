@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Shelf;
 use super::body::{Body, Verify, Window, contains, end, first};
-use super::file::ChunkedFile;
+use super::file::{ChunkedFile, position};
 use super::index::{Index, Point};
 use super::kept::{Kept, open_index};
 use super::rebuild::rebuild_index;
@@ -471,7 +471,7 @@ pub(super) fn read_ranges(file: &ChunkedFile, section: &Section) -> Result<Arc<F
 /// Verifies the chunk of the header, reads the lengths, then verifies every chunk that the entry covers.
 #[inline]
 fn read_entry(file: &ChunkedFile, section: &Section, start: usize) -> Result<Entry> {
-    let limit = usize::try_from(section.end).unwrap_or(usize::MAX);
+    let limit = position(section.end);
     file.check(start, limit.min(start.saturating_add(12)))?;
     let entry = Entry::parse_in_table(file.bytes(), start, limit, section.base())
         .map_err(|fault| fault.at(file.path(), start as u64))?;

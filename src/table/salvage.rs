@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::body::{Body, Verify, Window, contains, end, first, position};
-use super::file::ChunkedFile;
+use super::body::{Body, Verify, Window, contains, end, first};
+use super::file::{ChunkedFile, position};
 use super::index::Index;
 use super::reader::{TableReader, decode_sections, read_ranges};
 use super::values::ValueFile;

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::body::position;
+use super::file::position;
 use crate::error::{Damage, Error, Fault, Result};
 use crate::format::block::{BlockPlace, check_blocks};
 use crate::format::bytes::{self, Part};

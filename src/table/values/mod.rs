@@ -15,7 +15,7 @@ pub(crate) use writer::ValueWriter;
 
 use super::Shelf;
 use super::digest::Digest;
-use super::file::{ChunkedFile, Known};
+use super::file::{ChunkedFile, Known, position};
 use super::open::{Desk, Lending};
 use crate::error::{Damage, Error, Result};
 use crate::format::bytes::Part;
@@ -163,7 +163,7 @@ impl ValueFile {
         if !file.is_in_memory() {
             return self.read(file, pointer);
         }
-        let range = place(pointer.offset)..place(pointer.end());
+        let range = position(pointer.offset)..position(pointer.end());
         if !range.is_empty() {
             file.check(range.start, range.end)?;
         }
@@ -257,8 +257,4 @@ impl ValueFile {
             Err(file.corrupt(file.frame().directory_offset, Damage::ManifestMismatch))
         }
     }
-}
-
-fn place(offset: u64) -> usize {
-    usize::try_from(offset).unwrap_or(usize::MAX)
 }
