@@ -1,6 +1,5 @@
 //! Iterators and cursors.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::io;
 use std::ops::RangeBounds;
@@ -128,7 +127,7 @@ impl KeyRange {
     /// Goes to the first key of the range; answers whether there is one.
     fn first(&self, scan: &mut Scan) -> Result<bool> {
         let mut found = scan.go(Place::AtOrBehind(self.start.key()))?;
-        if found && scan.current().is_some_and(|(key, _)| !self.is_behind_start(key)) {
+        if found && !self.is_behind_start(scan.key()) {
             found = scan.next()?;
         }
         self.goes_on(scan, found, true)
@@ -140,7 +139,7 @@ impl KeyRange {
             Edge::End => scan.go(Place::Last)?,
             Edge::Before(key) | Edge::After(key) => scan.go(Place::AtOrInFront(key))?,
         };
-        if found && scan.current().is_some_and(|(key, _)| !self.is_before_end(key)) {
+        if found && !self.is_before_end(scan.key()) {
             found = scan.prev()?;
         }
         self.goes_on(scan, found, false)
@@ -151,10 +150,7 @@ impl KeyRange {
     #[inline]
     fn goes_on(&self, scan: &mut Scan, found: bool, forward: bool) -> Result<bool> {
         let inside = |key| if forward { self.is_before_end(key) } else { self.is_behind_start(key) };
-        match scan.current() {
-            Some((key, _)) if found && !inside(key) => end_in_order(scan, forward),
-            current => Ok(found && current.is_some()),
-        }
+        if !found || inside(scan.key()) { Ok(found) } else { end_in_order(scan, forward) }
     }
 }
 
@@ -215,10 +211,8 @@ impl Iter {
 
     /// Whether front and back have passed each other.
     fn crossed(&self) -> bool {
-        let front = self.front.current().map(|(key, _)| key);
-        let back = self.back.as_ref().and_then(|back| back.current()).map(|(key, _)| key);
-        match (front, back) {
-            (Some(front), Some(back)) => front.cmp(back) != Ordering::Less,
+        match &self.back {
+            Some(back) if self.front.is_at_entry() && back.is_at_entry() => self.front.key() >= back.key(),
             _ => true,
         }
     }
@@ -300,7 +294,7 @@ fn or_empty(scan: Result<Scan>) -> (Scan, Option<Error>) {
 }
 
 /// A position in the store, as it was when the cursor was made: moves in both directions and lends key and value without
-/// counting references.
+/// counting references. After an error it is nowhere, until it is sent somewhere again.
 ///
 /// ```
 /// # fn main() -> maplsm::Result<()> {
@@ -380,19 +374,19 @@ impl Cursor {
 
     /// Whether the cursor is at an entry.
     pub fn is_valid(&self) -> bool {
-        self.scan.current().is_some()
+        self.scan.is_at_entry()
     }
 
     /// The key of the current entry; empty if there is none.
     #[inline]
     pub fn key(&self) -> &[u8] {
-        self.scan.current().map_or(&[], |(key, _)| key)
+        self.scan.key()
     }
 
     /// The value of the current entry; empty if there is none.
     #[inline]
     pub fn value(&self) -> &[u8] {
-        self.scan.current().map_or(&[], |(_, value)| value)
+        self.scan.value()
     }
 
     /// The value of the current entry as a `T`, in place; see [`Slice::get_as`].

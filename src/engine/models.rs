@@ -235,7 +235,7 @@ fn reads_are_consistent(look: Look) {
             let mut values = Vec::new();
             let mut more = scan.go(Place::First).expect("a scan");
             while more {
-                values.extend(scan.current().map(|(_, value)| number(value)));
+                values.push(number(scan.value()));
                 more = scan.next().expect("a scan");
             }
             assert_eq!(values, [at.expect("a key"); 2], "a snapshot shows half of a batch");
@@ -393,7 +393,7 @@ fn tables_are_let_go_beside_readers() {
         let mut scan = engine.scan(KEYSPACE, &registration).expect("a scan");
         let mut more = scan.go(Place::First).expect("a scan");
         for key in keys {
-            assert!(more && scan.current() == Some((&key[..], &key[..])), "a scan of a table that was let go");
+            assert!(more && (scan.key(), scan.value()) == (&key[..], &key[..]), "a scan of a table that was let go");
             more = scan.next().expect("a scan");
         }
     };

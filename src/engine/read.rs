@@ -86,7 +86,7 @@ impl Engine {
         let mut keys = Vec::new();
         let mut more = scan.go(crate::merge::Place::First)?;
         while more {
-            keys.extend(scan.current().map(|(key, _)| key.to_vec()));
+            keys.push(scan.key().to_vec());
             more = scan.next()?;
         }
         Ok(keys)

@@ -223,7 +223,8 @@ impl Entry {
 
     /// Like [`parse`](Self::parse), in a table: range tombstones stand apart there and not among the entries, and values may
     /// stand in value files.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "passed on in memory, the result would hold up every step of a scan")]
     pub(crate) fn parse_in_table(file: &[u8], start: usize, limit: usize, base: Base) -> Result<Self, Fault> {
         let entry = Self::decode(file, start, limit, base)?;
         let misplaced = match entry.kind() {
@@ -234,7 +235,8 @@ impl Entry {
         if misplaced { Err(Damage::BadField.into()) } else { Ok(entry) }
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
     fn decode(file: &[u8], start: usize, limit: usize, base: Base) -> Result<Self, Fault> {
         let region = file.get(start..limit).ok_or(Damage::OutOfBounds)?;
         let (header, _) = EntryHeader::read_from_prefix(region).map_err(|_| Damage::OutOfBounds)?;
@@ -346,6 +348,25 @@ impl Entry {
         let mask = self.shape.mask();
         self.start + ((length + mask) & !mask)
     }
+}
+
+/// The key of the entry of a table at `start`, which ends at or before `limit`, and where the next one starts, for who only
+/// passes over it: less work than to parse it. None of those that are not plain, or wrong.
+#[inline]
+pub(crate) fn skim_in_table(file: &[u8], start: usize, limit: usize) -> Option<(&[u8], usize)> {
+    let region = file.get(start..limit)?;
+    let (header, rest) = EntryHeader::read_from_prefix(region).ok()?;
+    let kind = header.flags & !OLDEST;
+    if kind >= Kind::COUNT || kind == Kind::RangeDelete as u8 || kind == Kind::Pointer as u8 {
+        return None;
+    }
+    let key_bytes = usize::from(header.key_bytes.get());
+    let span =
+        align_up(ENTRY_HEADER_BYTES.wrapping_add(key_bytes as u64).wrapping_add(header.value_bytes.get().into()));
+    // So neither sum overflows.
+    let behind =
+        (span <= region.len() as u64).then(|| start.wrapping_add(usize::try_from(span).unwrap_or_default()))?;
+    Some((rest.get(..key_bytes)?, behind))
 }
 
 /// The key of the entry at `start`, one that has been parsed before: this is less work.

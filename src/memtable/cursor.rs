@@ -22,6 +22,8 @@ pub(crate) struct RunCursor {
     /// Index of the current item; `run.len()` when there is none.
     at: usize,
     current: Option<Entry>,
+    /// Index of the item that the last step has left.
+    left: usize,
 }
 
 impl fmt::Debug for RunCursor {
@@ -32,7 +34,7 @@ impl fmt::Debug for RunCursor {
 
 impl RunCursor {
     pub(crate) fn new(memtable: Arc<Memtable>, run: Run) -> Self {
-        Self { at: run.len(), memtable, run, current: None }
+        Self { at: run.len(), left: run.len(), memtable, run, current: None }
     }
 
     pub(crate) fn memtable(&self) -> &Memtable {
@@ -50,13 +52,21 @@ impl RunCursor {
         must(self.current.is_some() || self.at >= self.run.len(), "a sorted run leads to no entry")
     }
 
+    /// The current entry and the bytes that it is in.
     #[inline]
-    pub(crate) fn current(&self) -> Option<&Entry> {
-        self.current.as_ref()
+    pub(crate) fn entry(&self) -> Option<(&Entry, &[u8])> {
+        Some((self.current.as_ref()?, self.bytes()))
+    }
+
+    /// The same of the entry that the last step has left.
+    pub(crate) fn left(&self) -> Option<(Entry, &[u8])> {
+        let item = self.run.get(self.left)?;
+        Some((self.memtable.entry(item.locator)?, self.bytes()))
     }
 
     #[inline]
     fn go_to(&mut self, at: Option<usize>) {
+        self.left = self.at;
         self.at = at.unwrap_or(self.run.len());
         self.current = self.run.get(self.at).and_then(|item| self.memtable.entry(item.locator));
     }
@@ -98,10 +108,10 @@ impl RunCursor {
         self.go_to(self.rank(key, true).checked_sub(1));
     }
 
-    #[inline]
-    pub(crate) fn next(&mut self) {
+    pub(crate) fn next(&mut self) -> Result<(), Bug> {
         self.prefetch(self.at.saturating_add(AHEAD));
         self.go_to(self.at.checked_add(1));
+        self.check()
     }
 
     /// Starts to bring an entry that will be needed soon into the cache: in order of key, each one is a miss.
@@ -114,8 +124,8 @@ impl RunCursor {
         }
     }
 
-    #[inline]
-    pub(crate) fn prev(&mut self) {
+    pub(crate) fn prev(&mut self) -> Result<(), Bug> {
         self.go_to(self.at.checked_sub(1));
+        self.check()
     }
 }

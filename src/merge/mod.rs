@@ -1,8 +1,10 @@
 //! The k-way merge: many sorted sources as one, and the versions in it that someone sees.
 //!
 //! A loser tree (Knuth, The Art of Computer Programming, vol. 3, 5.4.1): advancing the winner costs one comparison on each
-//! of log2(k) levels, most of them decided, without a branch, by the cached eight-byte heads of the keys.
+//! of log2(k) levels, most of them decided, without a branch, by the ranks of the keys; and only one in all for as long as it
+//! stays in front of the others, which costs nothing where there is one source.
 
+mod rank;
 mod scan;
 mod source;
 mod versions;
@@ -12,45 +14,72 @@ use std::hint::select_unpredictable;
 use std::path::Path;
 use std::sync::Arc;
 
+use rank::{Prefix, Rank};
 pub(crate) use scan::Scan;
 pub(crate) use source::{LevelCursor, Place, Source};
 pub(crate) use versions::Versions;
 
-use crate::error::{Damage, Error, Fault, Feature, Result};
+use crate::error::{Damage, Error, Fault, Feature, Result, bug};
+use crate::format::Sequence;
 use crate::format::entry::{Entry, Kind};
 use crate::format::values::Pointer;
-use crate::format::{Sequence, key_head};
 use crate::sys::{Block, Pinned};
-use crate::table::{ValueFile, Values};
+use crate::table::{Home, ValueFile, Values};
 
-/// An entry and where its bytes are; valid as long as the merge, wherever its sources have gone since.
-#[derive(Debug, Clone)]
+/// An entry and where its bytes are. They are there until its source has gone on twice: a merge that has left an entry can
+/// still show it.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Located {
     source: u32,
     table: u32,
-    /// What the entry is in, unless that is the mapping of its table or memtable.
-    block: Option<Block>,
+    home: Home,
     pub(crate) entry: Entry,
+}
+
+/// What decides whether a reader sees an entry.
+#[derive(Debug, Clone, Copy)]
+struct Version {
+    sequence: Sequence,
+    kind: Kind,
+}
+
+impl Version {
+    #[inline]
+    fn of(entry: &Entry) -> Self {
+        Self { sequence: entry.sequence, kind: entry.kind() }
+    }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Merge {
     sources: Vec<Source>,
-    /// What decides most comparisons: the head of each source's current key, counted from the end of the direction of travel
-    /// if that is backwards, or [`EXHAUSTED`].
-    ranks: Vec<u128>,
-    /// `tree[0]` is the winner, `tree[i]` the loser of the match at inner node `i`.
+    prefix: Prefix,
+    /// That of each source's current key.
+    ranks: Vec<Rank>,
+    /// The source of the current entry.
+    winner: usize,
+    /// `tree[i]` is the loser of the match at inner node `i`.
     tree: Vec<usize>,
+    /// The winner at each inner node, while the tree is built.
+    winners: Vec<usize>,
+    /// While its rank is below this one, the winner wins again.
+    limit: Rank,
     forward: bool,
 }
-
-/// The rank of a source without a current entry: behind all others.
-const EXHAUSTED: u128 = u128::MAX;
 
 impl Merge {
     pub(crate) fn new(sources: Vec<Source>) -> Self {
         let count = sources.len();
-        Self { ranks: vec![EXHAUSTED; count], tree: vec![0; count.max(1)], sources, forward: true }
+        Self {
+            prefix: Prefix::of(sources.iter().filter_map(Source::bounds)),
+            ranks: vec![Rank::EXHAUSTED; count],
+            winner: 0,
+            tree: if count > 1 { vec![0; count] } else { Vec::new() },
+            winners: if count > 1 { vec![0; count] } else { Vec::new() },
+            limit: Rank::FIRST,
+            sources,
+            forward: true,
+        }
     }
 
     /// Positions every source and orders them for going on forwards (from the first, or at or behind a key) or backwards.
@@ -58,38 +87,35 @@ impl Merge {
         self.forward = matches!(place, Place::First | Place::AtOrBehind(_));
         for at in 0..self.sources.len() {
             self.sources[at].go(place)?;
-            self.note_rank(at);
+            self.ranks[at] = self.rank(&self.sources[at]);
         }
         self.build();
         Ok(())
     }
 
+    /// The rank of a source's current key.
     #[inline]
-    fn note_rank(&mut self, at: usize) {
-        let source = &self.sources[at];
-        self.ranks[at] = source.current().map_or(EXHAUSTED, |entry| {
-            let head = key_head(entry.key(source.bytes()));
-            u128::from(if self.forward { head } else { !head })
-        });
+    fn rank(&self, source: &Source) -> Rank {
+        let Some((entry, bytes)) = source.entry() else { return Rank::EXHAUSTED };
+        let rank = self.prefix.rank(entry.key(bytes));
+        if self.forward { rank } else { rank.reversed() }
     }
 
     fn build(&mut self) {
         let count = self.sources.len();
-        if count == 0 {
+        (self.winner, self.limit) = (0, if count == 1 { Rank::EXHAUSTED } else { Rank::FIRST });
+        if count < 2 {
             return;
         }
-        // Play the matches from the leaves up; `winners[n]` is the winner at inner node or leaf `n`.
-        let mut winners = vec![0; 2 * count];
-        for leaf in 0..count {
-            winners[count + leaf] = leaf;
-        }
+        // Play the matches from the leaves up.
         for node in (1..count).rev() {
-            let (a, b) = (winners[2 * node], winners[2 * node + 1]);
+            let of = |node: usize| if node < count { self.winners[node] } else { node - count };
+            let (a, b) = (of(2 * node), of(2 * node + 1));
             let (winner, loser) = if self.before(b, a) { (b, a) } else { (a, b) };
-            winners[node] = winner;
+            self.winners[node] = winner;
             self.tree[node] = loser;
         }
-        self.tree[0] = if count == 1 { 0 } else { winners[1] };
+        self.winner = self.winners[1];
     }
 
     /// Whether source `a` comes before source `b` in the direction of travel; exhausted ones come last.
@@ -101,9 +127,9 @@ impl Merge {
 
     /// The same where the ranks do not decide.
     fn before_tied(&self, a: usize, b: usize) -> bool {
-        let (of_a, of_b) = (&self.sources[a], &self.sources[b]);
-        let (Some(x), Some(y)) = (of_a.current(), of_b.current()) else { return of_a.current().is_some() };
-        let order = x.key(of_a.bytes()).cmp(y.key(of_b.bytes()));
+        let Some((x, of_x)) = self.sources[a].entry() else { return false };
+        let Some((y, of_y)) = self.sources[b].entry() else { return true };
+        let order = x.key(of_x).cmp(y.key(of_y));
         let order = order.then_with(|| y.sequence.cmp(&x.sequence));
         if self.forward { order == Ordering::Less } else { order == Ordering::Greater }
     }
@@ -111,59 +137,128 @@ impl Merge {
     /// The current entry.
     #[inline]
     pub(crate) fn top(&self) -> Option<Located> {
-        let winner = self.tree[0];
-        let source = self.sources.get(winner)?;
-        let entry = *source.current()?;
-        Some(Located { source: number(winner), table: number(source.table()), block: source.block().cloned(), entry })
+        let source = self.sources.get(self.winner)?;
+        let (table, home) = source.home();
+        let (entry, _) = source.entry()?;
+        Some(Located { source: number(self.winner), table: number(table), home, entry: *entry })
     }
 
-    /// Sequence and kind of the current entry.
+    /// The current entry in its bytes.
     #[inline]
-    fn top_version(&self) -> Option<(Sequence, Kind)> {
-        let entry = self.sources.get(self.tree[0])?.current()?;
-        Some((entry.sequence, entry.kind()))
+    fn top_in_place(&self) -> Option<(&Entry, &[u8])> {
+        self.sources.get(self.winner)?.entry()
+    }
+
+    /// Which version the current entry is.
+    #[inline]
+    fn top_version(&self) -> Option<Version> {
+        self.top_in_place().map(|(entry, _)| Version::of(entry))
     }
 
     /// Goes on to the next entry in the direction of travel.
     #[inline]
     pub(crate) fn advance(&mut self) -> Result<()> {
-        let mut winner = self.tree[0];
-        let Some(source) = self.sources.get_mut(winner) else { return Ok(()) };
-        source.step(self.forward)?;
-        self.note_rank(winner);
+        self.step().map(|_| ())
+    }
+
+    /// The same; answers the version that it has come to, if there is one, and the rank of the entry before.
+    #[inline]
+    fn step(&mut self) -> Result<(Option<Version>, Rank)> {
+        if self.forward
+            && let Some(source) = self.sources.get_mut(self.winner)
+            && let Some(cursor) = source.cursor_mut()
+            && let Some((key, version)) =
+                cursor.next_if_sure(|entry, bytes| (self.prefix.rank(entry.key(bytes)), Version::of(entry)))
+        {
+            return Ok(self.note_step(Some((key, version))));
+        }
+        self.step_far()
+    }
+
+    /// The same where more has to be done than to read the next entry.
+    #[inline(never)]
+    fn step_far(&mut self) -> Result<(Option<Version>, Rank)> {
+        let (forward, prefix) = (self.forward, &self.prefix);
+        let Some(source) = self.sources.get_mut(self.winner) else { return Ok((None, Rank::EXHAUSTED)) };
+        let moved = if forward { source.next() } else { source.prev() };
+        moved?;
+        let stepped = source.entry().map(|(entry, bytes)| {
+            let rank = prefix.rank(entry.key(bytes));
+            (if forward { rank } else { rank.reversed() }, Version::of(entry))
+        });
+        Ok(self.note_step(stepped))
+    }
+
+    /// Orders the sources when the one that has won last has gone on.
+    #[inline]
+    fn note_step(&mut self, stepped: Option<(Rank, Version)>) -> (Option<Version>, Rank) {
+        let last = self.winner;
+        let (rank, version) = stepped.map_or((Rank::EXHAUSTED, None), |(rank, version)| (rank, Some(version)));
+        let before = std::mem::replace(&mut self.ranks[last], rank);
+        if rank < self.limit {
+            return (version, before);
+        }
+        // It will be some time until the source is needed again. One that is walked alone needs no help.
+        self.sources[last].prefetch();
+        self.replay(last);
+        (self.top_version(), before)
+    }
+
+    /// Plays the matches of the source that has won last.
+    #[inline(never)]
+    fn replay(&mut self, last: usize) {
+        let mut winner = last;
         let mut node = (winner + self.sources.len()) >> 1;
+        let mut limit = Rank::EXHAUSTED;
         while node > 0 {
             // Who wins is a coin toss, so a branch would be mispredicted every other time.
             let loser = self.tree[node];
+            limit = limit.min(self.ranks[loser]);
             let swap = self.before(loser, winner);
             self.tree[node] = select_unpredictable(swap, winner, loser);
             winner = select_unpredictable(swap, loser, winner);
             node /= 2;
         }
-        self.tree[0] = winner;
-        Ok(())
+        self.winner = winner;
+        // If another one has won, its own rank is among those that were seen, so it is going to play next time.
+        self.limit = limit;
     }
 
-    /// Goes on like [`advance`](Self::advance); answers whether the next entry is a version of the same key.
+    /// Goes on like [`advance`](Self::advance); answers the version that it has come to, if there is one, and whether it is one
+    /// of the same key.
     #[inline]
-    fn advance_in_order(&mut self) -> Result<bool> {
-        let Some(&rank) = self.ranks.get(self.tree[0]) else { return Ok(false) };
-        let Some(earlier) = self.top() else { return Ok(false) };
-        self.advance()?;
-        if self.ranks[self.tree[0]] > rank { Ok(false) } else { self.is_same_key(&earlier) }
+    fn advance_in_order(&mut self) -> Result<(Option<Version>, bool)> {
+        let last = self.winner;
+        let (version, before) = self.step()?;
+        let same = version.is_some() && self.ranks[self.winner] <= before && self.is_same_key(last)?;
+        Ok((version, same))
     }
 
-    /// Whether the current entry is a version of the same key as the one before it. A table out of order shows here at the
-    /// latest, in either direction: a source whose key goes back has been in front of the others with the one before, so what
-    /// comes next from all of them is behind that.
-    fn is_same_key(&self, earlier: &Located) -> Result<bool> {
-        let Some(top) = self.top() else { return Ok(false) };
-        if self.compare(earlier, &top)? == Ordering::Less {
+    /// Whether the current entry is a version of the same key as the one before it, which was of source `last`. A table out of
+    /// order shows here at the latest, in either direction: a source whose key goes back has been in front of the others with
+    /// the one before, so what comes next from all of them is behind that.
+    fn is_same_key(&self, last: usize) -> Result<bool> {
+        let left = self.sources.get(last).and_then(Source::left);
+        let (left, bytes, _) = left.ok_or_else(|| bug("a source has lost the entry that it has just left"))?;
+        if !self.is_at(left.key(bytes), Some(last))? {
             return Ok(false);
         }
-        let (newer, older) = if self.forward { (earlier, &top) } else { (&top, earlier) };
+        let Some(Version { sequence, .. }) = self.top_version() else { return Ok(false) };
+        let (newer, older) = if self.forward { (left.sequence, sequence) } else { (sequence, left.sequence) };
         // Of one version there may be two copies, and no version stands behind an older one.
-        if newer.entry.sequence < older.entry.sequence { Err(self.disorder(earlier, &top)) } else { Ok(true) }
+        if newer < older { Err(self.disorder(Some(last))) } else { Ok(true) }
+    }
+
+    /// Whether the current entry, which comes after one with `key` in the direction of travel, has the same one. If it has one
+    /// that should have come before, a table is out of order, which checksums cannot tell.
+    fn is_at(&self, key: &[u8], last: Option<usize>) -> Result<bool> {
+        let Some((entry, bytes)) = self.top_in_place() else { return Ok(false) };
+        let order = key.cmp(entry.key(bytes));
+        match if self.forward { order } else { order.reverse() } {
+            Ordering::Less => Ok(false),
+            Ordering::Equal => Ok(true),
+            Ordering::Greater => Err(self.disorder(last)),
+        }
     }
 
     /// Brings the sources from number `from` on to `key`, if that is ahead of them.
@@ -172,11 +267,11 @@ impl Merge {
         let place = if self.forward { Place::AtOrBehind(key) } else { Place::AtOrInFront(key) };
         for at in from..self.sources.len() {
             let source = &mut self.sources[at];
-            let Some(entry) = source.current() else { continue };
-            let order = entry.key(source.bytes()).cmp(key);
+            let Some((entry, bytes)) = source.entry() else { continue };
+            let order = entry.key(bytes).cmp(key);
             if if self.forward { order.is_lt() } else { order.is_gt() } {
                 source.go(place)?;
-                self.note_rank(at);
+                self.ranks[at] = self.rank(&self.sources[at]);
             }
         }
         self.build();
@@ -190,67 +285,64 @@ impl Merge {
 
     /// The bytes that an entry is in.
     #[inline]
-    pub(crate) fn bytes<'a>(&'a self, of: &'a Located) -> &'a [u8] {
-        match &of.block {
-            Some(block) => block.bytes(),
-            None => self.sources.get(of.source as usize).map_or(&[], |source| source.mapped(of.table as usize)),
+    pub(crate) fn bytes(&self, of: &Located) -> &[u8] {
+        self.sources.get(of.source as usize).map_or(&[], |source| source.bytes_of(of.table as usize, of.home))
+    }
+
+    /// The block that an entry is in, unless that is a mapping; to be kept if it is to be used when its source has gone on more
+    /// than once.
+    #[inline]
+    pub(crate) fn block(&self, of: &Located) -> Option<&Block> {
+        if of.home.is_mapping() {
+            return None;
         }
+        self.sources.get(of.source as usize)?.block(of.table as usize, of.home)
     }
 
     #[inline]
-    pub(crate) fn key<'a>(&'a self, of: &'a Located) -> &'a [u8] {
+    pub(crate) fn key(&self, of: &Located) -> &[u8] {
         of.entry.key(self.bytes(of))
     }
 
     #[inline]
-    pub(crate) fn value<'a>(&'a self, of: &'a Located) -> &'a [u8] {
+    pub(crate) fn value(&self, of: &Located) -> &[u8] {
         of.entry.value(self.bytes(of))
     }
 
     /// Where the value of an entry stands that is a pointer.
     pub(crate) fn find_value<'v>(&self, of: &Located, values: &'v Values) -> Result<(Pointer, &'v Arc<ValueFile>)> {
-        let path = || {
-            self.sources
-                .get(of.source as usize)
-                .and_then(|source| source.path(of.table as usize))
-                .unwrap_or(Path::new(""))
-        };
-        values.find(&of.entry, self.bytes(of), || path().to_owned())
+        values.find(&of.entry, self.bytes(of), || self.path(of).unwrap_or(Path::new("")).to_owned())
+    }
+
+    /// The file that an entry is in; memtables have none.
+    fn path(&self, of: &Located) -> Option<&Path> {
+        self.sources.get(of.source as usize)?.path(of.table as usize)
     }
 
     /// The bytes of an entry, kept alive on their own.
     pub(crate) fn pin(&self, of: &Located) -> Option<Pinned> {
         let range = of.entry.key_start..of.entry.end;
-        match &of.block {
+        match self.block(of) {
             Some(block) => Some(block.pin(range)),
             None => Some(self.sources.get(of.source as usize)?.mapping(of.table as usize)?.pin(range)),
         }
     }
 
-    /// Whether the key of `later`, which comes after `earlier` in the direction of travel, is the same (`Equal`) or another
-    /// one (`Less`). Anything else is a table out of order, which checksums cannot tell.
-    #[inline]
-    fn compare(&self, earlier: &Located, later: &Located) -> Result<Ordering> {
-        let order = self.key(earlier).cmp(self.key(later));
-        let order = if self.forward { order } else { order.reverse() };
-        if order == Ordering::Greater { Err(self.disorder(earlier, later)) } else { Ok(order) }
-    }
-
     /// The error for a value that only a merge operator can tell.
     #[cold]
     pub(crate) fn refuse(&self, operand: &Located) -> Error {
-        let source = self.sources.get(operand.source as usize);
-        let path = source.and_then(|source| source.path(operand.table as usize));
-        Fault::from(Feature::MergeOperand).at(path.unwrap_or(Path::new("the log")), operand.entry.start as u64)
+        let path = self.path(operand).unwrap_or(Path::new("the log"));
+        Fault::from(Feature::MergeOperand).at(path, operand.entry.start as u64)
     }
 
-    /// Memtables are in order, so a table is to blame: that of the later entry, unless that comes from a memtable.
+    /// Memtables are in order, so a table is to blame: that of the current entry, unless that comes from a memtable, or that of
+    /// the entry before it.
     #[cold]
-    fn disorder(&self, earlier: &Located, later: &Located) -> Error {
-        let of = |at: &Located| self.sources.get(at.source as usize)?.path(at.table as usize);
-        let (path, at) = of(later).map(|path| (path, later)).or_else(|| Some((of(earlier)?, earlier))).unzip();
-        let offset = at.map_or(0, |at| at.entry.start as u64);
-        Error::corrupt(path.unwrap_or(Path::new("")), offset, Damage::OutOfOrder)
+    fn disorder(&self, last: Option<usize>) -> Error {
+        let top = self.top().and_then(|top| Some((self.path(&top)?, top.entry.start)));
+        let left = || self.sources.get(last?)?.left();
+        let (path, start) = top.or_else(|| left().and_then(|(entry, _, path)| Some((path?, entry.start)))).unzip();
+        Error::corrupt(path.unwrap_or(Path::new("")), start.unwrap_or(0) as u64, Damage::OutOfOrder)
     }
 }
 
@@ -326,7 +418,7 @@ mod tests {
             for at in [0, 10, 30, 100] {
                 let expected = seen(&history, at);
                 let mut scan = Scan::new(sources(&fixtures), Cover::default(), Arc::default(), Sequence(at));
-                let here = |scan: &Scan| scan.current().map(|(k, v)| (k.to_vec(), v.to_vec()));
+                let here = |scan: &Scan| scan.is_at_entry().then(|| (scan.key().to_vec(), scan.value().to_vec()));
                 let mut found = Vec::new();
                 let mut more = scan.go(Place::First).unwrap();
                 while more {

@@ -1,19 +1,30 @@
 //! A merge as one reader sees it.
 
-use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Located, Merge, Place, Source};
+use super::{Located, Merge, Place, Source, Version};
 use crate::error::Result;
-use crate::format::entry::Kind;
+use crate::format::entry::{Entry, Kind};
 use crate::format::range::Edge;
 use crate::format::{KEY_BYTES_MAX, Sequence};
-use crate::sys::{Mappings, Pinned};
+use crate::sys::{Block, Mappings, Pinned};
 use crate::table::{Value, ValueFile, Values};
 use crate::visibility::Cover;
 
 /// Removed entries in a row after which a scan jumps: a seek costs about as much as this many steps.
 const HIDDEN_MAX: u32 = 32;
+
+/// Where a scan is.
+#[derive(Debug, Clone)]
+enum Current {
+    Nowhere,
+    /// At the current entry of the merge, which goes forwards.
+    Top,
+    /// At an entry that the merge, going backwards, has left with all versions of its key. Its block, if it is in one, is kept:
+    /// of the same key there may be many newer ones.
+    Left(Located, Option<Block>),
+}
 
 /// What one reader sees of a merge: the newest version of each key at its sequence, without tombstones, in both directions.
 #[derive(Debug, Clone)]
@@ -23,7 +34,7 @@ pub(crate) struct Scan {
     /// Where values are that stand apart from their entries.
     values: Arc<Values>,
     at: Sequence,
-    current: Option<Located>,
+    current: Current,
     /// The value of the current entry if it is a pointer.
     apart: Option<(Arc<ValueFile>, Value)>,
     /// Removed entries met in a row.
@@ -36,7 +47,7 @@ impl Scan {
     /// Sources come newest first; `cover` has the range tombstones of all of them, `values` the value files.
     pub(crate) fn new(sources: Vec<Source>, cover: Cover, values: Arc<Values>, at: Sequence) -> Self {
         let merge = Merge::new(sources);
-        Self { merge, cover, values, at, current: None, apart: None, hidden: 0, mappings: None }
+        Self { merge, cover, values, at, current: Current::Nowhere, apart: None, hidden: 0, mappings: None }
     }
 
     /// Sees to it that nothing is shown of a mapping that was lost.
@@ -48,44 +59,73 @@ impl Scan {
     /// What a move has found, if it can be believed.
     #[inline]
     fn checked(&self, moved: Result<bool>) -> Result<bool> {
-        if Mappings::are_guarded() { self.check_mappings().and(moved) } else { moved }
+        match moved {
+            Ok(found) if !Mappings::are_guarded() => Ok(found),
+            Err(e) if !Mappings::are_guarded() => Err(e),
+            moved => self.check_mappings().and(moved),
+        }
     }
 
     #[cold]
     fn check_mappings(&self) -> Result<()> {
-        let found = self.current().map_or(&[][..], |(_, value)| value);
-        self.mappings.as_ref().map_or(Ok(()), |mappings| mappings.check(found))
+        self.mappings.as_ref().map_or(Ok(()), |mappings| mappings.check(self.value()))
     }
 
-    /// Key and value of the current entry.
+    /// The current entry and the bytes that it is in.
     #[inline]
-    pub(crate) fn current(&self) -> Option<(&[u8], &[u8])> {
-        let current = self.current.as_ref()?;
-        let value = match &self.apart {
-            Some((_, value)) if current.entry.kind() == Kind::Pointer => value.bytes(),
-            _ => self.merge.value(current),
-        };
-        Some((self.merge.key(current), value))
+    fn entry(&self) -> Option<(&Entry, &[u8])> {
+        match &self.current {
+            Current::Nowhere => None,
+            Current::Top => self.merge.top_in_place(),
+            Current::Left(left, block) => Some((&left.entry, bytes_of(&self.merge, left, block.as_ref()))),
+        }
+    }
+
+    /// Whether the scan is at an entry.
+    #[inline]
+    pub(crate) fn is_at_entry(&self) -> bool {
+        !matches!(self.current, Current::Nowhere)
+    }
+
+    /// The key of the current entry; empty if there is none.
+    #[inline]
+    pub(crate) fn key(&self) -> &[u8] {
+        self.entry().map_or(&[], |(entry, bytes)| entry.key(bytes))
+    }
+
+    /// The value of the current entry; empty if there is none.
+    #[inline]
+    pub(crate) fn value(&self) -> &[u8] {
+        let Some((entry, bytes)) = self.entry() else { return &[] };
+        match &self.apart {
+            Some((_, value)) if entry.kind() == Kind::Pointer => value.bytes(),
+            _ => entry.value(bytes),
+        }
     }
 
     /// The current entry, kept alive on its own: its bytes from the key on, where in them the key ends and the value begins,
     /// and the value if it stands apart.
     #[inline]
     pub(crate) fn pin(&self) -> Option<(Pinned, [usize; 2], Option<Pinned>)> {
-        let current = self.current.as_ref()?;
+        let (entry, _) = self.entry()?;
         let value = match &self.apart {
-            Some((_, value)) if current.entry.kind() == Kind::Pointer => Some(value.pin()),
+            Some((_, value)) if entry.kind() == Kind::Pointer => Some(value.pin()),
             _ => None,
         };
-        let entry = &current.entry;
         let places = [entry.key_end, entry.value_start()].map(|at| at - entry.key_start);
-        Some((self.merge.pin(current)?, places, value))
+        let pinned = match &self.current {
+            Current::Nowhere => return None,
+            Current::Top => self.merge.pin(&self.merge.top()?)?,
+            Current::Left(_, Some(block)) => block.pin(entry.key_start..entry.end),
+            Current::Left(left, None) => self.merge.pin(left)?,
+        };
+        Some((pinned, places, value))
     }
 
     /// Finds the value that the current entry points to, and verifies it.
     fn resolve(&mut self) -> Result<bool> {
-        let Some(current) = &self.current else { return Ok(false) };
-        let found = self.merge.find_value(current, &self.values);
+        let Some((entry, bytes)) = self.entry() else { return Ok(false) };
+        let found = self.values.find(entry, bytes, || self.path());
         let resolved = found.and_then(|(pointer, file)| match &mut self.apart {
             // Most often the same file as before.
             Some((held, value)) if Arc::ptr_eq(held, file) => held.move_to(value, pointer),
@@ -94,63 +134,82 @@ impl Scan {
                 Ok(())
             }
         });
-        match resolved {
-            Ok(()) => Ok(true),
-            Err(e) => {
-                self.current = None;
-                Err(e)
-            }
+        if resolved.is_err() {
+            self.current = Current::Nowhere;
         }
+        resolved.map(|()| true)
+    }
+
+    /// The file that the current entry is in.
+    #[cold]
+    fn path(&self) -> PathBuf {
+        match &self.current {
+            Current::Left(left, _) => self.merge.path(left),
+            _ => self.merge.top().and_then(|top| self.merge.path(&top)),
+        }
+        .unwrap_or(Path::new(""))
+        .to_owned()
     }
 
     /// Goes to the first (or, for places from behind, the last) visible entry from `place` on.
     pub(crate) fn go(&mut self, place: Place<'_>) -> Result<bool> {
-        self.current = None;
+        self.current = Current::Nowhere;
         self.merge.go(place)?;
         let moved = if self.merge.forward { self.forward(false) } else { self.backward() };
         self.checked(moved)
     }
 
-    /// The next visible entry; from no entry, there is none.
+    /// The next visible entry; from no entry, there is none. After an error, the scan is nowhere.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<bool> {
-        let Some(current) = &self.current else { return Ok(false) };
-        if !self.merge.forward {
-            let key = self.merge.key(current).to_vec();
-            self.merge.go(Place::AtOrBehind(&key))?;
+        match self.current {
+            Current::Nowhere => return Ok(false),
+            Current::Top => self.current = Current::Nowhere,
+            Current::Left(..) => self.turn(true)?,
         }
         let moved = self.forward(true);
         self.checked(moved)
     }
 
-    /// The visible entry in front; from no entry, there is none.
+    /// The visible entry in front; from no entry, there is none. After an error, the scan is nowhere.
     pub(crate) fn prev(&mut self) -> Result<bool> {
-        let Some(done) = self.current.clone() else { return Ok(false) };
-        if self.merge.forward {
-            let key = self.merge.key(&done).to_vec();
-            self.merge.go(Place::AtOrInFront(&key))?;
-            while let Some(top) = self.merge.top() {
-                if self.merge.compare(&done, &top)? == Ordering::Less {
-                    break;
-                }
-                self.merge.advance()?;
-            }
+        match self.current {
+            Current::Nowhere => return Ok(false),
+            Current::Left(..) => self.current = Current::Nowhere,
+            Current::Top => self.turn(false)?,
         }
         let moved = self.backward();
         self.checked(moved)
     }
 
+    /// Turns the merge round: forwards, it stands at the newest version of the current key then, and backwards in front of all
+    /// of them.
+    #[cold]
+    fn turn(&mut self, forward: bool) -> Result<()> {
+        let key = self.key().to_vec();
+        self.current = Current::Nowhere;
+        if forward {
+            return self.merge.go(Place::AtOrBehind(&key));
+        }
+        self.merge.go(Place::AtOrInFront(&key))?;
+        while self.merge.is_at(&key, None)? {
+            self.merge.advance()?;
+        }
+        Ok(())
+    }
+
     /// Going forwards, the merge stands at the current entry. With `done`, the versions of its key have had their turn.
     #[inline]
     fn forward(&mut self, mut done: bool) -> Result<bool> {
+        let mut top = if done { None } else { self.merge.top_version() };
         if done {
-            done = self.merge.advance_in_order()?;
+            (top, done) = self.merge.advance_in_order()?;
         }
-        while let Some((sequence, kind)) = self.merge.top_version() {
+        while let Some(Version { sequence, kind }) = top {
             if !done && sequence <= self.at {
                 let removed = !self.cover.is_empty() && self.is_top_removed();
                 if kind.has_value() && !removed {
-                    self.current = self.merge.top();
+                    self.current = Current::Top;
                     return if kind == Kind::Pointer { self.resolve() } else { Ok(true) };
                 }
                 if kind == Kind::Merge
@@ -160,43 +219,47 @@ impl Scan {
                     return Err(self.merge.refuse(&top));
                 }
                 done = true;
-                if removed && let Some(left) = self.leave_hole()? {
-                    done = self.merge.is_same_key(&left)?;
+                if removed && let Some(key) = self.leave_hole()? {
+                    done = self.merge.is_at(&key, None)?;
+                    top = self.merge.top_version();
                     continue;
                 }
             }
-            done &= self.merge.advance_in_order()?;
+            let (next, same) = self.merge.advance_in_order()?;
+            (top, done) = (next, done && same);
         }
-        self.current = None;
         Ok(false)
     }
 
+    /// Whether a range tombstone that this reader sees covers the current entry of the merge.
     fn is_top_removed(&mut self) -> bool {
-        self.merge.top().is_some_and(|top| self.is_removed(&top))
+        let Some((entry, bytes)) = self.merge.top_in_place() else { return false };
+        is_removed(&mut self.cover, self.at, &mut self.hidden, (entry, bytes))
     }
 
-    /// See [`step_over`](Self::step_over); answers where the merge stood before, if it has moved.
-    fn leave_hole(&mut self) -> Result<Option<Located>> {
+    /// The same of the current entry of the scan, on the way back.
+    fn is_current_removed(&mut self) -> bool {
+        let Current::Left(left, block) = &self.current else { return false };
+        let bytes = bytes_of(&self.merge, left, block.as_ref());
+        is_removed(&mut self.cover, self.at, &mut self.hidden, (&left.entry, bytes))
+    }
+
+    /// See [`step_over`](Self::step_over); answers the key that the merge stood at before, if it has moved.
+    fn leave_hole(&mut self) -> Result<Option<Vec<u8>>> {
+        if self.hidden < HIDDEN_MAX {
+            return Ok(None);
+        }
         let Some(top) = self.merge.top() else { return Ok(None) };
-        Ok(self.step_over(&top)?.then_some(top))
-    }
-
-    fn is_removed(&mut self, entry: &Located) -> bool {
-        let removed = self.cover.removed(self.merge.key(entry), self.at).is_some_and(|(r, _)| r > entry.entry.sequence);
-        self.hidden = if removed { self.hidden + 1 } else { 0 };
-        removed
+        let key = self.merge.key(&top).to_vec();
+        Ok(self.step_over(&top, &key)?.then_some(key))
     }
 
     /// After many removed entries in a row, jumps to the end of the hole that `entry` is in with all sources that are older
     /// than it, so that a scan does not pay for everything that was ever in a removed range. Answers whether it has moved.
-    fn step_over(&mut self, entry: &Located) -> Result<bool> {
-        if self.hidden < HIDDEN_MAX {
-            return Ok(false);
-        }
+    fn step_over(&mut self, entry: &Located, key: &[u8]) -> Result<bool> {
         self.hidden = 0;
-        let key = self.merge.key(entry).to_vec();
-        let Some((_, layer)) = self.cover.removed(&key, self.at) else { return Ok(false) };
-        let Some((hole, older)) = self.cover.hole(layer, &key) else { return Ok(false) };
+        let Some((_, layer)) = self.cover.removed(key, self.at) else { return Ok(false) };
+        let Some((hole, older)) = self.cover.hole(layer, key) else { return Ok(false) };
         if older > entry.source as usize {
             return Ok(false);
         }
@@ -210,31 +273,60 @@ impl Scan {
 
     /// Going backwards, versions come from old to new, so the merge stands behind all versions of the current entry's key.
     fn backward(&mut self) -> Result<bool> {
-        while self.merge.top_version().is_some() {
-            let mut newest: Option<Located> = None;
-            while let Some((sequence, _)) = self.merge.top_version() {
-                if sequence <= self.at {
-                    newest = self.merge.top();
+        let found = self.find_backward();
+        if !matches!(found, Ok(true)) {
+            self.current = Current::Nowhere;
+        }
+        found
+    }
+
+    fn find_backward(&mut self) -> Result<bool> {
+        let mut top = self.merge.top_version();
+        while let Some(mut version) = top {
+            // The newest version of the key that is seen.
+            let mut newest = None;
+            loop {
+                if version.sequence <= self.at
+                    && let Some(located) = self.merge.top()
+                {
+                    newest = Some(version);
+                    self.current = Current::Left(located, self.merge.block(&located).cloned());
                 }
-                if !self.merge.advance_in_order()? {
-                    break;
+                let (next, same) = self.merge.advance_in_order()?;
+                top = next;
+                match next {
+                    Some(next) if same => version = next,
+                    _ => break,
                 }
             }
-            let Some(newest) = newest else { continue };
-            let removed = !self.cover.is_empty() && self.is_removed(&newest);
-            let kind = newest.entry.kind();
+            let Some(Version { kind, .. }) = newest else { continue };
+            let removed = !self.cover.is_empty() && self.is_current_removed();
             if kind.has_value() && !removed {
-                self.current = Some(newest);
                 return if kind == Kind::Pointer { self.resolve() } else { Ok(true) };
             }
+            let Current::Left(left, _) = &self.current else { continue };
             if kind == Kind::Merge && !removed {
-                return Err(self.merge.refuse(&newest));
+                return Err(self.merge.refuse(left));
             }
-            if removed {
-                self.step_over(&newest)?;
+            if self.hidden >= HIDDEN_MAX {
+                let (left, key) = (*left, self.key().to_vec());
+                self.step_over(&left, &key)?;
+                top = self.merge.top_version();
             }
         }
-        self.current = None;
         Ok(false)
     }
+}
+
+/// Whether a range tombstone removes an entry; counts those in a row that are removed.
+fn is_removed(cover: &mut Cover, at: Sequence, hidden: &mut u32, (entry, bytes): (&Entry, &[u8])) -> bool {
+    let removed = cover.removed(entry.key(bytes), at).is_some_and(|(removal, _)| removal > entry.sequence);
+    *hidden = if removed { *hidden + 1 } else { 0 };
+    removed
+}
+
+/// What an entry is in that the merge has left.
+#[inline]
+fn bytes_of<'b>(merge: &'b Merge, left: &Located, block: Option<&'b Block>) -> &'b [u8] {
+    block.map_or_else(|| merge.bytes(left), Block::bytes)
 }

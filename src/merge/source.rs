@@ -8,7 +8,7 @@ use crate::format::KeyspaceId;
 use crate::format::entry::Entry;
 use crate::memtable::RunCursor;
 use crate::sys::{Block, Mapping};
-use crate::table::{Table, TableCursor, TableReader, Verify};
+use crate::table::{Home, Table, TableCursor, Verify};
 
 /// The tables of one level, which do not overlap, as one source.
 #[derive(Debug, Clone)]
@@ -21,8 +21,9 @@ pub(crate) struct LevelCursor {
     cursor: Option<TableCursor>,
     /// Whether the cursor has been at an entry of the table.
     was_at_entry: bool,
-    /// The table of the entry in front of the cursor's present table, in the direction of travel, which may be in use still.
-    left: Option<(usize, Arc<TableReader>)>,
+    /// The table in front of the present one, in the direction of travel, and the cursor as it has left it: its last entry may
+    /// be in use still.
+    left: Option<Box<(usize, TableCursor)>>,
 }
 
 impl LevelCursor {
@@ -30,25 +31,25 @@ impl LevelCursor {
         Self { tables, keyspace, verify, at: 0, cursor: None, was_at_entry: false, left: None }
     }
 
-    /// A table whose entries may be in use: that of the cursor, or the one that it has left.
-    fn reader(&self, table: usize) -> Option<&Arc<TableReader>> {
-        match (&self.cursor, &self.left) {
-            (Some(cursor), _) if self.at == table => Some(cursor.reader()),
-            (_, Some((left, reader))) if *left == table => Some(reader),
-            _ => {
-                debug_assert!(false, "an entry of a table is used that was left long ago");
-                None
-            }
+    /// What all keys lie between.
+    fn bounds(&self) -> Option<(&[u8], &[u8])> {
+        let (first, last) = (self.tables.first()?.only_section()?, self.tables.last()?.only_section()?);
+        Some((first.lower.key(), last.upper.key()))
+    }
+
+    /// The cursor over a table whose entries may be in use: the present one, or the one that was left.
+    #[inline]
+    fn cursor(&self, table: usize) -> Option<&TableCursor> {
+        match &self.cursor {
+            Some(cursor) if self.at == table => Some(cursor),
+            _ => self.left(table),
         }
     }
 
-    /// The mapped bytes of such a table, most often of the one that the cursor is in.
-    #[inline]
-    fn mapped(&self, table: usize) -> &[u8] {
-        match &self.cursor {
-            Some(cursor) if self.at == table => cursor.mapped(),
-            _ => self.reader(table).map_or(&[], |reader| reader.bytes()),
-        }
+    fn left(&self, table: usize) -> Option<&TableCursor> {
+        let left = self.left.as_deref().filter(|(left, _)| *left == table).map(|(_, cursor)| cursor);
+        debug_assert!(left.is_some(), "an entry of a table is used that was left long ago");
+        left
     }
 
     /// Leaves the table of the cursor.
@@ -56,21 +57,30 @@ impl LevelCursor {
         if let Some(cursor) = self.cursor.take()
             && self.was_at_entry
         {
-            self.left = Some((self.at, Arc::clone(cursor.reader())));
+            self.left = Some(Box::new((self.at, cursor)));
         }
         self.was_at_entry = false;
     }
 
     /// Whether the cursor is at an entry.
     fn is_at_entry(&mut self) -> bool {
-        let is_at_entry = self.current().is_some();
+        let is_at_entry = self.cursor.as_ref().is_some_and(TableCursor::is_at_entry);
         self.was_at_entry |= is_at_entry;
         is_at_entry
     }
 
     #[inline]
-    fn current(&self) -> Option<&Entry> {
-        self.cursor.as_ref()?.current()
+    fn entry(&self) -> Option<(&Entry, &[u8])> {
+        self.cursor.as_ref()?.entry()
+    }
+
+    /// The entry that the last step has left, its bytes and its file.
+    fn left_entry(&self) -> Option<(Entry, &[u8], Option<&Path>)> {
+        let of = |cursor: &TableCursor| cursor.left().map(|(entry, _)| entry);
+        let found = self.cursor.as_ref().filter(|cursor| of(cursor).is_some());
+        let cursor = found.or(self.left.as_deref().map(|(_, cursor)| cursor))?;
+        let (entry, bytes) = cursor.left()?;
+        Some((entry, bytes, Some(cursor.reader().file().path())))
     }
 
     fn open(&mut self, at: usize) -> Result<Option<&mut TableCursor>> {
@@ -140,18 +150,16 @@ impl LevelCursor {
         self.last_below(at)
     }
 
-    #[inline]
     fn next(&mut self) -> Result<()> {
         let Some(cursor) = &mut self.cursor else { return Ok(()) };
         cursor.next()?;
-        if cursor.current().is_none() { self.first_from(self.at + 1) } else { Ok(()) }
+        if cursor.is_at_entry() { Ok(()) } else { self.first_from(self.at + 1) }
     }
 
-    #[inline]
     fn prev(&mut self) -> Result<()> {
         let Some(cursor) = &mut self.cursor else { return Ok(()) };
         cursor.prev()?;
-        if cursor.current().is_none() { self.last_below(self.at) } else { Ok(()) }
+        if cursor.is_at_entry() { Ok(()) } else { self.last_below(self.at) }
     }
 }
 
@@ -165,12 +173,25 @@ pub(crate) enum Source {
 
 /// Calls the method of the same name of whichever cursor it is; those of runs cannot fail, or there is a bug.
 impl Source {
+    /// The current entry and the bytes that it is in.
     #[inline]
-    pub(super) fn current(&self) -> Option<&Entry> {
+    pub(super) fn entry(&self) -> Option<(&Entry, &[u8])> {
         match self {
-            Self::Run(cursor) => cursor.current(),
-            Self::Table(cursor) => cursor.current(),
-            Self::Level(cursor) => cursor.current(),
+            Self::Run(cursor) => cursor.entry(),
+            Self::Table(cursor) => cursor.entry(),
+            Self::Level(cursor) => cursor.entry(),
+        }
+    }
+
+    /// The entry that the last step has left, its bytes and its file; memtables have none.
+    #[cold]
+    pub(super) fn left(&self) -> Option<(Entry, &[u8], Option<&Path>)> {
+        match self {
+            Self::Run(cursor) => cursor.left().map(|(entry, bytes)| (entry, bytes, None)),
+            Self::Table(cursor) => {
+                cursor.left().map(|(entry, bytes)| (entry, bytes, Some(cursor.reader().file().path())))
+            }
+            Self::Level(cursor) => cursor.left_entry(),
         }
     }
 
@@ -196,76 +217,96 @@ impl Source {
         }
     }
 
-    #[inline]
-    pub(super) fn step(&mut self, forward: bool) -> Result<()> {
-        match (self, forward) {
-            (Self::Run(cursor), forward) => {
-                if forward {
-                    cursor.next();
-                } else {
-                    cursor.prev();
-                }
-                Ok(cursor.check()?)
-            }
-            (Self::Table(cursor), true) => cursor.next(),
-            (Self::Table(cursor), false) => cursor.prev(),
-            (Self::Level(cursor), true) => cursor.next(),
-            (Self::Level(cursor), false) => cursor.prev(),
-        }
-    }
-
-    /// The bytes that the current entry is in.
-    #[inline]
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// Goes on to the next entry.
+    pub(super) fn next(&mut self) -> Result<()> {
         match self {
-            Self::Run(cursor) => cursor.bytes(),
-            Self::Table(cursor) => cursor.bytes(),
-            Self::Level(cursor) => cursor.cursor.as_ref().map_or(&[], |cursor| cursor.bytes()),
+            Self::Run(cursor) => Ok(cursor.next()?),
+            Self::Table(cursor) => cursor.next(),
+            Self::Level(cursor) => cursor.next(),
         }
     }
 
-    /// The block that the current entry is in, unless it is in the mapping.
+    /// Goes to the entry in front.
+    pub(super) fn prev(&mut self) -> Result<()> {
+        match self {
+            Self::Run(cursor) => Ok(cursor.prev()?),
+            Self::Table(cursor) => cursor.prev(),
+            Self::Level(cursor) => cursor.prev(),
+        }
+    }
+
+    /// The cursor over the table that it is in.
     #[inline]
-    pub(super) fn block(&self) -> Option<&Block> {
+    pub(super) fn cursor_mut(&mut self) -> Option<&mut TableCursor> {
         match self {
             Self::Run(_) => None,
-            Self::Table(cursor) => cursor.block(),
-            Self::Level(cursor) => cursor.cursor.as_ref()?.block(),
+            Self::Table(cursor) => Some(cursor),
+            Self::Level(cursor) => cursor.cursor.as_mut(),
         }
     }
 
-    /// The bytes that entries of table `table` of this source are in if they are in no block.
+    /// Starts to bring what comes next into the cache.
     #[inline]
-    pub(super) fn mapped(&self, table: usize) -> &[u8] {
+    pub(super) fn prefetch(&self) {
+        match self {
+            Self::Run(_) => {}
+            Self::Table(cursor) => cursor.prefetch(),
+            Self::Level(cursor) => cursor.cursor.iter().for_each(TableCursor::prefetch),
+        }
+    }
+
+    /// The table of this source that the current entry is in, and what in it.
+    #[inline]
+    pub(super) fn home(&self) -> (usize, Home) {
+        match self {
+            Self::Run(_) => (0, Home::default()),
+            Self::Table(cursor) => (0, cursor.home()),
+            Self::Level(cursor) => (cursor.at, cursor.cursor.as_ref().map(TableCursor::home).unwrap_or_default()),
+        }
+    }
+
+    /// The cursor over table `table` of this source; memtables have none.
+    #[inline]
+    fn cursor(&self, table: usize) -> Option<&TableCursor> {
+        match self {
+            Self::Run(_) => None,
+            Self::Table(cursor) => Some(cursor),
+            Self::Level(cursor) => cursor.cursor(table),
+        }
+    }
+
+    /// The bytes that entries of table `table` are in, of the present one or the one before, in its mapping or in a block.
+    #[inline]
+    pub(super) fn bytes_of(&self, table: usize, home: Home) -> &[u8] {
         match self {
             Self::Run(cursor) => cursor.bytes(),
-            Self::Table(cursor) => cursor.mapped(),
-            Self::Level(cursor) => cursor.mapped(table),
+            _ => self.cursor(table).map_or(&[], |cursor| cursor.bytes_of(home)),
         }
+    }
+
+    /// The block that such entries are in, unless that is the mapping.
+    pub(super) fn block(&self, table: usize, home: Home) -> Option<&Block> {
+        self.cursor(table)?.block(home)
     }
 
     /// The file of table `table` of this source; memtables have none.
     pub(super) fn path(&self, table: usize) -> Option<&Path> {
-        match self {
-            Self::Run(_) => None,
-            Self::Table(cursor) => Some(cursor.reader().file().path()),
-            Self::Level(cursor) => cursor.reader(table).map(|reader| reader.file().path()),
-        }
+        Some(self.cursor(table)?.reader().file().path())
     }
 
     pub(super) fn mapping(&self, table: usize) -> Option<&Mapping> {
         match self {
             Self::Run(cursor) => Some(cursor.memtable().mapping()),
-            Self::Table(cursor) => Some(cursor.reader().mapping()),
-            Self::Level(cursor) => cursor.reader(table).map(|reader| reader.mapping()),
+            _ => Some(self.cursor(table)?.reader().mapping()),
         }
     }
 
-    #[inline]
-    pub(super) fn table(&self) -> usize {
+    /// What the keys of its tables lie between; of memtables, nothing is known.
+    pub(super) fn bounds(&self) -> Option<(&[u8], &[u8])> {
         match self {
-            Self::Level(cursor) => cursor.at,
-            _ => 0,
+            Self::Run(_) => None,
+            Self::Table(cursor) => Some(cursor.bounds()),
+            Self::Level(cursor) => cursor.bounds(),
         }
     }
 }

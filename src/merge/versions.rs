@@ -43,7 +43,8 @@ impl Versions {
             let removed = !self.cover.is_empty() && self.show_removals(&top);
             self.below_operand = self.operand && !new_key && !removed;
             let sequence = top.entry.sequence;
-            self.newer = self.merge.advance_in_order()?.then_some(sequence);
+            let (_, same) = self.merge.advance_in_order()?;
+            self.newer = same.then_some(sequence);
             let admitted = self.rule.admits(sequence) || self.below_operand;
             self.operand = admitted && top.entry.kind() == Kind::Merge;
             if admitted {

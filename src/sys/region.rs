@@ -356,6 +356,11 @@ impl Block {
         }
     }
 
+    /// Whether both are handles of the same bytes.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0.0, &other.0.0)
+    }
+
     /// A range of [`bytes`](Self::bytes) that stays valid on its own. A range outside is empty.
     pub(crate) fn pin(&self, range: Range<usize>) -> Pinned {
         let bytes = self.bytes().get(range).unwrap_or_default();

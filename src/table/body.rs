@@ -17,9 +17,9 @@ use crate::error::{Damage, Error, Result};
 use crate::format::FileNumber;
 use crate::format::block::{BlockPlace, check_blocks, unpack};
 use crate::format::bytes;
-use crate::format::entry::{Base, Entry, EntryHeader, header_at};
+use crate::format::entry::{Base, Entry, EntryHeader, header_at, skim_in_table};
 use crate::format::section::{Codec, Section};
-use crate::sys::{Block, BlockBuffer};
+use crate::sys::{Block, BlockBuffer, prefetch};
 
 /// Whether a walk relies on what was verified earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(crate) enum Verify {
     Again,
 }
 
-/// A run of entries in memory, and which of their bytes are known to be verified.
+/// A run of entries in memory, and which of its bytes are known to be verified.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Window {
     /// The places of its entries lie from `start` to in front of `end`.
@@ -48,8 +48,8 @@ pub(crate) struct Window {
     origin: u64,
     /// Whether an entry may go on behind the window: it was cut out without regard to them.
     is_cut: bool,
-    /// Mapped bytes that this walk knows to be verified.
-    checked: Range<usize>,
+    /// Those of its bytes that are known to be verified: an entry that fits in needs no further look.
+    sure: Range<usize>,
     /// What the sequence numbers of the entries are completed with.
     base: Base,
     /// Mapped bytes that this walk has made present.
@@ -72,6 +72,13 @@ impl Window {
     #[inline]
     fn contains(&self, place: usize) -> bool {
         place >= self.start && place < self.end && place < self.next
+    }
+
+    /// A window on a block, which is verified, whose places begin at `start`.
+    fn on(block: Block, start: usize, origin: u64) -> Self {
+        let length = block.bytes().len();
+        let end = start.saturating_add(length);
+        Self { start, end, next: end, origin, sure: 0..length, block: Some(block), ..Self::default() }
     }
 
     /// The place of the entry behind the one at `place`.
@@ -103,6 +110,9 @@ const PAGE_BYTES: usize = 4 << 10;
 
 /// The same for walks that leave the cache alone.
 const WALK_BYTES: usize = 256 << 10;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// What a walk makes present at a time, of what it has asked for, if the file is mapped.
 const PRESENT_BYTES: usize = 64 << 10;
@@ -192,9 +202,56 @@ impl Body {
         window.block.as_ref().map_or_else(|| self.file.bytes(), Block::bytes)
     }
 
+    /// The entry at `place`, if it is one that needs no look at anything but its header: in the window and known to be verified.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "passed on in memory, the entry would hold up every step of a scan")]
+    pub(super) fn sure_entry(&self, window: &Window, place: usize) -> Option<Entry> {
+        // In front of the window this wraps, and is behind `sure` then.
+        let start = place.wrapping_sub(window.start).wrapping_add(window.at);
+        if place >= window.next || start < window.sure.start {
+            return None;
+        }
+        Entry::parse_in_table(self.bytes(window), start, window.sure.end, window.base).ok()
+    }
+
+    /// The key of such an entry, and the place of the next one.
+    #[inline]
+    pub(super) fn sure_key<'b>(&'b self, window: &'b Window, place: usize) -> Option<(&'b [u8], usize)> {
+        let start = place.wrapping_sub(window.start).wrapping_add(window.at);
+        if place >= window.next || start < window.sure.start {
+            return None;
+        }
+        let (key, next) = skim_in_table(self.bytes(window), start, window.sure.end)?;
+        let behind = place.wrapping_add(next.wrapping_sub(start));
+        Some((key, if behind >= window.end { window.next } else { behind }))
+    }
+
+    /// Asks the processor for the bytes of the entries from `place` on, if they are in the window.
+    #[inline]
+    pub(super) fn prefetch(&self, window: &Window, place: usize, length: usize) {
+        let start = place.wrapping_sub(window.start).wrapping_add(window.at);
+        let ahead = self.bytes(window).get(start..).unwrap_or_default();
+        ahead.iter().take(length).step_by(LINE).for_each(prefetch);
+    }
+
     /// The verified entry at `place`; moves the window there, if it is elsewhere.
     #[inline]
     pub(super) fn entry(&self, window: &mut Window, section: &Section, place: usize, verify: Verify) -> Result<Entry> {
+        match self.sure_entry(window, place) {
+            Some(entry) if verify != Verify::Again || entry.alignment() == section.alignment => Ok(entry),
+            _ => self.make_sure(window, section, place, verify),
+        }
+    }
+
+    /// The same where something has to be done for it.
+    #[inline(never)]
+    pub(super) fn make_sure(
+        &self,
+        window: &mut Window,
+        section: &Section,
+        place: usize,
+        verify: Verify,
+    ) -> Result<Entry> {
         if !window.contains(place) {
             self.move_to(window, section, place, verify)?;
         }
@@ -217,21 +274,16 @@ impl Body {
         Ok(entry)
     }
 
-    /// Makes sure that the mapped bytes from `start` to `end` are verified.
-    #[inline]
+    /// Makes sure that the mapped bytes from `start` to `end`, which are in the window, are verified.
     fn check(&self, window: &mut Window, start: usize, end: usize, verify: Verify) -> Result<()> {
-        if start >= window.checked.start && end <= window.checked.end {
+        if start >= window.sure.start && end <= window.sure.end {
             return Ok(());
         }
-        self.check_more(window, start, end, verify)
-    }
-
-    #[cold]
-    fn check_more(&self, window: &mut Window, start: usize, end: usize, verify: Verify) -> Result<()> {
-        let known = if window.checked.contains(&start) { window.checked.end } else { start };
+        let (from, known) =
+            if window.sure.contains(&start) { (window.sure.start, window.sure.end) } else { (start, start) };
         self.verify(window, known.min(end), end, verify)?;
-        let from = if window.checked.contains(&start) { window.checked.start } else { start };
-        window.checked = from..self.file.chunk_end(end.saturating_sub(1).max(start));
+        let window_end = window.at + (window.end - window.start);
+        window.sure = from..self.file.chunk_end(end.saturating_sub(1).max(start)).min(window_end);
         Ok(())
     }
 
@@ -295,14 +347,14 @@ impl Body {
             .map_err(|damage| self.at_record(section, number, damage))?;
         let start = (number as usize) << section.block_log2;
         let (end, next) = (start + position(found.raw), start + (1 << section.block_log2));
-        let window = Window { start, end, next, origin: found.start, ..Window::default() };
         if place >= end {
             return Err(self.file.corrupt(found.start, Damage::OutOfBounds));
         }
         if found.is_plain() && self.file.is_in_memory() {
-            return Ok(Window { at: position(found.start), ..window });
+            return Ok(Window { start, end, next, at: position(found.start), ..Window::default() });
         }
-        Ok(Window { block: Some(self.block(section, &found, verify, ahead)?), ..window })
+        let block = self.block(section, &found, verify, ahead)?;
+        Ok(Window { next, ..Window::on(block, start, found.start) })
     }
 
     /// An unpacked block, from the cache or from the file.
@@ -358,23 +410,21 @@ impl Body {
         let page = place - place % PAGE_BYTES;
         let (start, end) = (page.max(first(section)), (page + PAGE_BYTES).min(end(section)));
         let key = BlockKey { table: self.number, start: start as u64 };
-        let window =
-            |block| Window { start, end, next: end, origin: start as u64, block, is_cut: true, ..Window::default() };
-        if let Some(block) = self.shelf.cache.get(key) {
-            return Ok(window(Some(block)));
-        }
-        let block = self.owned(&self.file.verified(start as u64, end as u64)?)?;
-        self.shelf.cache.insert(key, &block);
-        Ok(window(Some(block)))
+        let block = if let Some(block) = self.shelf.cache.get(key) {
+            block
+        } else {
+            let block = self.owned(&self.file.verified(start as u64, end as u64)?)?;
+            self.shelf.cache.insert(key, &block);
+            block
+        };
+        Ok(Window { is_cut: true, ..Window::on(block, start, start as u64) })
     }
 
     /// The window on `length` bytes of such a section from `place` on, or as many as there are.
     fn piece(&self, section: &Section, place: usize, length: usize) -> Result<Window> {
         let end = place.saturating_add(length).min(end(section));
         let block = self.owned(&self.file.verified(place as u64, end as u64)?)?;
-        let window =
-            Window { start: place, end, next: end, origin: place as u64, block: Some(block), ..Window::default() };
-        Ok(Window { is_cut: true, base: section.base(), ..window })
+        Ok(Window { is_cut: true, base: section.base(), ..Window::on(block, place, place as u64) })
     }
 
     /// Makes sure that the whole entry at `place` is in a window that was cut out without regard to entries.

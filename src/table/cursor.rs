@@ -1,18 +1,22 @@
 //! A cursor over one section of a table.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::body::{Verify, Window, end, first};
 use super::reader::TableReader;
 use crate::error::{Damage, Result};
 use crate::format::KeyspaceId;
+use crate::format::alignment::Alignment;
 use crate::format::entry::Entry;
 use crate::format::section::Section;
-use crate::sys::{Block, prefetch};
+use crate::sys::Block;
 
 /// How far ahead of the current entry a walk forwards looks.
 const AHEAD_BYTES: usize = 1024;
-const LINE: usize = 64;
+
+/// How many bytes a seek asks for at once, of those that it walks over.
+const INTERVAL_BYTES: usize = 2048;
 
 /// Walks the entries of a section in both directions, all versions; within a key the newest comes first.
 #[derive(Debug, Clone)]
@@ -23,13 +27,34 @@ pub(crate) struct TableCursor {
     /// Where its places begin and end.
     start: usize,
     end: usize,
+    alignment: Alignment,
     verify: Verify,
     current: Option<Entry>,
     /// The place of the current entry, which is in the window.
     place: usize,
     window: Window,
-    /// Places of the entries in front of the current one, back to the beginning of their interval.
-    behind: Vec<usize>,
+    /// Of the window: see [`Home`].
+    home: Home,
+    /// Where the entry is that the last step has left, and in what.
+    left_at: Option<(usize, Home)>,
+    /// The block of that entry, if the window has moved.
+    left_block: Option<(Home, Block)>,
+    /// Blocks that the window has been on.
+    blocks: u32,
+    /// The entries in front of the current one, back to the beginning of their interval, and their places.
+    behind: Vec<(usize, Home, Entry)>,
+}
+
+/// What an entry of a table is in: its mapping, or one of the blocks that a cursor comes to. A cursor has the mapping, and the
+/// blocks of its current entry and of the one that the last step has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Home(Option<NonZeroU32>);
+
+impl Home {
+    #[inline]
+    pub(crate) fn is_mapping(self) -> bool {
+        self.0.is_none()
+    }
 }
 
 impl TableCursor {
@@ -37,125 +62,245 @@ impl TableCursor {
     pub(crate) fn new(reader: Arc<TableReader>, keyspace: KeyspaceId, verify: Verify) -> Option<Self> {
         let number = reader.section_of(keyspace)?;
         let section = reader.sections().get(number)?;
-        let (start, end) = (first(section), end(section));
-        let (window, behind) = (Window::default(), Vec::new());
-        Some(Self { reader, section: number, start, end, verify, current: None, place: start, window, behind })
+        let (start, end, alignment) = (first(section), end(section), section.alignment);
+        Some(Self {
+            reader,
+            section: number,
+            start,
+            end,
+            alignment,
+            verify,
+            current: None,
+            place: start,
+            window: Window::default(),
+            home: Home::default(),
+            left_block: None,
+            left_at: None,
+            blocks: 0,
+            behind: Vec::new(),
+        })
     }
 
     /// The bytes that the current entry is in.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.reader.bytes_of(&self.window)
+        self.reader.body.bytes(&self.window)
     }
 
+    /// The bytes of the mapping, or of the block that the cursor is in or was in before.
     #[inline]
-    pub(crate) fn mapped(&self) -> &[u8] {
-        self.reader.bytes()
+    pub(crate) fn bytes_of(&self, home: Home) -> &[u8] {
+        if home == self.home { self.bytes() } else { self.block(home).map_or(self.reader.bytes(), Block::bytes) }
     }
 
-    /// What the current entry is in, unless that is the mapping.
+    /// What the current entry is in.
     #[inline]
-    pub(crate) fn block(&self) -> Option<&Block> {
-        self.window.block()
+    pub(crate) fn home(&self) -> Home {
+        self.home
     }
 
-    pub(crate) fn reader(&self) -> &Arc<TableReader> {
+    /// The block, unless it is the mapping.
+    pub(crate) fn block(&self, home: Home) -> Option<&Block> {
+        if home == self.home {
+            return self.window.block();
+        }
+        let left = self.left_block.as_ref().filter(|(left, _)| *left == home).map(|(_, block)| block);
+        debug_assert!(left.is_some() || home == Home::default(), "an entry is used of a block that was left long ago");
+        left
+    }
+
+    pub(crate) fn reader(&self) -> &TableReader {
         &self.reader
     }
 
-    #[inline]
-    pub(crate) fn current(&self) -> Option<&Entry> {
-        self.current.as_ref()
+    /// What the keys of its section lie between.
+    pub(crate) fn bounds(&self) -> (&[u8], &[u8]) {
+        self.reader.sections().get(self.section).map_or((&[], &[]), |s| (s.lower.key(), s.upper.key()))
     }
 
     #[inline]
+    pub(crate) fn is_at_entry(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// The current entry and the bytes that it is in.
+    #[inline]
+    pub(crate) fn entry(&self) -> Option<(&Entry, &[u8])> {
+        Some((self.current.as_ref()?, self.bytes()))
+    }
+
+    /// The same of the entry that the last step has left.
+    pub(crate) fn left(&self) -> Option<(Entry, &[u8])> {
+        let (start, home) = self.left_at?;
+        let (bytes, base) = (self.bytes_of(home), self.reader.sections().get(self.section)?.base());
+        Some((Entry::parse_in_table(bytes, start, bytes.len(), base).ok()?, bytes))
+    }
+
+    /// The entry at a place.
+    #[inline]
     fn read(&mut self, place: usize) -> Result<Entry> {
+        match self.sure_entry(place) {
+            Some(entry) => Ok(entry),
+            None => self.move_window(place),
+        }
+    }
+
+    /// The same, if the window need not move.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "passed on in memory, the entry would hold up every step of a scan")]
+    fn sure_entry(&self, place: usize) -> Option<Entry> {
+        let entry = self.reader.body.sure_entry(&self.window, place)?;
+        (self.verify != Verify::Again || entry.alignment() == self.alignment).then_some(entry)
+    }
+
+    /// The same where the window may have to move.
+    #[cold]
+    fn move_window(&mut self, place: usize) -> Result<Entry> {
         let section: &Section = self.reader.section(self.section)?;
-        self.reader.entry(&mut self.window, section, place, self.verify)
+        let before = self.window.block().cloned();
+        let read = self.reader.body.entry(&mut self.window, section, place, self.verify);
+        if !same_block(before.as_ref(), self.window.block()) {
+            // A step back may come through several blocks: what is kept is that of the entry that it has left.
+            if self.left_at.is_some_and(|(_, home)| home == self.home) {
+                self.left_block = before.map(|block| (self.home, block));
+            }
+            self.home = Home::default();
+            if self.window.block().is_some() {
+                self.blocks = self.blocks.wrapping_add(1).max(1);
+                self.home = Home(NonZeroU32::new(self.blocks));
+            }
+        }
+        if read.is_err() {
+            self.current = None;
+        }
+        read
     }
 
     #[inline]
     fn go_to(&mut self, place: usize) -> Result<()> {
-        self.current = if place < self.end { Some(self.read(place)?) } else { None };
+        if let Some(entry) = self.sure_entry(place) {
+            (self.current, self.place) = (Some(entry), place);
+            return Ok(());
+        }
+        self.go_far(place)
+    }
+
+    #[cold]
+    fn go_far(&mut self, place: usize) -> Result<()> {
+        self.current = if place < self.end { Some(self.move_window(place)?) } else { None };
         self.place = place;
         Ok(())
     }
 
-    pub(crate) fn seek_first(&mut self) -> Result<()> {
+    /// To be called in front of every seek.
+    #[inline]
+    fn leave(&mut self) {
         self.behind.clear();
+        (self.current, self.left_at, self.left_block) = (None, None, None);
+    }
+
+    pub(crate) fn seek_first(&mut self) -> Result<()> {
+        self.leave();
         self.go_to(self.start)
     }
 
     pub(crate) fn seek_last(&mut self) -> Result<()> {
-        self.behind.clear();
+        self.leave();
         self.go_back_from(self.end)
     }
 
     /// The first entry at or behind `key`. O(log n) and up to one interval of entries.
     pub(crate) fn seek(&mut self, key: &[u8]) -> Result<()> {
-        self.behind.clear();
+        self.leave();
         if self.start == self.end {
             return Ok(());
         }
-        self.go_to(self.reader.interval_start(self.section, key, false, self.verify)?)?;
-        while let Some(entry) = self.current {
+        let mut place = self.reader.interval_start(self.section, key, false, self.verify)?;
+        self.reader.body.prefetch(&self.window, place, INTERVAL_BYTES);
+        while place < self.end {
+            if let Some((other, behind)) = self.reader.body.sure_key(&self.window, place)
+                && other < key
+            {
+                place = behind;
+                continue;
+            }
+            let entry = self.read(place)?;
             if entry.key(self.bytes()) >= key {
+                (self.current, self.place) = (Some(entry), place);
                 break;
             }
-            self.go_to(self.window.behind(self.place, &entry))?;
+            place = self.window.behind(place, &entry);
         }
         Ok(())
     }
 
     /// The last entry at or in front of `key`: the oldest version of that key, if it is there.
     pub(crate) fn seek_back(&mut self, key: &[u8]) -> Result<()> {
-        self.behind.clear();
+        self.leave();
         if self.start == self.end {
             return Ok(());
         }
         let mut place = self.reader.interval_start(self.section, key, true, self.verify)?;
+        self.reader.body.prefetch(&self.window, place, INTERVAL_BYTES);
         while place < self.end {
             let entry = self.read(place)?;
             if entry.key(self.bytes()) > key {
                 break;
             }
-            self.behind.push(place);
+            self.behind.push((place, self.home, entry));
             place = self.window.behind(place, &entry);
         }
-        self.current = None;
-        self.behind.pop().map_or(Ok(()), |last| self.go_to(last))
+        self.behind.pop().map_or(Ok(()), |last| self.go_back_to(last))
     }
 
+    /// Goes on to the next entry and looks at it, if there is no more to it than to read its header: most often.
     #[inline]
-    pub(crate) fn next(&mut self) -> Result<()> {
-        let Some(entry) = self.current else { return Ok(()) };
-        if !self.behind.is_empty() {
-            self.behind.clear();
-        }
-        self.prefetch(&entry);
-        self.go_to(self.window.behind(self.place, &entry))
+    pub(crate) fn next_if_sure<T>(&mut self, look: impl FnOnce(&Entry, &[u8]) -> T) -> Option<T> {
+        let left = self.current.as_ref()?;
+        let place = self.window.behind(self.place, left);
+        let entry = self.sure_entry(place)?;
+        self.left_at = Some((left.start, self.home));
+        self.behind.clear();
+        // Stored where it stays at once: an entry that is passed on through memory is stored word by word and loaded in pieces
+        // of two, which takes as long as all else that a scan does.
+        (self.current, self.place) = (Some(entry), place);
+        Some(look(&entry, self.bytes()))
     }
 
-    /// Starts to bring what lies [`AHEAD_BYTES`] behind an entry into the cache, as many bytes as the entry has: among many
+    pub(crate) fn next(&mut self) -> Result<()> {
+        let Some(entry) = &self.current else { return Ok(()) };
+        let place = self.window.behind(self.place, entry);
+        self.left_at = Some((entry.start, self.home));
+        self.behind.clear();
+        self.go_to(place)
+    }
+
+    /// Starts to bring what lies [`AHEAD_BYTES`] behind the current entry into the cache, as many bytes as that has: among many
     /// tables that are walked in turns, the processor does not notice that each walk is sequential.
     #[inline]
-    fn prefetch(&self, entry: &Entry) {
-        let start = entry.start + AHEAD_BYTES;
-        let ahead = self.bytes().get(start..start + (entry.end - entry.start).min(AHEAD_BYTES)).unwrap_or_default();
-        for line in ahead.iter().step_by(LINE) {
-            prefetch(line);
+    pub(crate) fn prefetch(&self) {
+        let Some(entry) = &self.current else { return };
+        let length = (entry.end - entry.start).min(AHEAD_BYTES);
+        self.reader.body.prefetch(&self.window, self.place + AHEAD_BYTES, length);
+    }
+
+    pub(crate) fn prev(&mut self) -> Result<()> {
+        let Some(entry) = &self.current else { return Ok(()) };
+        self.left_at = Some((entry.start, self.home));
+        match self.behind.pop() {
+            Some(found) => self.go_back_to(found),
+            None => self.go_back_from(self.place),
         }
     }
 
+    /// Goes to an entry that has been read, where it was then.
     #[inline]
-    pub(crate) fn prev(&mut self) -> Result<()> {
-        if self.current.is_none() {
-            return Ok(());
+    fn go_back_to(&mut self, (place, home, entry): (usize, Home, Entry)) -> Result<()> {
+        if home != self.home {
+            return self.go_to(place);
         }
-        match self.behind.pop() {
-            Some(place) => self.go_to(place),
-            None => self.go_back_from(self.place),
-        }
+        (self.current, self.place) = (Some(entry), place);
+        Ok(())
     }
 
     /// Goes to the entry in front of `place`: decodes its interval forwards once and walks it back.
@@ -166,14 +311,25 @@ impl TableCursor {
             return Ok(());
         }
         let mut at = self.reader.interval_before(self.section, place)?;
+        // This interval, and most of the one in front of it.
+        let ahead = at.saturating_sub(INTERVAL_BYTES).max(self.start);
+        self.reader.body.prefetch(&self.window, ahead, (place - ahead).min(2 * INTERVAL_BYTES));
         while at < place {
-            self.behind.push(at);
             let entry = self.read(at)?;
+            self.behind.push((at, self.home, entry));
             at = self.window.behind(at, &entry);
         }
         match self.behind.pop() {
-            Some(last) if at == place => self.go_to(last),
+            Some(last) if at == place => self.go_back_to(last),
             _ => Err(self.reader.file().corrupt(at as u64, Damage::OutOfBounds)),
         }
+    }
+}
+
+fn same_block(a: Option<&Block>, b: Option<&Block>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.is(b),
+        (None, None) => true,
+        _ => false,
     }
 }

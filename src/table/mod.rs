@@ -19,6 +19,7 @@ mod salvage;
 mod standalone;
 mod values;
 mod verify;
+mod walk;
 mod writer;
 
 use std::path::Path;
@@ -28,7 +29,7 @@ use std::{fmt, io};
 
 pub(crate) use body::Verify;
 use cache::BlockCache;
-pub(crate) use cursor::TableCursor;
+pub(crate) use cursor::{Home, TableCursor};
 pub(crate) use file::ChunkedFile;
 use kept::Kept;
 use open::{Desk, Lending};

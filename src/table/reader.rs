@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Shelf;
-use super::body::{Body, Verify, Window, contains, end, first};
-use super::file::{ChunkedFile, position};
+use super::body::{Body, Verify, contains, first};
+use super::file::ChunkedFile;
 use super::index::{Index, Point};
 use super::kept::{Kept, open_index};
 use super::rebuild::rebuild_index;
+use super::walk::{InPlace, InWindows, Walk};
 use crate::error::{Damage, Error, Result};
 use crate::format::edit::TableMeta;
 use crate::format::entry::Entry;
@@ -116,18 +117,6 @@ impl TableReader {
         self.body.sections.get(at).ok_or_else(|| self.file().corrupt(0, Damage::OutOfBounds))
     }
 
-    /// The bytes that the entries of a window are in.
-    #[inline]
-    pub(super) fn bytes_of<'b>(&'b self, window: &'b Window) -> &'b [u8] {
-        self.body.bytes(window)
-    }
-
-    /// The verified entry at a place of a section; moves the window there, if it is elsewhere.
-    #[inline]
-    pub(super) fn entry(&self, window: &mut Window, section: &Section, place: usize, verify: Verify) -> Result<Entry> {
-        self.body.entry(window, section, place, verify)
-    }
-
     /// Which section belongs to a keyspace.
     #[inline]
     pub(crate) fn section_of(&self, keyspace: KeyspaceId) -> Option<usize> {
@@ -141,7 +130,7 @@ impl TableReader {
 
     /// Runs `read` over the index; if that finds damage in it, makes the index again from the entries and runs it over that.
     #[inline]
-    pub(crate) fn with_index<'a, T>(&'a self, read: impl Fn(&'a Index) -> Result<T>) -> Result<T> {
+    pub(crate) fn with_index<'a, T>(&'a self, mut read: impl FnMut(&'a Index) -> Result<T>) -> Result<T> {
         match read(self.index()) {
             Err(e) if self.is_index_damage(&e) => self.with_rebuilt_index(read),
             other => other,
@@ -154,37 +143,13 @@ impl TableReader {
     }
 
     #[cold]
-    pub(super) fn with_rebuilt_index<'a, T>(&'a self, read: impl Fn(&'a Index) -> Result<T>) -> Result<T> {
+    pub(super) fn with_rebuilt_index<'a, T>(&'a self, mut read: impl FnMut(&'a Index) -> Result<T>) -> Result<T> {
         let path = self.index.file().path().to_owned();
         let index = rebuild_index(&self.body, self.options, &self.points, path)?;
         if self.rebuilt.set(index).is_ok() {
             self.index_lost.store(true, Ordering::Relaxed);
         }
         read(self.index())
-    }
-
-    /// The entry at a place that the index has named. If it is intact but no entry, the index is to blame.
-    pub(super) fn indexed_entry(
-        &self,
-        index: &Index,
-        window: &mut Window,
-        section: &Section,
-        place: usize,
-        verify: Verify,
-    ) -> Result<Entry> {
-        if !contains(section, place) {
-            return Err(index.file().corrupt(place as u64, Damage::IndexMismatch));
-        }
-        self.entry(window, section, place, verify).map_err(|e| blame(index, place, e))
-    }
-
-    /// The same in a section that is read in place.
-    #[inline]
-    fn indexed_entry_in_place(&self, index: &Index, section: &Section, start: usize) -> Result<Entry> {
-        if !(section.start..section.end).contains(&(start as u64)) {
-            return Err(index.file().corrupt(start as u64, Damage::IndexMismatch));
-        }
-        read_entry(self.file(), section, start).map_err(|e| blame(index, start, e))
     }
 
     /// Asks for what [`get`](Self::get) looks at first, for when other tables are looked at before this one.
@@ -209,28 +174,38 @@ impl TableReader {
     pub(crate) fn get(&self, keyspace: KeyspaceId, hash: u64, key: &[u8], at: Sequence) -> Result<Answer> {
         let Some(number) = self.section_of(keyspace) else { return Ok(Answer::Missing) };
         let section = self.section(number)?;
-        if !self.body.is_in_place(section) {
-            return self.get_in_windows(number, section, hash, key, at);
+        if self.body.is_in_place(section) {
+            self.get_by(|| InPlace::new(&self.body, section), (number, section), hash, key, at)
+        } else {
+            self.get_in_windows(number, section, hash, key, at)
         }
-        let found = self.newest_in_place(number, section, hash, key, at)?;
-        let removed = if section.range_tombstones == 0 { None } else { self.removed(number, key, at) };
-        Ok(match (found, removed) {
-            (Some(entry), Some(removed)) if entry.sequence < removed => Answer::Removed,
-            (Some(entry), _) => Answer::Entry(entry),
-            (None, Some(_)) => Answer::Removed,
-            (None, None) => Answer::Missing,
-        })
     }
 
     /// [`get`](Self::get) in a section whose entries may be in blocks.
     #[inline(never)]
     fn get_in_windows(&self, number: usize, section: &Section, hash: u64, key: &[u8], at: Sequence) -> Result<Answer> {
-        let found = self.newest(number, section, hash, key, at)?;
+        let walk = || InWindows::new(&self.body, section, Verify::Once);
+        self.get_by(walk, (number, section), hash, key, at)
+    }
+
+    /// [`get`](Self::get) with walks that `walk` makes.
+    #[inline]
+    fn get_by<W: Walk>(
+        &self,
+        walk: impl Fn() -> W,
+        (number, section): (usize, &Section),
+        hash: u64,
+        key: &[u8],
+        at: Sequence,
+    ) -> Result<Answer> {
+        let found = self.newest(walk, (number, section), hash, key, at)?;
         let removed = if section.range_tombstones == 0 { None } else { self.removed(number, key, at) };
         Ok(match (found, removed) {
-            (Some((entry, _)), Some(removed)) if entry.sequence < removed => Answer::Removed,
-            (Some((entry, Some(block))), _) => Answer::InBlock(Box::new((entry, block))),
-            (Some((entry, None)), _) => Answer::Entry(entry),
+            (Some((_, entry)), Some(removed)) if entry.sequence < removed => Answer::Removed,
+            (Some((walk, entry)), _) => match walk.into_block() {
+                Some(block) => Answer::InBlock(Box::new((entry, block))),
+                None => Answer::Entry(entry),
+            },
             (None, Some(_)) => Answer::Removed,
             (None, None) => Answer::Missing,
         })
@@ -246,131 +221,43 @@ impl TableReader {
         self.ranges.get(self.section_of(keyspace)?)
     }
 
-    /// The newest version of a key at or below `at`; it may be a tombstone. For sections that are read in place.
+    /// The newest version of a key at or below `at`, and the walk that has come to it; it may be a tombstone.
     #[inline]
-    fn newest_in_place(
+    fn newest<W: Walk>(
         &self,
-        number: usize,
-        section: &Section,
+        walk: impl Fn() -> W,
+        (number, section): (usize, &Section),
         hash: u64,
         key: &[u8],
         at: Sequence,
-    ) -> Result<Option<Entry>> {
+    ) -> Result<Option<(W, Entry)>> {
         let point = self.with_index(|index| {
             index.find(number, hash, |locator| {
-                let start = locator as usize * 8;
-                let entry = self.indexed_entry_in_place(index, section, start)?;
-                Ok((entry.key(self.bytes()) == key).then_some(entry))
+                let (mut walk, place) = (walk(), locator as usize * 8);
+                let entry = indexed_entry(index, section, &mut walk, place)?;
+                Ok((entry.key(walk.bytes()) == key).then_some((walk, place, entry)))
             })
         })?;
-        let newest = match point {
-            Point::Found(entry) => entry,
+        let (mut walk, place, newest) = match point {
+            Point::Found(found) => found,
             Point::Absent => return Ok(None),
-            Point::Maybe => match self.seek_in_place(number, section, key)? {
-                Some(entry) if entry.key(self.bytes()) == key => entry,
+            Point::Maybe => match self.seek(walk(), (number, section), key)? {
+                Some((walk, place, entry)) if entry.key(walk.bytes()) == key => (walk, place, entry),
                 _ => return Ok(None),
             },
         };
-        self.version_in_place(section, newest, at)
+        Ok(walk.version((place, newest), key, at)?.map(|entry| (walk, entry)))
     }
 
-    /// The first entry of a section at or behind `key`.
-    fn seek_in_place(&self, number: usize, section: &Section, key: &[u8]) -> Result<Option<Entry>> {
-        let mut start = self.interval_start(number, key, false, Verify::Once)?;
-        while (start as u64) < section.end {
-            let entry = read_entry(self.file(), section, start)?;
-            if entry.key(self.bytes()) >= key {
-                return Ok(Some(entry));
-            }
-            start = entry.next();
-        }
-        Ok(None)
-    }
-
-    /// The newest version at or below `at`, given the newest one of all: older ones stand right behind it.
-    #[inline]
-    fn version_in_place(&self, section: &Section, newest: Entry, at: Sequence) -> Result<Option<Entry>> {
-        let mut entry = newest;
-        while entry.sequence > at {
-            if entry.next() as u64 >= section.end {
-                return Ok(None);
-            }
-            let older = read_entry(self.file(), section, entry.next())?;
-            if older.key(self.bytes()) != newest.key(self.bytes()) {
-                return Ok(None);
-            }
-            entry = older;
-        }
-        Ok(Some(entry))
-    }
-
-    /// The newest version of a key at or below `at`, and the block that it is in; it may be a tombstone.
-    fn newest(
+    /// The first entry of a section at or behind `key`, and its place.
+    fn seek<W: Walk>(
         &self,
-        number: usize,
-        section: &Section,
-        hash: u64,
+        mut walk: W,
+        (number, section): (usize, &Section),
         key: &[u8],
-        at: Sequence,
-    ) -> Result<Option<(Entry, Option<Block>)>> {
-        let point = self.with_index(|index| {
-            index.find(number, hash, |locator| {
-                let place = locator as usize * 8;
-                let mut window = Window::default();
-                let entry = self.indexed_entry(index, &mut window, section, place, Verify::Once)?;
-                Ok((entry.key(self.bytes_of(&window)) == key).then_some((window, place, entry)))
-            })
-        })?;
-        match point {
-            Point::Found((window, place, newest)) => self.version(section, key, window, place, newest, at),
-            Point::Absent => Ok(None),
-            Point::Maybe => self.seek(number, section, key, at),
-        }
-    }
-
-    /// The newest version at or below `at`, given the newest one of all: older ones follow it, perhaps in another block.
-    fn version(
-        &self,
-        section: &Section,
-        key: &[u8],
-        mut window: Window,
-        place: usize,
-        newest: Entry,
-        at: Sequence,
-    ) -> Result<Option<(Entry, Option<Block>)>> {
-        let (mut place, mut entry) = (place, newest);
-        while entry.sequence > at {
-            place = window.behind(place, &entry);
-            if place >= end(section) {
-                return Ok(None);
-            }
-            entry = self.entry(&mut window, section, place, Verify::Once)?;
-            if entry.key(self.bytes_of(&window)) != key {
-                return Ok(None);
-            }
-        }
-        Ok(Some((entry, window.into_block())))
-    }
-
-    /// The same by the sparse index.
-    fn seek(
-        &self,
-        number: usize,
-        section: &Section,
-        key: &[u8],
-        at: Sequence,
-    ) -> Result<Option<(Entry, Option<Block>)>> {
-        let mut window = Window::default();
-        let mut place = self.interval_start(number, key, false, Verify::Once)?;
-        while place < end(section) {
-            let entry = self.entry(&mut window, section, place, Verify::Once)?;
-            match entry.key(self.bytes_of(&window)).cmp(key) {
-                std::cmp::Ordering::Less => place = window.behind(place, &entry),
-                std::cmp::Ordering::Equal => return self.version(section, key, window, place, entry, at),
-                std::cmp::Ordering::Greater => break,
-            }
-        }
-        Ok(None)
+    ) -> Result<Option<(W, usize, Entry)>> {
+        let start = self.interval_by(&mut walk, (number, section), key, false)?;
+        Ok(walk.seek(start, key)?.map(|(place, entry)| (walk, place, entry)))
     }
 
     /// Where to begin to look for the first key at or behind `key` (behind it, if `past`): a place in front of it by less
@@ -378,19 +265,28 @@ impl TableReader {
     #[inline]
     pub(super) fn interval_start(&self, number: usize, key: &[u8], past: bool, verify: Verify) -> Result<usize> {
         let section = self.section(number)?;
+        if self.body.is_in_place(section) {
+            self.interval_by(&mut InPlace::new(&self.body, section), (number, section), key, past)
+        } else {
+            self.interval_by(&mut InWindows::new(&self.body, section, verify), (number, section), key, past)
+        }
+    }
+
+    /// The same with a walk.
+    #[inline]
+    fn interval_by(
+        &self,
+        walk: &mut impl Walk,
+        (number, section): (usize, &Section),
+        key: &[u8],
+        past: bool,
+    ) -> Result<usize> {
         self.with_index(|index| {
             let sparse = index.sparse(number)?;
-            let rank = if self.body.is_in_place(section) {
-                sparse.rank(key, past, |place| {
-                    Ok(self.indexed_entry_in_place(index, section, place)?.key(self.bytes()).cmp(key))
-                })?
-            } else {
-                let mut window = Window::default();
-                sparse.rank(key, past, |place| {
-                    let entry = self.indexed_entry(index, &mut window, section, place, verify)?;
-                    Ok(entry.key(self.bytes_of(&window)).cmp(key))
-                })?
-            };
+            let rank = sparse.rank(key, past, |place| {
+                let entry = indexed_entry(index, section, walk, place)?;
+                Ok(entry.key(walk.bytes()).cmp(key))
+            })?;
             let place = rank.checked_sub(1).map_or(first(section), |at| sparse.place(at));
             if !contains(section, place) {
                 return Err(index.file().corrupt(place as u64, Damage::IndexMismatch));
@@ -406,11 +302,11 @@ impl TableReader {
         self.with_index(|index| {
             let sparse = index.sparse(number)?;
             let mut keys: Vec<Vec<u8>> = Vec::new();
-            let mut window = Window::default();
+            let mut walk = InWindows::new(&self.body, section, Verify::Apart);
             for part in 1..parts {
                 let place = sparse.place(sparse.len() * part / parts);
-                let entry = self.indexed_entry(index, &mut window, section, place, Verify::Apart)?;
-                keys.push(entry.key(self.bytes_of(&window)).to_vec());
+                let entry = indexed_entry(index, section, &mut walk, place)?;
+                keys.push(entry.key(walk.bytes()).to_vec());
             }
             keys.dedup();
             Ok(keys)
@@ -443,6 +339,15 @@ pub(crate) enum Answer {
     Missing,
 }
 
+/// The entry at a place that the index has named. If it is intact but no entry, the index is to blame.
+#[inline]
+fn indexed_entry(index: &Index, section: &Section, walk: &mut impl Walk, place: usize) -> Result<Entry> {
+    if !contains(section, place) {
+        return Err(index.file().corrupt(place as u64, Damage::IndexMismatch));
+    }
+    walk.entry(place).map_err(|e| blame(index, place, e))
+}
+
 /// An index that leads to something else than an entry is wrong, unless that is damaged.
 #[cold]
 fn blame(index: &Index, place: usize, error: Error) -> Error {
@@ -466,17 +371,4 @@ pub(super) fn read_ranges(file: &ChunkedFile, section: &Section) -> Result<Arc<F
     let bytes = file.verified(section.end, section.ranges_end())?;
     let fragments = section.fragments(&bytes).map_err(|damage| file.corrupt(section.end, damage))?;
     Ok(Arc::new(Fragments::from_sorted(fragments)))
-}
-
-/// Verifies the chunk of the header, reads the lengths, then verifies every chunk that the entry covers.
-#[inline]
-fn read_entry(file: &ChunkedFile, section: &Section, start: usize) -> Result<Entry> {
-    let limit = position(section.end);
-    file.check(start, limit.min(start.saturating_add(12)))?;
-    let entry = Entry::parse_in_table(file.bytes(), start, limit, section.base())
-        .map_err(|fault| fault.at(file.path(), start as u64))?;
-    if entry.end > file.chunk_end(start) {
-        file.check(start, entry.end)?;
-    }
-    Ok(entry)
 }

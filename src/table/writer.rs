@@ -572,7 +572,7 @@ mod tests {
             let fixture = write(300, options);
             let reader = Arc::new(TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap());
             let mut cursor = TableCursor::new(Arc::clone(&reader), KeyspaceId(5), Verify::Again).unwrap();
-            let here = |c: &TableCursor| c.current().map(|e| (e.key(c.bytes()).to_vec(), e.sequence.0));
+            let here = |c: &TableCursor| c.entry().map(|(e, bytes)| (e.key(bytes).to_vec(), e.sequence.0));
             cursor.seek_first().unwrap();
             let mut forward = Vec::new();
             while let Some(at) = here(&cursor) {

@@ -331,3 +331,51 @@ fn dumps_show_blocks_and_what_is_in_them() {
         assert!(blocks.iter().all(|(start, _)| entries.contains(&(*start, 0)) && start % 16 == 0));
     }
 }
+
+/// An interval of the index spans 24 blocks here, so each step back from its front comes through all others, and has to
+/// tell the version that it has left from the one that it finds.
+#[test]
+fn versions_in_many_blocks_are_walked_both_ways() {
+    const KEYS: u32 = 7;
+    const ROUNDS: u32 = 12;
+    // What they begin with is longer than what a merge compares as a number.
+    let key = |i: u32| format!("{i:070}").into_bytes();
+    let value = |i: u32, round: u32| value(13, i * 100 + round)[..3000].to_vec();
+    // Without the mapping, plain tables are read in pieces as well.
+    for codec in [Compression::None].iter().chain(CODECS) {
+        let fs = SimFs::new();
+        for io_mode in [IoMode::Map, IoMode::Read] {
+            let mut options = options(&fs, *codec);
+            let db = options
+                .compressed_from_level(0)
+                .index_interval(2)
+                .table_bytes(4 << 20)
+                .io_mode(io_mode)
+                .open(DIR)
+                .unwrap();
+            let snapshots: Vec<_> = (0..ROUNDS)
+                .map(|round| {
+                    (0..KEYS).for_each(|i| db.insert(key(i), value(i, round)).unwrap());
+                    db.snapshot()
+                })
+                .collect();
+            db.compact().unwrap();
+            for (snapshot, round) in snapshots.iter().zip(0..) {
+                let mut cursor = snapshot.cursor();
+                let mut more = cursor.seek_last().unwrap();
+                for i in (0..KEYS).rev() {
+                    assert!(more && cursor.key() == key(i) && cursor.value() == value(i, round), "key {i}, {round}");
+                    let kept = cursor.entry().unwrap();
+                    more = cursor.prev().unwrap();
+                    assert_eq!((kept.key(), kept.value()), (&key(i)[..], &value(i, round)[..]));
+                }
+                assert!(!more);
+                let forward: Vec<_> = snapshot.iter().map(|entry| entry.unwrap()).collect();
+                assert!(forward.iter().zip(0..).all(|(entry, i)| entry.value() == value(i, round)), "{round}");
+                assert_eq!(forward.len(), KEYS as usize);
+            }
+            drop(snapshots);
+            db.close().unwrap();
+        }
+    }
+}
