@@ -160,7 +160,7 @@ fn is_covered(table: &Table, keyspace: KeyspaceId, cover: &Cover, rule: &Visibil
 fn sources(keyspace: KeyspaceId, tables: &[&(u8, Arc<Table>)]) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for (_, table) in tables.iter().filter(|(level, _)| *level == 0) {
-        sources.extend(TableCursor::new(table.pin()?, keyspace, Verify::Again).map(Source::Table));
+        sources.extend(TableCursor::new(table.pin()?, keyspace, Verify::Again).map(Source::from));
     }
     for level in 1..LEVELS {
         let of_level = tables.iter().filter(|(l, _)| *l == level).map(|(_, table)| Arc::clone(table));

@@ -289,7 +289,9 @@ impl View {
     /// Sorted sources, newest first, that together hold everything that someone in `rule` sees, and the range tombstones over
     /// them.
     pub(crate) fn sources(&self, keyspace: KeyspaceId, rule: impl Fn() -> Visibility) -> Result<(Vec<Source>, Cover)> {
-        let mut sources = Vec::new();
+        let tree = self.version.tree(keyspace);
+        // Most stores have one level.
+        let mut sources = Vec::with_capacity(1 + self.version.level0_len());
         let mut cover = Cover::default();
         for memtable in &self.memtables {
             let runs = memtable.runs(keyspace, &rule)?;
@@ -299,11 +301,10 @@ impl View {
         for table in self.version.level0(keyspace) {
             let reader = table.pin()?;
             let ranges = reader.ranges(keyspace).cloned();
-            sources.extend(TableCursor::new(reader, keyspace, Verify::Once).map(Source::Table));
+            sources.extend(TableCursor::new(reader, keyspace, Verify::Once).map(Source::from));
             cover.add(&ranges, sources.len());
         }
-        let Some(tree) = self.version.tree(keyspace) else { return Ok((sources, cover)) };
-        for (_, tables) in tree.levels().filter(|(_, tables)| !tables.is_empty()) {
+        for (_, tables) in tree.iter().flat_map(|tree| tree.levels()).filter(|(_, tables)| !tables.is_empty()) {
             sources.push(Source::Level(LevelCursor::new(Arc::clone(tables), keyspace, Verify::Once)));
             for table in tables.iter().filter(|table| table.has_ranges(keyspace)) {
                 cover.add(&table.ranges(keyspace)?, sources.len());

@@ -18,12 +18,13 @@ pub(crate) struct LevelCursor {
     verify: Verify,
     /// The table of the cursor.
     at: usize,
-    cursor: Option<TableCursor>,
+    /// In a box: a scan that has been made and not moved is small, and a table that is left is handed on.
+    cursor: Option<Box<TableCursor>>,
     /// Whether the cursor has been at an entry of the table.
     was_at_entry: bool,
     /// The table in front of the present one, in the direction of travel, and the cursor as it has left it: its last entry may
     /// be in use still.
-    left: Option<Box<(usize, TableCursor)>>,
+    left: Option<(usize, Box<TableCursor>)>,
 }
 
 impl LevelCursor {
@@ -47,7 +48,7 @@ impl LevelCursor {
     }
 
     fn left(&self, table: usize) -> Option<&TableCursor> {
-        let left = self.left.as_deref().filter(|(left, _)| *left == table).map(|(_, cursor)| cursor);
+        let left = self.left.as_ref().filter(|(left, _)| *left == table).map(|(_, cursor)| &**cursor);
         debug_assert!(left.is_some(), "an entry of a table is used that was left long ago");
         left
     }
@@ -57,28 +58,28 @@ impl LevelCursor {
         if let Some(cursor) = self.cursor.take()
             && self.was_at_entry
         {
-            self.left = Some(Box::new((self.at, cursor)));
+            self.left = Some((self.at, cursor));
         }
         self.was_at_entry = false;
     }
 
     /// Whether the cursor is at an entry.
     fn is_at_entry(&mut self) -> bool {
-        let is_at_entry = self.cursor.as_ref().is_some_and(TableCursor::is_at_entry);
+        let is_at_entry = self.cursor.as_deref().is_some_and(TableCursor::is_at_entry);
         self.was_at_entry |= is_at_entry;
         is_at_entry
     }
 
     #[inline]
     fn entry(&self) -> Option<(&Entry, &[u8])> {
-        self.cursor.as_ref()?.entry()
+        self.cursor.as_deref()?.entry()
     }
 
     /// The entry that the last step has left, its bytes and its file.
     fn left_entry(&self) -> Option<(Entry, &[u8], Option<&Path>)> {
         let of = |cursor: &TableCursor| cursor.left().map(|(entry, _)| entry);
-        let found = self.cursor.as_ref().filter(|cursor| of(cursor).is_some());
-        let cursor = found.or(self.left.as_deref().map(|(_, cursor)| cursor))?;
+        let found = self.cursor.as_deref().filter(|cursor| of(cursor).is_some());
+        let cursor = found.or(self.left.as_ref().map(|(_, cursor)| &**cursor))?;
         let (entry, bytes) = cursor.left()?;
         Some((entry, bytes, Some(cursor.reader().file().path())))
     }
@@ -88,11 +89,11 @@ impl LevelCursor {
             self.leave();
             self.at = at;
             self.cursor = match self.tables.get(at) {
-                Some(table) => TableCursor::new(table.pin()?, self.keyspace, self.verify),
+                Some(table) => TableCursor::new(table.pin()?, self.keyspace, self.verify).map(Box::new),
                 None => None,
             };
         }
-        Ok(self.cursor.as_mut())
+        Ok(self.cursor.as_deref_mut())
     }
 
     fn seek_first(&mut self) -> Result<()> {
@@ -167,8 +168,14 @@ impl LevelCursor {
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     Run(RunCursor),
-    Table(TableCursor),
+    Table(Box<TableCursor>),
     Level(LevelCursor),
+}
+
+impl From<TableCursor> for Source {
+    fn from(cursor: TableCursor) -> Self {
+        Self::Table(Box::new(cursor))
+    }
 }
 
 /// Calls the method of the same name of whichever cursor it is; those of runs cannot fail, or there is a bug.
@@ -241,7 +248,7 @@ impl Source {
         match self {
             Self::Run(_) => None,
             Self::Table(cursor) => Some(cursor),
-            Self::Level(cursor) => cursor.cursor.as_mut(),
+            Self::Level(cursor) => cursor.cursor.as_deref_mut(),
         }
     }
 
@@ -251,7 +258,7 @@ impl Source {
         match self {
             Self::Run(_) => {}
             Self::Table(cursor) => cursor.prefetch(),
-            Self::Level(cursor) => cursor.cursor.iter().for_each(TableCursor::prefetch),
+            Self::Level(cursor) => cursor.cursor.iter().for_each(|cursor| cursor.prefetch()),
         }
     }
 
@@ -261,7 +268,7 @@ impl Source {
         match self {
             Self::Run(_) => (0, Home::default()),
             Self::Table(cursor) => (0, cursor.home()),
-            Self::Level(cursor) => (cursor.at, cursor.cursor.as_ref().map(TableCursor::home).unwrap_or_default()),
+            Self::Level(cursor) => (cursor.at, cursor.cursor.as_deref().map(TableCursor::home).unwrap_or_default()),
         }
     }
 

@@ -292,7 +292,7 @@ impl<'r> Rebuild<'r> {
             };
             for table in tables {
                 let reader = table.pin()?;
-                sources.extend(TableCursor::new(Arc::clone(&reader), keyspace, Verify::Again).map(Sorted::Table));
+                sources.extend(TableCursor::new(Arc::clone(&reader), keyspace, Verify::Again).map(Sorted::from));
                 removals.extend(reader.ranges(keyspace).cloned());
             }
         }
