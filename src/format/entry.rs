@@ -361,12 +361,9 @@ pub(crate) fn skim_in_table(file: &[u8], start: usize, limit: usize) -> Option<(
         return None;
     }
     let key_bytes = usize::from(header.key_bytes.get());
-    let span =
-        align_up(ENTRY_HEADER_BYTES.wrapping_add(key_bytes as u64).wrapping_add(header.value_bytes.get().into()));
-    // So neither sum overflows.
-    let behind =
-        (span <= region.len() as u64).then(|| start.wrapping_add(usize::try_from(span).unwrap_or_default()))?;
-    Some((rest.get(..key_bytes)?, behind))
+    let span = entry_bytes(key_bytes as u64, header.value_bytes.get().into(), Alignment::None);
+    let span = usize::try_from(span).ok().filter(|span| *span <= region.len())?;
+    Some((rest.get(..key_bytes)?, start.wrapping_add(span)))
 }
 
 /// The key of the entry at `start`, one that has been parsed before: this is less work.

@@ -167,10 +167,10 @@ impl Merge {
         if self.forward
             && let Some(source) = self.sources.get_mut(self.winner)
             && let Some(cursor) = source.cursor_mut()
-            && let Some((key, version)) =
+            && let Some(stepped) =
                 cursor.next_if_sure(|entry, bytes| (self.prefix.rank(entry.key(bytes)), Version::of(entry)))
         {
-            return Ok(self.note_step(Some((key, version))));
+            return Ok(self.note_step(Some(stepped)));
         }
         self.step_far()
     }

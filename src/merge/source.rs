@@ -75,13 +75,9 @@ impl LevelCursor {
         self.cursor.as_deref()?.entry()
     }
 
-    /// The entry that the last step has left, its bytes and its file.
+    /// See [`Source::left`]: of the present table, or, if that has just been come to, of the one that was left.
     fn left_entry(&self) -> Option<(Entry, &[u8], Option<&Path>)> {
-        let of = |cursor: &TableCursor| cursor.left().map(|(entry, _)| entry);
-        let found = self.cursor.as_deref().filter(|cursor| of(cursor).is_some());
-        let cursor = found.or(self.left.as_ref().map(|(_, cursor)| &**cursor))?;
-        let (entry, bytes) = cursor.left()?;
-        Some((entry, bytes, Some(cursor.reader().file().path())))
+        self.cursor.as_deref().and_then(left_of).or_else(|| left_of(&self.left.as_ref()?.1))
     }
 
     fn open(&mut self, at: usize) -> Result<Option<&mut TableCursor>> {
@@ -195,9 +191,7 @@ impl Source {
     pub(super) fn left(&self) -> Option<(Entry, &[u8], Option<&Path>)> {
         match self {
             Self::Run(cursor) => cursor.left().map(|(entry, bytes)| (entry, bytes, None)),
-            Self::Table(cursor) => {
-                cursor.left().map(|(entry, bytes)| (entry, bytes, Some(cursor.reader().file().path())))
-            }
+            Self::Table(cursor) => left_of(cursor),
             Self::Level(cursor) => cursor.left_entry(),
         }
     }
@@ -316,6 +310,12 @@ impl Source {
             Self::Level(cursor) => cursor.bounds(),
         }
     }
+}
+
+/// The entry that the last step of a cursor has left, its bytes and its file.
+fn left_of(cursor: &TableCursor) -> Option<(Entry, &[u8], Option<&Path>)> {
+    let (entry, bytes) = cursor.left()?;
+    Some((entry, bytes, Some(cursor.reader().file().path())))
 }
 
 /// Where to go.

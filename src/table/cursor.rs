@@ -158,7 +158,7 @@ impl TableCursor {
     fn move_window(&mut self, place: usize) -> Result<Entry> {
         let section: &Section = self.reader.section(self.section)?;
         let before = self.window.block().cloned();
-        let read = self.reader.body.entry(&mut self.window, section, place, self.verify);
+        let read = self.reader.body.make_sure(&mut self.window, section, place, self.verify);
         if !same_block(before.as_ref(), self.window.block()) {
             // A step back may come through several blocks: what is kept is that of the entry that it has left.
             if self.left_at.is_some_and(|(_, home)| home == self.home) {
