@@ -308,9 +308,15 @@ impl Engine {
         let log = SegmentWriter::create(&*self.dir, &self.database, number, space, writer.end(), base);
         let log = log.map_err(|e| {
             let name = FileKind::Segment.name(number);
-            // What was begun is not part of the log; if it cannot be removed now, the next open does it.
-            let _ = self.dir.remove(&name);
-            Error::io("create", &self.file_path(&name), e)
+            let error = Error::io("create", &self.file_path(&name), e);
+            match self.dir.remove(&name) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    // What was begun is no part of the log and ends it for who reads it: the next open takes it for a torn
+                    // end and removes it, but whatever this run put behind it would be damage then.
+                    self.poison(error)
+                }
+                _ => error,
+            }
         })?;
         self.freeze(writer);
         let mapping = log.mapping().clone();

@@ -116,6 +116,43 @@ fn what_could_not_be_made_is_made_later() {
     }
 }
 
+/// Two operations in a row fail, so that what one of them began cannot be removed by the other. Whatever is acknowledged
+/// afterwards is read by the next open: no leftover has come to stand in front of it in the log.
+#[test]
+fn what_could_not_be_made_or_removed_does_not_stand_in_the_way() {
+    for reopened in [false, true] {
+        let (mut refused, mut went_on) = (0, 0);
+        for after in 1..=20 {
+            let fs = SimFs::new();
+            let mut options = sim_options(&fs);
+            // Each commit needs a segment of its own.
+            options.reserve_bytes(0).memtable_entries(Some(1)).durability(Durability::Sync);
+            let mut db = options.open(DIR).unwrap();
+            db.insert("before", "").unwrap();
+            if reopened {
+                db.close().unwrap();
+                db = options.open(DIR).unwrap();
+            }
+            fs.inject(Fault::Error { after, kind: IoErrorKind::Other });
+            fs.inject(Fault::Error { after: after + 1, kind: IoErrorKind::Other });
+            refused += u32::from(db.insert("key", "value").is_err());
+            let mut acknowledged = Vec::new();
+            for number in 0..3 {
+                acknowledged.extend(db.insert(key(number), "value").is_ok().then_some(number));
+                for image in [fs.kill(), fs.power_cut(number)] {
+                    let db = sim_options(&image).open(DIR).unwrap_or_else(|e| panic!("{reopened}, {after}: {e}"));
+                    assert!(db.get("before").unwrap().is_some(), "{reopened}, {after}");
+                    for number in &acknowledged {
+                        assert!(db.get(key(*number)).unwrap().is_some(), "{reopened}, {after}: {number}");
+                    }
+                }
+            }
+            went_on += u32::from(!acknowledged.is_empty());
+        }
+        assert!(refused > 3 && went_on > 3, "{reopened}: {refused} refused, {went_on} went on");
+    }
+}
+
 /// An edit that finds no space in the manifest has not happened.
 #[test]
 fn a_keyspace_that_finds_no_space_is_made_once_there_is_some() {
