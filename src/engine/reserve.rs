@@ -22,7 +22,7 @@ use crate::format::names::RESERVE;
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::log::{SegmentWriter, Use};
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sys::{Ahead, Mutex, now};
+use crate::sys::{Ahead, Mutex, MutexGuard, now};
 
 /// The room that each segment keeps: this share of its size and of the reserve, and no more than this.
 const MEMTABLE_SHARE: u64 = 16;
@@ -48,7 +48,7 @@ pub(super) struct Reserve {
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     /// Space that the file holds, as far as it is known.
     bytes: u64,
     /// How many are at work with what it has given up.
@@ -139,6 +139,14 @@ impl Engine {
         }
         state.wanting = true;
         Err(refused(full))
+    }
+
+    /// How far ahead the log may take space, and what keeps that true meanwhile: what the reserve has given up, for a flush
+    /// perhaps, must not become a segment or the end of one.
+    pub(super) fn growth(&self) -> (Ahead, Option<MutexGuard<'_, State>>) {
+        let state = self.reserve.state.lock();
+        let ahead = if state.wanting || state.spending > 0 { Ahead::Needed } else { Ahead::Doubling };
+        (ahead, Some(state))
     }
 
     /// Does work that makes space; on a full disk, with what the reserve gives up.
@@ -240,17 +248,17 @@ impl Engine {
 
     #[cold]
     fn find_place(&self, writer: &mut Writer, bytes: u64, count: u64, for_use: Use) -> Result<()> {
-        // What the reserve has given up must not become a segment, and hardly a part of it one for removals.
-        let ahead = match self.cover(SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES + bytes) {
+        match self.cover(SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES + bytes) {
             Err(e) if for_use == Use::Ordinary => return Err(e),
-            covered => covered.map_or(Ahead::Needed, |()| Ahead::Doubling),
-        };
-        match self.rotate(writer, bytes, ahead) {
+            // What makes space has to do with what there is.
+            _ => {}
+        }
+        match self.rotate(writer, bytes) {
             Err(e) if for_use == Use::Freeing && e.is_full() => {
                 if self.has_room(writer, bytes, count, Use::Freeing) {
                     return Ok(());
                 }
-                self.with_reserve(|| self.rotate(writer, bytes, Ahead::Needed))
+                self.with_reserve(|| self.rotate(writer, bytes))
             }
             Err(e) if e.is_full() => {
                 self.note_pressed();
@@ -277,6 +285,6 @@ impl Engine {
             self.note_pressed();
             return Err(refused);
         }
-        self.with_reserve(|| log.append(group, for_use, &fill).map_err(|e| self.log_error(log, e)))
+        self.with_reserve(|| log.append(group, (for_use, Ahead::Needed), &fill).map_err(|e| self.log_error(log, e)))
     }
 }

@@ -187,7 +187,11 @@ impl Engine {
         let start = log.end() + GROUP_HEADER_BYTES;
         let group = Group { kind: body.kind(), body_bytes: body.bytes_at(start, bytes)?, count, durable };
         let fill = |out: &mut [u8]| body.write(out, start, first);
-        let range = match log.append(group, for_use, fill) {
+        let appended = {
+            let (ahead, _held) = if log.must_grow(bytes) { self.growth() } else { (Ahead::Needed, None) };
+            log.append(group, (for_use, ahead), fill)
+        };
+        let range = match appended {
             Ok(range) => range,
             Err(refused) => {
                 let refused = self.log_error(log, refused);
@@ -298,14 +302,17 @@ impl Engine {
 
     /// Freezes the growing memtable and begins a new segment with room for a body of `body_bytes`.
     #[cold]
-    pub(super) fn rotate(&self, writer: &mut Writer, body_bytes: u64, ahead: Ahead) -> Result<()> {
+    pub(super) fn rotate(&self, writer: &mut Writer, body_bytes: u64) -> Result<()> {
         self.check_lock()?;
         self.start_manifest()?;
         let payload = (self.options.memtable_bytes as u64).max(GROUP_HEADER_BYTES + body_bytes);
         let number = self.new_number()?;
         let base = writer.next_sequence;
-        let space = Space { payload, kept: self.log_room(), ahead };
-        let log = SegmentWriter::create(&*self.dir, &self.database, number, space, writer.end(), base);
+        let log = {
+            let (ahead, _held) = self.growth();
+            let space = Space { payload, kept: self.log_room(), ahead };
+            SegmentWriter::create(&*self.dir, &self.database, number, space, writer.end(), base)
+        };
         let log = log.map_err(|e| {
             let name = FileKind::Segment.name(number);
             let error = Error::io("create", &self.file_path(&name), e);

@@ -466,7 +466,7 @@ pub(crate) mod tests {
                 out.copy_from_slice(&body);
                 Ok(())
             };
-            let range = self.writer.append(group, Use::Ordinary, fill).unwrap();
+            let range = self.writer.append(group, (Use::Ordinary, Ahead::Doubling), fill).unwrap();
             let bytes = self.memtable.bytes();
             let [start, end] = [range.start + RUN_HEADER_BYTES, range.end].map(|at| usize::try_from(at).unwrap());
             let entry = Entry::parse(bytes, start, end, Sequence(1)).unwrap();

@@ -226,7 +226,7 @@ const LOG_STEP_BYTES: usize = 256 << 10;
 /// A log file starts with this much space and doubles it ahead of the writer.
 const LOG_BYTES_MIN: usize = 1 << 20;
 
-/// How much space a log file takes ahead of its writer.
+/// How much space a log file takes ahead of its writer, each time that it grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ahead {
     /// As much again as there is, where there is space for that.
@@ -274,9 +274,10 @@ pub(crate) trait LogFile: fmt::Debug + Send {
 
     /// Takes the space of the next `bytes` bytes, or of what is left of the capacity, where the file system can take it
     /// ahead. Answers the place up to which there is no need to ask again.
-    fn make_room(&mut self, bytes: usize) -> io::Result<usize>;
+    fn make_room(&mut self, bytes: usize, ahead: Ahead) -> io::Result<usize>;
 
-    /// `length` bytes behind the end; their contents are unspecified. An error if there is no space for them.
+    /// `length` bytes behind the end; their contents are unspecified. Takes what space they still need; an error if there is
+    /// none.
     fn reserve(&mut self, length: usize) -> io::Result<&mut [u8]>;
 
     /// Publishes the first `length` reserved bytes. They survive the death of the process from now on.

@@ -352,7 +352,7 @@ impl Dir for SimDir {
         let file = SimFile::new(&self.fs, file);
         let extend = |size| self.fs.disk.lock().extend(file.file, size);
         let allocated = first_that_fits(log_sizes(1, capacity, ahead), extend)?;
-        Ok(Box::new(SimLog { file, arena, capacity, ahead, allocated, failed: false }))
+        Ok(Box::new(SimLog { file, arena, capacity, allocated, failed: false }))
     }
 
     fn open(&self, name: &str) -> io::Result<Mapping> {

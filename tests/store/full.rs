@@ -153,6 +153,31 @@ fn what_could_not_be_made_or_removed_does_not_stand_in_the_way() {
     }
 }
 
+/// What the reserve gives up for a removal does not become log that nobody needs yet: the flush that frees the log finds it.
+#[test]
+fn a_removal_takes_no_more_of_the_reserve_than_it_needs() {
+    for mode in [IoMode::Map, IoMode::Read] {
+        let fs = SimFs::new();
+        fs.set_capacity(Some(64 << 20));
+        let db = sim_options(&fs).memtable_bytes(4 << 20).io_mode(mode).open(DIR).unwrap();
+        let count = 700;
+        for number in 0..count {
+            db.insert(key(number), [1; 1000]).unwrap();
+        }
+        fs.set_capacity(Some(fs.space()));
+        let reserve = db.stats().reserve_bytes;
+        // Until the room is used up that the segment keeps for removals. They remove nothing, so the table is no smaller.
+        let mut removals = 0;
+        while db.stats().reserve_bytes == reserve {
+            db.remove(key(count + removals)).unwrap();
+            removals += 1;
+            assert!(removals < 20_000, "the segment never grows");
+        }
+        db.flush().unwrap_or_else(|e| panic!("{mode:?}, reserve {reserve}, {removals} removals: {e}"));
+        check(&db, count, 1000);
+    }
+}
+
 /// An edit that finds no space in the manifest has not happened.
 #[test]
 fn a_keyspace_that_finds_no_space_is_made_once_there_is_some() {

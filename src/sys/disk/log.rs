@@ -35,7 +35,6 @@ pub(super) struct DiskLog {
     file: Arc<File>,
     arena: ArenaWriter,
     capacity: usize,
-    ahead: Ahead,
     mapped: bool,
     /// Whether the file system can take space ahead.
     allocates: bool,
@@ -64,7 +63,7 @@ impl DiskLog {
         let allocated = if allocates { allocated } else { 0 };
         let mapped = access == Access::Map && allocates && may_be_mapped(&file);
         let arena = if mapped { Mapping::log_file(&file, capacity, place)? } else { Mapping::anonymous(capacity)? };
-        Ok(Self { file, arena, capacity, ahead, mapped, allocates, allocated, present: 0 })
+        Ok(Self { file, arena, capacity, mapped, allocates, allocated, present: 0 })
     }
 
     /// Writes what is behind the end. If there is no space for it after all (the file system cannot take it ahead, or does
@@ -87,7 +86,7 @@ impl LogFile for DiskLog {
         self.arena.mapping()
     }
 
-    fn make_room(&mut self, bytes: usize) -> io::Result<usize> {
+    fn make_room(&mut self, bytes: usize, ahead: Ahead) -> io::Result<usize> {
         if !self.allocates {
             return Ok(self.capacity);
         }
@@ -95,7 +94,7 @@ impl LogFile for DiskLog {
         if end > self.allocated {
             let (file, from) = (&self.file, self.allocated as u64);
             let take = |size| allocate(file, from..size as u64, Length::Extended).map(drop);
-            self.allocated = first_that_fits(log_sizes(end, self.capacity, self.ahead), take)?;
+            self.allocated = first_that_fits(log_sizes(end, self.capacity, ahead), take)?;
         }
         Ok(self.allocated)
     }
@@ -104,7 +103,7 @@ impl LogFile for DiskLog {
         let full = || io::Error::new(io::ErrorKind::StorageFull, "the log segment is full");
         let end = self.arena.end().checked_add(length).filter(|end| *end <= self.capacity).ok_or_else(full)?;
         if end > self.allocated {
-            self.make_room(length)?;
+            self.make_room(length, Ahead::Needed)?;
         }
         if self.mapped && end > self.present {
             let target = (end + LOG_STEP_BYTES).next_multiple_of(LOG_STEP_BYTES).min(self.allocated);

@@ -110,7 +110,6 @@ pub(super) struct SimLog {
     pub(super) file: SimFile,
     pub(super) arena: ArenaWriter,
     pub(super) capacity: usize,
-    pub(super) ahead: Ahead,
     /// The length of the file.
     pub(super) allocated: usize,
     /// Set when a commit failed half-way, after which the contract forbids writing.
@@ -122,11 +121,11 @@ impl LogFile for SimLog {
         self.arena.mapping()
     }
 
-    fn make_room(&mut self, bytes: usize) -> io::Result<usize> {
+    fn make_room(&mut self, bytes: usize, ahead: Ahead) -> io::Result<usize> {
         let end = self.arena.end().saturating_add(bytes).min(self.capacity);
         if end > self.allocated {
             let grow = |size| self.file.fs.disk.lock().grow(self.file.file, size);
-            self.allocated = first_that_fits(log_sizes(end, self.capacity, self.ahead), grow)?;
+            self.allocated = first_that_fits(log_sizes(end, self.capacity, ahead), grow)?;
         }
         Ok(self.allocated)
     }
@@ -137,7 +136,7 @@ impl LogFile for SimLog {
         }
         let full = || io::Error::new(io::ErrorKind::StorageFull, "the log segment is full");
         self.arena.end().checked_add(length).filter(|end| *end <= self.capacity).ok_or_else(full)?;
-        self.make_room(length)?;
+        self.make_room(length, Ahead::Needed)?;
         self.arena.reserve(length).ok_or_else(full)
     }
 

@@ -134,6 +134,7 @@ fn logs_are_preallocated_and_published_by_commits() {
     let mut log = dir.create_log("1", 3 << 20, Ahead::Doubling).unwrap();
     assert_eq!(dir.length("1").unwrap(), 1 << 20);
     for i in 1..=5 {
+        log.make_room(500 << 10, Ahead::Doubling).unwrap();
         log.reserve(500 << 10).unwrap().fill(i);
         log.commit(500 << 10).unwrap();
     }
@@ -155,6 +156,24 @@ fn logs_are_preallocated_and_published_by_commits() {
         assert_eq!(left.len(), 3 << 20);
         assert!(left.starts_with(&on_disk.bytes()[..2500 << 10]));
     }
+}
+
+#[test]
+fn each_growth_of_a_log_is_decided_by_itself() {
+    let (_fs, dir) = start();
+    let mut log = dir.create_log("1", 3 << 20, Ahead::Needed).unwrap();
+    assert_eq!(dir.length("1").unwrap(), 4096);
+    for (needed, ahead, length) in [
+        (5000, Ahead::Needed, 8192),
+        (9000, Ahead::Doubling, 1 << 20),
+        ((1 << 20) + 1, Ahead::Needed, (1 << 20) + 4096),
+    ] {
+        assert_eq!(log.make_room(needed, ahead).unwrap() as u64, length);
+        assert_eq!(dir.length("1").unwrap(), length);
+    }
+    // What has not been taken ahead is taken when it is needed, and no more.
+    log.reserve((1 << 20) + 5000).unwrap();
+    assert_eq!(dir.length("1").unwrap(), (1 << 20) + 8192);
 }
 
 #[test]
