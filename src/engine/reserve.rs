@@ -143,10 +143,10 @@ impl Engine {
 
     /// How far ahead the log may take space, and what keeps that true meanwhile: what the reserve has given up, for a flush
     /// perhaps, must not become a segment or the end of one.
-    pub(super) fn growth(&self) -> (Ahead, Option<MutexGuard<'_, State>>) {
+    pub(super) fn growth(&self) -> (Ahead, MutexGuard<'_, State>) {
         let state = self.reserve.state.lock();
         let ahead = if state.wanting || state.spending > 0 { Ahead::Needed } else { Ahead::Doubling };
-        (ahead, Some(state))
+        (ahead, state)
     }
 
     /// Does work that makes space; on a full disk, with what the reserve gives up.
@@ -248,10 +248,11 @@ impl Engine {
 
     #[cold]
     fn find_place(&self, writer: &mut Writer, bytes: u64, count: u64, for_use: Use) -> Result<()> {
-        match self.cover(SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES + bytes) {
-            Err(e) if for_use == Use::Ordinary => return Err(e),
-            // What makes space has to do with what there is.
-            _ => {}
+        // What makes space has to do with what there is.
+        if let Err(e) = self.cover(SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES + bytes)
+            && for_use == Use::Ordinary
+        {
+            return Err(e);
         }
         match self.rotate(writer, bytes) {
             Err(e) if for_use == Use::Freeing && e.is_full() => {
@@ -285,6 +286,9 @@ impl Engine {
             self.note_pressed();
             return Err(refused);
         }
-        self.with_reserve(|| log.append(group, (for_use, Ahead::Needed), &fill).map_err(|e| self.log_error(log, e)))
+        self.with_reserve(|| {
+            let room = log.make_room(group.span(), for_use, Ahead::Needed);
+            room.and_then(|()| log.append(group, &fill)).map_err(|e| self.log_error(log, e))
+        })
     }
 }

@@ -21,7 +21,7 @@ use crate::keyspace_state::KeyspaceState;
 use crate::log::{self, SegmentWriter, Space, Use};
 use crate::memtable::{Memtable, Removals};
 use crate::options::Durability;
-use crate::sys::{Ahead, AppendError, SyncFile};
+use crate::sys::{AppendError, SyncFile};
 
 /// The state behind lock 2.
 #[derive(Debug)]
@@ -187,11 +187,13 @@ impl Engine {
         let start = log.end() + GROUP_HEADER_BYTES;
         let group = Group { kind: body.kind(), body_bytes: body.bytes_at(start, bytes)?, count, durable };
         let fill = |out: &mut [u8]| body.write(out, start, first);
-        let appended = {
-            let (ahead, _held) = if log.must_grow(bytes) { self.growth() } else { (Ahead::Needed, None) };
-            log.append(group, (for_use, ahead), fill)
+        let room = if log.must_grow(group.span()) {
+            let (ahead, _held) = self.growth();
+            log.make_room(group.span(), for_use, ahead)
+        } else {
+            Ok(())
         };
-        let range = match appended {
+        let range = match room.and_then(|()| log.append(group, fill)) {
             Ok(range) => range,
             Err(refused) => {
                 let refused = self.log_error(log, refused);

@@ -30,9 +30,6 @@ pub(crate) enum Use {
     Freeing,
 }
 
-/// Groups without a body.
-const MARK: (Use, Ahead) = (Use::Freeing, Ahead::Needed);
-
 /// The space of a segment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Space {
@@ -109,18 +106,16 @@ impl SegmentWriter {
     }
 
     /// Appends a group whose body `fill` writes, every byte of it; answers where the body is. The group survives the death of
-    /// the process. One that frees space gets it from the room that is kept, where there is no other.
+    /// the process. It takes what space it still needs, and no room to be kept behind it: see [`make_room`](Self::make_room).
     pub(crate) fn append(
         &mut self,
         group: Group,
-        (for_use, ahead): (Use, Ahead),
         fill: impl FnOnce(&mut [u8]) -> Result<(), Bug>,
     ) -> Result<Range<u64>, AppendError> {
         let offset = self.end();
         debug_assert!(offset.is_multiple_of(UNIT), "groups begin at units");
         let too_large = || AppendError::Refused(io::Error::from(io::ErrorKind::FileTooLarge));
         let length = usize::try_from(group.span()).map_err(|_| too_large())?;
-        self.make_room(length, for_use, ahead)?;
         let space = self.file.reserve(length).map_err(AppendError::Refused)?;
         must(space.len() == length, "the log gives less room than it was asked for")?;
         let (header, body) =
@@ -134,20 +129,15 @@ impl SegmentWriter {
         Ok(offset + GROUP_HEADER_BYTES..end)
     }
 
-    /// Whether a group with a body of `body_bytes` takes more space than has been taken.
+    /// Whether a group that takes `span` bytes needs more space than has been taken, with the room that is kept behind it.
     #[inline]
-    pub(crate) fn must_grow(&self, body_bytes: u64) -> bool {
-        let end = self.end().saturating_add(GROUP_HEADER_BYTES).saturating_add(body_bytes).saturating_add(self.kept);
-        end > self.room as u64
+    pub(crate) fn must_grow(&self, span: u64) -> bool {
+        self.end().saturating_add(span).saturating_add(self.kept) > self.room as u64
     }
 
-    /// Takes the space of the next `length` bytes and of the room that is kept. One that frees space goes on without.
-    #[inline]
-    fn make_room(&mut self, length: usize, for_use: Use, ahead: Ahead) -> Result<(), AppendError> {
-        let with_kept = length.saturating_add(usize::try_from(self.kept).unwrap_or(usize::MAX));
-        if self.file.mapping().bytes().len().saturating_add(with_kept) <= self.room {
-            return Ok(());
-        }
+    /// Takes the space of the next `span` bytes and of the room that is kept. A group that frees space goes on without.
+    pub(crate) fn make_room(&mut self, span: u64, for_use: Use, ahead: Ahead) -> Result<(), AppendError> {
+        let with_kept = usize::try_from(span.saturating_add(self.kept)).unwrap_or(usize::MAX);
         match self.file.make_room(with_kept, ahead) {
             Ok(room) => self.room = room,
             Err(e) if for_use == Use::Freeing && is_full(&e) => {}
@@ -158,13 +148,19 @@ impl SegmentWriter {
 
     /// Appends a group that gives `count` sequence numbers away to entries that are not in the log.
     pub(crate) fn skip(&mut self, count: u32, durable: Option<Position>) -> Result<(), AppendError> {
-        self.append(Group { kind: GroupKind::Skip, body_bytes: 0, count, durable }, MARK, |_| Ok(())).map(|_| ())
+        self.append_empty(Group { kind: GroupKind::Skip, body_bytes: 0, count, durable })
     }
 
     /// Appends a mark: a group without a body.
     pub(crate) fn mark(&mut self, kind: GroupKind, durable: Position) -> Result<(), AppendError> {
-        let mark = Group { kind, body_bytes: 0, count: 0, durable: Some(durable) };
-        self.append(mark, MARK, |_| Ok(())).map(|_| ())
+        self.append_empty(Group { kind, body_bytes: 0, count: 0, durable: Some(durable) })
+    }
+
+    fn append_empty(&mut self, group: Group) -> Result<(), AppendError> {
+        if self.must_grow(group.span()) {
+            self.make_room(group.span(), Use::Freeing, Ahead::Needed)?;
+        }
+        self.append(group, |_| Ok(())).map(|_| ())
     }
 }
 

@@ -429,7 +429,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::format::entry::{push_entry, stamp};
     use crate::format::group::{Group, GroupKind, RUN_HEADER_BYTES, RunHeader};
-    use crate::log::{SegmentWriter, Space, Use};
+    use crate::log::{SegmentWriter, Space};
     use crate::sys::{Access, Ahead, Dir, Fs, disk::DiskFs};
     use std::sync::Arc;
     use zerocopy::IntoBytes;
@@ -466,7 +466,7 @@ pub(crate) mod tests {
                 out.copy_from_slice(&body);
                 Ok(())
             };
-            let range = self.writer.append(group, (Use::Ordinary, Ahead::Doubling), fill).unwrap();
+            let range = self.writer.append(group, fill).unwrap();
             let bytes = self.memtable.bytes();
             let [start, end] = [range.start + RUN_HEADER_BYTES, range.end].map(|at| usize::try_from(at).unwrap());
             let entry = Entry::parse(bytes, start, end, Sequence(1)).unwrap();
