@@ -125,12 +125,14 @@ impl Merge {
         if x == y { self.before_tied(a, b) } else { x < y }
     }
 
-    /// The same where the ranks do not decide.
+    /// The same where the ranks do not decide. Of two copies of one version, that of the source that was given first counts as
+    /// the newer one, in both directions: a forged table may have another value than the log that it is of, and all readers
+    /// are to see the same of the two.
     fn before_tied(&self, a: usize, b: usize) -> bool {
         let Some((x, of_x)) = self.sources[a].entry() else { return false };
         let Some((y, of_y)) = self.sources[b].entry() else { return true };
         let order = x.key(of_x).cmp(y.key(of_y));
-        let order = order.then_with(|| y.sequence.cmp(&x.sequence));
+        let order = order.then_with(|| y.sequence.cmp(&x.sequence)).then(a.cmp(&b));
         if self.forward { order == Ordering::Less } else { order == Ordering::Greater }
     }
 
@@ -448,6 +450,36 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Of a forged database, two files may have the same version with different values.
+    #[test]
+    fn of_two_copies_of_a_version_all_readers_see_the_same() {
+        for copies in 2..7_u8 {
+            let mut fixtures: Vec<Fixture> = (0..copies).map(|_| Fixture::new()).collect();
+            let keys: Vec<Vec<u8>> = (0..20_u8).map(|i| vec![i; usize::from(i)]).collect();
+            for (copy, fixture) in (0..).zip(&mut fixtures) {
+                for key in &keys {
+                    fixture.write(0, Kind::Put, key, &[copy]);
+                }
+            }
+            let mut scan = Scan::new(sources(&fixtures), Cover::default(), Arc::default(), Sequence(100));
+            let mut forward = Vec::new();
+            let mut more = scan.go(Place::First).unwrap();
+            while more {
+                forward.push((scan.key().to_vec(), scan.value().to_vec()));
+                more = scan.next().unwrap();
+            }
+            let mut back = Vec::new();
+            let mut more = scan.go(Place::Last).unwrap();
+            while more {
+                back.push((scan.key().to_vec(), scan.value().to_vec()));
+                more = scan.prev().unwrap();
+            }
+            back.reverse();
+            let expected: Vec<_> = keys.iter().map(|key| (key.clone(), vec![0])).collect();
+            assert_eq!((&forward, &back), (&expected, &expected), "{copies} copies");
         }
     }
 
