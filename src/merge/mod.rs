@@ -413,6 +413,19 @@ mod tests {
         newest.into_iter().filter_map(|(key, (_, value))| Some((key.to_vec(), value.clone()?))).collect()
     }
 
+    /// All that a scan shows, from its first or from its last entry on.
+    fn walk(scan: &mut Scan, from: Place<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let forward = matches!(from, Place::First);
+        let mut found = Vec::new();
+        let mut more = scan.go(from).unwrap();
+        while more {
+            assert!(scan.is_at_entry());
+            found.push((scan.key().to_vec(), scan.value().to_vec()));
+            more = if forward { scan.next() } else { scan.prev() }.unwrap();
+        }
+        found
+    }
+
     #[test]
     fn scans_agree_with_a_map_in_both_directions_and_at_every_turn() {
         for seed in 0..60 {
@@ -421,19 +434,8 @@ mod tests {
                 let expected = seen(&history, at);
                 let mut scan = Scan::new(sources(&fixtures), Cover::default(), Arc::default(), Sequence(at));
                 let here = |scan: &Scan| scan.is_at_entry().then(|| (scan.key().to_vec(), scan.value().to_vec()));
-                let mut found = Vec::new();
-                let mut more = scan.go(Place::First).unwrap();
-                while more {
-                    found.push(here(&scan).unwrap());
-                    more = scan.next().unwrap();
-                }
-                assert_eq!(found, expected, "seed {seed} at {at}");
-                let mut found = Vec::new();
-                let mut more = scan.go(Place::Last).unwrap();
-                while more {
-                    found.push(here(&scan).unwrap());
-                    more = scan.prev().unwrap();
-                }
+                assert_eq!(walk(&mut scan, Place::First), expected, "seed {seed} at {at}");
+                let mut found = walk(&mut scan, Place::Last);
                 found.reverse();
                 assert_eq!(found, expected, "seed {seed} at {at} backwards");
                 for (i, (key, _)) in expected.iter().enumerate() {
@@ -465,18 +467,8 @@ mod tests {
                 }
             }
             let mut scan = Scan::new(sources(&fixtures), Cover::default(), Arc::default(), Sequence(100));
-            let mut forward = Vec::new();
-            let mut more = scan.go(Place::First).unwrap();
-            while more {
-                forward.push((scan.key().to_vec(), scan.value().to_vec()));
-                more = scan.next().unwrap();
-            }
-            let mut back = Vec::new();
-            let mut more = scan.go(Place::Last).unwrap();
-            while more {
-                back.push((scan.key().to_vec(), scan.value().to_vec()));
-                more = scan.prev().unwrap();
-            }
+            let forward = walk(&mut scan, Place::First);
+            let mut back = walk(&mut scan, Place::Last);
             back.reverse();
             let expected: Vec<_> = keys.iter().map(|key| (key.clone(), vec![0])).collect();
             assert_eq!((&forward, &back), (&expected, &expected), "{copies} copies");
