@@ -23,7 +23,7 @@ pub(crate) const ERROR_RATE: std::ops::RangeInclusive<f64> = 0.000_001..=0.5;
 /// Levels of Zstandard.
 pub(crate) const ZSTD_LEVEL: std::ops::RangeInclusive<i32> = -7..=22;
 
-/// Keys for each entry of a sparse index.
+/// Keys for each locator of an order index that has those of some keys.
 pub(crate) const INTERVAL: std::ops::RangeInclusive<u16> = 1..=256;
 
 /// Shorter values never go into a value file: a pointer would save nothing.

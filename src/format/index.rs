@@ -1,4 +1,4 @@
-//! The directory and the structures of an `.idx`: sparse index, point index, bloom filter.
+//! The directory and the structures of an `.idx`: order index, point index, bloom filter.
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -72,27 +72,79 @@ fn mix(hash: u64) -> u64 {
     x ^ (x >> 32)
 }
 
+/// Bytes of a head: what [`key_head`](super::key_head) says of a key behind the common prefix.
+const HEAD_BYTES: u64 = 8;
+
+/// How an index answers "where does this key stand among the others?".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OrderKind {
+    /// Groups of keys, with the place and a fragment of each.
+    Groups,
+    /// The place of every so many keys.
+    Sparse { interval: u16 },
+}
+
+/// A group has this many keys at the most.
+pub(crate) const GROUP_KEYS: usize = 31;
+
+/// The entries of a group lie less than this many units behind its first one.
+pub(crate) const GROUP_UNITS: u32 = 1 << 16;
+
+/// Two cache lines of the order index: keys that follow each other. Slot 0 is the first of them; the arrays have the slots
+/// from 1 on, and are zero from `keys` on.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct Group {
+    /// The place of the first key, in units from the start of the `.sst`.
+    pub(crate) first: U32,
+    /// Bytes that all keys of the group begin with.
+    pub(crate) shared: U16,
+    /// 1 to [`GROUP_KEYS`].
+    pub(crate) keys: U16,
+    /// Places, in units behind `first`.
+    pub(crate) offsets: [U16; GROUP_KEYS - 1],
+    /// See [`fragment`].
+    pub(crate) fragments: [U16; GROUP_KEYS - 1],
+}
+
+pub(crate) const GROUP_BYTES: u64 = 128;
+const _: () = assert!(size_of::<Group>() == 128 && align_of::<Group>() == 1);
+
+/// The two bytes of a key behind the first `shared` ones as a number, zero-padded: among keys that share those, it orders like
+/// the key; equal ones decide nothing.
+#[inline]
+pub(crate) fn fragment(key: &[u8], shared: usize) -> u16 {
+    let rest = key.get(shared..).unwrap_or_default();
+    match rest {
+        [first, second, ..] => u16::from_be_bytes([*first, *second]),
+        [first] => u16::from_be_bytes([*first, 0]),
+        [] => 0,
+    }
+}
+
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct IndexRecord {
+    record_bytes: U16,
+    common_prefix_bytes: U16,
     keyspace: U32,
     point_kind: u8,
-    hash: u8,
     probes: u8,
-    reserved: u8,
+    order_kind: u8,
+    hash: u8,
+    interval: U16,
+    reserved: [u8; 2],
     hash_seed: U64,
     point_offset: U64,
     point_count: U64,
     keys: U64,
     heads_offset: U64,
-    locators_offset: U64,
-    sparse_count: U64,
-    interval: U16,
-    common_prefix_bytes: U16,
-    reserved_tail: [u8; 4],
+    order_offset: U64,
+    order_count: U64,
 }
 
-const _: () = assert!(size_of::<IndexRecord>() == 72 && align_of::<IndexRecord>() == 1);
+const RECORD_BYTES: u16 = 72;
+const _: () = assert!(size_of::<IndexRecord>() == RECORD_BYTES as usize && align_of::<IndexRecord>() == 1);
 
 /// A checked record of an index directory: where the structures of one keyspace section are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,12 +155,12 @@ pub(crate) struct IndexSection {
     /// Buckets or blocks.
     pub(crate) point_count: u32,
     pub(crate) keys: u64,
-    /// `sparse_count` heads: eight bytes big-endian of the keys behind the common prefix.
+    pub(crate) order: OrderKind,
+    /// `order_count` heads: of the first key of each group, or of every so many keys.
     pub(crate) heads_offset: u64,
-    /// `sparse_count` locators.
-    pub(crate) locators_offset: u64,
-    pub(crate) sparse_count: u64,
-    pub(crate) interval: u16,
+    /// `order_count` groups or locators.
+    pub(crate) order_offset: u64,
+    pub(crate) order_count: u64,
     /// What all keys of the section begin with.
     pub(crate) common_prefix: Vec<u8>,
 }
@@ -120,34 +172,50 @@ impl IndexSection {
             PointKind::Hash => (1, 0),
             PointKind::Bloom { probes } => (2, probes),
         };
+        let (order_kind, interval) = match self.order {
+            OrderKind::Sparse { interval } => (1, interval),
+            OrderKind::Groups => (2, 0),
+        };
         let record = IndexRecord {
+            record_bytes: U16::new(RECORD_BYTES),
+            common_prefix_bytes: U16::new(self.common_prefix.len() as u16),
             keyspace: U32::new(self.keyspace.0),
             point_kind,
-            hash: 0,
             probes,
-            reserved: 0,
+            order_kind,
+            hash: 0,
+            interval: U16::new(interval),
+            reserved: [0; 2],
             hash_seed: U64::new(u64::from(self.keyspace.0)),
             point_offset: U64::new(self.point_offset),
             point_count: U64::new(u64::from(self.point_count)),
             keys: U64::new(self.keys),
             heads_offset: U64::new(self.heads_offset),
-            locators_offset: U64::new(self.locators_offset),
-            sparse_count: U64::new(self.sparse_count),
-            interval: U16::new(self.interval),
-            common_prefix_bytes: U16::new(self.common_prefix.len() as u16),
-            reserved_tail: [0; 4],
+            order_offset: U64::new(self.order_offset),
+            order_count: U64::new(self.order_count),
         };
         out.extend_from_slice(record.as_bytes());
         out.extend_from_slice(&self.common_prefix);
         super::entry::pad(out);
     }
 
-    /// Decodes the record at the front of `rest`; every structure lies inside the first `body_end` bytes of the file.
+    /// Decodes the record at the front of `rest`; every structure lies inside the first `body_end` bytes of the file. Fields
+    /// that a later version has added are passed over.
     pub(crate) fn decode(rest: &[u8], body_end: u64) -> Result<(Self, &[u8]), Fault> {
-        let (record, rest) = IndexRecord::read_from_prefix(rest).map_err(|_| Damage::OutOfBounds)?;
+        let (record, _) = IndexRecord::read_from_prefix(rest).map_err(|_| Damage::OutOfBounds)?;
+        if record.record_bytes < RECORD_BYTES || !u64::from(record.record_bytes.get()).is_multiple_of(UNIT) {
+            return Err(Damage::BadField.into());
+        }
+        let rest = rest.get(usize::from(record.record_bytes.get())..).ok_or(Damage::OutOfBounds)?;
         let point = match (record.point_kind, record.probes) {
             (1, 0) => PointKind::Hash,
             (2, probes @ 1..=30) => PointKind::Bloom { probes },
+            (kind, _) => return Err(Feature::Algorithm(kind).into()),
+        };
+        let order = match (record.order_kind, record.interval.get()) {
+            (1, interval @ 1..=256) => OrderKind::Sparse { interval },
+            (2, 0) => OrderKind::Groups,
+            (1 | 2, _) => return Err(Damage::BadField.into()),
             (kind, _) => return Err(Feature::Algorithm(kind).into()),
         };
         if record.hash != 0 {
@@ -157,7 +225,7 @@ impl IndexSection {
         let common_prefix = bytes::slice(rest, 0, prefix_bytes)?.to_vec();
         let padded = align_up(prefix_bytes);
         let padding = bytes::slice(rest, prefix_bytes, padded.saturating_sub(prefix_bytes))?;
-        let reserved = record.reserved == 0 && record.reserved_tail == [0; 4] && bytes::all_zero(padding);
+        let reserved = record.reserved == [0; 2] && bytes::all_zero(padding);
         if !reserved || record.hash_seed.get() != u64::from(record.keyspace.get()) {
             return Err(Damage::BadField.into());
         }
@@ -168,10 +236,10 @@ impl IndexSection {
             point_offset: record.point_offset.get(),
             point_count,
             keys: record.keys.get(),
+            order,
             heads_offset: record.heads_offset.get(),
-            locators_offset: record.locators_offset.get(),
-            sparse_count: record.sparse_count.get(),
-            interval: record.interval.get(),
+            order_offset: record.order_offset.get(),
+            order_count: record.order_count.get(),
             common_prefix,
         };
         section.check(body_end)?;
@@ -179,26 +247,33 @@ impl IndexSection {
         Ok((section, rest))
     }
 
+    /// Bytes of a group or locator, which begins where they divide.
+    pub(crate) fn order_bytes(&self) -> u64 {
+        match self.order {
+            OrderKind::Groups => GROUP_BYTES,
+            OrderKind::Sparse { .. } => size_of::<U32>() as u64,
+        }
+    }
+
     fn check(&self, body_end: u64) -> Result<(), Damage> {
-        if self.point_count == 0 || !(1..=256).contains(&self.interval) {
+        let fits = match self.order {
+            OrderKind::Sparse { interval } => self.order_count == self.keys.div_ceil(interval.into()),
+            OrderKind::Groups => (self.keys.div_ceil(GROUP_KEYS as u64)..=self.keys).contains(&self.order_count),
+        };
+        if self.point_count == 0 || !fits {
             return Err(Damage::BadField);
         }
-        let point_bytes = u64::from(self.point_count).checked_mul(BUCKET_BYTES);
-        let heads_bytes = self.sparse_count.checked_mul(8);
-        let locators_bytes = self.sparse_count.checked_mul(4);
-        let ranges = [
-            (self.point_offset, point_bytes),
-            (self.heads_offset, heads_bytes),
-            (self.locators_offset, locators_bytes),
+        let arrays = [
+            (self.point_offset, u64::from(self.point_count), BUCKET_BYTES, BUCKET_BYTES),
+            (self.heads_offset, self.order_count, HEAD_BYTES, UNIT),
+            (self.order_offset, self.order_count, self.order_bytes(), self.order_bytes().max(UNIT)),
         ];
-        for (offset, length) in ranges {
-            let end = length.and_then(|length| offset.checked_add(length)).ok_or(Damage::OutOfBounds)?;
-            if offset < super::table::TABLE_HEADER_BYTES || end > body_end || !offset.is_multiple_of(UNIT) {
+        for (offset, count, bytes, align) in arrays {
+            let end = count.checked_mul(bytes).and_then(|length| offset.checked_add(length));
+            let end = end.ok_or(Damage::OutOfBounds)?;
+            if offset < super::table::TABLE_HEADER_BYTES || end > body_end || !offset.is_multiple_of(align) {
                 return Err(Damage::OutOfBounds);
             }
-        }
-        if !self.point_offset.is_multiple_of(BUCKET_BYTES) {
-            return Err(Damage::OutOfBounds);
         }
         Ok(())
     }
@@ -216,19 +291,34 @@ mod tests {
             point_offset: 64,
             point_count: 2,
             keys: 17,
+            order: OrderKind::Sparse { interval: 16 },
             heads_offset: 192,
-            locators_offset: 208,
-            sparse_count: 2,
-            interval: 16,
+            order_offset: 208,
+            order_count: 2,
             common_prefix: b"user:".to_vec(),
         };
-        let mut out = Vec::new();
-        section.encode(&mut out);
-        assert_eq!(IndexSection::decode(&out, 216).unwrap(), (section, &[][..]));
-        assert!(IndexSection::decode(&out, 215).is_err());
-        for length in 0..out.len() {
-            assert!(IndexSection::decode(&out[..length], 216).is_err());
+        let groups = IndexSection { order: OrderKind::Groups, order_offset: 256, ..section.clone() };
+        for (section, end) in [(section, 216), (groups, 512)] {
+            let mut out = Vec::new();
+            section.encode(&mut out);
+            assert_eq!(IndexSection::decode(&out, end).unwrap(), (section.clone(), &[][..]));
+            assert!(IndexSection::decode(&out, end - 1).is_err());
+            for length in 0..out.len() {
+                assert!(IndexSection::decode(&out[..length], end).is_err());
+            }
+            // A record with a field more.
+            out[0] += 8;
+            out.splice(72..72, [7; 8]);
+            assert_eq!(IndexSection::decode(&out, end).unwrap(), (section, &[][..]));
         }
+    }
+
+    #[test]
+    fn fragments_order_like_keys_that_share_what_is_in_front() {
+        let keys: [&[u8]; 6] = [b"ab", b"ab\0", b"aba", b"aba\xff", b"abb", b"ab\xff\xff\xff"];
+        let found: Vec<u16> = keys.iter().map(|key| fragment(key, 2)).collect();
+        assert_eq!(found, [0, 0, 0x6100, 0x61ff, 0x6200, 0xffff]);
+        assert_eq!([fragment(b"a", 0), fragment(b"a", 1), fragment(b"a", 9)], [0x6100, 0, 0]);
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! Indexes: sections, what is in their buckets or blocks, and sparse entries.
+//! Indexes: sections, what is in their buckets or blocks, and their order indexes.
 
-use zerocopy::little_endian::U32;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::frame::Framed;
 use super::{Sink, Value};
 use crate::error::{Damage, Result};
 use crate::format::UNIT;
 use crate::format::bytes::{self, Part};
-use crate::format::index::{BUCKET_BYTES, BUCKET_SLOTS, Block, Bucket, IndexSection, PointKind};
+use crate::format::index::{BUCKET_SLOTS, Block, Bucket, GROUP_KEYS, Group, IndexSection, OrderKind, PointKind};
 use crate::format::prefix::Magic;
 
 pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
@@ -34,7 +35,7 @@ pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
             PointKind::Hash => show_buckets(sink, &mut index, section)?,
             PointKind::Bloom { probes } => show_blocks(sink, &mut index, section, probes)?,
         }
-        show_sparse(sink, &mut index, section)?;
+        show_order(sink, &mut index, section)?;
     }
     index.finish(sink)
 }
@@ -44,33 +45,27 @@ fn section_fields(section: &IndexSection) -> Vec<(&'static str, Value<'_>)> {
         PointKind::Hash => "hash",
         PointKind::Bloom { .. } => "bloom",
     };
+    let (order, interval) = match section.order {
+        OrderKind::Groups => ("groups", 0),
+        OrderKind::Sparse { interval } => ("sparse", interval),
+    };
     vec![
         ("keyspace", Value::Number(section.keyspace.0.into())),
         ("point_index", Value::Text(point)),
         ("keys", Value::Number(section.keys)),
         ("point_offset", Value::Number(section.point_offset)),
         ("point_count", Value::Number(section.point_count.into())),
+        ("order_index", Value::Text(order)),
         ("heads_offset", Value::Number(section.heads_offset)),
-        ("locators_offset", Value::Number(section.locators_offset)),
-        ("sparse_count", Value::Number(section.sparse_count)),
-        ("interval", Value::Number(section.interval.into())),
+        ("order_offset", Value::Number(section.order_offset)),
+        ("order_count", Value::Number(section.order_count)),
+        ("interval", Value::Number(interval.into())),
         ("common_prefix", Value::Bytes(&section.common_prefix)),
     ]
 }
 
-/// The lines of the point index, verified.
-fn lines<'a, T: zerocopy::FromBytes + zerocopy::KnownLayout + zerocopy::Immutable + zerocopy::Unaligned>(
-    sink: &Sink<'_>,
-    index: &mut Framed<'a>,
-    section: &IndexSection,
-) -> Result<&'a [T]> {
-    let (offset, count) = (section.point_offset, u64::from(section.point_count));
-    index.verify_to(sink, offset + count * BUCKET_BYTES)?;
-    bytes::array(index.file, offset, count).map_err(|damage| sink.damaged(offset, damage))
-}
-
 fn show_buckets(sink: &mut Sink<'_>, index: &mut Framed<'_>, section: &IndexSection) -> Result<()> {
-    let buckets: &[Bucket] = lines(sink, index, section)?;
+    let buckets: &[Bucket] = array(sink, index, section.point_offset, section.point_count.into())?;
     let (mut used, mut full, mut overflowing) = (0, 0, 0);
     for (bucket, offset) in buckets.iter().zip((section.point_offset..).step_by(size_of::<Bucket>())) {
         let slots = usize::from(bucket.count);
@@ -92,7 +87,7 @@ fn show_buckets(sink: &mut Sink<'_>, index: &mut Framed<'_>, section: &IndexSect
 }
 
 fn show_blocks(sink: &mut Sink<'_>, index: &mut Framed<'_>, section: &IndexSection, probes: u8) -> Result<()> {
-    let blocks: &[Block] = lines(sink, index, section)?;
+    let blocks: &[Block] = array(sink, index, section.point_offset, section.point_count.into())?;
     let ones = blocks.as_flattened().iter().map(|byte| u64::from(byte.count_ones())).sum();
     let fields = vec![
         ("count", Value::Number(blocks.len() as u64)),
@@ -103,17 +98,52 @@ fn show_blocks(sink: &mut Sink<'_>, index: &mut Framed<'_>, section: &IndexSecti
     sink.item(section.point_offset, "blocks", fields)
 }
 
-fn show_sparse(sink: &mut Sink<'_>, index: &mut Framed<'_>, section: &IndexSection) -> Result<()> {
-    let (heads_offset, locators_offset, count) = (section.heads_offset, section.locators_offset, section.sparse_count);
-    index.verify_to(sink, heads_offset + count * 8)?;
-    index.verify_to(sink, locators_offset + count * 4)?;
-    let heads: &[[u8; 8]] =
-        bytes::array(index.file, heads_offset, count).map_err(|damage| sink.damaged(heads_offset, damage))?;
-    let locators: &[U32] =
-        bytes::array(index.file, locators_offset, count).map_err(|damage| sink.damaged(locators_offset, damage))?;
-    for ((head, locator), offset) in heads.iter().zip(locators).zip((heads_offset..).step_by(8)) {
-        let fields = vec![("head", Value::Bytes(head)), ("entry", Value::Number(u64::from(locator.get()) * UNIT))];
-        sink.item(offset, "sparse", fields)?;
+fn show_order(sink: &mut Sink<'_>, index: &mut Framed<'_>, section: &IndexSection) -> Result<()> {
+    let (heads, count) = (section.heads_offset, section.order_count);
+    let heads: &[U64] = array(sink, index, heads, count)?;
+    let head_at = (section.heads_offset..).step_by(size_of::<U64>());
+    match section.order {
+        OrderKind::Sparse { .. } => {
+            let locators: &[U32] = array(sink, index, section.order_offset, count)?;
+            for ((head, locator), offset) in heads.iter().zip(locators).zip(head_at) {
+                let head = head.get().to_be_bytes();
+                let fields = vec![("head", Value::Bytes(&head)), ("entry", entry(locator.get()))];
+                sink.item(offset, "sparse", fields)?;
+            }
+        }
+        OrderKind::Groups => {
+            let groups: &[Group] = array(sink, index, section.order_offset, count)?;
+            let group_at = (section.order_offset..).step_by(size_of::<Group>());
+            for ((head, group), offset) in heads.iter().zip(groups).zip(group_at) {
+                let keys = usize::from(group.keys);
+                if !(1..=GROUP_KEYS).contains(&keys) {
+                    return Err(sink.damaged(offset, Damage::BadField));
+                }
+                let head = head.get().to_be_bytes();
+                let fields = vec![
+                    ("head", Value::Bytes(&head)),
+                    ("entry", entry(group.first.get())),
+                    ("keys", Value::Number(keys as u64)),
+                    ("shared_bytes", Value::Number(group.shared.get().into())),
+                ];
+                sink.item(offset, "group", fields)?;
+            }
+        }
     }
     Ok(())
+}
+
+fn entry(locator: u32) -> Value<'static> {
+    Value::Number(u64::from(locator) * UNIT)
+}
+
+/// A verified array of the body.
+fn array<'a, T: FromBytes + KnownLayout + Immutable + Unaligned>(
+    sink: &Sink<'_>,
+    index: &mut Framed<'a>,
+    offset: u64,
+    count: u64,
+) -> Result<&'a [T]> {
+    index.verify_to(sink, offset.saturating_add(count.saturating_mul(size_of::<T>() as u64)))?;
+    bytes::array(index.file, offset, count).map_err(|damage| sink.damaged(offset, damage))
 }

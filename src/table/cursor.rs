@@ -12,11 +12,11 @@ use crate::format::entry::Entry;
 use crate::format::section::Section;
 use crate::sys::Block;
 
-/// How far ahead of the current entry a walk forwards looks.
+/// How far ahead of the current entry a walk looks.
 const AHEAD_BYTES: usize = 1024;
 
-/// How many bytes a seek asks for at once, of those that it walks over.
-const INTERVAL_BYTES: usize = 2048;
+/// How many bytes a seek asks for at once: of those that it walks over, or that a short scan does.
+const SEEK_BYTES: usize = 2048;
 
 /// Walks the entries of a section in both directions, all versions; within a key the newest comes first.
 #[derive(Debug, Clone)]
@@ -39,10 +39,14 @@ pub(crate) struct TableCursor {
     left_at: Option<(usize, Home)>,
     /// The block of that entry, if the window has moved.
     left_block: Option<(Home, Block)>,
+    /// Where in the order index the cursor is, about.
+    near: usize,
     /// Blocks that the window has been on.
     blocks: u32,
-    /// The entries in front of the current one, back to the beginning of their interval, and their places.
+    /// Entries in front of the current one, back to a place that the order index knows, and their places.
     behind: Vec<(usize, Home, Entry)>,
+    /// Places of keys in front of all these, ascending: the order index is asked once for a group.
+    places: Vec<usize>,
 }
 
 /// What an entry of a table is in: its mapping, or one of the blocks that a cursor comes to. A cursor has the mapping, and the
@@ -76,8 +80,10 @@ impl TableCursor {
             home: Home::default(),
             left_block: None,
             left_at: None,
+            near: 0,
             blocks: 0,
             behind: Vec::new(),
+            places: Vec::new(),
         })
     }
 
@@ -195,8 +201,14 @@ impl TableCursor {
     /// To be called in front of every seek.
     #[inline]
     fn leave(&mut self) {
-        self.behind.clear();
+        self.forget_what_is_in_front();
         (self.current, self.left_at, self.left_block) = (None, None, None);
+    }
+
+    #[inline]
+    fn forget_what_is_in_front(&mut self) {
+        self.behind.clear();
+        self.places.clear();
     }
 
     pub(crate) fn seek_first(&mut self) -> Result<()> {
@@ -209,14 +221,14 @@ impl TableCursor {
         self.go_back_from(self.end)
     }
 
-    /// The first entry at or behind `key`. O(log n) and up to one interval of entries.
+    /// The first entry at or behind `key`. O(log n), and with a sparse index up to an interval of entries.
     pub(crate) fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.leave();
         if self.start == self.end {
             return Ok(());
         }
-        let mut place = self.reader.interval_start(self.section, key, false, self.verify)?;
-        self.reader.body.prefetch(&self.window, place, INTERVAL_BYTES);
+        let mut place = self.reader.start(self.section, key, false, self.verify, &mut self.near)?;
+        self.reader.body.prefetch(&self.window, place, SEEK_BYTES);
         while place < self.end {
             if let Some((other, behind)) = self.reader.body.sure_key(&self.window, place)
                 && other < key
@@ -240,8 +252,8 @@ impl TableCursor {
         if self.start == self.end {
             return Ok(());
         }
-        let mut place = self.reader.interval_start(self.section, key, true, self.verify)?;
-        self.reader.body.prefetch(&self.window, place, INTERVAL_BYTES);
+        let mut place = self.reader.start(self.section, key, true, self.verify, &mut self.near)?;
+        self.reader.body.prefetch(&self.window, place, SEEK_BYTES);
         while place < self.end {
             let entry = self.read(place)?;
             if entry.key(self.bytes()) > key {
@@ -250,7 +262,10 @@ impl TableCursor {
             self.behind.push((place, self.home, entry));
             place = self.window.behind(place, &entry);
         }
-        self.behind.pop().map_or(Ok(()), |last| self.go_back_to(last))
+        match self.behind.pop() {
+            Some(last) => self.go_back_to(last),
+            None => self.go_back_from(place),
+        }
     }
 
     /// Goes on to the next entry and looks at it, if there is no more to it than to read its header: most often.
@@ -260,7 +275,7 @@ impl TableCursor {
         let place = self.window.behind(self.place, left);
         let entry = self.sure_entry(place)?;
         self.left_at = Some((left.start, self.home));
-        self.behind.clear();
+        self.forget_what_is_in_front();
         // Stored where it stays at once: an entry that is passed on through memory is stored word by word and loaded in pieces
         // of two, which takes as long as all else that a scan does.
         (self.current, self.place) = (Some(entry), place);
@@ -271,7 +286,7 @@ impl TableCursor {
         let Some(entry) = &self.current else { return Ok(()) };
         let place = self.window.behind(self.place, entry);
         self.left_at = Some((entry.start, self.home));
-        self.behind.clear();
+        self.forget_what_is_in_front();
         self.go_to(place)
     }
 
@@ -303,25 +318,32 @@ impl TableCursor {
         Ok(())
     }
 
-    /// Goes to the entry in front of `place`: decodes its interval forwards once and walks it back.
-    #[cold]
+    /// Goes to the entry in front of `place`, by way of a place that the order index knows: what stands between is decoded
+    /// once and walked back.
     fn go_back_from(&mut self, place: usize) -> Result<()> {
         if place <= self.start {
             self.current = None;
             return Ok(());
         }
-        let mut at = self.reader.interval_before(self.section, place)?;
-        // This interval, and most of the one in front of it.
-        let ahead = at.saturating_sub(INTERVAL_BYTES).max(self.start);
-        self.reader.body.prefetch(&self.window, ahead, (place - ahead).min(2 * INTERVAL_BYTES));
-        while at < place {
-            let entry = self.read(at)?;
-            self.behind.push((at, self.home, entry));
-            at = self.window.behind(at, &entry);
+        if self.places.is_empty() {
+            self.reader.before(self.section, place, &mut self.near, &mut self.places)?;
         }
-        match self.behind.pop() {
-            Some(last) if at == place => self.go_back_to(last),
-            _ => Err(self.reader.file().corrupt(at as u64, Damage::OutOfBounds)),
+        let Some(mut at) = self.places.pop() else {
+            return Err(self.reader.file().corrupt(place as u64, Damage::OutOfBounds));
+        };
+        self.reader.body.prefetch(&self.window, at.saturating_sub(AHEAD_BYTES), place - at);
+        loop {
+            let entry = self.read(at)?;
+            let behind = self.window.behind(at, &entry);
+            if behind == place {
+                (self.current, self.place) = (Some(entry), at);
+                return Ok(());
+            }
+            if behind > place {
+                return Err(self.reader.file().corrupt(at as u64, Damage::OutOfBounds));
+            }
+            self.behind.push((at, self.home, entry));
+            at = behind;
         }
     }
 }

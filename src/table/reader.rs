@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Shelf;
-use super::body::{Body, Verify, contains, first};
+use super::body::{Body, Verify, contains, end, first};
 use super::file::ChunkedFile;
-use super::index::{Index, Point};
+use super::index::{Index, Point, Start};
 use super::kept::{Kept, open_index};
 use super::rebuild::rebuild_index;
 use super::walk::{InPlace, InWindows, Walk};
@@ -256,42 +256,50 @@ impl TableReader {
         (number, section): (usize, &Section),
         key: &[u8],
     ) -> Result<Option<(W, usize, Entry)>> {
-        let start = self.interval_by(&mut walk, (number, section), key, false)?;
+        let start = self.start_by(&mut walk, (number, section), key, false, &mut 0)?;
         Ok(walk.seek(start, key)?.map(|(place, entry)| (walk, place, entry)))
     }
 
-    /// Where to begin to look for the first key at or behind `key` (behind it, if `past`): a place in front of it by less
-    /// than an interval.
+    /// Where to begin to look for the first key at or behind `key` (behind it, if `past`): see
+    /// [`Order::search`](super::index::Order::search).
     #[inline]
-    pub(super) fn interval_start(&self, number: usize, key: &[u8], past: bool, verify: Verify) -> Result<usize> {
+    pub(super) fn start(
+        &self,
+        number: usize,
+        key: &[u8],
+        past: bool,
+        verify: Verify,
+        near: &mut usize,
+    ) -> Result<usize> {
         let section = self.section(number)?;
         if self.body.is_in_place(section) {
-            self.interval_by(&mut InPlace::new(&self.body, section), (number, section), key, past)
+            self.start_by(&mut InPlace::new(&self.body, section), (number, section), key, past, near)
         } else {
-            self.interval_by(&mut InWindows::new(&self.body, section, verify), (number, section), key, past)
+            self.start_by(&mut InWindows::new(&self.body, section, verify), (number, section), key, past, near)
         }
     }
 
     /// The same with a walk.
     #[inline]
-    fn interval_by(
+    fn start_by(
         &self,
         walk: &mut impl Walk,
         (number, section): (usize, &Section),
         key: &[u8],
         past: bool,
+        near: &mut usize,
     ) -> Result<usize> {
         self.with_index(|index| {
-            let sparse = index.sparse(number)?;
-            let rank = sparse.rank(key, past, |place| {
+            let start = index.order(number)?.search(key, past, near, |place| {
                 let entry = indexed_entry(index, section, walk, place)?;
                 Ok(entry.key(walk.bytes()).cmp(key))
             })?;
-            let place = rank.checked_sub(1).map_or(first(section), |at| sparse.place(at));
-            if !contains(section, place) {
-                return Err(index.file().corrupt(place as u64, Damage::IndexMismatch));
+            match start {
+                Start::First => Ok(first(section)),
+                Start::End => Ok(end(section)),
+                Start::At(place) if contains(section, place) => Ok(place),
+                Start::At(place) => Err(index.file().corrupt(place as u64, Damage::IndexMismatch)),
             }
-            Ok(place)
         })
     }
 
@@ -300,11 +308,11 @@ impl TableReader {
         let Some(number) = self.section_of(keyspace) else { return Ok(Vec::new()) };
         let section = self.section(number)?;
         self.with_index(|index| {
-            let sparse = index.sparse(number)?;
+            let order = index.order(number)?;
             let mut keys: Vec<Vec<u8>> = Vec::new();
             let mut walk = InWindows::new(&self.body, section, Verify::Apart);
             for part in 1..parts {
-                let place = sparse.place(sparse.len() * part / parts);
+                let place = order.at_share(part, parts)?;
                 let entry = indexed_entry(index, section, &mut walk, place)?;
                 keys.push(entry.key(walk.bytes()).to_vec());
             }
@@ -313,16 +321,24 @@ impl TableReader {
         })
     }
 
-    /// Where the interval with the entry in front of `place` begins.
-    pub(super) fn interval_before(&self, number: usize, place: usize) -> Result<usize> {
+    /// Adds the places of keys in front of `place` and near it, at least one: see
+    /// [`Order::before`](super::index::Order::before).
+    pub(super) fn before(&self, number: usize, place: usize, near: &mut usize, places: &mut Vec<usize>) -> Result<()> {
         let section = self.section(number)?;
         self.with_index(|index| {
-            let sparse = index.sparse(number)?;
-            let start = sparse.before(place).map_or(first(section), |at| sparse.place(at));
-            if !contains(section, start) || start >= place {
-                return Err(index.file().corrupt(start as u64, Damage::IndexMismatch));
+            let known = places.len();
+            index.order(number)?.before(place, near, places)?;
+            if places.len() == known {
+                places.push(first(section));
             }
-            Ok(start)
+            let mut behind = place;
+            for at in places.iter().skip(known).rev() {
+                if !contains(section, *at) || *at >= behind {
+                    return Err(index.file().corrupt(*at as u64, Damage::IndexMismatch));
+                }
+                behind = *at;
+            }
+            Ok(())
         })
     }
 }

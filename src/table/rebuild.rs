@@ -22,7 +22,8 @@ pub(super) fn rebuild_index(body: &Body, options: TableOptions, points: &[PointI
                 keys += 1;
                 let locator = u32::try_from(place / 8);
                 let locator = locator.map_err(|_| body.file.corrupt(section.start, Damage::OutOfBounds))?;
-                builder.add(key, key_hash(section.keyspace, key), locator);
+                let added = builder.add(key, key_hash(section.keyspace, key), locator);
+                added.map_err(|damage| body.file.corrupt(section.start, damage))?;
             }
             Ok(())
         })?;

@@ -122,7 +122,7 @@ impl TableReader {
 
     /// Reads a section back; answers the digest of what the file has of it.
     fn read_back(&self, number: usize, section: &Section, stop: &AtomicBool) -> Result<Digest> {
-        let sparse = self.index.sparse(number)?;
+        let mut order = self.index.order(number)?.check();
         let mut digest = Digest::default();
         let mut counts = Counts::default();
         let mut lookups = Lookups::default();
@@ -135,11 +135,7 @@ impl TableReader {
                 }
                 let key = entry.key(bytes);
                 hash = key_hash(section.keyspace, key);
-                let interval = u64::from(section.interval);
-                if counts.keys.is_multiple_of(interval) {
-                    let at = usize::try_from(counts.keys / interval).unwrap_or(usize::MAX);
-                    must(sparse.names(at, key, place), "a sparse index does not lead to its key")?;
-                }
+                must(order.leads_to(key, place)?, "an order index does not lead to its key")?;
                 let inside = !section.lower.as_ref().cmp(&Edge::Before(key)).is_gt()
                     && !section.upper.as_ref().cmp(&Edge::After(key)).is_lt();
                 must(inside, "a section has a key outside of its bounds")?;
@@ -153,10 +149,7 @@ impl TableReader {
             Ok(())
         })?;
         lookups.finish(|hash, place| self.must_find(number, hash, place))?;
-        must(
-            sparse.len() as u64 == counts.keys.div_ceil(section.interval.into()),
-            "a sparse index has another length",
-        )?;
+        must(order.is_done(), "an order index has more keys than its table")?;
         let ranges = self.ranges.get(number).ok_or_else(|| bug("a section has no range tombstones, not even none"))?;
         for range in ranges.list().iter() {
             digest.add_range(range);
@@ -205,6 +198,8 @@ impl TableReader {
         let mut previous: Option<(Vec<u8>, Sequence)> = None;
         let (mut entries, mut keys, mut tombstones) = (0u64, 0u64, 0u64);
         let mut value_files = Vec::new();
+        let mut order = self.index().order(number)?.check();
+        let wrong_index = || Err(self.index().file().corrupt(0, Damage::IndexMismatch));
         self.body.walk(section, Verify::Apart, |place, entry, bytes, is_new_key| {
             entries += 1;
             tombstones += u64::from(entry.kind() == Kind::Delete);
@@ -243,13 +238,15 @@ impl TableReader {
                 keys += 1;
                 let hash = key_hash(section.keyspace, key);
                 let found = self.index().find(number, hash, |l| Ok((l as usize * 8 == place).then_some(())))?;
-                let interval = self.interval_start(number, key, true, Verify::Apart)?;
-                if found == Point::Absent || interval > place {
-                    return Err(self.index().file().corrupt(0, Damage::IndexMismatch));
+                if found == Point::Absent || !order.leads_to(key, place)? {
+                    return wrong_index();
                 }
             }
             Ok(())
         })?;
+        if !order.is_done() {
+            return wrong_index();
+        }
         let counted = (entries, keys, tombstones) == (section.entries, section.keys, section.tombstones);
         if !counted || value_files != section.value_files {
             return Err(self.file().corrupt(self.file().frame().directory_offset, Damage::ManifestMismatch));

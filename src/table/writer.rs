@@ -210,7 +210,8 @@ impl TableWriter {
             Ordering::Less => {
                 let locator = u32::try_from(place / UNIT).map_err(|_| too_large(&self.shelf, self.number))?;
                 self.last_hash = key_hash(keyspace, key);
-                self.index.add(key, self.last_hash, locator);
+                let added = self.index.add(key, self.last_hash, locator);
+                added.map_err(|_| bug("a key stands in front of one that was added before it"))?;
                 self.last_key.clear();
                 self.last_key.extend_from_slice(key);
                 section.keys += 1;
@@ -602,6 +603,19 @@ mod tests {
             }
             cursor.seek_back(b"a").unwrap();
             assert_eq!(here(&cursor), None);
+            // Turned round anywhere, it shows what stands there.
+            cursor.seek_last().unwrap();
+            let mut at = forward.len() - 1;
+            for back in 1..58 {
+                for _ in 0..back {
+                    cursor.prev().unwrap();
+                }
+                for _ in 0..back / 2 {
+                    cursor.next().unwrap();
+                }
+                at -= back - back / 2;
+                assert_eq!(here(&cursor).as_ref(), Some(&forward[at]));
+            }
         }
     }
 
@@ -648,7 +662,7 @@ mod tests {
                     let hash = key_hash(section.keyspace, &key);
                     let mut point = (key, hash, u32::try_from(place / 8).unwrap());
                     change(n, &mut point);
-                    builder.add(&point.0, point.1, point.2);
+                    builder.add(&point.0, point.1, point.2).unwrap();
                     n += 1;
                 }
                 Ok(())
@@ -680,10 +694,12 @@ mod tests {
                 assert!(found.contains("other sections than it was given"), "{found}");
             }
 
-            let forgeries: [(&str, Forgery); 4] = [
+            let forgeries: [(&str, Forgery); 6] = [
                 ("", |_, _| {}),
-                ("a sparse index does not lead to its key", |n, point| point.0[8] ^= u8::from(n == 0)),
-                ("a sparse index does not lead to its key", |n, point| point.2 += u32::from(n == 0)),
+                ("an order index does not lead to its key", |n, point| point.0[8] ^= u8::from(n == 0)),
+                ("an order index does not lead to its key", |n, point| point.2 += u32::from(n == 0)),
+                ("an order index does not lead to its key", |n, point| point.0[6] ^= u8::from(n % 16 == 0)),
+                ("an order index does not lead to its key", |n, point| point.2 += u32::from(n % 16 == 0)),
                 ("an index does not lead to a key", |n, point| point.1 ^= u64::from(n == 77) * u64::MAX),
             ];
             for (expected, forgery) in forgeries {

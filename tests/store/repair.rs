@@ -317,7 +317,7 @@ fn an_examination_says_what_a_repair_would_find() {
     assert_eq!(report.findings.len(), findings.len());
 }
 
-/// Entries behind a damaged chunk are found by the point index, not only by the sparse one.
+/// Entries behind a damaged chunk are found by the index, each of them.
 #[test]
 fn what_a_lookup_reads_a_repair_keeps() {
     for (value, bit) in [(700usize, 190_000usize), (100, 36_000), (20, 9_001), (3000, 1_300_000)] {

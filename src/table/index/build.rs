@@ -1,0 +1,272 @@
+//! Building index files.
+
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::super::bloom;
+use super::common_prefix;
+use crate::error::Damage;
+use crate::format::checksum::{Id, Seed};
+use crate::format::index::{
+    BUCKET_BYTES, Bucket, GROUP_BYTES, GROUP_KEYS, GROUP_UNITS, Group, IndexSection, OrderKind, PointKind, bucket_of,
+    fragment,
+};
+use crate::format::prefix::Magic;
+use crate::format::table::{TableHeader, Totals, encode_tail};
+use crate::format::{KeyspaceId, UNIT, key_head};
+use crate::options::{PointIndex, SectionOptions, TableOptions};
+
+/// Keys per bucket on average: a load of 0.7, at which 3 % of the keys overflow into the next bucket.
+const KEYS_PER_BUCKET: u64 = 7;
+
+/// Collects the keys of a table and encodes its index file.
+#[derive(Debug)]
+pub(crate) struct IndexBuilder {
+    options: TableOptions,
+    id: Id,
+    body: Vec<u8>,
+    directory: Vec<u8>,
+    sections: u32,
+    // Of the section being collected:
+    /// Hash and locator of each key.
+    points: Vec<(u64, u32)>,
+    order: OrderBuilder,
+}
+
+impl IndexBuilder {
+    /// For the index of the table `id`.
+    pub(crate) fn new(options: TableOptions, id: Id) -> Self {
+        Self {
+            options,
+            id,
+            body: TableHeader::new(Magic::INDEX, id, options.chunk_log2).as_bytes().to_vec(),
+            directory: Vec::new(),
+            sections: 0,
+            points: Vec::new(),
+            order: OrderBuilder::new(order_kind(options.section)),
+        }
+    }
+
+    /// The options of the section that follows.
+    pub(crate) fn start_section(&mut self, options: SectionOptions) {
+        self.options.section = options;
+        self.order = OrderBuilder::new(order_kind(options));
+    }
+
+    /// Adds the next key, by the place of its newest version.
+    pub(crate) fn add(&mut self, key: &[u8], hash: u64, locator: u32) -> Result<(), Damage> {
+        self.order.add(key, locator)?;
+        self.points.push((hash, locator));
+        Ok(())
+    }
+
+    /// Encodes the structures of the section whose keys have been added, which lie between two. What is wrong with them is a
+    /// bug of a writer, or the fault of the table that a lost index is made from.
+    pub(crate) fn finish_section(
+        &mut self,
+        keyspace: KeyspaceId,
+        min_key: &[u8],
+        max_key: &[u8],
+    ) -> Result<(), Damage> {
+        let keys = self.points.len() as u64;
+        let common_prefix = common_prefix(min_key, max_key).to_vec();
+        self.pad(BUCKET_BYTES);
+        let point_offset = self.body.len() as u64;
+        let (point, point_count) = self.encode_points()?;
+
+        let heads_offset = self.body.len() as u64;
+        let order = self.order.finish()?;
+        for at in 0..order.starts.locators.len() {
+            let rest = order.starts.key(at)?.strip_prefix(common_prefix.as_slice()).ok_or(Damage::OutOfOrder)?;
+            self.body.extend_from_slice(&key_head(rest).to_le_bytes());
+        }
+        let align = match order.kind {
+            OrderKind::Groups => GROUP_BYTES,
+            OrderKind::Sparse { .. } => UNIT,
+        };
+        self.pad(align);
+        let order_offset = self.body.len() as u64;
+        match order.kind {
+            OrderKind::Groups => self.body.extend_from_slice(order.groups.as_bytes()),
+            OrderKind::Sparse { .. } => {
+                self.body.extend(order.starts.locators.iter().flat_map(|locator| locator.to_le_bytes()));
+            }
+        }
+        self.pad(UNIT);
+
+        let section = IndexSection {
+            keyspace,
+            point,
+            point_offset,
+            point_count,
+            keys,
+            order: order.kind,
+            heads_offset,
+            order_offset,
+            order_count: order.starts.locators.len() as u64,
+            common_prefix,
+        };
+        section.encode(&mut self.directory);
+        self.sections += 1;
+        self.points.clear();
+        Ok(())
+    }
+
+    fn pad(&mut self, align: u64) {
+        while !(self.body.len() as u64).is_multiple_of(align) {
+            self.body.push(0);
+        }
+    }
+
+    fn encode_points(&mut self) -> Result<(PointKind, u32), Damage> {
+        match self.options.section.point_index {
+            PointIndex::Hash => {
+                let buckets = fill_buckets(&self.points)?;
+                self.body.extend_from_slice(buckets.as_bytes());
+                Ok((PointKind::Hash, u32::try_from(buckets.len()).map_err(|_| Damage::OutOfBounds)?))
+            }
+            PointIndex::Bloom { error_rate } => {
+                let shape = bloom::shape(self.points.len() as u64, error_rate);
+                let blocks = bloom::build(shape, self.points.iter().map(|(hash, _)| *hash))?;
+                self.body.extend_from_slice(blocks.as_bytes());
+                Ok((PointKind::Bloom { probes: shape.probes }, shape.blocks))
+            }
+        }
+    }
+
+    /// The whole file.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        let (id, chunk_log2) = (self.id, self.options.chunk_log2);
+        let seed = Seed::of_table(&id);
+        let chunks = self.body.chunks(1 << chunk_log2).zip(0u64..);
+        let sums: Vec<u32> = chunks.map(|(chunk, i)| seed.sum(i << chunk_log2, chunk)).collect();
+        let body_end = self.body.len() as u64;
+        let tail = encode_tail(Magic::INDEX, id, body_end, &sums, &self.directory, self.sections, Totals::default());
+        self.body.extend_from_slice(&tail);
+        self.body
+    }
+}
+
+/// Puts each key into its bucket, or into the next one with room.
+fn fill_buckets(points: &[(u64, u32)]) -> Result<Vec<Bucket>, Damage> {
+    let count = (points.len() as u64).div_ceil(KEYS_PER_BUCKET).max(1);
+    let count = u32::try_from(count).map_err(|_| Damage::OutOfBounds)?;
+    let mut buckets = vec![Bucket::new_zeroed(); count as usize];
+    for (hash, locator) in points {
+        let mut at = usize::try_from(bucket_of(*hash, count)).map_err(|_| Damage::OutOfBounds)?;
+        // There are 10/7 slots for each key, so this ends.
+        while !buckets.get_mut(at).ok_or(Damage::OutOfBounds)?.put(*hash, *locator) {
+            at = (at + 1) % count as usize;
+        }
+    }
+    Ok(buckets)
+}
+
+/// The order index that belongs to a point index: beside a hash index, which has something for each key as well, groups; beside
+/// a filter, which is chosen to keep indexes small, places of some keys.
+fn order_kind(options: SectionOptions) -> OrderKind {
+    match options.point_index {
+        PointIndex::Hash => OrderKind::Groups,
+        PointIndex::Bloom { .. } => OrderKind::Sparse { interval: options.interval },
+    }
+}
+
+/// Collects the order index of a section.
+#[derive(Debug)]
+struct OrderBuilder {
+    kind: OrderKind,
+    keys: u64,
+    /// The keys that have a head.
+    starts: Keys,
+    groups: Vec<Group>,
+    /// The keys of the group that is being collected.
+    members: Keys,
+}
+
+impl OrderBuilder {
+    fn new(kind: OrderKind) -> Self {
+        Self { kind, keys: 0, starts: Keys::default(), groups: Vec::new(), members: Keys::default() }
+    }
+
+    #[inline]
+    fn add(&mut self, key: &[u8], locator: u32) -> Result<(), Damage> {
+        let starts = match self.kind {
+            OrderKind::Sparse { interval } => self.keys.is_multiple_of(interval.into()),
+            OrderKind::Groups => !self.joins(locator),
+        };
+        if starts {
+            self.close_group()?;
+            self.starts.push(key, locator);
+        }
+        if self.kind == OrderKind::Groups {
+            self.members.push(key, locator);
+        }
+        self.keys += 1;
+        Ok(())
+    }
+
+    /// Whether a key belongs to the group that is being collected.
+    fn joins(&self, locator: u32) -> bool {
+        let first = self.members.locators.first().filter(|_| self.members.locators.len() < GROUP_KEYS);
+        first.and_then(|first| locator.checked_sub(*first)).is_some_and(|offset| offset < GROUP_UNITS)
+    }
+
+    fn close_group(&mut self) -> Result<(), Damage> {
+        let members = &self.members;
+        let [first, rest @ ..] = members.locators.as_slice() else { return Ok(()) };
+        // What the first and the last one share, all between them do.
+        let shared = common_prefix(members.key(0)?, members.key(rest.len())?).len();
+        let mut group = Group { first: U32::new(*first), ..Group::new_zeroed() };
+        group.shared = to_u16(shared)?;
+        group.keys = to_u16(members.locators.len())?;
+        let slots = group.offsets.iter_mut().zip(&mut group.fragments);
+        for (at, (locator, (offset, print))) in (1..).zip(rest.iter().zip(slots)) {
+            *offset = to_u16(locator.checked_sub(*first).ok_or(Damage::OutOfOrder)? as usize)?;
+            *print = U16::new(fragment(members.key(at)?, shared));
+        }
+        self.groups.push(group);
+        self.members.clear();
+        Ok(())
+    }
+
+    /// What has been collected; begins anew.
+    fn finish(&mut self) -> Result<Self, Damage> {
+        self.close_group()?;
+        let fresh = Self::new(self.kind);
+        Ok(std::mem::replace(self, fresh))
+    }
+}
+
+fn to_u16(number: usize) -> Result<U16, Damage> {
+    u16::try_from(number).map(U16::new).map_err(|_| Damage::OutOfBounds)
+}
+
+/// Keys one behind the other, and their locators.
+#[derive(Debug, Default)]
+struct Keys {
+    bytes: Vec<u8>,
+    /// Where each begins.
+    begins: Vec<usize>,
+    locators: Vec<u32>,
+}
+
+impl Keys {
+    #[inline]
+    fn push(&mut self, key: &[u8], locator: u32) {
+        self.begins.push(self.bytes.len());
+        self.bytes.extend_from_slice(key);
+        self.locators.push(locator);
+    }
+
+    fn key(&self, at: usize) -> Result<&[u8], Damage> {
+        let begin = self.begins.get(at).ok_or(Damage::OutOfBounds)?;
+        let end = self.begins.get(at + 1).unwrap_or(&self.bytes.len()).to_owned();
+        self.bytes.get(*begin..end).ok_or(Damage::OutOfBounds)
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.begins.clear();
+        self.locators.clear();
+    }
+}

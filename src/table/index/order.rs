@@ -1,0 +1,280 @@
+//! The order index of a section: where a key stands among the others.
+
+use std::cmp::Ordering;
+
+use zerocopy::little_endian::{U16, U32, U64};
+
+use super::Index;
+use crate::error::Result;
+use crate::format::index::{GROUP_BYTES, GROUP_KEYS, Group, IndexSection, OrderKind, fragment};
+use crate::format::key_head;
+
+/// Bits of a head.
+const HEAD_BITS: u32 = u64::BITS;
+
+/// The order index of one section, in place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'a> {
+    index: &'a Index,
+    section: &'a IndexSection,
+    heads: &'a [U64],
+}
+
+/// Where a section is to be searched from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// From its first entry on: no key is in front.
+    First,
+    /// From this place on, where a key begins: of every key behind it, it is not known that it is in front.
+    At(usize),
+    /// Every key is in front.
+    End,
+}
+
+impl<'a> Order<'a> {
+    #[inline]
+    pub(super) fn new(index: &'a Index, section: &'a IndexSection, heads: &'a [U64]) -> Self {
+        Self { index, section, heads }
+    }
+
+    /// Where to begin to look for the first key at or behind `key` (behind it, if `past`). Groups know the very place, a sparse
+    /// index one in front of it by less than an interval. `order_at` compares the key at a place with `key`, which is needed
+    /// only where heads and fragments do not decide. `near` becomes what [`before`](Self::before) takes. O(log n).
+    #[inline]
+    pub(crate) fn search(
+        &self,
+        key: &[u8],
+        past: bool,
+        near: &mut usize,
+        mut order_at: impl FnMut(usize) -> Result<Ordering>,
+    ) -> Result<Start> {
+        let prefix = self.section.common_prefix.as_slice();
+        let (start, rest) = key.split_at(key.len().min(prefix.len()));
+        match start.cmp(prefix) {
+            Ordering::Less => return Ok(Start::First),
+            Ordering::Greater => return Ok(Start::End),
+            Ordering::Equal => {}
+        }
+        let mut is_in_front = |place: usize| {
+            let order = order_at(place)?;
+            Ok(order.is_lt() || (past && order.is_eq()))
+        };
+        let head = key_head(rest);
+        let low = self.heads.partition_point(|other| other.get() < head);
+        let ties = self.heads.get(low..).unwrap_or_default().partition_point(|other| other.get() == head);
+        let rank = partition(low..low + ties, |at| is_in_front(self.start(at)?))?;
+        let Some(at) = rank.checked_sub(1) else { return Ok(Start::First) };
+        *near = at;
+        match self.section.order {
+            OrderKind::Sparse { .. } => Ok(Start::At(self.start(at)?)),
+            OrderKind::Groups => self.search_group(at, key, head, is_in_front),
+        }
+    }
+
+    /// The same in a group whose first key is in front, and that of the next one is not.
+    #[inline]
+    fn search_group(
+        &self,
+        at: usize,
+        key: &[u8],
+        head: u64,
+        mut is_in_front: impl FnMut(usize) -> Result<bool>,
+    ) -> Result<Start> {
+        let group = self.group(at)?;
+        let (keys, shared) = (usize::from(group.keys), usize::from(group.shared.get()));
+        let (_, fragments) = slots(group);
+        // Does the key begin with what the keys of the group share? Then it is not behind all of them by that alone. The heads
+        // tell, if they reach that far, and otherwise the last key: a key between the first and the last shares it.
+        let shared_bits = u32::try_from(8 * shared.saturating_sub(self.section.common_prefix.len()));
+        let is_behind = match shared_bits.ok().filter(|bits| *bits <= HEAD_BITS) {
+            Some(bits) => {
+                let differ = head ^ self.heads.get(at).map_or(head, |first| first.get());
+                differ.checked_shr(HEAD_BITS - bits).is_some_and(|differ| differ != 0)
+            }
+            None => is_in_front(place_in(group, keys - 1))?,
+        };
+        let slot = if is_behind {
+            keys
+        } else {
+            let wanted = fragment(key, shared);
+            let low = count(fragments, |print| print < wanted);
+            let ties = count(fragments, |print| print == wanted);
+            1 + partition(low..low + ties, |slot| is_in_front(place_in(group, slot + 1)))?
+        };
+        if slot < keys {
+            Ok(Start::At(place_in(group, slot)))
+        } else if at + 1 < self.heads.len() {
+            Ok(Start::At(self.start(at + 1)?))
+        } else {
+            Ok(Start::End)
+        }
+    }
+
+    /// Adds places at which keys begin, ascending and in front of `place`: with groups those of all keys between the start of
+    /// a group and there, with a sparse index one, in front by less than an interval; none if there is no such key. `near` is
+    /// where to look first, and becomes where they were found. O(1) for walks, else O(log n), and a group for each.
+    #[inline]
+    pub(crate) fn before(&self, place: usize, near: &mut usize, places: &mut Vec<usize>) -> Result<()> {
+        let is_in_front = |at: usize| Ok(at < self.heads.len() && self.start(at)? < place);
+        // A walk comes to where it was, or to what is in front of that.
+        let mut at = *near;
+        if !is_in_front(at)? {
+            at = at.wrapping_sub(1);
+        }
+        if !is_in_front(at)? || is_in_front(at + 1)? {
+            match partition(0..self.heads.len(), is_in_front)?.checked_sub(1) {
+                Some(found) => at = found,
+                None => return Ok(()),
+            }
+        }
+        *near = at;
+        match self.section.order {
+            OrderKind::Sparse { .. } => places.push(self.start(at)?),
+            OrderKind::Groups => {
+                let group = self.group(at)?;
+                places.extend(self::places(group).take_while(|at| *at < place));
+            }
+        }
+        Ok(())
+    }
+
+    /// The place of the first key at or behind the share `part / parts` of the section, about.
+    pub(crate) fn at_share(&self, part: usize, parts: usize) -> Result<usize> {
+        self.start(self.heads.len() * part / parts)
+    }
+
+    /// Where the key of head `at` begins.
+    #[inline]
+    fn start(&self, at: usize) -> Result<usize> {
+        match self.section.order {
+            OrderKind::Groups => Ok(place_in(self.group(at)?, 0)),
+            OrderKind::Sparse { .. } => {
+                let offset = self.section.order_offset + at as u64 * size_of::<U32>() as u64;
+                Ok(place(self.index.line::<U32>(offset)?.get()))
+            }
+        }
+    }
+
+    /// The verified group `at`.
+    #[inline]
+    fn group(&self, at: usize) -> Result<&'a Group> {
+        let offset = self.section.order_offset + at as u64 * GROUP_BYTES;
+        let group: &Group = self.index.line(offset)?;
+        if !(1..=GROUP_KEYS).contains(&usize::from(group.keys)) {
+            return Err(self.index.mismatch(offset));
+        }
+        Ok(group)
+    }
+
+    /// What compares the index with the keys that it is of, in order.
+    pub(crate) fn check(self) -> OrderCheck<'a> {
+        OrderCheck { order: self, keys: 0, at: 0, slot: 0, shared: Vec::new() }
+    }
+}
+
+/// Compares an order index with the keys of its section.
+#[derive(Debug)]
+pub(crate) struct OrderCheck<'a> {
+    order: Order<'a>,
+    keys: u64,
+    /// Of the key that comes next: its group, and its slot there.
+    at: usize,
+    slot: usize,
+    /// What the keys of the group begin with.
+    shared: Vec<u8>,
+}
+
+impl OrderCheck<'_> {
+    /// Whether the index leads to the next key and its place.
+    pub(crate) fn leads_to(&mut self, key: &[u8], place: usize) -> Result<bool> {
+        let (number, order) = (self.keys, self.order);
+        self.keys += 1;
+        match order.section.order {
+            OrderKind::Sparse { interval } => {
+                let interval = u64::from(interval);
+                if !number.is_multiple_of(interval) {
+                    return Ok(true);
+                }
+                self.at = usize::try_from(number / interval).map_err(|_| order.index.mismatch(0))? + 1;
+                self.is_start(self.at - 1, key, place)
+            }
+            OrderKind::Groups => {
+                if self.at >= order.heads.len() {
+                    return Ok(false);
+                }
+                let (group, slot) = (order.group(self.at)?, self.slot);
+                let shared = usize::from(group.shared.get());
+                let leads = match slot.checked_sub(1) {
+                    None => {
+                        self.shared = key.get(..shared).unwrap_or_default().to_vec();
+                        self.shared.len() == shared && self.is_start(self.at, key, place)?
+                    }
+                    Some(behind) => {
+                        let print = group.fragments.get(behind).map(|print| print.get());
+                        key.starts_with(&self.shared)
+                            && print == Some(fragment(key, shared))
+                            && place_in(group, slot) == place
+                    }
+                };
+                self.slot += 1;
+                if self.slot == usize::from(group.keys) {
+                    (self.at, self.slot) = (self.at + 1, 0);
+                }
+                Ok(leads)
+            }
+        }
+    }
+
+    fn is_start(&self, at: usize, key: &[u8], place: usize) -> Result<bool> {
+        let head = key.strip_prefix(self.order.section.common_prefix.as_slice()).map(key_head);
+        let stored = self.order.heads.get(at).map(|head| head.get());
+        Ok(stored.is_some() && stored == head && self.order.start(at)? == place)
+    }
+
+    /// Whether there is no more in the index than led to the keys.
+    pub(crate) fn is_done(&self) -> bool {
+        self.at == self.order.heads.len() && self.slot == 0
+    }
+}
+
+/// The places of the keys of a group, which may be any bytes.
+pub(super) fn places(group: &Group) -> impl Iterator<Item = usize> {
+    let keys = usize::from(group.keys.get()).min(GROUP_KEYS);
+    (0..keys).map(|slot| place_in(group, slot))
+}
+
+/// What a group has of its keys from the second on.
+#[inline]
+fn slots(group: &Group) -> (&[U16], &[U16]) {
+    let behind = usize::from(group.keys.get()).saturating_sub(1);
+    (group.offsets.get(..behind).unwrap_or_default(), group.fragments.get(..behind).unwrap_or_default())
+}
+
+/// The place of a slot of a group.
+#[inline]
+fn place_in(group: &Group, slot: usize) -> usize {
+    let behind = slot.checked_sub(1).and_then(|slot| group.offsets.get(slot));
+    place(group.first.get()) + behind.map_or(0, |offset| place(offset.get().into()))
+}
+
+#[inline]
+fn place(units: u32) -> usize {
+    units as usize * 8
+}
+
+/// How many numbers are such; without branches.
+#[inline]
+fn count(numbers: &[U16], is: impl Fn(u16) -> bool) -> usize {
+    numbers.iter().map(|number| usize::from(is(number.get()))).sum()
+}
+
+/// The first number that is not such: those that are, are in front.
+#[inline]
+fn partition(range: std::ops::Range<usize>, mut is: impl FnMut(usize) -> Result<bool>) -> Result<usize> {
+    let (mut low, mut high) = (range.start, range.end);
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if is(middle)? { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}
