@@ -202,6 +202,7 @@ mod tests {
     use super::*;
     use crate::format::alignment::Alignment;
     use crate::format::range::Edge;
+    use crate::format::section::Later;
     use crate::format::{KeyspaceId, Sequence};
 
     fn codecs() -> Vec<Codec> {
@@ -278,6 +279,7 @@ mod tests {
             alignment: Alignment::None,
             takes_global_sequence: false,
             value_files: Vec::new(),
+            later: Later::default(),
         };
         let good = [
             BlockPlace { start: 64, stored: 100, raw: 4096 },

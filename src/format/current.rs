@@ -45,7 +45,7 @@ impl Current {
         if current.checksum.get() != current.sum() {
             return Err(Damage::BadChecksum.into());
         }
-        if !bytes::all_zero(&current.reserved) {
+        if !current.prefix.is_reserved_zero() || !bytes::all_zero(&current.reserved) {
             return Err(Damage::BadField.into());
         }
         Ok(current)

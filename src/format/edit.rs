@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::alignment::Alignment;
 use super::block::BLOCK_LOG2;
 use super::checksum::Id;
-use super::section::{Codec, Section};
+use super::section::{Codec, Later, Section};
 use super::values::ValuesMeta;
 use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Position, Sequence, bytes};
 use crate::error::{Bug, Damage, Fault, Feature, bug};
@@ -48,6 +48,7 @@ pub(crate) struct KeyspaceMeta {
     /// Of its values.
     pub(crate) alignment: Alignment,
     pub(crate) name: String,
+    pub(crate) later: Later,
 }
 
 /// What is wrong with the name of a keyspace, if anything is.
@@ -147,10 +148,10 @@ struct TableRecord {
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct KeyspaceRecord {
-    id: U32,
+    /// Length of this structure, further fields of a later version included.
+    record_bytes: U16,
     interval: U16,
-    point_kind: u8,
-    name_bytes: u8,
+    id: U32,
     error_rate: U64,
     key_order: u8,
     hash: u8,
@@ -161,13 +162,19 @@ struct KeyspaceRecord {
     compressed_from: u8,
     block_log2: u8,
     required: U32,
+    optional: U32,
     large_value_bytes: U32,
-    reserved_tail: [u8; 16],
+    point_kind: u8,
+    name_bytes: u8,
+    /// The length of the name of an operator, which no keyspace of this version has.
+    operator_bytes: u8,
+    reserved: u8,
 }
 
 const RECORD_HEADER_BYTES: u64 = 8;
 const _: () = assert!(size_of::<RecordHeader>() == 8 && size_of::<TableRecord>() == 56);
-const _: () = assert!(size_of::<KeyspaceRecord>() == 48);
+const KEYSPACE_RECORD_BYTES: u16 = 40;
+const _: () = assert!(size_of::<KeyspaceRecord>() == KEYSPACE_RECORD_BYTES as usize);
 
 const NEXT_NUMBER: u16 = 1;
 const LAST_SEQUENCE: u16 = 2;
@@ -394,10 +401,9 @@ fn decode_table(payload: &[u8]) -> Result<(u8, TableMeta), Fault> {
 
 fn encode_keyspace(keyspace: &KeyspaceMeta) -> Vec<u8> {
     let record = KeyspaceRecord {
-        id: U32::new(keyspace.id.0),
+        record_bytes: keyspace.later.record_bytes(KEYSPACE_RECORD_BYTES),
         interval: U16::new(keyspace.interval),
-        point_kind: if keyspace.bloom.is_some() { POINT_BLOOM } else { POINT_HASH },
-        name_bytes: u8::try_from(keyspace.name.len()).unwrap_or(u8::MAX),
+        id: U32::new(keyspace.id.0),
         error_rate: U64::new(keyspace.bloom.unwrap_or_default()),
         key_order: 0,
         hash: 0,
@@ -408,10 +414,15 @@ fn encode_keyspace(keyspace: &KeyspaceMeta) -> Vec<u8> {
         compressed_from: keyspace.compressed_from,
         block_log2: keyspace.block_log2,
         required: U32::ZERO,
+        optional: U32::new(keyspace.later.optional),
         large_value_bytes: U32::new(keyspace.large_value_bytes),
-        reserved_tail: [0; 16],
+        point_kind: if keyspace.bloom.is_some() { POINT_BLOOM } else { POINT_HASH },
+        name_bytes: u8::try_from(keyspace.name.len()).unwrap_or(u8::MAX),
+        operator_bytes: 0,
+        reserved: 0,
     };
     let mut out = record.as_bytes().to_vec();
+    out.extend_from_slice(&keyspace.later.fields);
     out.extend_from_slice(keyspace.name.as_bytes());
     out.resize(out.len().next_multiple_of(8), 0);
     out
@@ -419,6 +430,13 @@ fn encode_keyspace(keyspace: &KeyspaceMeta) -> Vec<u8> {
 
 fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
     let (record, rest) = KeyspaceRecord::read_from_prefix(payload).map_err(|_| Damage::OutOfBounds)?;
+    let (later, rest) = Later::split(record.record_bytes, KEYSPACE_RECORD_BYTES, record.optional.get(), rest)?;
+    if record.required.get() != 0 {
+        return Err(Feature::RequiredBits(record.required.get()).into());
+    }
+    if record.operator_bytes != 0 {
+        return Err(Feature::MergeOperand.into());
+    }
     for algorithm in [record.key_order, record.hash, record.encryption] {
         if algorithm != 0 {
             return Err(Feature::Algorithm(algorithm).into());
@@ -426,9 +444,6 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
     }
     let log2 = record.alignment_log2;
     let alignment = Alignment::of_log2(log2).ok_or(Feature::Algorithm(log2))?;
-    if record.required.get() != 0 {
-        return Err(Feature::RequiredBits(record.required.get()).into());
-    }
     let bloom = match (record.point_kind, record.error_rate.get()) {
         (POINT_HASH, 0) => None,
         (POINT_BLOOM, bits) if ERROR_RATE.contains(&f64::from_bits(bits)) => Some(bits),
@@ -445,8 +460,11 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
     let blocks = levels.contains(&record.zstd_level.into())
         && record.compressed_from < LEVELS
         && BLOCK_LOG2.contains(&record.block_log2);
-    let reserved = record.reserved_tail == [0; 16];
-    if !reserved || !blocks || !INTERVAL.contains(&record.interval.get()) || record.id.get() == KeyspaceId::DEFAULT.0 {
+    if record.reserved != 0
+        || !blocks
+        || !INTERVAL.contains(&record.interval.get())
+        || record.id.get() == KeyspaceId::DEFAULT.0
+    {
         return Err(Damage::BadField.into());
     }
     let (name, padding) = rest.split_at_checked(usize::from(record.name_bytes)).ok_or(Damage::OutOfBounds)?;
@@ -466,6 +484,7 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
         large_value_bytes,
         alignment,
         name: name.to_owned(),
+        later,
     })
 }
 
@@ -495,6 +514,7 @@ mod tests {
             alignment: Alignment::None,
             takes_global_sequence: false,
             value_files: Vec::new(),
+            later: Later::default(),
         }
     }
 
@@ -567,6 +587,7 @@ mod tests {
             large_value_bytes: if id == 3 { 4096 } else { 0 },
             alignment: if id == 5 { Alignment::Sixteen } else { Alignment::None },
             name: name.to_owned(),
+            later: Later::default(),
         }
     }
 
@@ -580,34 +601,70 @@ mod tests {
             decode_keyspace(&bad)
         };
         let damaged: Result<KeyspaceMeta, Fault> = Err(Damage::BadField.into());
-        // Id 0, intervals 0 and 272, name lengths, an error rate without a filter, one without a rate, reserved bytes, names
-        // with a control character and a lone continuation byte, padding.
-        // A level of Zstandard without it, levels and block sizes that there are not, a threshold below the least.
+        // A record of no length, or of none in units; intervals 0 and 272; id 0; an error rate without a filter, and a filter
+        // without one; a level of Zstandard without it; levels and block sizes that there are not; a threshold below the least;
+        // name lengths; reserved bytes; names with a control character and a lone continuation byte; padding.
         let changes = [
             (0, 0),
+            (0, 41),
+            (2, 0),
+            (3, 1),
             (4, 0),
-            (5, 1),
-            (7, 0),
-            (7, 4),
-            (7, 6),
             (8, 1),
-            (6, 2),
+            (36, 2),
             (21, 1),
             (22, 7),
             (23, 11),
             (23, 21),
-            (28, 63),
+            (32, 63),
+            (37, 0),
+            (37, 4),
+            (37, 6),
+            (39, 1),
+            (40, 7),
+            (42, 0x80),
             (47, 1),
         ];
-        for (at, byte) in changes.into_iter().chain([(48, 7), (50, 0x80), (55, 1)]) {
+        for (at, byte) in changes {
             assert_eq!(with(at, byte), damaged, "byte {at} = {byte}");
         }
-        assert_eq!(with(7, 9), Err(Damage::OutOfBounds.into()));
+        for (at, byte) in [(37, 9), (0, 56)] {
+            assert_eq!(with(at, byte), Err(Damage::OutOfBounds.into()), "byte {at} = {byte}");
+        }
         for at in [16, 17, 19, 20] {
             assert_eq!(with(at, 1), Err(Feature::Algorithm(1).into()));
         }
         assert_eq!(with(18, 3), Err(Feature::Algorithm(3).into()));
-        assert_eq!(with(6, 3), Err(Feature::Algorithm(3).into()));
+        assert_eq!(with(36, 3), Err(Feature::Algorithm(3).into()));
+        assert_eq!(with(38, 1), Err(Feature::MergeOperand.into()));
         assert_eq!(with(25, 1), Err(Feature::RequiredBits(256).into()));
+    }
+
+    #[test]
+    fn what_a_later_version_has_added_is_kept() {
+        let later = || Later { optional: 0x8000, fields: vec![7; 16] };
+        let keyspace = KeyspaceMeta { later: later(), ..keyspace(7, "users", None) };
+        assert_eq!(decode_keyspace(&encode_keyspace(&keyspace)), Ok(keyspace));
+        let section = Section { later: later(), ..section(3, b"a", b"b") };
+        let mut record = Vec::new();
+        section.encode(&mut record);
+        assert_eq!(Section::decode(&record), Ok((section, &[][..])));
+        for length in 0..record.len() {
+            assert!(Section::decode(&record[..length]).is_err(), "{length}");
+        }
+        // Lengths below what is known, and no list of units.
+        for bytes in [0, 96, 105] {
+            record[0] = bytes;
+            assert_eq!(Section::decode(&record), Err(Damage::BadField.into()), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn kinds_that_are_kept_for_later_are_refused() {
+        for kind in 14..=17 {
+            let mut body = Vec::new();
+            push_numbers(&mut body, kind, &[1, 2]);
+            assert_eq!(Edit::decode(&body, 1), Err(Feature::RecordKind(kind).into()));
+        }
     }
 }

@@ -305,13 +305,13 @@ impl Entry {
 
     /// Where the value of an entry that is a pointer stands.
     #[inline]
-    pub(crate) fn pointer(&self, file: &[u8]) -> Result<Pointer, Damage> {
+    pub(crate) fn pointer(&self, file: &[u8]) -> Result<Pointer, Fault> {
         Pointer::decode(self.value(file))
     }
 
     /// The same of any entry: none if it has its value itself.
     #[inline]
-    pub(crate) fn any_pointer(&self, file: &[u8]) -> Result<Option<Pointer>, Damage> {
+    pub(crate) fn any_pointer(&self, file: &[u8]) -> Result<Option<Pointer>, Fault> {
         if self.kind() == Kind::Pointer { self.pointer(file).map(Some) } else { Ok(None) }
     }
 

@@ -28,10 +28,9 @@ pub(crate) struct Prefix {
     magic: [u8; 8],
     version: U16,
     reserved: [u8; 2],
-    /// A reader that does not know one of these bits must refuse the file. Two are reserved in tables: bit 0, the entries take
-    /// a sequence number from the manifest; bit 1, the file is an index over a log segment.
+    /// A reader that does not know one of these bits must refuse the file. None is set in this version.
     required: U32,
-    /// A reader may ignore these bits. None is defined in version 1.
+    /// Hints, which a reader may ignore. None is set in this version.
     optional: U32,
     reserved_tail: [u8; 4],
 }
@@ -50,7 +49,8 @@ impl Prefix {
         }
     }
 
-    /// Checks the magic and that this build understands the file.
+    /// Checks the magic and that this build understands the file: what comes before the checksum of the header, which a later
+    /// version may have elsewhere.
     pub(crate) fn check(&self, magic: Magic) -> Result<(), Fault> {
         if self.magic != magic.0 {
             return Err(Damage::BadMagic.into());
@@ -61,9 +61,11 @@ impl Prefix {
         if self.required.get() != 0 {
             return Err(Feature::RequiredBits(self.required.get()).into());
         }
-        if self.reserved != [0; 2] || self.reserved_tail != [0; 4] {
-            return Err(Damage::BadField.into());
-        }
         Ok(())
+    }
+
+    /// Whether the reserved bytes are zero, which comes after the checksum: of a torn header nothing is known.
+    pub(crate) fn is_reserved_zero(&self) -> bool {
+        self.reserved == [0; 2] && self.reserved_tail == [0; 4]
     }
 }

@@ -17,41 +17,71 @@ use crate::error::{Damage, Fault, Feature};
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct SectionRecord {
+    /// Length of this structure, further fields of a later version included.
+    record_bytes: U16,
+    /// A reader that does not know one of these bits must refuse the section.
+    required: U16,
     keyspace: U32,
     key_order: u8,
     hash: u8,
     compression: u8,
     encryption: u8,
-    hash_seed: U64,
+    alignment_log2: u8,
+    block_log2: u8,
+    /// The sides of the two keys on which the bounds lie.
+    bounds: u8,
+    reserved: u8,
     start: U64,
     end: U64,
     entries: U64,
     keys: U64,
     tombstones: U64,
-    range_tombstones_offset: U64,
-    range_tombstones_bytes: U64,
     range_tombstones: U64,
+    range_tombstones_bytes: U64,
     min_sequence: U64,
     max_sequence: U64,
     interval: U16,
-    alignment_log2: u8,
-    /// The sides of the two keys on which the bounds lie.
-    bounds: u8,
     lower_key_bytes: U16,
     upper_key_bytes: U16,
-    blocks_offset: U64,
+    /// A reader may ignore these bits.
+    optional: U16,
     blocks: U32,
-    flags: U16,
-    reserved: [u8; 2],
-    block_log2: u8,
-    reserved_too: [u8; 3],
     value_files: U32,
 }
 
-const _: () = assert!(size_of::<SectionRecord>() == 128 && align_of::<SectionRecord>() == 1);
+const RECORD_BYTES: u16 = 104;
+const _: () = assert!(size_of::<SectionRecord>() == RECORD_BYTES as usize && align_of::<SectionRecord>() == 1);
 
 /// All entries have the sequence number that the manifest gives the table.
 const TAKES_GLOBAL_SEQUENCE: u16 = 1;
+
+/// What a later writer has said in a record beside what this version knows, and a reader passes over. The manifest is to
+/// repeat the directory of each table byte for byte, so it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Later {
+    /// Bits that may be ignored.
+    pub(crate) optional: u32,
+    /// The bytes of further fields.
+    pub(crate) fields: Vec<u8>,
+}
+
+impl Later {
+    /// The length of a record that takes `known` bytes without further fields.
+    #[expect(clippy::cast_possible_truncation, reason = "as it was read, from a field of this size")]
+    pub(super) fn record_bytes(&self, known: u16) -> U16 {
+        U16::new(known.saturating_add(self.fields.len() as u16))
+    }
+
+    /// Splits what follows the known fields of a record into further ones and the rest.
+    pub(super) fn split(record_bytes: U16, known: u16, optional: u32, rest: &[u8]) -> Result<(Self, &[u8]), Damage> {
+        let further = record_bytes.get().checked_sub(known).ok_or(Damage::BadField)?;
+        if !u64::from(record_bytes.get()).is_multiple_of(UNIT) {
+            return Err(Damage::BadField);
+        }
+        let (fields, rest) = rest.split_at_checked(further.into()).ok_or(Damage::OutOfBounds)?;
+        Ok((Self { optional, fields: fields.to_vec() }, rest))
+    }
+}
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -143,46 +173,46 @@ pub(crate) struct Section {
     pub(crate) takes_global_sequence: bool,
     /// In order of the files' numbers.
     pub(crate) value_files: Vec<ValueFileShare>,
+    pub(crate) later: Later,
 }
 
 impl Section {
     /// Appends the directory record.
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "keys have at most KEY_BYTES_MAX bytes, and there are fewer value files than entries"
+        reason = "keys have at most KEY_BYTES_MAX bytes, there are fewer value files than entries, and optional bits are 16"
     )]
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let record = SectionRecord {
+            record_bytes: self.later.record_bytes(RECORD_BYTES),
+            required: U16::new(if self.takes_global_sequence { TAKES_GLOBAL_SEQUENCE } else { 0 }),
             keyspace: U32::new(self.keyspace.0),
             key_order: 0,
             hash: 0,
             compression: self.codec as u8,
             encryption: 0,
-            hash_seed: U64::new(u64::from(self.keyspace.0)),
+            alignment_log2: self.alignment.log2(),
+            block_log2: self.block_log2,
+            bounds: bounds_byte(&self.lower, &self.upper),
+            reserved: 0,
             start: U64::new(self.start),
             end: U64::new(self.end),
             entries: U64::new(self.entries),
             keys: U64::new(self.keys),
             tombstones: U64::new(self.tombstones),
-            range_tombstones_offset: U64::new(if self.range_tombstones == 0 { 0 } else { self.end }),
-            range_tombstones_bytes: U64::new(self.range_tombstones_bytes),
             range_tombstones: U64::new(self.range_tombstones),
+            range_tombstones_bytes: U64::new(self.range_tombstones_bytes),
             min_sequence: U64::new(self.min_sequence.0),
             max_sequence: U64::new(self.max_sequence.0),
             interval: U16::new(self.interval),
-            alignment_log2: self.alignment.log2(),
-            bounds: bounds_byte(&self.lower, &self.upper),
             lower_key_bytes: U16::new(self.lower.key().len() as u16),
             upper_key_bytes: U16::new(self.upper.key().len() as u16),
-            blocks_offset: U64::new(if self.blocks == 0 { 0 } else { self.blocks_offset() }),
+            optional: U16::new(self.later.optional as u16),
             blocks: U32::new(self.blocks),
-            flags: U16::new(if self.takes_global_sequence { TAKES_GLOBAL_SEQUENCE } else { 0 }),
-            reserved: [0; 2],
-            block_log2: self.block_log2,
-            reserved_too: [0; 3],
             value_files: U32::new(self.value_files.len() as u32),
         };
         out.extend_from_slice(record.as_bytes());
+        out.extend_from_slice(&self.later.fields);
         out.extend_from_slice(self.lower.key());
         out.extend_from_slice(self.upper.key());
         super::entry::pad(out);
@@ -195,6 +225,11 @@ impl Section {
     /// Decodes the record at the front of `rest`, answers it and what follows.
     pub(crate) fn decode(rest: &[u8]) -> Result<(Self, &[u8]), Fault> {
         let (record, rest) = SectionRecord::read_from_prefix(rest).map_err(|_| Damage::OutOfBounds)?;
+        let (later, rest) = Later::split(record.record_bytes, RECORD_BYTES, record.optional.get().into(), rest)?;
+        let required = record.required.get();
+        if required & !TAKES_GLOBAL_SEQUENCE != 0 {
+            return Err(Feature::RequiredBits(required.into()).into());
+        }
         for algorithm in [record.key_order, record.hash, record.encryption] {
             if algorithm != 0 {
                 return Err(Feature::Algorithm(algorithm).into());
@@ -203,18 +238,8 @@ impl Section {
         let codec = Codec::decode(record.compression)?;
         let log2 = record.alignment_log2;
         let alignment = Alignment::of_log2(log2).ok_or(Feature::Algorithm(log2))?;
-        if record.flags.get() & !TAKES_GLOBAL_SEQUENCE != 0 {
-            return Err(Feature::RequiredBits(record.flags.get().into()).into());
-        }
-        if record.reserved != [0; 2] || record.reserved_too != [0; 3] {
-            return Err(Damage::BadField.into());
-        }
-        let keyspace = KeyspaceId(record.keyspace.get());
         let has_ranges = record.range_tombstones.get() != 0;
-        let ranges_offset = if has_ranges { record.end.get() } else { 0 };
-        let ranges_placed = record.range_tombstones_offset.get() == ranges_offset
-            && has_ranges == (record.range_tombstones_bytes.get() != 0);
-        if !ranges_placed || record.hash_seed.get() != u64::from(keyspace.0) {
+        if record.reserved != 0 || has_ranges != (record.range_tombstones_bytes.get() != 0) {
             return Err(Damage::BadField.into());
         }
         let lower_bytes = u64::from(record.lower_key_bytes.get());
@@ -230,7 +255,7 @@ impl Section {
         let rest = usize::try_from(padded).ok().and_then(|padded| rest.get(padded..)).ok_or(Damage::OutOfBounds)?;
         let (value_files, rest) = decode_value_files(rest, record.value_files.get())?;
         let section = Self {
-            keyspace,
+            keyspace: KeyspaceId(record.keyspace.get()),
             start: record.start.get(),
             end: record.end.get(),
             entries: record.entries.get(),
@@ -247,14 +272,11 @@ impl Section {
             blocks: record.blocks.get(),
             block_log2: record.block_log2,
             alignment,
-            takes_global_sequence: record.flags.get() & TAKES_GLOBAL_SEQUENCE != 0,
+            takes_global_sequence: required & TAKES_GLOBAL_SEQUENCE != 0,
             value_files,
+            later,
         };
         section.check()?;
-        let blocks_offset = if section.blocks == 0 { 0 } else { section.blocks_offset() };
-        if record.blocks_offset.get() != blocks_offset {
-            return Err(Damage::BadField.into());
-        }
         section.check_supported()?;
         Ok((section, rest))
     }

@@ -61,7 +61,8 @@ impl SegmentHeader {
             return Err(Damage::BadChecksum.into());
         }
         let numbers = [header.number, header.predecessor, header.predecessor_end, header.base_sequence];
-        if header.reserved != [0; 4] || numbers.iter().any(|number| number.get() >= NUMBER_MAX) {
+        let reserved = header.prefix.is_reserved_zero() && header.reserved == [0; 4];
+        if !reserved || numbers.iter().any(|number| number.get() >= NUMBER_MAX) {
             return Err(Damage::BadField.into());
         }
         Ok(header)

@@ -57,7 +57,8 @@ impl TableHeader {
         if header.checksum.get() != header.sum() {
             return Err(Damage::BadChecksum.into());
         }
-        if !bytes::all_zero(&header.reserved) || !CHUNK_LOG2.contains(&header.chunk_log2) {
+        let reserved = header.prefix.is_reserved_zero() && bytes::all_zero(&header.reserved);
+        if !reserved || !CHUNK_LOG2.contains(&header.chunk_log2) {
             return Err(Damage::BadField.into());
         }
         Ok(header)

@@ -18,7 +18,7 @@ use super::bytes::{self, Part};
 use super::checksum::Id;
 use super::table::{FOOTER_BYTES, Frame, TABLE_HEADER_BYTES};
 use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Sequence};
-use crate::error::{Bug, Damage, bug};
+use crate::error::{Bug, Damage, Fault, Feature, bug};
 
 /// Records and values begin at a multiple of this many bytes.
 pub(crate) const VALUE_UNIT: u64 = 16;
@@ -41,7 +41,9 @@ struct PointerRecord {
     file: U64,
     offset: U64,
     length: U32,
-    reserved: [u8; 4],
+    /// Of the value. No version packs values yet.
+    codec: u8,
+    reserved: [u8; 3],
 }
 
 const _: () = assert!(size_of::<PointerRecord>() == POINTER_BYTES && align_of::<PointerRecord>() == 1);
@@ -52,19 +54,21 @@ impl Pointer {
             file: U64::new(self.file.0),
             offset: U64::new(self.offset),
             length: U32::new(self.length),
-            reserved: [0; 4],
+            codec: 0,
+            reserved: [0; 3],
         };
         zerocopy::transmute!(record)
     }
 
     /// Reads the value of an entry that is a pointer.
     #[inline]
-    pub(crate) fn decode(value: &[u8]) -> Result<Self, Damage> {
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, Fault> {
         let record = PointerRecord::read_from_bytes(value).map_err(|_| Damage::BadField)?;
+        check_codec(record.codec)?;
         let (file, offset) = (record.file.get(), record.offset.get());
         let placed = offset.is_multiple_of(VALUE_UNIT) && offset < FILE_BYTES_MAX;
-        if file >= NUMBER_MAX || !placed || record.reserved != [0; 4] {
-            return Err(Damage::BadField);
+        if file >= NUMBER_MAX || !placed || record.reserved != [0; 3] {
+            return Err(Damage::BadField.into());
         }
         Ok(Self { file: FileNumber(file), offset, length: record.length.get() })
     }
@@ -95,7 +99,14 @@ struct RecordHeader {
     reserved: [u8; 2],
     sequence: U64,
     value_bytes: U32,
-    reserved_tail: [u8; 4],
+    codec: u8,
+    reserved_tail: [u8; 3],
+}
+
+/// Whether a value is stored as it is.
+#[inline]
+fn check_codec(codec: u8) -> Result<(), Feature> {
+    if codec == 0 { Ok(()) } else { Err(Feature::Algorithm(codec)) }
 }
 
 const RECORD_HEADER_BYTES: u64 = 24;
@@ -128,7 +139,8 @@ pub(crate) fn encode_head(keyspace: KeyspaceId, sequence: Sequence, key: &[u8], 
         reserved: [0; 2],
         sequence: U64::new(sequence.0),
         value_bytes: U32::new(value_bytes),
-        reserved_tail: [0; 4],
+        codec: 0,
+        reserved_tail: [0; 3],
     };
     let mut head = header.as_bytes().to_vec();
     head.extend_from_slice(key);
@@ -185,8 +197,9 @@ impl<'f> Record<'f> {
 
     /// Decodes the record at `start`, which must end, padding included, at or before `limit`. All its bytes have been
     /// verified.
-    pub(crate) fn parse(file: Part<'f>, start: u64, limit: u64) -> Result<Self, Damage> {
+    pub(crate) fn parse(file: Part<'f>, start: u64, limit: u64) -> Result<Self, Fault> {
         let header: RecordHeader = file.read(start)?;
+        check_codec(header.codec)?;
         let next = header.end(start, limit)?;
         let (key_bytes, length) = (u64::from(header.key_bytes.get()), header.value_bytes.get());
         let key = file.slice(header_end(start), key_bytes)?;
@@ -196,12 +209,12 @@ impl<'f> Record<'f> {
         let paddings = [(behind_key, offset), (behind_value, next)];
         for (from, to) in paddings {
             if !bytes::all_zero(file.slice(from, to.saturating_sub(from))?) {
-                return Err(Damage::BadField);
+                return Err(Damage::BadField.into());
             }
         }
-        let reserved = header.reserved == [0; 2] && header.reserved_tail == [0; 4];
+        let reserved = header.reserved == [0; 2] && header.reserved_tail == [0; 3];
         if !reserved || header.sequence.get() >= NUMBER_MAX {
-            return Err(Damage::BadField);
+            return Err(Damage::BadField.into());
         }
         let keyspace = KeyspaceId(header.keyspace.get());
         Ok(Self { keyspace, sequence: Sequence(header.sequence.get()), key, offset, length, next })
@@ -310,18 +323,23 @@ mod tests {
             assert_eq!(pointer.record_start(k), Ok(0));
             assert_eq!(&bytes[usize::try_from(first.offset).unwrap()..][..v], &value[..]);
             assert_eq!(Record::parse(Part::whole(&bytes), first.next, limit).unwrap().key, b"next");
-            assert_eq!(Record::parse(Part::whole(&bytes), 0, first.next - 1), Err(Damage::OutOfBounds));
+            assert_eq!(Record::parse(Part::whole(&bytes), 0, first.next - 1), Err(Damage::OutOfBounds.into()));
         }
     }
 
     #[test]
     fn padding_and_reserved_bytes_are_zero() {
         let good = record(0, 1, b"key", b"value");
-        for at in [6, 7, 20, 23, 27, 31, 37, 47] {
+        for at in [6, 7, 21, 23, 27, 31, 37, 47] {
             let mut bad = good.clone();
             bad[at] = 1;
-            assert_eq!(Record::parse(Part::whole(&bad), 0, bad.len() as u64), Err(Damage::BadField), "byte {at}");
+            let refused = Record::parse(Part::whole(&bad), 0, bad.len() as u64);
+            assert_eq!(refused, Err(Damage::BadField.into()), "byte {at}");
         }
+        let mut packed = good.clone();
+        packed[20] = 2;
+        let refused = Record::parse(Part::whole(&packed), 0, packed.len() as u64);
+        assert_eq!(refused, Err(Feature::Algorithm(2).into()));
     }
 
     #[test]
@@ -331,12 +349,15 @@ mod tests {
         assert_eq!(Pointer::decode(&good), Ok(pointer));
         assert_eq!(pointer.end(), 4195);
         assert_eq!(pointer.record_start(65_000), Err(Damage::BadPointer));
-        for (at, byte) in [(7, 0x80), (8, 1), (15, 1), (20, 1), (23, 1)] {
+        for (at, byte) in [(7, 0x80), (8, 1), (15, 1), (21, 1), (23, 1)] {
             let mut bad = good;
             bad[at] = byte;
-            assert_eq!(Pointer::decode(&bad), Err(Damage::BadField), "byte {at}");
+            assert_eq!(Pointer::decode(&bad), Err(Damage::BadField.into()), "byte {at}");
         }
-        assert_eq!(Pointer::decode(&good[..23]), Err(Damage::BadField));
+        let mut packed = good;
+        packed[20] = 1;
+        assert_eq!(Pointer::decode(&packed), Err(Feature::Algorithm(1).into()));
+        assert_eq!(Pointer::decode(&good[..23]), Err(Damage::BadField.into()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
         values.verify_to(sink, end.min(header_end(at)))?;
         let next = record_end(Part::whole(file), at, end).map_err(|damage| sink.damaged(at, damage))?;
         values.verify_to(sink, next)?;
-        let record = Record::parse(Part::whole(file), at, end).map_err(|damage| sink.damaged(at, damage))?;
+        let record = Record::parse(Part::whole(file), at, end).map_err(|fault| sink.damaged(at, fault))?;
         let place = record.value();
         let fields = vec![
             ("keyspace", Value::Number(record.keyspace.0.into())),

@@ -7,7 +7,7 @@ use crate::format::alignment::Alignment;
 use crate::format::block::BLOCK_LOG2;
 use crate::format::edit::{ERROR_RATE, INTERVAL, KeyspaceMeta, LARGE_VALUE_BYTES_MIN, LEVELS, ZSTD_LEVEL};
 use crate::format::entry::{Entry, Kind};
-use crate::format::section::Codec;
+use crate::format::section::{Codec, Later};
 
 /// The default of [`Options::large_value_bytes`](crate::Options::large_value_bytes) without compression.
 const LARGE_VALUE_BYTES: u32 = 4 << 10;
@@ -264,6 +264,7 @@ impl KeyspaceOptions {
             large_value_bytes: options.large_value_bytes().unwrap_or(0),
             alignment,
             name: name.to_owned(),
+            later: Later::default(),
         })
     }
 }

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use crate::format::alignment::Alignment;
     use crate::format::range::Edge;
-    use crate::format::section::Codec;
+    use crate::format::section::{Codec, Later};
     use crate::format::{KeyspaceId, Sequence, key_hash};
     use crate::options::{PointIndex, SectionOptions, TableOptions};
 
@@ -206,6 +206,7 @@ mod tests {
             alignment: Alignment::None,
             takes_global_sequence: false,
             value_files: Vec::new(),
+            later: Later::default(),
         }
     }
 

@@ -128,7 +128,7 @@ impl TableReader {
         let mut lookups = Lookups::default();
         let mut hash = 0;
         self.body.walk(section, Verify::Again, |place, entry, bytes, is_new_key| {
-            let pointer = entry.any_pointer(bytes).map_err(|what| self.file().corrupt(place as u64, what))?;
+            let pointer = entry.any_pointer(bytes).map_err(|fault| fault.at(self.file().path(), place as u64))?;
             if is_new_key {
                 if counts.keys.is_multiple_of(STOP_KEYS) && stop.load(Ordering::Relaxed) {
                     return Err(Error::Closed);
@@ -223,7 +223,7 @@ impl TableReader {
             }
             if entry.kind() == Kind::Pointer {
                 let at = self.body.offset(section, place);
-                let pointer = entry.pointer(bytes).map_err(|what| self.file().corrupt(at, what))?;
+                let pointer = entry.pointer(bytes).map_err(|fault| fault.at(self.file().path(), at))?;
                 count_value(&mut value_files, pointer, key.len());
                 if let Some(values) = values {
                     let file = values.file(pointer).ok_or_else(|| self.file().corrupt(at, Damage::BadPointer))?;

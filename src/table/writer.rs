@@ -24,7 +24,7 @@ use crate::format::entry::{Entry, Kind, header_at};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::range::Edge;
-use crate::format::section::{Codec, Section, count_value};
+use crate::format::section::{Codec, Later, Section, count_value};
 use crate::format::table::{TableHeader, Totals, encode_tail};
 use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, SEQUENCE_SPAN, Sequence, UNIT, key_hash};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
@@ -202,7 +202,7 @@ impl TableWriter {
         must(raw.len() == entry.next() - entry.start, "an entry is not in its bytes")?;
         let place = self.place_for(raw.len()).map_err(|e| self.error("write", e))?;
         // Its checksum was right, so it was written that way.
-        let pointer = entry.any_pointer(bytes).map_err(|damage| Error::corrupt(&self.path(), place, damage))?;
+        let pointer = entry.any_pointer(bytes).map_err(|fault| fault.at(&self.path(), place))?;
         let sequence = if oldest { Sequence(0) } else { entry.sequence };
         let section = self.current.as_mut().ok_or_else(no_section)?;
         let order = if section.entries == 0 { Ordering::Less } else { self.last_key.as_slice().cmp(key) };
@@ -439,6 +439,7 @@ fn new_section(keyspace: KeyspaceId, start: u64, key: &[u8], interval: u16, alig
         alignment,
         takes_global_sequence: false,
         value_files: Vec::new(),
+        later: Later::default(),
     }
 }
 

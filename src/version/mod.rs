@@ -215,7 +215,7 @@ pub(crate) mod tests {
     use crate::format::alignment::Alignment;
     use crate::format::edit::TableMeta;
     use crate::format::range::Edge;
-    use crate::format::section::{Codec, ValueFileShare};
+    use crate::format::section::{Codec, Later, ValueFileShare};
     use crate::format::values::ValuesMeta;
     use crate::options::TableOptions;
     use crate::sys::{Access, FileSystem, sim::SimFs};
@@ -242,6 +242,7 @@ pub(crate) mod tests {
             alignment: Alignment::None,
             takes_global_sequence: false,
             value_files: Vec::new(),
+            later: Later::default(),
         };
         TableMeta {
             number: FileNumber(number),
@@ -274,6 +275,7 @@ pub(crate) mod tests {
             large_value_bytes: 0,
             alignment: Alignment::None,
             name: name.to_owned(),
+            later: Later::default(),
         }
     }
 

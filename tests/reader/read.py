@@ -197,7 +197,7 @@ class Database(State):
         for s in own:
             if t["loaded"]:  # 10.9
                 f.check(s.maximum < t["loaded"], f.directory + at, "global sequence")
-                directory[at + 80:at + 96] = 2 * t["loaded"].to_bytes(8, "little")
+                directory[at + 72:at + 88] = 2 * t["loaded"].to_bytes(8, "little")
             at += s.record_bytes
             f.check(s.start == (up(o, 16) if s.alignment == 4 else o), f.directory, "start of a section")
             o = s.end + s.range_bytes + 16 * s.blocks
@@ -251,8 +251,10 @@ class Database(State):
             yield g, 0, raw
 
     def value(self, pointer, f, o):
-        number, at, size, reserved = (int.from_bytes(pointer[a:b], "little") for a, b in
-                                      ((0, 8), (8, 16), (16, 20), (20, 24)))
+        number, at, size, codec, reserved = (int.from_bytes(pointer[a:b], "little") for a, b in
+                                             ((0, 8), (8, 16), (16, 20), (20, 21), (21, 24)))
+        if codec:
+            raise f.unsupported(o, "codec of a value")
         f.check(not reserved and number in self.values and at % 16 == 0, o, "pointer")
         file = self.open_values[number]
         return self.body(file, at, at + size).bytes(at, size)

@@ -223,26 +223,30 @@ class State:
         return number
 
     def create_keyspace(self, f, at, size):  # 12.4
-        f.check(size >= 48, at, "length of a record")
-        number, interval, point, name_bytes = (f.u(at + o, n) for o, n in ((0, 4), (4, 2), (6, 1), (7, 1)))
-        alignment, codec = f.u(at + 20, 1), f.u(at + 18, 1)
-        if f.u(at + 16, 2) or f.u(at + 19, 1) or alignment not in (0, 3, 4) or f.u(at + 24, 4) or point not in (1, 2):
+        f.check(size >= 40, at, "length of a record")
+        record, interval, number = f.u(at, 2), f.u(at + 2, 2), f.u(at + 4, 4)
+        point, name_bytes, alignment, codec = f.u(at + 36, 1), f.u(at + 37, 1), f.u(at + 20, 1), f.u(at + 18, 1)
+        f.check(40 <= record <= size and record % 8 == 0, at, "length of a record")
+        if f.u(at + 24, 4) or f.u(at + 38, 1):
+            raise f.unsupported(at, "required bits or operator of a keyspace")
+        if f.u(at + 16, 2) or f.u(at + 19, 1) or alignment not in (0, 3, 4) or point not in (1, 2):
             raise f.unsupported(at, "options of a keyspace")
         if codec > 1:
             raise f.unsupported(at + 18, "zstd")
-        level, large, rate = f.u(at + 21, 1), f.u(at + 28, 4), f.bytes(at + 8, 8)
+        level, large, rate = f.u(at + 21, 1), f.u(at + 32, 4), f.bytes(at + 8, 8)
         rate = struct.unpack("<d", rate)[0] if any(rate) else 0
         f.check(1e-6 <= rate <= 0.5 if point == 2 else rate == 0, at + 8, "error rate")
         f.check(level == 0 and f.u(at + 22, 1) <= 6 and 12 <= f.u(at + 23, 1) <= 20, at + 21, "compression")
-        f.zero(at + 32, 16)
+        f.zero(at + 39, 1)
         f.check(1 <= interval <= 256 and not 0 < large < 64 and number, at, "keyspace record")
-        f.check(name_bytes and 48 + up(name_bytes, 8) == size, at + 7, "name")
-        f.zero(at + 48 + name_bytes, size - 48 - name_bytes)
+        f.check(name_bytes and record + up(name_bytes, 8) == size, at + 37, "name")
+        at += record
+        f.zero(at + name_bytes, size - record - name_bytes)
         try:
-            name = f.bytes(at + 48, name_bytes).decode()
+            name = f.bytes(at, name_bytes).decode()
         except UnicodeDecodeError:
-            raise f.damaged(at + 48, "name") from None
-        f.check(not any(unicodedata.category(c) == "Cc" for c in name), at + 48, "name")
+            raise f.damaged(at, "name") from None
+        f.check(not any(unicodedata.category(c) == "Cc" for c in name), at, "name")
         f.check(self.next_keyspace <= number < 2**32 - 1, at, "id of a keyspace")
         self.next_keyspace = number + 1
         self.keyspaces[number] = (name, alignment)
@@ -251,39 +255,35 @@ class State:
         found = []
         for _ in range(count):
             r = o
-            f.check(r + 128 <= end, r, "section record beyond its directory")
-            keyspace, codec, start, stop = f.u(r, 4), f.u(r + 6, 1), f.u(r + 16, 8), f.u(r + 24, 8)
-            entries, keys, tombstones, range_at, range_bytes, fragments, low, high = (
-                f.u(r + at, 8) for at in range(32, 96, 8))
-            interval, alignment, bounds, flags = f.u(r + 96, 2), f.u(r + 98, 1), f.u(r + 99, 1), f.u(r + 116, 2)
-            blocks_at, blocks, block_log2, files = (f.u(r + at, n) for at, n in
-                                                    ((104, 8), (112, 4), (120, 1), (124, 4)))
-            if f.u(r + 4, 2) or f.u(r + 7, 1) or codec > 2 or alignment not in (0, 3, 4) or flags > 1:
+            f.check(r + 104 <= end, r, "section record beyond its directory")
+            record, required, keyspace, codec = f.u(r, 2), f.u(r + 2, 2), f.u(r + 4, 4), f.u(r + 10, 1)
+            alignment, block_log2, bounds = f.u(r + 12, 1), f.u(r + 13, 1), f.u(r + 14, 1)
+            start, stop, entries, keys, tombstones, fragments, range_bytes, low, high = (
+                f.u(r + at, 8) for at in range(16, 88, 8))
+            interval, a, b, blocks, files = (f.u(r + at, n) for at, n in ((88, 2), (90, 2), (92, 2), (96, 4), (100, 4)))
+            f.check(record >= 104 and record % 8 == 0, r, "length of a section record")
+            if required > 1 or f.u(r + 8, 2) or f.u(r + 11, 1) or codec > 2 or alignment not in (0, 3, 4):
                 raise f.unsupported(r, "section")
-            f.zero(r + 118, 2)
-            f.zero(r + 121, 3)
-            f.check(range_at == (stop if fragments else 0) and (range_bytes > 0) == (fragments > 0), r, "tombstones")
-            f.check(f.u(r + 8, 8) == keyspace, r + 8, "hash seed")
-            a, b = f.u(r + 100, 2), f.u(r + 102, 2)
-            o = r + up(128 + a + b, 8)
+            f.zero(r + 15, 1)
+            f.check((range_bytes > 0) == (fragments > 0), r, "tombstones")
+            key, o = r + record, r + up(record + a + b, 8)
             f.check(o <= end, r, "bounds beyond the directory")
-            f.zero(r + 128 + a + b, o - (r + 128 + a + b))
-            f.check(bounds < 8 and bounds >> 1 <= 2 and (bounds >> 1 != 2 or b == 0), r + 99, "sides of the bounds")
-            lower, upper = place(bounds & 1, f.bytes(r + 128, a)), place(bounds >> 1, f.bytes(r + 128 + a, b))
-            f.check(lower < upper, r + 128, "bounds out of order")
+            f.zero(key + a + b, o - (key + a + b))
+            f.check(bounds < 8 and bounds >> 1 <= 2 and (bounds >> 1 != 2 or b == 0), r + 14, "sides of the bounds")
+            lower, upper = place(bounds & 1, f.bytes(key, a)), place(bounds >> 1, f.bytes(key + a, b))
+            f.check(lower < upper, key, "bounds out of order")
             f.check(start % 8 == stop % 8 == range_bytes % 8 == 0, r + 16, "not a multiple of 8")
             good = start < stop and 1 <= keys <= entries or start == stop and not keys | entries and fragments
             f.check(good and tombstones <= entries and low <= high < TOP and 1 <= interval <= 256, r, "section record")
-            f.check(not flags or low == high and not tombstones and not fragments, r, "loaded section")
+            f.check(not required or low == high and not tombstones and not fragments, r, "loaded section")
             if codec:
-                f.check(12 <= block_log2 <= 20 and 1 <= blocks <= 2**(35 - block_log2), r + 112, "blocks")
-                f.check(blocks <= stop - start and entries <= blocks << block_log2 >> 4, r + 112, "blocks")
+                f.check(12 <= block_log2 <= 20 and 1 <= blocks <= 2**(35 - block_log2), r + 96, "blocks")
+                f.check(blocks <= stop - start and entries <= blocks << block_log2 >> 4, r + 96, "blocks")
             else:
-                f.check(not blocks | block_log2 and entries <= (stop - start) // 16, r + 112, "entries")
-            f.check(blocks_at == (stop + range_bytes if codec else 0), r + 104, "blocks")
+                f.check(not blocks | block_log2 and entries <= (stop - start) // 16, r + 96, "entries")
             if codec == 2:
-                raise f.unsupported(r + 6, "zstd")
-            f.check(o + 24 * files <= end, r + 124, "value files beyond the directory")
+                raise f.unsupported(r + 10, "zstd")
+            f.check(o + 24 * files <= end, r + 100, "value files beyond the directory")
             values = [tuple(f.u(o + 24 * i + 8 * j, 8) for j in range(3)) for i in range(files)]
             o += 24 * files
             numbers = [number for number, _, _ in values]
@@ -292,6 +292,6 @@ class State:
             f.check(sum(n for _, n, _ in values) <= entries - tombstones, r, "value files")
             f.check(not found or found[-1].keyspace < keyspace, r, "sections out of order")
             found.append(Section(keyspace, codec, start, stop, entries, keys, tombstones, range_bytes, fragments, low,
-                                 high, alignment, lower, upper, blocks, bool(flags), block_log2, numbers, o - r))
+                                 high, alignment, lower, upper, blocks, bool(required), block_log2, numbers, o - r))
         f.check(o == end and found, o, "sections do not fill the directory")
         return found

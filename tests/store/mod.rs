@@ -30,6 +30,7 @@ mod poisoned;
 mod reader;
 mod remove_range;
 mod repair;
+mod room;
 mod salvage;
 mod security;
 mod segments;

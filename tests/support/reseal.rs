@@ -233,7 +233,7 @@ fn adopt_table(manifest: &mut [u8], payload: Range<usize>, table: &[u8]) -> Opti
     }
     // A loaded table has one section, and the record knows its sequence number.
     if global_sequence != [0; 8] {
-        sections.get_mut(80..96)?.copy_from_slice(&[global_sequence, global_sequence].concat());
+        sections.get_mut(72..88)?.copy_from_slice(&[global_sequence, global_sequence].concat());
     }
     Some(())
 }

@@ -213,7 +213,7 @@ impl ValueFile {
         let sequence = {
             let bytes = file.verified(start, end)?;
             let record = Record::parse(Part { bytes: &bytes, start }, start, end);
-            let record = record.map_err(|damage| self.corrupt(start, damage))?;
+            let record = record.map_err(|fault| fault.at(&self.path(), start))?;
             let leads_here = (record.offset, record.length) == (pointer.offset, pointer.length);
             if !leads_here || record.keyspace != keyspace || record.key != key {
                 return Err(bad());
@@ -245,7 +245,7 @@ impl ValueFile {
                 (start, bytes) = (at, piece(at, WALK_BYTES.max(next.saturating_sub(at)))?);
             }
             let record = Record::parse(Part { bytes: &bytes, start }, at, end);
-            let record = record.map_err(|damage| file.corrupt(at, damage))?;
+            let record = record.map_err(|fault| fault.at(file.path(), at))?;
             let pointer = Pointer { file: self.number(), offset: record.offset, length: record.length };
             digest.add_value(record.keyspace, record.sequence, record.key, pointer);
             at = record.next;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::ValueFile;
-use crate::error::{Damage, Error, Result};
+use crate::error::{Damage, Fault, Result};
 use crate::format::FileNumber;
 use crate::format::entry::Entry;
 use crate::format::section::Section;
@@ -52,9 +52,9 @@ impl Values {
         bytes: &[u8],
         path: impl Fn() -> PathBuf,
     ) -> Result<(Pointer, &Arc<ValueFile>)> {
-        let damaged = |damage| Error::corrupt(&path(), entry.start as u64, damage);
-        let pointer = entry.pointer(bytes).map_err(damaged)?;
-        Ok((pointer, self.file(pointer).ok_or_else(|| damaged(Damage::BadPointer))?))
+        let refused = |fault: Fault| fault.at(&path(), entry.start as u64);
+        let pointer = entry.pointer(bytes).map_err(refused)?;
+        Ok((pointer, self.file(pointer).ok_or_else(|| refused(Damage::BadPointer.into()))?))
     }
 
     pub(crate) fn contains(&self, number: FileNumber) -> bool {
