@@ -330,6 +330,11 @@ impl Section {
         Base { min: self.min_sequence, oldest }
     }
 
+    /// The smallest sequence number of its entries without the mark; if it has range tombstones alone, the largest of these.
+    pub(crate) fn oldest_sequence(&self) -> Sequence {
+        if self.entries == 0 { self.max_sequence } else { self.min_sequence }
+    }
+
     /// Gives all entries the sequence number that the manifest has for the table, which is above those of the file.
     pub(crate) fn set_global_sequence(&mut self, sequence: Sequence) -> Result<(), Damage> {
         if self.takes_global_sequence != (sequence != Sequence(0)) {

@@ -62,7 +62,12 @@ impl SegmentHeader {
         }
         let numbers = [header.number, header.predecessor, header.predecessor_end, header.base_sequence];
         let reserved = header.prefix.is_reserved_zero() && header.reserved == [0; 4];
-        if !reserved || numbers.iter().any(|number| number.get() >= NUMBER_MAX) {
+        // A manifest takes the place of an older one, and has neither a chain nor entries.
+        let is_plausible = magic != Magic::MANIFEST
+            || header.predecessor.get() < header.number.get()
+                && header.predecessor_end == U64::ZERO
+                && header.base_sequence == U64::ZERO;
+        if !reserved || !is_plausible || numbers.iter().any(|number| number.get() >= NUMBER_MAX) {
             return Err(Damage::BadField.into());
         }
         Ok(header)

@@ -88,7 +88,9 @@ struct Scanner<'a> {
 /// damage below the highest of them is an error.
 pub(crate) fn scan(magic: Magic, database: &Id, known: Known, segments: &[Input<'_>]) -> Result<Scan, ScanError> {
     let Known { first, durable, .. } = known;
-    let durable = durable.filter(|durable| durable.segment >= first);
+    // An end that is recorded was durable when it was; the log must not end in front of it, with or without a mark.
+    let recorded = segments.iter().filter_map(|s| Some(Position { segment: s.number, offset: s.end? })).max();
+    let durable = durable.filter(|durable| durable.segment >= first).max(recorded);
     let out = Scan { ends: Vec::new(), clean: true, durable, dropped: None, groups: 0, next_sequence: None };
     let mut scanner = Scanner { magic, database, known, out, skipped: false, closed: false };
     let mut previous: Option<Position> = None;
@@ -193,9 +195,6 @@ impl Scanner<'_> {
         }
         if end.is_some_and(|end| offset != end) {
             return Err((offset, Damage::WrongLength.into()));
-        }
-        if segment.end.is_some() {
-            self.durable(Position { segment: segment.number, offset });
         }
         self.out.clean = self.closed || segment.end.is_some();
         Ok(offset)

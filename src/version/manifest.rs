@@ -137,7 +137,7 @@ pub(crate) fn read_manifest(
     }
     let at_end = |damage| Error::corrupt(&path, torn_at, damage);
     let (version, _) = draft.finish().map_err(at_end)?;
-    version.named().check_names().map_err(at_end)?;
+    version.named().check_names().and_then(|()| version.check_ages()).map_err(at_end)?;
     Ok(Recovered { number, state, version, clean: scan.clean })
 }
 

@@ -14,7 +14,7 @@ mod manifest;
 mod pick;
 mod place;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use draft::Draft;
@@ -29,7 +29,7 @@ pub(crate) use place::level_for;
 use crate::error::Damage;
 use crate::format::edit::{Edit, KeyspaceMeta, LEVELS};
 use crate::format::section::Section;
-use crate::format::{FileNumber, KeyspaceId};
+use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::table::{Table, Values};
 
 /// The tables of one level of one keyspace: in order of key, not overlapping.
@@ -108,6 +108,24 @@ impl Version {
     /// Whether a table of level 0 speaks for a keyspace.
     pub(crate) fn serves(&self, table: &Table, keyspace: KeyspaceId) -> bool {
         self.level0.iter().any(|shared| shared.table.number() == table.number() && shared.serves(keyspace))
+    }
+
+    /// Whether, for each keyspace, all of a table of level 0 is newer than all of the next one, as readers take it that stop at
+    /// the first one that has a key. Tables of one load have one number, and no key in common.
+    fn check_ages(&self) -> Result<(), Damage> {
+        let mut in_front: BTreeMap<KeyspaceId, &Section> = BTreeMap::new();
+        for shared in &self.level0 {
+            let sections = shared.table.meta.sections.iter();
+            for section in sections.filter(|s| shared.serves(s.keyspace) && s.max_sequence > Sequence(0)) {
+                let Some(newer) = in_front.insert(section.keyspace, section) else { continue };
+                let of_one_load = newer.takes_global_sequence && section.takes_global_sequence;
+                let of_one_load = of_one_load && newer.max_sequence == section.max_sequence;
+                if newer.oldest_sequence() <= section.max_sequence && !of_one_load {
+                    return Err(Damage::OutOfOrder);
+                }
+            }
+        }
+        Ok(())
     }
 
     #[inline]
@@ -231,7 +249,7 @@ pub(crate) mod tests {
             tombstones: 0,
             range_tombstones: 0,
             range_tombstones_bytes: 0,
-            min_sequence: Sequence(1),
+            min_sequence: Sequence(number),
             max_sequence: Sequence(number),
             interval: 16,
             lower: Edge::Before(min.as_bytes().to_vec()),

@@ -12,6 +12,10 @@ class Refused(Exception):
         self.code = code
 
 
+class NotGood(Refused):
+    """A header that may be what a crash has left, 7."""
+
+
 class File:
     """Bytes with a name; every access is checked."""
 
@@ -47,8 +51,13 @@ class File:
     def prefix(self, kind, header):  # 4.1
         self.check(len(self.data) >= header, 0, "shorter than its header")
         self.check(self.data[:8] == b"\x89ml" + kind + b"\r\n", 0, "wrong magic")
+        self.understood()
+
+    def understood(self):
         if self.u(8, 2) != 1 or self.u(12, 4):
             raise self.unsupported(8, "version or required bits")
+
+    def reserved(self):  # behind the checksum of the header
         self.zero(10, 2)
         self.zero(20, 4)
 

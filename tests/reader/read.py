@@ -15,7 +15,7 @@ from collections import namedtuple
 
 sys.dont_write_bytecode = True  # the directory of the sources stays as it is
 
-from files import LIMIT, TOP, File, Refused, covers, lz4, place, up  # noqa: E402
+from files import LIMIT, TOP, File, NotGood, Refused, covers, lz4, place, up  # noqa: E402
 from state import NO_D, State  # noqa: E402
 
 PUT, DELETE, RANGE_DELETE, MERGE, POINTER = range(5)
@@ -40,18 +40,20 @@ class Database(State):
                 raise Refused(2, f"{number:06}.wal", 0, "missing")
         files = [self.framed(number, "wal", b"WAL") for number in numbers]
         headers = [self.good_header(f) for f in files]
-        durable, sequence, skipped, at = self.log_durable, None, False, NO_D
+        durable = known = max([self.log_durable if self.log_durable[0] >= self.first_segment else NO_D,
+                               *self.ends.items()])
+        sequence, skipped, at = None, False, NO_D
         for i, f in enumerate(files):
-            header, number, o = headers[i], numbers[i], 80
-            if i == 0:
-                linked = header and header[0] < max(self.first_segment, 1)
-            else:
-                linked = header == [numbers[i - 1], at[1], sequence]
+            number, o = numbers[i], 80
+            try:
+                header = self.header(f)
+                linked = header[0] < max(self.first_segment, 1) if i == 0 else header[:2] == [numbers[i - 1], at[1]]
+            except NotGood:
+                linked = False
             if not linked:
-                if header is None and f.data[:8] == b"\x89mlWAL\r\n":
-                    self.header_version(f)
                 return self.torn(files, i, 0, durable, at if i else (self.first_segment, 0))
             base = header[2]
+            f.check(sequence in (None, base), 64, "base_sequence")
             sequence = base if sequence is None else sequence
             end = self.ends.get(number)
             if end is None and i + 1 < len(files) and headers[i + 1] and headers[i + 1][0] == number:
@@ -62,7 +64,7 @@ class Database(State):
                 if not group or not group.whole:
                     return self.torn(files, i, o, durable)
                 if group.kind == 3 and end is None:
-                    f.check(self.log_durable <= (number, o), o, "the log ends before what is durable")
+                    f.check(known <= (number, o), o, "the log ends before what is durable")
                     return None
                 if group.kind in (1, 4, 5):
                     f.check(sequence + group.count <= TOP, o, "sequence number too large")
@@ -77,10 +79,8 @@ class Database(State):
             if o != end:
                 return self.torn(files, i, o, durable)
             at = (number, o)
-            if number in self.ends:
-                durable = max(durable, at)
-        if self.log_durable[0] >= self.first_segment and self.log_durable > at:
-            raise Refused(2, f"{self.log_durable[0]:06}.wal", self.log_durable[1], "the log ends before what is durable")
+        if known > at:
+            raise Refused(2, f"{known[0]:06}.wal", known[1], "the log ends before what is durable")
         return None
 
     def torn(self, files, i, o, durable, read=None):  # 9.1, steps 5 to 7; `read` is P if that is not (files[i], o)
@@ -154,6 +154,7 @@ class Database(State):
         f.prefix(kind, 64)
         f.identify(f.bytes(24, 16))
         f.check(f.u(60, 4) == f.sum(0, 60), 60, "checksum of the header")
+        f.reserved()
         f.zero(41, 19)
         f.check(12 <= f.u(40, 1) <= 20, 40, "chunk size")
         n = len(f.data) - 128
@@ -259,7 +260,7 @@ class Database(State):
         file = self.open_values[number]
         return self.body(file, at, at + size).bytes(at, size)
 
-    # Everything, 13.1
+    # Everything, 0.3
 
     def read(self):
         number = self.current()

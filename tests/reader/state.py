@@ -7,7 +7,7 @@ import struct
 import unicodedata
 from collections import namedtuple
 
-from files import LIMIT, TOP, File, Refused, place, up
+from files import LIMIT, TOP, File, NotGood, Refused, place, up
 
 NO_D = (-1, 0)
 
@@ -22,7 +22,7 @@ class State:
         self.next_number, self.last_sequence, self.first_segment, self.next_keyspace = 1, 0, 0, 1
         self.ends, self.log_durable = {}, NO_D
         self.keyspaces = {0: ("default", 0)}
-        self.tables, self.values = {}, {}
+        self.tables, self.values, self.value_numbers = {}, {}, set()
         self.versions, self.removed = {}, {}
 
     def file(self, name):
@@ -48,6 +48,7 @@ class State:
         f.check(len(f.data) == 64, 64, "wrong length")
         f.identify(f.bytes(24, 24))
         f.check(f.u(60, 4) == f.sum(0, 60), 60, "checksum")
+        f.reserved()
         f.zero(48, 12)
         self.id = f.bytes(24, 16)
         return f.u(40, 8)
@@ -60,18 +61,21 @@ class State:
         return f
 
     def header(self, f):
-        f.prefix(f.kind, 80)
-        f.check(f.u(76, 4) == f.sum(0, 76), 76, "checksum")
+        if len(f.data) < 80 or f.data[:8] != b"\x89ml" + f.kind + b"\r\n":
+            raise NotGood(2, f.name, 0, "shorter than its header, or wrong magic")
+        f.understood()
+        # Its own identity: the header of another file is whole, and breaks rules like any other.
+        own = File(f.name, f.data, f.bytes(24, 24))
+        if f.u(76, 4) != own.sum(0, 76):
+            raise NotGood(2, f.name, 76, "checksum")
+        f.reserved()
         f.zero(72, 4)
         fields = [f.u(offset, 8) for offset in (40, 48, 56, 64)]
         f.check(max(fields) < TOP, 40, "number too large")
-        f.check(f.bytes(24, 16) == self.id and fields[0] == f.number, 24, "another database or number")
+        f.check(f.kind == b"WAL" or fields[1] < fields[0] and not fields[2] | fields[3], 48, "fields of a manifest")
+        if f.bytes(24, 16) != self.id or fields[0] != f.number:
+            raise NotGood(2, f.name, 24, "another database or number")
         return fields[1:]
-
-    def header_version(self, f):
-        """Refuse the header of a later version, which is not a torn one, 9.2."""
-        if len(f.data) >= 80 and (f.u(8, 2) != 1 or f.u(12, 4)):
-            raise f.unsupported(8, "version or required bits")
 
     def good_header(self, f):
         try:
@@ -96,8 +100,17 @@ class State:
         return Group(kind, count, o + 24, end, (f.number - back, 8 * units) if units else NO_D, whole)
 
     def search(self, f, o):
-        groups = (self.group(f, at) for at in range(up(o, 8), len(f.data), 8))
-        return max((group.durable for group in groups if group), default=NO_D)
+        found = NO_D
+        for at in range(up(o, 8), len(f.data), 8):
+            try:
+                group = self.group(f, at)
+            except Refused as refused:
+                if refused.code != 2:  # what breaks a rule carries no D; an unknown kind is refused
+                    raise
+                continue
+            if group:
+                found = max(found, group.durable, (f.number, at) if group.kind == 3 else NO_D)
+        return found
 
     # Manifest, 12
 
@@ -122,6 +135,20 @@ class State:
         self.ends = {number: end for number, end in self.ends.items() if number >= self.first_segment}
         names = [name for name, _ in self.keyspaces.values()]
         f.check(len(set(names)) == len(names), o, "two keyspaces of one name")
+        self.check_ages(f, o)
+
+    def check_ages(self, f, o):  # 12.3
+        level0 = [(max(s.maximum for s in table["sections"]), number, table)
+                  for number, table in self.tables.items() if table["level"] == 0]
+        newer = {}
+        for _, _, table in sorted(level0, key=lambda t: t[:2], reverse=True):
+            for keyspace, s in table["live"].items():
+                if s.maximum == 0:
+                    continue
+                oldest = newer.get(keyspace)
+                load = oldest and oldest[1] and s.takes_global and oldest[0] == s.maximum
+                f.check(oldest is None or load or oldest[0] > s.maximum, o, "two tables of level 0 of the same time")
+                newer[keyspace] = (s.minimum if s.entries else s.maximum, s.takes_global)
 
     def edit(self, f, group):
         records, o = [], group.body
@@ -143,7 +170,7 @@ class State:
             records.append((kind, o + 8, size, a, b))
             o += 8 + size
         f.check(len(records) == group.count, group.body, "count of records")
-        added, before = [], set(self.values)
+        added = []
         order = [13, 9, 11, 7, 6, 5, 8, 10]  # 12.2; the others do not depend on one another
         for kind, at, size, a, b in sorted(records, key=lambda r: order.index(r[0]) if r[0] in order else 99):
             if kind == 1:
@@ -159,7 +186,8 @@ class State:
             elif kind == 12:
                 self.log_durable = max(self.log_durable, (a, b))
             elif kind == 13:
-                f.check(a < TOP and a not in before, at, "value file is there already, or its number")
+                f.check(a < TOP and a not in self.value_numbers, at, "value file was there already, or its number")
+                self.value_numbers.add(a)
                 f.zero(at + 52, 4)
                 size, length, count = (f.u(at + offset, 8) for offset in (24, 32, 40))
                 f.check(size <= LIMIT and length % 16 == 0 and length + 192 <= size, at, "length of a value file")

@@ -1,5 +1,5 @@
-//! The worked example of FORMAT.md is the dump of a database that this test makes. `BLESS=1 cargo test` writes it again after
-//! an intended change of the format.
+//! FORMAT-EXAMPLE.md is the dump of a database that this test makes. `BLESS=1 cargo test` writes it again after an intended
+//! change of the format.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -93,13 +93,13 @@ fn the_worked_example_is_true() {
     for (name, bytes) in image(&database()) {
         dump(&mut example, &name, &bytes);
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("FORMAT.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("FORMAT-EXAMPLE.md");
     let text = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once(BEGIN).unwrap();
     let (written, after) = rest.split_once(END).unwrap();
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&path, format!("{before}{BEGIN}{example}{END}{after}")).unwrap();
     } else {
-        assert!(written == example, "the bytes have changed: change FORMAT.md with them, then BLESS=1 cargo test");
+        assert!(written == example, "the bytes have changed: FORMAT.md says how, and then BLESS=1 cargo test");
     }
 }

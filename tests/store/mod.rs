@@ -1,5 +1,6 @@
 //! The library through its public API.
 
+mod agreement;
 mod background;
 mod basic;
 mod callbacks;
