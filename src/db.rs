@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges};
-use crate::iter::{Cursor, Entry, Iter};
+use crate::iter::{Cursor, Entry, Iter, KeyRange};
 use crate::keyspace::Keyspace;
 use crate::options::{Durability, Isolation, KeyspaceOptions, Options};
 use crate::slice::Slice;
@@ -299,7 +299,7 @@ impl Db {
     /// # }
     /// ```
     pub fn iter(&self) -> Iter {
-        self.snapshot().iter()
+        Iter::now(self.engine(), self.engine().default_keyspace(), KeyRange::all())
     }
 
     /// The entries of a range of keys, in order.
@@ -315,17 +315,17 @@ impl Db {
     /// # }
     /// ```
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
-        self.snapshot().range(range)
+        Iter::now(self.engine(), self.engine().default_keyspace(), KeyRange::new(&range))
     }
 
     /// The entries whose keys begin with `prefix`, in order.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
-        self.snapshot().prefix(prefix)
+        Iter::now(self.engine(), self.engine().default_keyspace(), KeyRange::prefix(prefix.as_ref()))
     }
 
     /// A cursor over the present state, at first nowhere.
     pub fn cursor(&self) -> Cursor {
-        self.snapshot().cursor()
+        Cursor::now(self.engine(), self.engine().default_keyspace())
     }
 
     /// The store as it is now, to read from later.

@@ -3,30 +3,24 @@
 use std::fmt;
 use std::io;
 use std::ops::RangeBounds;
-use std::sync::Arc;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use crate::engine::Registration;
+use crate::engine::{Engine, Reading};
 use crate::error::{Damage, Error, Result};
 use crate::format::Sequence;
 use crate::format::alignment::Alignment;
-use crate::format::range::{Edge, edges};
-use crate::merge::{Place, Scan};
+use crate::format::range::{Edge, Range, edges};
+use crate::keyspace_state::KeyspaceState;
+use crate::merge::{PinnedEntry, Place, Scan};
 use crate::slice::{Slice, view_as, view_as_slice};
-use crate::sys::{BlockBuffer, Pinned};
-use crate::visibility::Cover;
+use crate::sys::BlockBuffer;
 
 /// A key and its value, read in place; keeps the file that they are in mapped, like [`Slice`].
+///
+/// The entries of an iterator cost it one reference count for many of them, and one each when they are dropped.
 #[derive(Clone)]
-pub struct Entry {
-    /// Key and value, and the zeros between them that an alignment of the value asks for; the key alone if the value stands
-    /// apart.
-    bytes: Pinned,
-    key_end: usize,
-    value_start: usize,
-    value: Option<Pinned>,
-}
+pub struct Entry(PinnedEntry);
 
 impl Entry {
     /// An entry that is in no file yet. An error if there is no memory for it.
@@ -38,26 +32,27 @@ impl Entry {
         to_key[..key.len()].copy_from_slice(key);
         to_key[key.len()..].fill(0);
         to_value.copy_from_slice(value);
-        Ok(Self { bytes: bytes.into_block().pin(0..length), key_end: key.len(), value_start, value: None })
+        let bytes = bytes.into_block().pin(0..length);
+        Ok(Self(PinnedEntry { bytes, key_end: key.len(), value_start, value: None }))
     }
 
     /// The value, kept alive on its own.
     pub(crate) fn value_slice(&self) -> Slice {
-        Slice(self.value.clone().unwrap_or_else(|| self.bytes.tail(self.value_start)))
+        Slice(self.0.value.clone().unwrap_or_else(|| self.0.bytes.tail(self.0.value_start)))
     }
 
     /// The key.
     #[inline]
     pub fn key(&self) -> &[u8] {
-        self.bytes.get(..self.key_end).unwrap_or_default()
+        self.0.bytes.get(..self.0.key_end).unwrap_or_default()
     }
 
     /// The value.
     #[inline]
     pub fn value(&self) -> &[u8] {
-        match &self.value {
+        match &self.0.value {
             Some(value) => value,
-            None => self.bytes.get(self.value_start..).unwrap_or_default(),
+            None => self.0.bytes.get(self.0.value_start..).unwrap_or_default(),
         }
     }
 
@@ -114,20 +109,24 @@ impl KeyRange {
         Self { start: Edge::Before(prefix.to_vec()), end }
     }
 
-    #[inline]
-    fn is_before_end(&self, key: &[u8]) -> bool {
-        !self.end.is_in_front_of(key)
+    fn edges(&self) -> Range<'_> {
+        (self.start.as_ref(), self.end.as_ref())
     }
 
     #[inline]
-    fn is_behind_start(&self, key: &[u8]) -> bool {
-        self.start.is_in_front_of(key)
+    fn is_before_end(&self, scan: &Scan) -> bool {
+        self.end == Edge::End || !self.end.is_in_front_of(scan.key())
+    }
+
+    #[inline]
+    fn is_behind_start(&self, scan: &Scan) -> bool {
+        self.start.is_in_front_of(scan.key())
     }
 
     /// Goes to the first key of the range; answers whether there is one.
     fn first(&self, scan: &mut Scan) -> Result<bool> {
         let mut found = scan.go(Place::AtOrBehind(self.start.key()))?;
-        if found && !self.is_behind_start(scan.key()) {
+        if found && !self.is_behind_start(scan) {
             found = scan.next()?;
         }
         self.goes_on(scan, found, true)
@@ -139,7 +138,7 @@ impl KeyRange {
             Edge::End => scan.go(Place::Last)?,
             Edge::Before(key) | Edge::After(key) => scan.go(Place::AtOrInFront(key))?,
         };
-        if found && !self.is_before_end(scan.key()) {
+        if found && !self.is_before_end(scan) {
             found = scan.prev()?;
         }
         self.goes_on(scan, found, false)
@@ -149,8 +148,8 @@ impl KeyRange {
     /// behind the first that is not: of a table out of order, that may be in the range again.
     #[inline]
     fn goes_on(&self, scan: &mut Scan, found: bool, forward: bool) -> Result<bool> {
-        let inside = |key| if forward { self.is_before_end(key) } else { self.is_behind_start(key) };
-        if !found || inside(scan.key()) { Ok(found) } else { end_in_order(scan, forward) }
+        let is_inside = |scan| if forward { self.is_before_end(scan) } else { self.is_behind_start(scan) };
+        if !found || is_inside(scan) { Ok(found) } else { end_in_order(scan, forward) }
     }
 }
 
@@ -166,18 +165,18 @@ fn end_in_order(scan: &mut Scan, forward: bool) -> Result<bool> {
 /// The entries of a range in order of key, from both ends, as they were when the iterator was made.
 ///
 /// Owns what it needs: it may be stored, sent to another thread, and outlive flushes and compactions. While it lives, the
-/// versions that it sees and the tables that it walks are kept. Each step costs O(1) amortised and one reference count; see
-/// [`Cursor`] for scans without that.
+/// versions that it sees and the tables that it walks are kept. Each step costs O(1) amortised; each entry keeps alive what it
+/// is in, which costs a reference count when it is dropped. See [`Cursor`] for scans without that.
 ///
 /// After an error the iterator ends.
 pub struct Iter {
     range: KeyRange,
-    registration: Registration,
-    front: Scan,
-    back: Option<Scan>,
+    /// An error is the first item.
+    reading: Result<Reading>,
+    /// None before the first move of that end.
+    front: Option<Box<Scan>>,
+    back: Option<Box<Scan>>,
     state: State,
-    /// Why there is nothing to iterate over; the first item.
-    failed: Option<Error>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,65 +194,63 @@ enum State {
 
 impl fmt::Debug for Iter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Iter({:?} at {:?})", self.range, self.registration.at)
+        write!(f, "Iter({:?} at {:?})", self.range, moment(&self.reading))
     }
 }
 
 impl Iter {
-    pub(crate) fn new(scan: Result<Scan>, registration: Registration, range: KeyRange) -> Self {
-        let (front, failed) = or_empty(scan);
-        Self { range, registration, front, back: None, state: State::Fresh, failed }
+    pub(crate) fn new(reading: Result<Reading>, range: KeyRange) -> Self {
+        Self { range, reading, front: None, back: None, state: State::Fresh }
     }
 
-    fn back(&mut self) -> &mut Scan {
-        self.back.get_or_insert_with(|| self.front.clone())
+    /// Over what there is now.
+    pub(crate) fn now(engine: &Engine, keyspace: &KeyspaceState, range: KeyRange) -> Self {
+        Self::new(engine.reading(keyspace, engine.register()), range)
     }
 
     /// Whether front and back have passed each other.
     fn crossed(&self) -> bool {
-        match &self.back {
-            Some(back) if self.front.is_at_entry() && back.is_at_entry() => self.front.key() >= back.key(),
+        match (&self.front, &self.back) {
+            (Some(front), Some(back)) if front.is_at_entry() && back.is_at_entry() => front.key() >= back.key(),
             _ => true,
         }
     }
 
+    #[inline]
     fn advance(&mut self) -> Result<bool> {
-        let found = match self.state {
-            State::Ended => return Ok(false),
-            State::Fresh | State::Backward => self.range.first(&mut self.front)?,
-            State::Forward | State::Both => {
-                let found = self.front.next()?;
-                self.range.goes_on(&mut self.front, found, true)?
+        let range = &self.range;
+        let found = match (self.state, &mut self.front) {
+            (State::Ended, _) => return Ok(false),
+            (State::Forward | State::Both, Some(front)) => {
+                let found = front.next()?;
+                range.goes_on(front, found, true)?
             }
+            (_, front) => range.first(scan(front, self.back.as_deref(), &mut self.reading, range)?)?,
         };
         self.state = if matches!(self.state, State::Backward | State::Both) { State::Both } else { State::Forward };
         Ok(found && (self.state == State::Forward || !self.crossed()))
     }
 
     fn advance_back(&mut self) -> Result<bool> {
-        let state = self.state;
-        let range = self.range.clone();
-        let back = match state {
-            State::Ended => return Ok(false),
-            _ => self.back(),
-        };
-        let found = match state {
-            State::Backward | State::Both => {
+        let range = &self.range;
+        let found = match (self.state, &mut self.back) {
+            (State::Ended, _) => return Ok(false),
+            (State::Backward | State::Both, Some(back)) => {
                 let found = back.prev()?;
                 range.goes_on(back, found, false)?
             }
-            _ => range.last(back)?,
+            (_, back) => range.last(scan(back, self.front.as_deref(), &mut self.reading, range)?)?,
         };
-        self.state = if matches!(state, State::Forward | State::Both) { State::Both } else { State::Backward };
+        self.state = if matches!(self.state, State::Forward | State::Both) { State::Both } else { State::Backward };
         Ok(found && (self.state == State::Backward || !self.crossed()))
     }
 
+    #[inline]
     fn item(&mut self, moved: Result<bool>, back: bool) -> Option<Result<Entry>> {
         match moved {
             Ok(true) => {
-                let scan = if back { self.back.as_ref() } else { Some(&self.front) };
-                let (bytes, [key_end, value_start], value) = scan?.pin()?;
-                Some(Ok(Entry { bytes, key_end, value_start, value }))
+                let scan = if back { &mut self.back } else { &mut self.front };
+                scan.as_mut()?.pin_from_purse().map(|pinned| Ok(Entry(pinned)))
             }
             Ok(false) => {
                 self.state = State::Ended;
@@ -271,26 +268,40 @@ impl Iterator for Iter {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let moved = self.failed.take().map_or_else(|| self.advance(), Err);
+        let moved = self.advance();
         self.item(moved, false)
     }
 }
 
 impl DoubleEndedIterator for Iter {
     fn next_back(&mut self) -> Option<Self::Item> {
-        let moved = self.failed.take().map_or_else(|| self.advance_back(), Err);
+        let moved = self.advance_back();
         self.item(moved, true)
     }
 }
 
 impl std::iter::FusedIterator for Iter {}
 
-/// A scan, or one over nothing and the reason.
-fn or_empty(scan: Result<Scan>) -> (Scan, Option<Error>) {
-    match scan {
-        Ok(scan) => (scan, None),
-        Err(e) => (Scan::new(Vec::new(), Cover::default(), Arc::default(), Sequence(0)), Some(e)),
-    }
+/// The scan of one end of a range, made if there is none: that of the other end, to begin with, if that is there.
+#[cold]
+fn scan<'s>(
+    end: &'s mut Option<Box<Scan>>,
+    other: Option<&Scan>,
+    reading: &mut Result<Reading>,
+    range: &KeyRange,
+) -> Result<&'s mut Scan> {
+    let scan = match (end.take(), other, reading) {
+        (Some(scan), ..) => scan,
+        (None, Some(other), _) => Box::new(other.clone()),
+        (None, None, Ok(reading)) => reading.scan(range.edges())?,
+        (None, None, Err(e)) => return Err(e.clone()),
+    };
+    Ok(end.insert(scan))
+}
+
+/// For messages.
+fn moment(reading: &Result<Reading>) -> std::result::Result<Sequence, &Error> {
+    reading.as_ref().map(|reading| reading.at.at)
 }
 
 /// A position in the store, as it was when the cursor was made: moves in both directions and lends key and value without
@@ -314,28 +325,40 @@ fn or_empty(scan: Result<Scan>) -> (Scan, Option<Error>) {
 /// ```
 #[derive(Clone)]
 pub struct Cursor {
-    scan: Scan,
-    registration: Registration,
-    /// Why there is nothing to move over; the answer of every seek.
-    failed: Option<Error>,
+    /// None before the first seek.
+    scan: Option<Box<Scan>>,
+    /// An error is the answer of every seek.
+    reading: Result<Reading>,
 }
 
 impl fmt::Debug for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cursor(at {:?})", self.registration.at)
+        write!(f, "Cursor(at {:?})", moment(&self.reading))
     }
 }
 
 impl Cursor {
-    pub(crate) fn new(scan: Result<Scan>, registration: Registration) -> Self {
-        let (scan, failed) = or_empty(scan);
-        Self { scan, registration, failed }
+    pub(crate) fn new(reading: Result<Reading>) -> Self {
+        Self { scan: None, reading }
+    }
+
+    /// Over what there is now.
+    pub(crate) fn now(engine: &Engine, keyspace: &KeyspaceState) -> Self {
+        Self::new(engine.reading(keyspace, engine.register()))
     }
 
     fn go(&mut self, place: Place<'_>) -> Result<bool> {
-        match &self.failed {
-            None => self.scan.go(place),
-            Some(e) => Err(e.clone()),
+        match &mut self.scan {
+            Some(scan) => scan.go(place),
+            None => self.go_first(place),
+        }
+    }
+
+    #[cold]
+    fn go_first(&mut self, place: Place<'_>) -> Result<bool> {
+        match &mut self.reading {
+            Ok(reading) => self.scan.insert(reading.scan((Edge::START, Edge::End))?).go(place),
+            Err(e) => Err(e.clone()),
         }
     }
 
@@ -363,30 +386,42 @@ impl Cursor {
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "a lending cursor, not an iterator: it answers `Result<bool>`")]
     pub fn next(&mut self) -> Result<bool> {
-        self.scan.next()
+        match &mut self.scan {
+            Some(scan) => scan.next(),
+            None => Ok(false),
+        }
     }
 
     /// Goes to the entry in front; answers whether there is one. O(1).
     #[inline]
     pub fn prev(&mut self) -> Result<bool> {
-        self.scan.prev()
+        match &mut self.scan {
+            Some(scan) => scan.prev(),
+            None => Ok(false),
+        }
     }
 
     /// Whether the cursor is at an entry.
     pub fn is_valid(&self) -> bool {
-        self.scan.is_at_entry()
+        self.scan.as_ref().is_some_and(|scan| scan.is_at_entry())
     }
 
     /// The key of the current entry; empty if there is none.
     #[inline]
     pub fn key(&self) -> &[u8] {
-        self.scan.key()
+        match &self.scan {
+            Some(scan) => scan.key(),
+            None => &[],
+        }
     }
 
     /// The value of the current entry; empty if there is none.
     #[inline]
     pub fn value(&self) -> &[u8] {
-        self.scan.value()
+        match &self.scan {
+            Some(scan) => scan.value(),
+            None => &[],
+        }
     }
 
     /// The value of the current entry as a `T`, in place; see [`Slice::get_as`].
@@ -396,7 +431,6 @@ impl Cursor {
 
     /// The current entry, kept alive on its own.
     pub fn entry(&self) -> Option<Entry> {
-        let (bytes, [key_end, value_start], value) = self.scan.pin()?;
-        Some(Entry { bytes, key_end, value_start, value })
+        self.scan.as_ref()?.pin().map(Entry)
     }
 }

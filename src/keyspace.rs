@@ -10,7 +10,7 @@ use crate::engine::Ingested;
 use crate::error::{Error, Result};
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges};
-use crate::iter::{Cursor, Entry, Iter};
+use crate::iter::{Cursor, Entry, Iter, KeyRange};
 use crate::keyspace_state::KeyspaceState;
 use crate::slice::Slice;
 use crate::snapshot::Snapshot;
@@ -118,22 +118,22 @@ impl Keyspace {
 
     /// See [`Db::iter`].
     pub fn iter(&self) -> Iter {
-        self.snapshot().iter()
+        Iter::now(self.db.engine(), &self.state, KeyRange::all())
     }
 
     /// See [`Db::range`].
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
-        self.snapshot().range(range)
+        Iter::now(self.db.engine(), &self.state, KeyRange::new(&range))
     }
 
     /// See [`Db::prefix`].
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
-        self.snapshot().prefix(prefix)
+        Iter::now(self.db.engine(), &self.state, KeyRange::prefix(prefix.as_ref()))
     }
 
     /// See [`Db::cursor`].
     pub fn cursor(&self) -> Cursor {
-        self.snapshot().cursor()
+        Cursor::now(self.db.engine(), &self.state)
     }
 
     /// This keyspace as it is now, to read from later.

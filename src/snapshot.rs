@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use crate::engine::{Engine, Registration};
+use crate::engine::{Engine, Reading, Registration};
 use crate::error::Result;
 use crate::iter::{Cursor, Entry, Iter, KeyRange};
 use crate::keyspace_state::KeyspaceState;
-use crate::merge::Scan;
 use crate::slice::{Slice, view_as, view_as_slice};
 use crate::sys::Pinned;
 
@@ -135,16 +134,16 @@ impl Snapshot {
     }
 
     fn iterate(&self, range: KeyRange) -> Iter {
-        Iter::new(self.scan(), self.at.clone(), range)
+        Iter::new(self.reading(), range)
     }
 
     /// A cursor, at first nowhere.
     pub fn cursor(&self) -> Cursor {
-        Cursor::new(self.scan(), self.at.clone())
+        Cursor::new(self.reading())
     }
 
-    fn scan(&self) -> Result<Scan> {
-        self.engine.scan(self.keyspace.id, &self.at).and_then(|scan| self.checked(scan))
+    fn reading(&self) -> Result<Reading> {
+        self.engine.reading(&self.keyspace, self.at.clone())
     }
 }
 

@@ -357,9 +357,8 @@ impl Transaction {
 
     fn iterate(&self, keyspace: &Arc<KeyspaceState>, range: KeyRange) -> TransactionIter<'_> {
         let (start, end) = (range.start.clone(), range.end.clone());
-        let scan = self.engine.check_owner(keyspace).and_then(|()| self.engine.scan(keyspace.id, &self.at));
-        let scan = scan.and_then(|scan| keyspace.checked(scan));
-        TransactionIter::new(self, keyspace, Iter::new(scan, self.at.clone(), range), [start, end])
+        let stored = Iter::new(self.engine.reading(keyspace, self.at.clone()), range);
+        TransactionIter::new(self, keyspace, stored, [start, end])
     }
 
     fn put(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8], value: &[u8]) -> Result<()> {

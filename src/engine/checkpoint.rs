@@ -150,7 +150,7 @@ impl Engine {
         for memtable in &view.memtables {
             let runs = memtable.runs(keyspace, || self.registry.retain(self.visible()))?;
             sources.extend(runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))));
-            cover.add(&*memtable.ranges(keyspace), sources.len());
+            cover.add(memtable.ranges(keyspace).iter().flat_map(|lists| lists.iter()), sources.len());
         }
         let rule = Visibility::retain(Vec::new(), at);
         let mut ranges = Fragments::merge(cover.fragments(), &mut rule.clone());

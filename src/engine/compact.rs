@@ -11,7 +11,7 @@ use crate::format::edit::{Edit, LEVELS};
 use crate::format::entry::Kind;
 use crate::format::range::Edge;
 use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
-use crate::merge::{LevelCursor, Located, Merge, Place, Source, Versions};
+use crate::merge::{LevelCursor, Located, Merge, Place, Source, Tables, Versions};
 use crate::options::{Compression, Filter, FilterEntry, SectionOptions, Verdict};
 use crate::sys::atomic::Ordering;
 use crate::table::{Table, TableCursor, TableWriter, Value, Verify};
@@ -166,7 +166,7 @@ fn sources(keyspace: KeyspaceId, tables: &[&(u8, Arc<Table>)]) -> Result<Vec<Sou
         let of_level = tables.iter().filter(|(l, _)| *l == level).map(|(_, table)| Arc::clone(table));
         let of_level: Arc<[Arc<Table>]> = of_level.collect();
         if !of_level.is_empty() {
-            sources.push(Source::Level(LevelCursor::new(of_level, keyspace, Verify::Again)));
+            sources.push(Source::Level(LevelCursor::new(Tables::Level(of_level), keyspace, Verify::Again)));
         }
     }
     Ok(sources)

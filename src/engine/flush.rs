@@ -163,7 +163,7 @@ impl Engine {
         for memtable in memtables {
             let runs = memtable.runs(keyspace, || rule.clone())?;
             sources.extend(runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))));
-            cover.add(&*memtable.ranges(keyspace), 0);
+            cover.add(memtable.ranges(keyspace).iter().flat_map(|lists| lists.iter()), 0);
         }
         let ranges = Fragments::merge(cover.fragments(), &mut rule.clone());
         let mut versions = Versions::new(Merge::new(sources), cover, rule)?;
@@ -180,7 +180,7 @@ impl Engine {
         // each in their own way. A key may be in several memtables.
         let indexed = memtables.iter().map(|memtable| memtable.keys_of(keyspace));
         let (least, most) = indexed.fold((0, 0), |(least, most), keys| (keys.max(least), most + keys));
-        let removes = memtables.iter().any(|memtable| !memtable.ranges(keyspace).is_empty());
+        let removes = memtables.iter().any(|memtable| memtable.ranges(keyspace).is_some());
         let written = writer.keys_of(keyspace);
         must(written <= most && (written >= least || removes), "a flush has other keys than its memtables")?;
         writer.add_ranges(keyspace, &ranges)

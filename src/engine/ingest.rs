@@ -151,7 +151,7 @@ fn has_keys_in(
         return Ok(false);
     }
     let removals = memtable.ranges(keyspace.id);
-    let mut removals = removals.iter().flat_map(|fragments| fragments.list().iter());
+    let mut removals = removals.iter().flat_map(|lists| lists.iter()).flat_map(|fragments| fragments.list().iter());
     let removed = removals.any(|removal| {
         let behind = ranges.partition_point(|(_, upper)| *upper <= removal.start);
         ranges.get(behind).is_some_and(|(lower, _)| *lower < removal.end)

@@ -53,6 +53,7 @@ pub(crate) use body::Body;
 pub use ingest::Ingested;
 use present::Present;
 pub(crate) use pressure::Pressure;
+pub(crate) use read::Reading;
 pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::{Registration, Registry};
 pub use repair::{Finding, LostKey, LostRange, Outcome, RepairReport};

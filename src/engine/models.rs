@@ -69,6 +69,10 @@ fn put<'a>(engine: &'a Engine, key: &'a [u8], value: &'a [u8]) -> Body<'a> {
     Body::One { keyspace: engine.default_keyspace(), kind: Kind::Put, key, value }
 }
 
+fn scan_at(engine: &Engine, at: &Registration) -> Result<Box<crate::merge::Scan>> {
+    engine.reading(engine.default_keyspace(), at.clone())?.scan((Edge::START, Edge::End))
+}
+
 /// Runs the closures, each in a thread, with the engine.
 fn beside(engine: &Arc<Engine>, work: Vec<Box<dyn FnOnce(&Engine) + Send>>) {
     let threads: Vec<_> = work
@@ -231,7 +235,7 @@ fn reads_are_consistent(look: Look) {
             }
             let registration = engine.register();
             let at = engine.get_at(KEYSPACE, b"a", &registration).expect("a lookup").map(|value| number(&value));
-            let mut scan = engine.scan(KEYSPACE, &registration).expect("a scan");
+            let mut scan = scan_at(engine, &registration).expect("a scan");
             let mut values = Vec::new();
             let mut more = scan.go(Place::First).expect("a scan");
             while more {
@@ -347,7 +351,7 @@ fn tables_stay_while_they_are_used(purge: fn(&Engine)) {
     };
     let scan = |engine: &Engine| {
         let registration = engine.register();
-        let mut scan = engine.scan(KEYSPACE, &registration).expect("a lookup in a table that is gone");
+        let mut scan = scan_at(engine, &registration).expect("a lookup in a table that is gone");
         scan.go(Place::First).expect("a lookup in a table that is gone");
     };
     beside(&engine, vec![Box::new(empty), Box::new(get), Box::new(scan)]);
@@ -390,7 +394,7 @@ fn tables_are_let_go_beside_readers() {
     };
     let scan = move |engine: &Engine| {
         let registration = engine.register();
-        let mut scan = engine.scan(KEYSPACE, &registration).expect("a scan");
+        let mut scan = scan_at(engine, &registration).expect("a scan");
         let mut more = scan.go(Place::First).expect("a scan");
         for key in keys {
             assert!(more && (scan.key(), scan.value()) == (&key[..], &key[..]), "a scan of a table that was let go");

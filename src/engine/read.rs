@@ -4,10 +4,32 @@ use std::sync::Arc;
 
 use super::view::NOTHING_OPENED;
 use super::{Engine, Find, Opened, Registration, View};
-use crate::error::Result;
+use crate::error::{Result, bug};
+use crate::format::range::{Edge, Range};
 use crate::format::{KeyspaceId, key_hash};
+use crate::keyspace_state::KeyspaceState;
 use crate::merge::Scan;
 use crate::sys::Pinned;
+
+/// A keyspace as a registered reader sees it: what a scan of it is made from, once there is a first move to make. Until then
+/// no source has been looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    pub(crate) at: Registration,
+    keyspace: KeyspaceId,
+    /// Until there is a scan, which has what it needs of it: a view keeps all that a store had.
+    view: Option<Arc<View>>,
+}
+
+impl Reading {
+    /// The scan, positioned nowhere, of what is between two edges. There is one, for others to be copied from.
+    pub(crate) fn scan(&mut self, within: Range<'_>) -> Result<Box<Scan>> {
+        let view = self.view.as_ref().ok_or_else(|| bug("a second scan is made for a reader"))?;
+        let scan = Box::new(view.scan(self.keyspace, &self.at, within)?);
+        self.view = None;
+        Ok(scan)
+    }
+}
 
 /// Attempts at an unregistered read before it registers.
 const ATTEMPTS: usize = 3;
@@ -67,22 +89,21 @@ impl Engine {
         self.registry.register(&self.present)
     }
 
-    /// A scan of a keyspace at a registered sequence, positioned nowhere. It owns what it needs.
-    pub(crate) fn scan(&self, keyspace: KeyspaceId, at: &Registration) -> Result<Scan> {
+    /// A keyspace as a registered reader sees it.
+    pub(crate) fn reading(&self, keyspace: &KeyspaceState, at: Registration) -> Result<Reading> {
         self.check_open()?;
-        let view = self.view();
-        let (sources, cover) = view.sources(keyspace, || self.registry.retain(self.visible()))?;
-        Ok(Scan::new(sources, cover, Arc::clone(view.version.values()), at.at).of(&self.mappings))
+        self.check_owner(keyspace)?;
+        let view = Some(self.view());
+        // The view first: without data it may be, but not unnoticed.
+        keyspace.checked(Reading { at, keyspace: keyspace.id, view })
     }
 
     /// The live keys in the memtables, sorted: what has not been flushed.
     pub(crate) fn memtable_keys(&self, keyspace: KeyspaceId) -> Result<Vec<Vec<u8>>> {
         self.check_open()?;
         let registration = self.register();
-        let view: Arc<View> = self.view();
-        let only_memtables = View { version: Arc::default(), ..View::clone(&view) };
-        let (sources, cover) = only_memtables.sources(keyspace, || self.registry.retain(self.visible()))?;
-        let mut scan = Scan::new(sources, cover, Arc::default(), registration.at).of(&self.mappings);
+        let only_memtables = View { version: Arc::default(), ..View::clone(&self.view()) };
+        let mut scan = only_memtables.scan(keyspace, &registration, (Edge::START, Edge::End))?;
         let mut keys = Vec::new();
         let mut more = scan.go(crate::merge::Place::First)?;
         while more {

@@ -137,14 +137,20 @@ impl Engine {
             state.segment_ends = replayed.ends.iter().copied().collect();
         }
         let keyspaces = Keyspaces::new(&found.version);
-        let view = View { memtables: replayed.memtables.clone(), growing: false, version: Arc::new(found.version) };
+        let mappings = Mappings::of(&dir);
+        let view = View {
+            memtables: replayed.memtables.clone(),
+            growing: false,
+            version: Arc::new(found.version),
+            mappings: mappings.clone(),
+        };
         let last_end = replayed.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });
         let next_sequence = replayed.next_sequence.max(Sequence(state.last_sequence.0 + 1));
         let manifest = Manifest::new(Arc::clone(&dir), found.database, state, found.manifest);
         let engine = Self {
             options: options.clone(),
             fs: Arc::clone(&options.file_system.0),
-            mappings: Mappings::of(&dir),
+            mappings,
             dir,
             database: found.database,
             recovery: replayed.report.clone(),

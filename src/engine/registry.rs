@@ -5,6 +5,7 @@
 //! nothing is pruned.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -21,7 +22,51 @@ mod models;
 pub(crate) struct Registry {
     /// Snapshots registered or being registered. Sequentially consistent, like the loads and stores of `visible`.
     count: AtomicUsize,
-    live: Mutex<BTreeMap<Sequence, usize>>,
+    live: Mutex<Live>,
+}
+
+/// How many readers there are at each sequence.
+#[derive(Debug, Default)]
+struct Live {
+    /// The highest sequence so far, at which there may be none: most readers come and go before it changes, and a tree would
+    /// grow its root and lose it again for each of them.
+    newest: (Sequence, usize),
+    older: BTreeMap<Sequence, usize>,
+}
+
+impl Live {
+    fn add(&mut self, at: Sequence) {
+        if at > self.newest.0 {
+            let (sequence, readers) = mem::replace(&mut self.newest, (at, 0));
+            if readers > 0 {
+                self.older.insert(sequence, readers);
+            }
+        }
+        if at == self.newest.0 {
+            self.newest.1 += 1;
+        } else {
+            *self.older.entry(at).or_insert(0) += 1;
+        }
+    }
+
+    fn remove(&mut self, at: Sequence) {
+        if at == self.newest.0 {
+            self.newest.1 -= 1;
+            return;
+        }
+        debug_assert!(self.older.contains_key(&at), "a registration is in the registry");
+        if let Some(readers) = self.older.get_mut(&at) {
+            *readers -= 1;
+            if *readers == 0 {
+                self.older.remove(&at);
+            }
+        }
+    }
+
+    /// The newest sequence, if there are readers at it.
+    fn newest(&self) -> Option<Sequence> {
+        (self.newest.1 > 0).then_some(self.newest.0)
+    }
 }
 
 /// A registration; ends when dropped.
@@ -38,7 +83,7 @@ impl Registry {
         in_total_order();
         let mut live = self.live.lock();
         let at = present.visible();
-        *live.entry(at).or_insert(0) += 1;
+        live.add(at);
         Registration { registry: Arc::clone(self), at }
     }
 
@@ -54,12 +99,17 @@ impl Registry {
         if self.is_empty() {
             return Vec::new();
         }
-        self.live.lock().keys().copied().collect()
+        let live = self.live.lock();
+        live.older.keys().copied().chain(live.newest()).collect()
     }
 
     /// Whether a registered reader has a sequence in this range. O(log n) for n different sequences.
     pub(crate) fn stands_in(&self, range: Range<Sequence>) -> bool {
-        !self.is_empty() && self.live.lock().range(range).next().is_some()
+        if self.is_empty() {
+            return false;
+        }
+        let live = self.live.lock();
+        live.newest().is_some_and(|newest| range.contains(&newest)) || live.older.range(range).next().is_some()
     }
 
     /// What a rewrite at `cut`, a value that `visible` has had, must keep.
@@ -69,18 +119,27 @@ impl Registry {
 
     /// The sequence of the oldest registered reader.
     pub(crate) fn oldest(&self) -> Option<Sequence> {
-        self.live.lock().keys().next().copied()
+        let live = self.live.lock();
+        live.older.keys().next().copied().or(live.newest())
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.live.lock().values().sum()
+        let live = self.live.lock();
+        live.older.values().sum::<usize>() + live.newest.1
+    }
+}
+
+impl Registration {
+    /// What a sort for this reader must keep: its sequence is a value that `visible` has had.
+    pub(crate) fn retain(&self) -> Visibility {
+        self.registry.retain(self.at)
     }
 }
 
 impl Clone for Registration {
     fn clone(&self) -> Self {
         self.registry.count.fetch_add(1, Ordering::SeqCst);
-        *self.registry.live.lock().entry(self.at).or_insert(0) += 1;
+        self.registry.live.lock().add(self.at);
         Self { registry: Arc::clone(&self.registry), at: self.at }
     }
 }
@@ -88,13 +147,7 @@ impl Clone for Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut live = self.registry.live.lock();
-        debug_assert!(live.contains_key(&self.at), "a registration is in the registry");
-        if let Some(readers) = live.get_mut(&self.at) {
-            *readers -= 1;
-            if *readers == 0 {
-                live.remove(&self.at);
-            }
-        }
+        live.remove(self.at);
         self.registry.count.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -14,7 +14,7 @@ use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind};
 use crate::format::names::FileKind;
-use crate::format::range::range_of;
+use crate::format::range::{Edge, range_of};
 use crate::format::{KeyspaceId, Position, Sequence};
 use crate::keyspace_state::KeyspaceState;
 use crate::memtable::Memtable;
@@ -185,7 +185,7 @@ fn ranges_newer(
     since: Sequence,
     rule: impl Fn() -> Visibility,
 ) -> Result<bool> {
-    let (sources, cover) = view.sources(keyspace, rule)?;
+    let (sources, cover) = view.sources(keyspace, (Edge::START, Edge::End), rule)?;
     let removals = cover.fragments().flat_map(|fragments| fragments.list().iter());
     for removal in removals.filter(|removal| removal.sequences.first().is_some_and(|newest| *newest > since)) {
         if ranges.intersects(&removal.start.to_owned(), &removal.end.to_owned()) {

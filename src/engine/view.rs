@@ -1,19 +1,21 @@
 //! What a reader looks at: memtables and tables, immutable as a set.
 
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, Guard};
 
+use super::Registration;
 use crate::error::{Error, Fault, Feature, Result};
 use crate::format::entry::{Entry, Kind};
 use crate::format::names::FileKind;
+use crate::format::range::Range;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
-use crate::merge::{LevelCursor, Source};
-use crate::sys::{Block, Era, Mapping, Mutex, MutexGuard, Pinned};
-use crate::table::{Answer, ChunkedFile, Found, Renew, Shelf, Table, TableCursor, TableReader, ValueFile, Verify};
+use crate::merge::{LevelCursor, Scan, Source, Tables};
+use crate::sys::{Block, Era, Mapping, Mappings, Mutex, MutexGuard, Pinned};
+use crate::table::{Answer, ChunkedFile, Found, Renew, Shelf, Table, TableReader, ValueFile, Verify};
 use crate::version::Version;
 use crate::visibility::{Cover, Visibility};
 
@@ -24,6 +26,7 @@ pub(crate) struct View {
     pub(crate) memtables: Vec<Arc<Memtable>>,
     pub(crate) growing: bool,
     pub(crate) version: Arc<Version>,
+    pub(crate) mappings: Mappings,
 }
 
 /// Where a lookup ended.
@@ -151,8 +154,8 @@ impl Renew for Stage {
 #[derive(Debug)]
 pub(crate) enum ValueAt<'v> {
     /// In a mapping that the view, the era or what was opened keeps.
-    Mapped(&'v Mapping, Range<usize>),
-    Block(Block, Range<usize>),
+    Mapped(&'v Mapping, std::ops::Range<usize>),
+    Block(Block, std::ops::Range<usize>),
 }
 
 impl ValueAt<'_> {
@@ -286,31 +289,40 @@ impl View {
         }))
     }
 
-    /// Sorted sources, newest first, that together hold everything that someone in `rule` sees, and the range tombstones over
-    /// them.
-    pub(crate) fn sources(&self, keyspace: KeyspaceId, rule: impl Fn() -> Visibility) -> Result<(Vec<Source>, Cover)> {
-        let tree = self.version.tree(keyspace);
+    /// Sorted sources, newest first, that together hold everything that someone in `rule` sees between two edges, and the range
+    /// tombstones over them. Nothing is opened for them, but tables that have range tombstones and never were.
+    pub(crate) fn sources(
+        &self,
+        keyspace: KeyspaceId,
+        within: Range<'_>,
+        rule: impl Fn() -> Visibility,
+    ) -> Result<(Vec<Source>, Cover)> {
         // Most stores have one level.
         let mut sources = Vec::with_capacity(1 + self.version.level0_len());
         let mut cover = Cover::default();
         for memtable in &self.memtables {
             let runs = memtable.runs(keyspace, &rule)?;
             sources.extend(runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))));
-            cover.add(&*memtable.ranges(keyspace), sources.len());
+            cover.add(memtable.ranges(keyspace).iter().flat_map(|lists| lists.iter()), sources.len());
         }
-        for table in self.version.level0(keyspace) {
-            let reader = table.pin()?;
-            let ranges = reader.ranges(keyspace).cloned();
-            sources.extend(TableCursor::new(reader, keyspace, Verify::Once).map(Source::from));
-            cover.add(&ranges, sources.len());
-        }
-        for (_, tables) in tree.iter().flat_map(|tree| tree.levels()).filter(|(_, tables)| !tables.is_empty()) {
-            sources.push(Source::Level(LevelCursor::new(Arc::clone(tables), keyspace, Verify::Once)));
+        let level0 = self.version.level0(keyspace).map(|table| Tables::One(Arc::clone(table)));
+        let tree = self.version.tree(keyspace);
+        let levels = tree.iter().flat_map(|tree| tree.levels());
+        let levels =
+            levels.filter(|(_, tables)| !tables.is_empty()).map(|(_, tables)| Tables::Level(Arc::clone(tables)));
+        for tables in level0.chain(levels).filter(|tables| tables.overlap(keyspace, &within)) {
             for table in tables.iter().filter(|table| table.has_ranges(keyspace)) {
-                cover.add(&table.ranges(keyspace)?, sources.len());
+                cover.add(&table.ranges(keyspace)?, sources.len() + 1);
             }
+            sources.push(Source::Level(LevelCursor::new(tables, keyspace, Verify::Once)));
         }
         Ok((sources, cover))
+    }
+
+    /// A scan of what a registered reader of a keyspace sees between two edges, positioned nowhere. It owns what it needs.
+    pub(crate) fn scan(&self, keyspace: KeyspaceId, at: &Registration, within: Range<'_>) -> Result<Scan> {
+        let (sources, cover) = self.sources(keyspace, within, || at.retain())?;
+        Ok(Scan::new(sources, cover, Arc::clone(self.version.values()), at.at, &self.mappings))
     }
 }
 

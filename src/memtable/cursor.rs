@@ -1,13 +1,14 @@
 //! A cursor over one sorted run.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Memtable, Run};
 use crate::error::{Bug, must};
 use crate::format::entry::{Entry, key_at};
 use crate::format::key_head;
-use crate::sys::prefetch;
+use crate::sys::{Pinned, Purse, prefetch};
 
 /// How many entries ahead a walk forwards looks, and how many cache lines of each it asks for.
 const AHEAD: usize = 8;
@@ -24,6 +25,8 @@ pub(crate) struct RunCursor {
     current: Option<Entry>,
     /// Index of the item that the last step has left.
     left: usize,
+    /// For who pins one entry after another.
+    purse: Purse,
 }
 
 impl fmt::Debug for RunCursor {
@@ -34,7 +37,7 @@ impl fmt::Debug for RunCursor {
 
 impl RunCursor {
     pub(crate) fn new(memtable: Arc<Memtable>, run: Run) -> Self {
-        Self { at: run.len(), left: run.len(), memtable, run, current: None }
+        Self { at: run.len(), left: run.len(), memtable, run, current: None, purse: Purse::default() }
     }
 
     pub(crate) fn memtable(&self) -> &Memtable {
@@ -44,6 +47,19 @@ impl RunCursor {
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         self.memtable.bytes()
+    }
+
+    /// The current entry from its key on, so that it stays valid on its own.
+    #[inline]
+    pub(crate) fn pin_current_from_purse(&mut self) -> Option<Pinned> {
+        let entry = self.current.as_ref()?;
+        Some(self.memtable.mapping().pin_from(&mut self.purse, entry.key_start..entry.end))
+    }
+
+    /// A range of the bytes that stays valid on its own.
+    #[inline]
+    pub(crate) fn pin_from_purse(&mut self, range: Range<usize>) -> Pinned {
+        self.memtable.mapping().pin_from(&mut self.purse, range)
     }
 
     /// A bug, if the cursor stands on an item that leads to no entry: the run would seem to end there.

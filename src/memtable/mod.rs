@@ -354,9 +354,9 @@ impl Memtable {
         }
     }
 
-    /// The range tombstones of a keyspace.
-    pub(crate) fn ranges(&self, keyspace: KeyspaceId) -> Arc<Vec<Arc<Fragments>>> {
-        self.space(keyspace).map(|space| space.ranges.all()).unwrap_or_default()
+    /// The range tombstones of a keyspace, if there are any.
+    pub(crate) fn ranges(&self, keyspace: KeyspaceId) -> Option<Arc<Vec<Arc<Fragments>>>> {
+        self.space(keyspace).filter(|space| space.ranges.any()).map(|space| space.ranges.all())
     }
 
     /// The keyspaces that have entries here, in order.
@@ -370,9 +370,11 @@ impl Memtable {
     /// Sorts what has been written since the last call, O(n log n) for n new entries, and asks for the rule only if there is
     /// any, since that takes time by the number of snapshots.
     pub(crate) fn runs(&self, keyspace: KeyspaceId, rule: impl FnOnce() -> Visibility) -> Result<Vec<Run>, Bug> {
+        // Whoever sees an entry sees its space, and that it is counted there.
+        let written = self.space(keyspace).filter(|space| space.entries.load(Ordering::Relaxed) > 0);
+        let Some(space) = written else { return Ok(Vec::new()) };
         self.distribute()?;
-        // A keyspace without a space has no entries here.
-        Ok(self.space(keyspace).map(|space| space.sorted.runs(|| self.published(), rule)).unwrap_or_default())
+        Ok(space.sorted.runs(|| self.published(), rule))
     }
 
     /// Access to the entries that are published now.
@@ -438,7 +440,7 @@ pub(crate) mod tests {
     pub(crate) struct Fixture {
         pub(crate) memtable: Arc<Memtable>,
         writer: SegmentWriter,
-        _dir: Arc<dyn Dir>,
+        pub(crate) dir: Arc<dyn Dir>,
         _temp: tempfile::TempDir,
     }
 
@@ -451,7 +453,7 @@ pub(crate) mod tests {
             let writer =
                 SegmentWriter::create(&*dir, &[1; 16], FileNumber(1), space, Position::default(), first).unwrap();
             let memtable = Memtable::new(writer.mapping().clone(), [1; 16], FileNumber(1), first, 0);
-            Self { memtable: Arc::new(memtable), writer, _dir: dir, _temp: temp }
+            Self { memtable: Arc::new(memtable), writer, dir, _temp: temp }
         }
 
         pub(crate) fn write(&mut self, keyspace: u32, kind: Kind, key: &[u8], value: &[u8]) -> Sequence {

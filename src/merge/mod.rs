@@ -15,8 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rank::{Prefix, Rank};
-pub(crate) use scan::Scan;
-pub(crate) use source::{LevelCursor, Place, Source};
+pub(crate) use scan::{PinnedEntry, Scan};
+pub(crate) use source::{LevelCursor, Place, Source, Tables};
 pub(crate) use versions::Versions;
 
 use crate::error::{Damage, Error, Fault, Feature, Result, bug};
@@ -330,6 +330,19 @@ impl Merge {
         }
     }
 
+    /// The same for who pins one entry after another: see [`Purse`](crate::sys::Purse).
+    #[inline]
+    pub(crate) fn pin_from_purse(&mut self, of: &Located) -> Option<Pinned> {
+        let source = self.sources.get_mut(of.source as usize)?;
+        source.pin_from_purse((of.table as usize, of.home), of.entry.key_start..of.entry.end)
+    }
+
+    /// The same of the current entry.
+    #[inline]
+    fn pin_top_from_purse(&mut self) -> Option<Pinned> {
+        self.sources.get_mut(self.winner)?.pin_current_from_purse()
+    }
+
     /// The error for a value that only a merge operator can tell.
     #[cold]
     pub(crate) fn refuse(&self, operand: &Located) -> Error {
@@ -360,6 +373,7 @@ mod tests {
     use crate::format::KeyspaceId;
     use crate::memtable::RunCursor;
     use crate::memtable::tests::Fixture;
+    use crate::sys::Mappings;
     use crate::visibility::{Cover, Visibility};
     use std::collections::BTreeMap;
     use std::sync::Arc;
@@ -432,7 +446,8 @@ mod tests {
             let (fixtures, history) = random(1, seed);
             for at in [0, 10, 30, 100] {
                 let expected = seen(&history, at);
-                let mut scan = Scan::new(sources(&fixtures), Cover::default(), Arc::default(), Sequence(at));
+                let mappings = Mappings::of(&fixtures[0].dir);
+                let mut scan = Scan::new(sources(&fixtures), Cover::default(), Arc::default(), Sequence(at), &mappings);
                 let here = |scan: &Scan| scan.is_at_entry().then(|| (scan.key().to_vec(), scan.value().to_vec()));
                 assert_eq!(walk(&mut scan, Place::First), expected, "seed {seed} at {at}");
                 let mut found = walk(&mut scan, Place::Last);
@@ -466,7 +481,13 @@ mod tests {
                     fixture.write(0, Kind::Put, key, &[copy]);
                 }
             }
-            let mut scan = Scan::new(sources(&fixtures), Cover::default(), Arc::default(), Sequence(100));
+            let mut scan = Scan::new(
+                sources(&fixtures),
+                Cover::default(),
+                Arc::default(),
+                Sequence(100),
+                &Mappings::of(&fixtures[0].dir),
+            );
             let forward = walk(&mut scan, Place::First);
             let mut back = walk(&mut scan, Place::Last);
             back.reverse();

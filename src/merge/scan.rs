@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::format::entry::{Entry, Kind};
 use crate::format::range::Edge;
 use crate::format::{KEY_BYTES_MAX, Sequence};
-use crate::sys::{Block, Mappings, Pinned};
+use crate::sys::{Block, Mappings, Pinned, Purse};
 use crate::table::{Value, ValueFile, Values};
 use crate::visibility::Cover;
 
@@ -21,8 +21,8 @@ enum Current {
     Nowhere,
     /// At the current entry of the merge, which goes forwards.
     Top,
-    /// At an entry that the merge, going backwards, has left with all versions of its key. Its block, if it is in one, is kept:
-    /// of the same key there may be many newer ones.
+    /// At an entry that the merge, going backwards, has left with all versions of its key. Its block, if it is in one, is kept
+    /// if there are newer ones of the same key: of those there may be many.
     Left(Located, Option<Block>),
 }
 
@@ -40,20 +40,52 @@ pub(crate) struct Scan {
     /// Removed entries met in a row.
     hidden: u32,
     /// What is read from, to be checked before anything is shown.
-    mappings: Option<Mappings>,
+    mappings: Mappings,
+    /// For who pins one value after another, of those that stand apart.
+    purse: Purse,
+}
+
+/// An entry that stays valid on its own.
+#[derive(Clone)]
+pub(crate) struct PinnedEntry {
+    /// From its key on.
+    pub(crate) bytes: Pinned,
+    /// Where in them the key ends, and where the value begins.
+    pub(crate) key_end: usize,
+    pub(crate) value_start: usize,
+    /// The value, if it stands apart.
+    pub(crate) value: Option<Pinned>,
+}
+
+impl PinnedEntry {
+    #[inline]
+    fn new(bytes: Pinned, entry: &Entry, value: Option<Pinned>) -> Self {
+        let [key_end, value_start] = [entry.key_end, entry.value_start()].map(|at| at - entry.key_start);
+        Self { bytes, key_end, value_start, value }
+    }
 }
 
 impl Scan {
-    /// Sources come newest first; `cover` has the range tombstones of all of them, `values` the value files.
-    pub(crate) fn new(sources: Vec<Source>, cover: Cover, values: Arc<Values>, at: Sequence) -> Self {
-        let merge = Merge::new(sources);
-        Self { merge, cover, values, at, current: Current::Nowhere, apart: None, hidden: 0, mappings: None }
-    }
-
-    /// Sees to it that nothing is shown of a mapping that was lost.
-    pub(crate) fn of(mut self, mappings: &Mappings) -> Self {
-        self.mappings = Some(mappings.clone());
-        self
+    /// Sources come newest first; `cover` has the range tombstones of all of them, `values` the value files. Nothing is shown
+    /// of `mappings` that were lost.
+    pub(crate) fn new(
+        sources: Vec<Source>,
+        cover: Cover,
+        values: Arc<Values>,
+        at: Sequence,
+        mappings: &Mappings,
+    ) -> Self {
+        Self {
+            merge: Merge::new(sources),
+            cover,
+            values,
+            at,
+            current: Current::Nowhere,
+            apart: None,
+            hidden: 0,
+            mappings: mappings.clone(),
+            purse: Purse::default(),
+        }
     }
 
     /// What a move has found, if it can be believed.
@@ -68,7 +100,7 @@ impl Scan {
 
     #[cold]
     fn check_mappings(&self) -> Result<()> {
-        self.mappings.as_ref().map_or(Ok(()), |mappings| mappings.check(self.value()))
+        self.mappings.check(self.value())
     }
 
     /// The current entry and the bytes that it is in.
@@ -103,23 +135,39 @@ impl Scan {
         }
     }
 
-    /// The current entry, kept alive on its own: its bytes from the key on, where in them the key ends and the value begins,
-    /// and the value if it stands apart.
-    #[inline]
-    pub(crate) fn pin(&self) -> Option<(Pinned, [usize; 2], Option<Pinned>)> {
+    /// The current entry, kept alive on its own.
+    pub(crate) fn pin(&self) -> Option<PinnedEntry> {
         let (entry, _) = self.entry()?;
-        let value = match &self.apart {
-            Some((_, value)) if entry.kind() == Kind::Pointer => Some(value.pin()),
-            _ => None,
-        };
-        let places = [entry.key_end, entry.value_start()].map(|at| at - entry.key_start);
-        let pinned = match &self.current {
+        let bytes = match &self.current {
             Current::Nowhere => return None,
             Current::Top => self.merge.pin(&self.merge.top()?)?,
             Current::Left(_, Some(block)) => block.pin(entry.key_start..entry.end),
             Current::Left(left, None) => self.merge.pin(left)?,
         };
-        Some((pinned, places, value))
+        let value = self.apart.as_ref().filter(|_| entry.kind() == Kind::Pointer).map(|(_, value)| value.pin());
+        Some(PinnedEntry::new(bytes, entry, value))
+    }
+
+    /// The same for who pins one entry after another: of what they are in, many pins are counted at once.
+    #[inline]
+    pub(crate) fn pin_from_purse(&mut self) -> Option<PinnedEntry> {
+        let bytes = match &self.current {
+            Current::Nowhere => return None,
+            Current::Top => self.merge.pin_top_from_purse()?,
+            Current::Left(left, Some(block)) => block.pin(left.entry.key_start..left.entry.end),
+            Current::Left(left, None) => self.merge.pin_from_purse(left)?,
+        };
+        let value = match &self.apart {
+            Some((_, value)) if self.is_at_pointer() => Some(value.pin_from(&mut self.purse)),
+            _ => None,
+        };
+        let (entry, _) = self.entry()?;
+        Some(PinnedEntry::new(bytes, entry, value))
+    }
+
+    #[inline]
+    fn is_at_pointer(&self) -> bool {
+        self.entry().is_some_and(|(entry, _)| entry.kind() == Kind::Pointer)
     }
 
     /// Finds the value that the current entry points to, and verifies it.
@@ -280,6 +328,14 @@ impl Scan {
         found
     }
 
+    /// Keeps the block of the entry that was left, before its source goes on for the second time.
+    #[cold]
+    fn keep_block(&mut self) {
+        if let Current::Left(left, block @ None) = &mut self.current {
+            *block = self.merge.block(left).cloned();
+        }
+    }
+
     fn find_backward(&mut self) -> Result<bool> {
         let mut top = self.merge.top_version();
         while let Some(mut version) = top {
@@ -290,7 +346,9 @@ impl Scan {
                     && let Some(located) = self.merge.top()
                 {
                     newest = Some(version);
-                    self.current = Current::Left(located, self.merge.block(&located).cloned());
+                    self.current = Current::Left(located, None);
+                } else if newest.is_some() {
+                    self.keep_block();
                 }
                 let (next, same) = self.merge.advance_in_order()?;
                 top = next;

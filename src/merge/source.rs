@@ -1,19 +1,65 @@
 //! What can be merged: one run of a memtable, one table, or the tables of a level.
 
+use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::KeyspaceId;
 use crate::format::entry::Entry;
+use crate::format::range::{self as key, Edge};
+use crate::format::section::Section;
 use crate::memtable::RunCursor;
-use crate::sys::{Block, Mapping};
+use crate::sys::{Block, Mapping, Pinned};
 use crate::table::{Home, Table, TableCursor, Verify};
 
-/// The tables of one level, which do not overlap, as one source.
+/// Tables that do not overlap, in order of their keys.
+#[derive(Debug, Clone)]
+pub(crate) enum Tables {
+    /// A level; each table has one section.
+    Level(Arc<[Arc<Table>]>),
+    /// One table.
+    One(Arc<Table>),
+}
+
+impl Deref for Tables {
+    type Target = [Arc<Table>];
+
+    #[inline]
+    fn deref(&self) -> &[Arc<Table>] {
+        match self {
+            Self::Level(tables) => tables,
+            Self::One(table) => std::slice::from_ref(table),
+        }
+    }
+}
+
+impl Tables {
+    /// What the tables say of a keyspace: one of them.
+    #[inline]
+    fn section<'t>(&self, table: &'t Table, keyspace: KeyspaceId) -> Option<&'t Section> {
+        match self {
+            Self::Level(_) => table.only_section(),
+            Self::One(_) => table.section(keyspace),
+        }
+    }
+
+    /// What all keys of a keyspace lie between.
+    fn bounds(&self, keyspace: KeyspaceId) -> Option<(&Edge, &Edge)> {
+        let lower = &self.section(self.first()?, keyspace)?.lower;
+        Some((lower, &self.section(self.last()?, keyspace)?.upper))
+    }
+
+    /// Whether they may say something about keys between two edges.
+    pub(crate) fn overlap(&self, keyspace: KeyspaceId, (start, end): &key::Range<'_>) -> bool {
+        self.bounds(keyspace).is_some_and(|(lower, upper)| lower.as_ref() < *end && *start < upper.as_ref())
+    }
+}
+
+/// Tables that do not overlap, as one source. They are opened one by one, when the cursor comes to them.
 #[derive(Debug, Clone)]
 pub(crate) struct LevelCursor {
-    tables: Arc<[Arc<Table>]>,
+    tables: Tables,
     keyspace: KeyspaceId,
     verify: Verify,
     /// The table of the cursor.
@@ -28,14 +74,18 @@ pub(crate) struct LevelCursor {
 }
 
 impl LevelCursor {
-    pub(crate) fn new(tables: Arc<[Arc<Table>]>, keyspace: KeyspaceId, verify: Verify) -> Self {
+    pub(crate) fn new(tables: Tables, keyspace: KeyspaceId, verify: Verify) -> Self {
         Self { tables, keyspace, verify, at: 0, cursor: None, was_at_entry: false, left: None }
     }
 
     /// What all keys lie between.
     fn bounds(&self) -> Option<(&[u8], &[u8])> {
-        let (first, last) = (self.tables.first()?.only_section()?, self.tables.last()?.only_section()?);
-        Some((first.lower.key(), last.upper.key()))
+        self.tables.bounds(self.keyspace).map(|(lower, upper)| (lower.key(), upper.key()))
+    }
+
+    #[inline]
+    fn section<'t>(&self, table: &'t Table) -> Option<&'t Section> {
+        self.tables.section(table, self.keyspace)
     }
 
     /// The cursor over a table whose entries may be in use: the present one, or the one that was left.
@@ -44,6 +94,14 @@ impl LevelCursor {
         match &self.cursor {
             Some(cursor) if self.at == table => Some(cursor),
             _ => self.left(table),
+        }
+    }
+
+    #[inline]
+    fn cursor_of_mut(&mut self, table: usize) -> Option<&mut TableCursor> {
+        match &mut self.cursor {
+            Some(cursor) if self.at == table => Some(cursor),
+            _ => self.left.as_mut().filter(|(left, _)| *left == table).map(|(_, cursor)| &mut **cursor),
         }
     }
 
@@ -82,11 +140,14 @@ impl LevelCursor {
 
     fn open(&mut self, at: usize) -> Result<Option<&mut TableCursor>> {
         if self.at != at || self.cursor.is_none() {
+            // Who seeks to and fro comes to the one that he has left.
+            let left = self.left.take_if(|(left, _)| *left == at);
             self.leave();
             self.at = at;
-            self.cursor = match self.tables.get(at) {
-                Some(table) => TableCursor::new(table.pin()?, self.keyspace, self.verify).map(Box::new),
-                None => None,
+            self.cursor = match (left, self.tables.get(at)) {
+                (Some((_, cursor)), _) => Some(cursor),
+                (None, Some(table)) => TableCursor::new(table.pin()?, self.keyspace, self.verify).map(Box::new),
+                (None, None) => None,
             };
         }
         Ok(self.cursor.as_deref_mut())
@@ -127,7 +188,8 @@ impl LevelCursor {
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
-        let at = self.tables.partition_point(|table| table.only_section().is_some_and(|s| s.upper.is_in_front_of(key)));
+        let is_in_front = |table: &Arc<Table>| self.section(table).is_some_and(|s| s.upper.is_in_front_of(key));
+        let at = self.tables.partition_point(is_in_front);
         let Some(cursor) = self.open(at)? else { return Ok(()) };
         cursor.seek(key)?;
         // Its range tombstones may reach further than its entries.
@@ -135,8 +197,8 @@ impl LevelCursor {
     }
 
     fn seek_back(&mut self, key: &[u8]) -> Result<()> {
-        let end =
-            self.tables.partition_point(|table| table.only_section().is_some_and(|s| s.lower.is_in_front_of(key)));
+        let begins_in_front = |table: &Arc<Table>| self.section(table).is_some_and(|s| s.lower.is_in_front_of(key));
+        let end = self.tables.partition_point(begins_in_front);
         let Some(at) = end.checked_sub(1) else { return self.last_below(0) };
         if let Some(cursor) = self.open(at)? {
             cursor.seek_back(key)?;
@@ -293,6 +355,26 @@ impl Source {
     /// The file of table `table` of this source; memtables have none.
     pub(super) fn path(&self, table: usize) -> Option<&Path> {
         Some(self.cursor(table)?.reader().file().path())
+    }
+
+    /// The current entry from its key on, pinned by one who pins entry after entry: counted together.
+    #[inline]
+    pub(super) fn pin_current_from_purse(&mut self) -> Option<Pinned> {
+        match self {
+            Self::Run(cursor) => cursor.pin_current_from_purse(),
+            Self::Table(cursor) => cursor.pin_current_from_purse(),
+            Self::Level(cursor) => cursor.cursor.as_deref_mut()?.pin_current_from_purse(),
+        }
+    }
+
+    /// A range of what entries of table `table` are in, pinned by one who pins entry after entry: counted together.
+    #[inline]
+    pub(super) fn pin_from_purse(&mut self, (table, home): (usize, Home), range: Range<usize>) -> Option<Pinned> {
+        match self {
+            Self::Run(cursor) => Some(cursor.pin_from_purse(range)),
+            Self::Table(cursor) => Some(cursor.pin_from_purse(home, range)),
+            Self::Level(cursor) => Some(cursor.cursor_of_mut(table)?.pin_from_purse(home, range)),
+        }
     }
 
     pub(super) fn mapping(&self, table: usize) -> Option<&Mapping> {

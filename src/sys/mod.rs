@@ -2,7 +2,7 @@
 //!
 //! Everything above works on [`Fs`], [`Dir`], [`LogFile`] and [`AppendFile`]; [`disk`] implements them on a real file system
 //! and [`sim`] in memory, with power cuts and injected errors. Nothing outside this room calls `std::fs`, makes a system
-//! call or asks for random bytes. `unsafe` is allowed in [`region`], [`guard`] and [`lend`] alone.
+//! call or asks for random bytes. `unsafe` is allowed in [`region`], [`guard`], [`lend`] and [`share`] alone.
 
 pub(crate) mod disk;
 mod files;
@@ -10,6 +10,7 @@ mod flag;
 mod guard;
 mod lend;
 pub(crate) mod region;
+mod share;
 pub(crate) mod sim;
 mod sync;
 
@@ -29,7 +30,7 @@ pub use guard::guard_mappings;
 pub(crate) use lend::{Era, Eras, Lent, Taken};
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use region::ZeroedArray;
-pub(crate) use region::{Block, BlockBuffer, Mapping, Pinned, prefetch};
+pub(crate) use region::{Block, BlockBuffer, Mapping, Pinned, Purse, prefetch};
 #[cfg(any(loom, shuttle))]
 pub(crate) use sync::ZeroedArray;
 pub(crate) use sync::{Condvar, Mutex, MutexGuard, OnceLock, atomic, in_total_order};

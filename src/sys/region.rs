@@ -1,4 +1,5 @@
-//! Memory that files live in: mappings and log arenas. With `guard` and `lend`, the only file of the crate with `unsafe`.
+//! Memory that files live in: mappings and log arenas. With `guard`, `lend` and `share`, the only file of the crate with
+//! `unsafe`.
 //!
 //! # The contract that makes `&[u8]` over a file sound
 //! A database directory belongs to the process that holds its lock. Tables, indexes, value files and manifests are created
@@ -9,6 +10,7 @@
 //! believed.
 #![allow(unsafe_code)]
 
+mod block;
 mod present;
 
 use std::fmt;
@@ -20,13 +22,15 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use memmap2::{Mmap, MmapMut, MmapOptions, MmapRaw};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::Advice;
 use super::atomic::{AtomicUsize, Ordering};
 use super::files::OpenFile;
 use super::guard::{Place, Watched};
+use super::share::{self, Share};
 use crate::error::{Bug, must};
+pub(crate) use block::{Block, BlockBuffer};
 
 /// What owns the bytes.
 enum Memory {
@@ -101,19 +105,12 @@ enum Held {
     Block(BlockBuffer),
 }
 
-/// Keeps a region or a block alive: a clone of one stripe, or of the block.
-#[derive(Clone)]
-struct Pin(Arc<Padded>);
+/// Keeps a region or a block alive: a share of one stripe, or of the block.
+type Pin = Share<Held>;
 
-/// Alone on its cache lines, which processors fetch in pairs of 64 bytes: stripes are there for that.
-#[repr(align(128))]
-struct Padded(Held);
-
-impl Pin {
-    fn new(held: Held) -> Self {
-        Self(Arc::new(Padded(held)))
-    }
-}
+/// Pins that were counted together, for those who pin one range after another of the same bytes. A clone is an empty one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Purse(share::Purse<Held>);
 
 /// The contents of a file in memory. A clone is another handle on the same bytes.
 #[derive(Clone)]
@@ -149,7 +146,7 @@ impl Mapping {
         let grows = matches!(memory, Memory::Arena(_));
         let region = Arc::new(Region::new(memory, place, counted));
         let fixed = (!grows).then(|| region.bytes().len());
-        let stripes = std::array::from_fn(|_| Pin::new(Held::Region(Arc::clone(&region))));
+        let stripes = std::array::from_fn(|_| Share::new(Held::Region(Arc::clone(&region))));
         Self { base: region.base, fixed, region, stripes }
     }
 
@@ -199,7 +196,7 @@ impl Mapping {
 
     /// Whether someone else keeps the bytes: a slice, or another handle.
     pub(crate) fn is_pinned(&self) -> bool {
-        self.stripes.iter().any(|pin| Arc::strong_count(&pin.0) > 1)
+        self.stripes.iter().any(Share::is_shared)
     }
 
     /// A mapping of `capacity` bytes of a file that is to be written through it. Bytes beyond the file's end must not be
@@ -236,9 +233,20 @@ impl Mapping {
     /// A range of [`bytes`](Self::bytes) that stays valid on its own. A range outside is empty.
     #[inline]
     pub(crate) fn pin(&self, range: Range<usize>) -> Pinned {
-        let bytes = self.bytes().get(range).unwrap_or_default();
-        let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
-        Pinned { start: NonNull::from(bytes).cast(), length: bytes.len(), pin: self.stripes[stripe].clone() }
+        Pinned::new(self.bytes(), range, self.stripe().clone())
+    }
+
+    /// The same, with a pin from a purse.
+    #[inline]
+    pub(crate) fn pin_from(&self, purse: &mut Purse, range: Range<usize>) -> Pinned {
+        let pin = purse.0.take(Arc::as_ptr(&self.region).addr(), || self.stripe());
+        Pinned::new(self.bytes(), range, pin)
+    }
+
+    /// The stripe of this thread.
+    #[inline]
+    fn stripe(&self) -> &Pin {
+        &self.stripes[STRIPE.try_with(|stripe| *stripe).unwrap_or(0)]
     }
 }
 
@@ -298,76 +306,6 @@ impl ArenaWriter {
     }
 }
 
-/// The unit of [`BlockBuffer`]s, for its alignment.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C, align(16))]
-struct Line([u8; 16]);
-
-/// Memory for a [`Block`] that is being filled, all zero at first.
-pub(crate) struct BlockBuffer {
-    lines: Box<[Line]>,
-    length: usize,
-}
-
-impl BlockBuffer {
-    /// An error if there is no memory for it.
-    pub(crate) fn new(length: usize) -> io::Result<Self> {
-        let lines = <[Line]>::new_box_zeroed_with_elems(length.div_ceil(size_of::<Line>()));
-        Ok(Self { lines: lines.map_err(|_| io::ErrorKind::OutOfMemory)?, length })
-    }
-
-    #[inline]
-    fn bytes(&self) -> &[u8] {
-        self.lines.as_bytes().get(..self.length).unwrap_or_default()
-    }
-
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        self.lines.as_mut_bytes().get_mut(..self.length).unwrap_or_default()
-    }
-
-    pub(crate) fn into_block(self) -> Block {
-        Block(Pin::new(Held::Block(self)))
-    }
-}
-
-/// Bytes that are in no mapping: owned, immutable, and at an address that is a multiple of 16. A clone is a reference count.
-#[derive(Clone)]
-pub(crate) struct Block(Pin);
-
-impl fmt::Debug for Block {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Block({} bytes)", self.bytes().len())
-    }
-}
-
-impl Block {
-    /// A copy of these bytes; an error if there is no memory for it.
-    pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Self> {
-        let mut buffer = BlockBuffer::new(bytes.len())?;
-        buffer.bytes_mut().copy_from_slice(bytes);
-        Ok(buffer.into_block())
-    }
-
-    #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match &self.0.0.0 {
-            Held::Block(buffer) => buffer.bytes(),
-            Held::Region(_) => &[],
-        }
-    }
-
-    /// Whether both are handles of the same bytes.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0.0, &other.0.0)
-    }
-
-    /// A range of [`bytes`](Self::bytes) that stays valid on its own. A range outside is empty.
-    pub(crate) fn pin(&self, range: Range<usize>) -> Pinned {
-        let bytes = self.bytes().get(range).unwrap_or_default();
-        Pinned { start: NonNull::from(bytes).cast(), length: bytes.len(), pin: self.0.clone() }
-    }
-}
-
 /// Asks the processor to bring the cache line of a value closer; a hint. Unlike a load, it does not hold up what follows.
 #[inline]
 pub(crate) fn prefetch<T>(value: &T) {
@@ -390,10 +328,16 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
+    /// A range of `bytes`, which are what the pin keeps.
+    #[inline]
+    fn new(bytes: &[u8], range: Range<usize>, pin: Pin) -> Self {
+        let bytes = bytes.get(range).unwrap_or_default();
+        Self { start: NonNull::from(bytes).cast(), length: bytes.len(), pin }
+    }
+
     /// The bytes from `from` on, kept alive as well.
     pub(crate) fn tail(&self, from: usize) -> Self {
-        let tail = self.get(from..).unwrap_or_default();
-        Self { start: NonNull::from(tail).cast(), length: tail.len(), pin: self.pin.clone() }
+        Self::new(self, from..self.len(), self.pin.clone())
     }
 }
 

@@ -1,6 +1,7 @@
 //! A cursor over one section of a table.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::body::{Verify, Window, end, first};
@@ -10,7 +11,7 @@ use crate::format::KeyspaceId;
 use crate::format::alignment::Alignment;
 use crate::format::entry::Entry;
 use crate::format::section::Section;
-use crate::sys::Block;
+use crate::sys::{Block, Pinned, Purse};
 
 /// How far ahead of the current entry a walk looks.
 const AHEAD_BYTES: usize = 1024;
@@ -47,6 +48,8 @@ pub(crate) struct TableCursor {
     behind: Vec<(usize, Home, Entry)>,
     /// Places of keys in front of all these, ascending: the order index is asked once for a group.
     places: Vec<usize>,
+    /// For who pins one entry after another.
+    purse: Purse,
 }
 
 /// What an entry of a table is in: its mapping, or one of the blocks that a cursor comes to. A cursor has the mapping, and the
@@ -84,6 +87,7 @@ impl TableCursor {
             blocks: 0,
             behind: Vec::new(),
             places: Vec::new(),
+            purse: Purse::default(),
         })
     }
 
@@ -107,12 +111,27 @@ impl TableCursor {
 
     /// The block, unless it is the mapping.
     pub(crate) fn block(&self, home: Home) -> Option<&Block> {
-        if home == self.home {
-            return self.window.block();
+        block_of((self.home, &self.window), self.left_block.as_ref(), home)
+    }
+
+    /// The current entry from its key on, so that it stays valid on its own.
+    #[inline]
+    pub(crate) fn pin_current_from_purse(&mut self) -> Option<Pinned> {
+        let entry = self.current.as_ref()?;
+        let range = entry.key_start..entry.end;
+        Some(match self.window.block() {
+            Some(block) => block.pin_from(&mut self.purse, range),
+            None => self.reader.mapping().pin_from(&mut self.purse, range),
+        })
+    }
+
+    /// A range of what an entry is in that stays valid on its own.
+    #[inline]
+    pub(crate) fn pin_from_purse(&mut self, home: Home, range: Range<usize>) -> Pinned {
+        match block_of((self.home, &self.window), self.left_block.as_ref(), home) {
+            Some(block) => block.pin_from(&mut self.purse, range),
+            None => self.reader.mapping().pin_from(&mut self.purse, range),
         }
-        let left = self.left_block.as_ref().filter(|(left, _)| *left == home).map(|(_, block)| block);
-        debug_assert!(left.is_some() || home == Home::default(), "an entry is used of a block that was left long ago");
-        left
     }
 
     pub(crate) fn reader(&self) -> &TableReader {
@@ -346,6 +365,21 @@ impl TableCursor {
             at = behind;
         }
     }
+}
+
+/// See [`TableCursor::block`].
+#[inline]
+fn block_of<'b>(
+    (of_window, window): (Home, &'b Window),
+    left: Option<&'b (Home, Block)>,
+    home: Home,
+) -> Option<&'b Block> {
+    if home == of_window {
+        return window.block();
+    }
+    let left = left.filter(|(left, _)| *left == home).map(|(_, block)| block);
+    debug_assert!(left.is_some() || home == Home::default(), "an entry is used of a block that was left long ago");
+    left
 }
 
 fn same_block(a: Option<&Block>, b: Option<&Block>) -> bool {

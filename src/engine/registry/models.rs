@@ -117,7 +117,7 @@ fn models_find_a_reader_outside_of_the_total_order() {
         explore(prune, |store| {
             store.registry.count.fetch_add(1, Ordering::AcqRel);
             let at = store.present.visible();
-            *store.registry.live.lock().entry(at).or_insert(0) += 1;
+            store.registry.live.lock().add(at);
             check(store, at);
             drop(Registration { registry: Arc::clone(&store.registry), at });
         });
@@ -129,7 +129,7 @@ fn models_find_a_reader_that_counts_itself_last() {
     must_fail(|| {
         explore(prune, |store| {
             let at = store.present.visible();
-            store.registry.live.lock().insert(at, 1);
+            store.registry.live.lock().add(at);
             store.registry.count.fetch_add(1, Ordering::SeqCst);
             check(store, at);
             drop(Registration { registry: Arc::clone(&store.registry), at });

@@ -283,7 +283,7 @@ impl<'r> Rebuild<'r> {
         for memtable in self.memtables.get(&keyspace).into_iter().flatten() {
             let runs = memtable.runs(keyspace, rule)?;
             sources.extend(runs.into_iter().map(|run| Sorted::Run(RunCursor::new(Arc::clone(memtable), run))));
-            removals.extend(memtable.ranges(keyspace).iter().cloned());
+            removals.extend(memtable.ranges(keyspace).iter().flat_map(|lists| lists.iter().cloned()));
         }
         for source in self.inventory.sources.iter().filter(|source| source.serves.contains(&keyspace)) {
             let tables = match &source.content {

@@ -24,7 +24,7 @@ use crate::format::prefix::Magic;
 use crate::format::table::TABLE_HEADER_BYTES;
 use crate::format::values::{Pointer, Record, ValuesMeta, header_end, record_end};
 use crate::format::{FileNumber, KeyspaceId, Sequence};
-use crate::sys::{Block, Era, Pinned, Taken};
+use crate::sys::{Block, Era, Pinned, Purse, Taken};
 
 /// What is read of a file at a time to walk over it, if it is not in memory.
 const WALK_BYTES: u64 = 1 << 20;
@@ -54,9 +54,14 @@ impl Value {
 
     /// The value, kept alive on its own.
     pub(crate) fn pin(&self) -> Pinned {
+        self.pin_from(&mut Purse::default())
+    }
+
+    /// The same, with a pin from a purse.
+    pub(crate) fn pin_from(&self, purse: &mut Purse) -> Pinned {
         match &self.found {
-            Found::Mapped(range) => self.file.mapping().pin(range.clone()),
-            Found::Block(block) => block.pin(0..block.bytes().len()),
+            Found::Mapped(range) => self.file.mapping().pin_from(purse, range.clone()),
+            Found::Block(block) => block.pin_from(purse, 0..block.bytes().len()),
         }
     }
 }
