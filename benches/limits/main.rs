@@ -1,10 +1,12 @@
-//! What costs no more than it should where there is a great number of something: of range tombstones, of keyspaces.
+//! What costs no more than it should where there is a great number of something: of range tombstones, of keyspaces, of
+//! removed entries and old versions.
 //!
 //! ```sh
-//! cargo bench --bench limits                          # both
+//! cargo bench --bench limits                          # all
 //! cargo bench --bench limits -- tombstones 200000     # so many times (put, remove, remove range, put)
 //! cargo bench --bench limits -- tombstones 200000 "apart single"    # one line of the table
 //! cargo bench --bench limits -- keyspaces 10000
+//! cargo bench --bench limits -- removed 1000000
 //! ```
 //!
 //! **tombstones**: commits (put, remove, remove range, put) over and over, the ranges laid out in several ways, as one batch,
@@ -14,8 +16,13 @@
 //!
 //! **keyspaces**: medians, in microseconds, of what makes, drops and opens keyspaces where there are that many, and the longest
 //! time that a writer beside them has waited for a commit.
+//!
+//! **removed**: a queue, whose entries are put at one end and removed at the other, after that many removals: how long it takes
+//! to find the first entry, in the memtable, in tables, and settled; a scan of entries of which half are removed, beside one
+//! of all; a get of an old version among many.
 
 mod keyspaces;
+mod removed;
 mod tombstones;
 
 use std::time::{Duration, Instant};
@@ -26,10 +33,12 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("tombstones") => tombstones::run(number(200_000).into(), args.get(2)),
         Some("keyspaces") => keyspaces::run(number(10_000)),
-        Some(other) => panic!("neither `tombstones` nor `keyspaces`: {other}"),
+        Some("removed") => removed::run(number(1_000_000)),
+        Some(other) => panic!("none of `tombstones`, `keyspaces` and `removed`: {other}"),
         None => {
             tombstones::run(200_000, None);
             keyspaces::run(10_000);
+            removed::run(1_000_000);
         }
     }
 }

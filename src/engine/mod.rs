@@ -68,6 +68,7 @@ use crate::format::checksum::Id;
 use crate::format::edit::Edit;
 use crate::format::names;
 use crate::format::{FileNumber, NUMBER_MAX, Sequence};
+use crate::merge::Gaps;
 use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -96,6 +97,8 @@ pub(crate) struct Engine {
     // Own synchronization.
     view: Arc<Stage>,
     present: Present,
+    /// Where scans need not look.
+    gaps: Arc<Gaps>,
     registry: Arc<Registry>,
     next_number: AtomicU64,
     /// The first failure that makes further writes unsafe.

@@ -13,7 +13,7 @@ use crate::format::names::FileKind;
 use crate::format::range::Range;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
-use crate::merge::{LevelCursor, Scan, Source, Tables};
+use crate::merge::{Gaps, LevelCursor, Look, Scan, Shared, Source, Tables};
 use crate::sys::{Block, Era, Mapping, Mappings, Mutex, MutexGuard, Pinned};
 use crate::table::{Answer, ChunkedFile, Found, Renew, Shelf, Table, TableReader, ValueFile, Verify};
 use crate::version::Version;
@@ -26,6 +26,7 @@ pub(crate) struct View {
     pub(crate) memtables: Vec<Arc<Memtable>>,
     pub(crate) growing: bool,
     pub(crate) version: Arc<Version>,
+    pub(crate) gaps: Arc<Gaps>,
     pub(crate) mappings: Mappings,
 }
 
@@ -322,7 +323,10 @@ impl View {
     /// A scan of what a registered reader of a keyspace sees between two edges, positioned nowhere. It owns what it needs.
     pub(crate) fn scan(&self, keyspace: KeyspaceId, at: &Registration, within: Range<'_>) -> Result<Scan> {
         let (sources, cover) = self.sources(keyspace, within, || at.retain())?;
-        Ok(Scan::new(sources, cover, Arc::clone(self.version.values()), at.at, &self.mappings))
+        let (start, end) = within;
+        let look = Look { keyspace, at: at.at, within: (start.to_owned(), end.to_owned()) };
+        let (values, gaps) = (Arc::clone(self.version.values()), Arc::clone(&self.gaps));
+        Ok(Scan::new(sources, cover, look, Shared { values, gaps, mappings: self.mappings.clone() }))
     }
 }
 

@@ -4,6 +4,7 @@
 //! of log2(k) levels, most of them decided, without a branch, by the ranks of the keys; and only one in all for as long as it
 //! stays in front of the others, which costs nothing where there is one source.
 
+mod gaps;
 mod rank;
 mod scan;
 mod source;
@@ -14,8 +15,9 @@ use std::hint::select_unpredictable;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use gaps::Gaps;
 use rank::{Prefix, Rank};
-pub(crate) use scan::{PinnedEntry, Scan};
+pub(crate) use scan::{Look, PinnedEntry, Scan, Shared};
 pub(crate) use source::{LevelCursor, Place, Source, Tables};
 pub(crate) use versions::Versions;
 
@@ -371,6 +373,7 @@ fn number(at: usize) -> u32 {
 mod tests {
     use super::*;
     use crate::format::KeyspaceId;
+    use crate::format::range::Edge;
     use crate::memtable::RunCursor;
     use crate::memtable::tests::Fixture;
     use crate::sys::Mappings;
@@ -428,6 +431,15 @@ mod tests {
     }
 
     /// All that a scan shows, from its first or from its last entry on.
+    /// All that is in some memtables, as a reader at a sequence sees it.
+    fn scan(fixtures: &[Fixture], at: u64) -> Scan {
+        let within = (Edge::START.to_owned(), Edge::End);
+        let look = Look { keyspace: KeyspaceId(0), at: Sequence(at), within };
+        let gaps = Arc::new(Gaps::new(Sequence(at)));
+        let shared = Shared { values: Arc::default(), gaps, mappings: Mappings::of(&fixtures[0].dir) };
+        Scan::new(sources(fixtures), Cover::default(), look, shared)
+    }
+
     fn walk(scan: &mut Scan, from: Place<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
         let forward = matches!(from, Place::First);
         let mut found = Vec::new();
@@ -446,8 +458,7 @@ mod tests {
             let (fixtures, history) = random(1, seed);
             for at in [0, 10, 30, 100] {
                 let expected = seen(&history, at);
-                let mappings = Mappings::of(&fixtures[0].dir);
-                let mut scan = Scan::new(sources(&fixtures), Cover::default(), Arc::default(), Sequence(at), &mappings);
+                let mut scan = scan(&fixtures, at);
                 let here = |scan: &Scan| scan.is_at_entry().then(|| (scan.key().to_vec(), scan.value().to_vec()));
                 assert_eq!(walk(&mut scan, Place::First), expected, "seed {seed} at {at}");
                 let mut found = walk(&mut scan, Place::Last);
@@ -481,13 +492,7 @@ mod tests {
                     fixture.write(0, Kind::Put, key, &[copy]);
                 }
             }
-            let mut scan = Scan::new(
-                sources(&fixtures),
-                Cover::default(),
-                Arc::default(),
-                Sequence(100),
-                &Mappings::of(&fixtures[0].dir),
-            );
+            let mut scan = scan(&fixtures, 100);
             let forward = walk(&mut scan, Place::First);
             let mut back = walk(&mut scan, Place::Last);
             back.reverse();

@@ -3,17 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Located, Merge, Place, Source, Version};
+use super::{Gaps, Located, Merge, Place, Source, Version};
 use crate::error::Result;
 use crate::format::entry::{Entry, Kind};
 use crate::format::range::Edge;
-use crate::format::{KEY_BYTES_MAX, Sequence};
+use crate::format::{KEY_BYTES_MAX, KeyspaceId, Sequence};
 use crate::sys::{Block, Mappings, Pinned, Purse};
 use crate::table::{Value, ValueFile, Values};
 use crate::visibility::Cover;
 
-/// Removed entries in a row after which a scan jumps: a seek costs about as much as this many steps.
+/// Keys in a row of which nothing is seen, after which a scan looks for a way past them: a seek costs about as much as this
+/// many steps.
 const HIDDEN_MAX: u32 = 32;
+
+/// Looks for a way on, in a row, between two of which a gap becomes known: shorter ones are not worth it.
+const LOOKS_MIN: u32 = 4;
 
 /// Where a scan is.
 #[derive(Debug, Clone)]
@@ -31,16 +35,11 @@ enum Current {
 pub(crate) struct Scan {
     merge: Merge,
     cover: Cover,
-    /// Where values are that stand apart from their entries.
-    values: Arc<Values>,
-    at: Sequence,
+    look: Look,
+    shared: Shared,
     current: Current,
     /// The value of the current entry if it is a pointer.
     apart: Option<(Arc<ValueFile>, Value)>,
-    /// Removed entries met in a row.
-    hidden: u32,
-    /// What is read from, to be checked before anything is shown.
-    mappings: Mappings,
     /// For who pins one value after another, of those that stand apart.
     purse: Purse,
 }
@@ -65,27 +64,30 @@ impl PinnedEntry {
     }
 }
 
+/// Who looks, and at what.
+#[derive(Debug, Clone)]
+pub(crate) struct Look {
+    pub(crate) keyspace: KeyspaceId,
+    pub(crate) at: Sequence,
+    /// What the sources were chosen for: others may have entries outside of it.
+    pub(crate) within: (Edge, Edge),
+}
+
+/// What scans share with others.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    /// Where values are that stand apart from their entries.
+    pub(crate) values: Arc<Values>,
+    pub(crate) gaps: Arc<Gaps>,
+    /// What is read from, to be checked before anything is shown.
+    pub(crate) mappings: Mappings,
+}
+
 impl Scan {
-    /// Sources come newest first; `cover` has the range tombstones of all of them, `values` the value files. Nothing is shown
-    /// of `mappings` that were lost.
-    pub(crate) fn new(
-        sources: Vec<Source>,
-        cover: Cover,
-        values: Arc<Values>,
-        at: Sequence,
-        mappings: &Mappings,
-    ) -> Self {
-        Self {
-            merge: Merge::new(sources),
-            cover,
-            values,
-            at,
-            current: Current::Nowhere,
-            apart: None,
-            hidden: 0,
-            mappings: mappings.clone(),
-            purse: Purse::default(),
-        }
+    /// Sources come newest first; `cover` has the range tombstones of all of them.
+    pub(crate) fn new(sources: Vec<Source>, cover: Cover, look: Look, shared: Shared) -> Self {
+        let (merge, current) = (Merge::new(sources), Current::Nowhere);
+        Self { merge, cover, look, shared, current, apart: None, purse: Purse::default() }
     }
 
     /// What a move has found, if it can be believed.
@@ -100,7 +102,7 @@ impl Scan {
 
     #[cold]
     fn check_mappings(&self) -> Result<()> {
-        self.mappings.check(self.value())
+        self.shared.mappings.check(self.value())
     }
 
     /// The current entry and the bytes that it is in.
@@ -173,7 +175,7 @@ impl Scan {
     /// Finds the value that the current entry points to, and verifies it.
     fn resolve(&mut self) -> Result<bool> {
         let Some((entry, bytes)) = self.entry() else { return Ok(false) };
-        let found = self.values.find(entry, bytes, || self.path());
+        let found = self.shared.values.find(entry, bytes, || self.path());
         let resolved = found.and_then(|(pointer, file)| match &mut self.apart {
             // Most often the same file as before.
             Some((held, value)) if Arc::ptr_eq(held, file) => held.move_to(value, pointer),
@@ -248,17 +250,27 @@ impl Scan {
 
     /// Going forwards, the merge stands at the current entry. With `done`, the versions of its key have had their turn.
     #[inline]
-    fn forward(&mut self, mut done: bool) -> Result<bool> {
+    fn forward(&mut self, done: bool) -> Result<bool> {
+        match self.walk(done)? {
+            Some(found) => Ok(found),
+            None => self.forward_far(),
+        }
+    }
+
+    /// Whether there is a visible entry further on; `None` at the last of many keys of which nothing is seen.
+    #[inline]
+    fn walk(&mut self, mut done: bool) -> Result<Option<bool>> {
         let mut top = if done { None } else { self.merge.top_version() };
         if done {
             (top, done) = self.merge.advance_in_order()?;
         }
+        let mut hidden = 0;
         while let Some(Version { sequence, kind }) = top {
-            if !done && sequence <= self.at {
+            if !done && sequence <= self.look.at {
                 let removed = !self.cover.is_empty() && self.is_top_removed();
                 if kind.has_value() && !removed {
                     self.current = Current::Top;
-                    return if kind == Kind::Pointer { self.resolve() } else { Ok(true) };
+                    return if kind == Kind::Pointer { self.resolve().map(Some) } else { Ok(Some(true)) };
                 }
                 if kind == Kind::Merge
                     && !removed
@@ -267,56 +279,81 @@ impl Scan {
                     return Err(self.merge.refuse(&top));
                 }
                 done = true;
-                if removed && let Some(key) = self.leave_hole()? {
-                    done = self.merge.is_at(&key, None)?;
-                    top = self.merge.top_version();
-                    continue;
+                hidden += 1;
+                if hidden == HIDDEN_MAX {
+                    return Ok(None);
                 }
             }
             let (next, same) = self.merge.advance_in_order()?;
             (top, done) = (next, done && same);
         }
-        Ok(false)
+        Ok(Some(false))
+    }
+
+    /// The same as [`forward`](Self::forward) from a key of which nothing is seen, like those in front of it: past the range
+    /// that a tombstone removes, and past gaps that are known. How far the way was without anything to be seen becomes known.
+    #[cold]
+    fn forward_far(&mut self) -> Result<bool> {
+        let gaps = Arc::clone(&self.shared.gaps);
+        let (mut measurement, mut looks) = (None, 0);
+        let found = loop {
+            let Some(top) = self.merge.top() else { break false };
+            let key = self.merge.key(&top).to_vec();
+            let gap = gaps.around(self.look.keyspace, &key, self.look.at);
+            if looks == 0 {
+                let from = gap.as_ref().map_or_else(|| Edge::Before(key.clone()), |(start, _)| start.clone());
+                measurement = gaps.measure(self.look.keyspace, from, self.look.at, true);
+            }
+            looks += if gap.is_some() { LOOKS_MIN } else { 1 };
+            let moved = match &gap {
+                Some((_, Edge::End)) => break false,
+                Some((_, end)) => self.skip_to(0, end).map(|()| true)?,
+                None => self.step_over(&top, &key)?,
+            };
+            let done = !moved || self.merge.is_at(&key, None)?;
+            if let Some(found) = self.walk(done)? {
+                break found;
+            }
+        };
+        if let Some(measurement) = measurement.filter(|_| looks >= LOOKS_MIN) {
+            let upto = if found { Edge::Before(self.key().to_vec()) } else { Edge::End };
+            measurement.finish(upto.min(self.look.within.1.clone()));
+        }
+        Ok(found)
     }
 
     /// Whether a range tombstone that this reader sees covers the current entry of the merge.
     fn is_top_removed(&mut self) -> bool {
         let Some((entry, bytes)) = self.merge.top_in_place() else { return false };
-        is_removed(&mut self.cover, self.at, &mut self.hidden, (entry, bytes))
+        is_removed(&mut self.cover, self.look.at, (entry, bytes))
     }
 
     /// The same of the current entry of the scan, on the way back.
     fn is_current_removed(&mut self) -> bool {
         let Current::Left(left, block) = &self.current else { return false };
         let bytes = bytes_of(&self.merge, left, block.as_ref());
-        is_removed(&mut self.cover, self.at, &mut self.hidden, (&left.entry, bytes))
+        is_removed(&mut self.cover, self.look.at, (&left.entry, bytes))
     }
 
-    /// See [`step_over`](Self::step_over); answers the key that the merge stood at before, if it has moved.
-    fn leave_hole(&mut self) -> Result<Option<Vec<u8>>> {
-        if self.hidden < HIDDEN_MAX {
-            return Ok(None);
-        }
-        let Some(top) = self.merge.top() else { return Ok(None) };
-        let key = self.merge.key(&top).to_vec();
-        Ok(self.step_over(&top, &key)?.then_some(key))
-    }
-
-    /// After many removed entries in a row, jumps to the end of the hole that `entry` is in with all sources that are older
-    /// than it, so that a scan does not pay for everything that was ever in a removed range. Answers whether it has moved.
+    /// Jumps to the end of the hole that `entry` is in, if a range tombstone makes one, with all sources that are older than
+    /// it, so that a scan does not pay for everything that was ever in a removed range. Answers whether it has moved.
     fn step_over(&mut self, entry: &Located, key: &[u8]) -> Result<bool> {
-        self.hidden = 0;
-        let Some((_, layer)) = self.cover.removed(key, self.at) else { return Ok(false) };
+        let Some((_, layer)) = self.cover.removed(key, self.look.at) else { return Ok(false) };
         let Some((hole, older)) = self.cover.hole(layer, key) else { return Ok(false) };
         if older > entry.source as usize {
             return Ok(false);
         }
-        match (self.merge.forward, &hole.end) {
-            (true, Edge::End) => self.merge.skip(older, &vec![u8::MAX; KEY_BYTES_MAX])?,
-            (true, end) => self.merge.skip(older, end.key())?,
-            (false, _) => self.merge.skip(older, hole.start.key())?,
-        }
+        let place = if self.merge.forward { hole.end.to_owned() } else { hole.start.to_owned() };
+        self.skip_to(older, &place)?;
         Ok(true)
+    }
+
+    /// Brings the sources from number `from` on to a place, if that is ahead of them.
+    fn skip_to(&mut self, from: usize, place: &Edge) -> Result<()> {
+        match place {
+            Edge::End => self.merge.skip(from, &vec![u8::MAX; KEY_BYTES_MAX]),
+            place => self.merge.skip(from, place.key()),
+        }
     }
 
     /// Going backwards, versions come from old to new, so the merge stands behind all versions of the current entry's key.
@@ -337,12 +374,21 @@ impl Scan {
     }
 
     fn find_backward(&mut self) -> Result<bool> {
+        match self.walk_back()? {
+            Some(found) => Ok(found),
+            None => self.backward_far(),
+        }
+    }
+
+    /// Whether there is a visible entry further in front; `None` at the last of many keys of which nothing is seen.
+    fn walk_back(&mut self) -> Result<Option<bool>> {
+        let mut hidden = 0;
         let mut top = self.merge.top_version();
         while let Some(mut version) = top {
             // The newest version of the key that is seen.
             let mut newest = None;
             loop {
-                if version.sequence <= self.at
+                if version.sequence <= self.look.at
                     && let Some(located) = self.merge.top()
                 {
                     newest = Some(version);
@@ -360,27 +406,54 @@ impl Scan {
             let Some(Version { kind, .. }) = newest else { continue };
             let removed = !self.cover.is_empty() && self.is_current_removed();
             if kind.has_value() && !removed {
-                return if kind == Kind::Pointer { self.resolve() } else { Ok(true) };
+                return if kind == Kind::Pointer { self.resolve().map(Some) } else { Ok(Some(true)) };
             }
             let Current::Left(left, _) = &self.current else { continue };
             if kind == Kind::Merge && !removed {
                 return Err(self.merge.refuse(left));
             }
-            if self.hidden >= HIDDEN_MAX {
-                let (left, key) = (*left, self.key().to_vec());
-                self.step_over(&left, &key)?;
-                top = self.merge.top_version();
+            hidden += 1;
+            if hidden == HIDDEN_MAX {
+                return Ok(None);
             }
         }
-        Ok(false)
+        Ok(Some(false))
+    }
+
+    /// See [`forward_far`](Self::forward_far).
+    #[cold]
+    fn backward_far(&mut self) -> Result<bool> {
+        let gaps = Arc::clone(&self.shared.gaps);
+        let (mut measurement, mut looks) = (None, 0);
+        let found = loop {
+            let Current::Left(left, _) = &self.current else { break false };
+            let (left, key) = (*left, self.key().to_vec());
+            let gap = gaps.around(self.look.keyspace, &key, self.look.at);
+            if looks == 0 {
+                let from = gap.as_ref().map_or_else(|| Edge::After(key.clone()), |(_, end)| end.clone());
+                measurement = gaps.measure(self.look.keyspace, from, self.look.at, false);
+            }
+            looks += if gap.is_some() { LOOKS_MIN } else { 1 };
+            match &gap {
+                Some((start, _)) if start.as_ref() == Edge::START => break false,
+                Some((start, _)) => self.skip_to(0, start)?,
+                None => _ = self.step_over(&left, &key)?,
+            }
+            if let Some(found) = self.walk_back()? {
+                break found;
+            }
+        };
+        if let Some(measurement) = measurement.filter(|_| looks >= LOOKS_MIN) {
+            let upto = if found { Edge::After(self.key().to_vec()) } else { Edge::START.to_owned() };
+            measurement.finish(upto.max(self.look.within.0.clone()));
+        }
+        Ok(found)
     }
 }
 
-/// Whether a range tombstone removes an entry; counts those in a row that are removed.
-fn is_removed(cover: &mut Cover, at: Sequence, hidden: &mut u32, (entry, bytes): (&Entry, &[u8])) -> bool {
-    let removed = cover.removed(entry.key(bytes), at).is_some_and(|(removal, _)| removal > entry.sequence);
-    *hidden = if removed { *hidden + 1 } else { 0 };
-    removed
+/// Whether a range tombstone removes an entry.
+fn is_removed(cover: &mut Cover, at: Sequence, (entry, bytes): (&Entry, &[u8])) -> bool {
+    cover.removed(entry.key(bytes), at).is_some_and(|(removal, _)| removal > entry.sequence)
 }
 
 /// What an entry is in that the merge has left.

@@ -15,6 +15,7 @@ mod extremes;
 mod flips;
 mod format_example;
 mod full;
+mod gaps;
 mod golden;
 mod hostile;
 mod ingest;
