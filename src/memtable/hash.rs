@@ -9,6 +9,10 @@
 //! 3. Growing fills a table of double size and then publishes it; readers of the old one miss nothing that was visible when
 //!    they began. Outgrown tables live until the memtable is dropped.
 //!
+//! Versions of a key are a list, and an old one of very many is found in O(log n) steps: every 16th node has a link to one far
+//! behind it, chosen as in a skew-binary list (Myers, "An applicative random-access stack", Information Processing Letters 17,
+//! 1983), and the others link to the next such node. Of 20,000 versions, a lookup passes 60 instead of 10,000.
+//!
 //! The position of a key is taken from the upper bits of its hash, so growing moves the slots in order, without a look at
 //! the keys.
 
@@ -113,7 +117,7 @@ impl HashIndex {
     ) -> Found {
         let Some(slots) = self.slots() else { return Found::Missing };
         let mut at = (tag >> slots.shift) as usize;
-        let mut locator = loop {
+        let locator = loop {
             let head = slots.heads[at].load(Ordering::Acquire);
             if head == 0 {
                 return Found::Missing;
@@ -133,13 +137,17 @@ impl HashIndex {
             if link & PRUNED != 0 && !registered {
                 return Found::Pruned;
             }
-            match self.nodes.get(link & !PRUNED) {
-                Some(node) => (locator, link) = node,
-                None => return Found::Missing,
+            let Some(mut node) = self.nodes.get(link & !PRUNED) else { return Found::Missing };
+            if visible(node.locator) {
+                return Found::Entry(node.locator);
             }
-            if visible(locator) {
-                return Found::Entry(locator);
+            // Whatever has been left out on the way to a node that is not visible was not visible either.
+            while let Some(far) = self.nodes.get(node.far)
+                && !visible(far.locator)
+            {
+                node = far;
             }
+            link = node.next;
         }
     }
 
@@ -192,11 +200,11 @@ impl HashIndex {
 
     /// The link that the node of `holder` gets: as before, minus the versions that nobody needs.
     fn pruned_link(&self, holder: Locator, mut link: u32, mut droppable: impl FnMut(Locator, Locator) -> bool) -> u32 {
-        while let Some((target, next)) = self.nodes.get(link & !PRUNED) {
-            if !droppable(target, holder) {
+        while let Some(target) = self.nodes.get(link & !PRUNED) {
+            if !droppable(target.locator, holder) {
                 break;
             }
-            link = next | PRUNED;
+            link = target.next | PRUNED;
         }
         link
     }
@@ -242,7 +250,23 @@ const FIRST_CHUNK_BITS: u32 = if cfg!(loom) { 1 } else { 4 };
 
 type Chunks = [OnceLock<ZeroedArray<AtomicU64>>; CHUNKS];
 
-/// Older versions: an append-only list of (locator, link). A link is the node's index plus one.
+/// Nodes of a key from one with a far link to the next.
+const FAR_INTERVAL: u32 = if cfg!(loom) { 2 } else { 16 };
+
+/// An older version.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    locator: Locator,
+    /// Link to the next older one that has not been left out.
+    next: u32,
+    /// How many there are from here on.
+    depth: u32,
+    /// Link to an older one further behind, or zero: from every [`FAR_INTERVAL`]th node to such a one, from the others to the
+    /// nearest.
+    far: u32,
+}
+
+/// Older versions: an append-only list of nodes. A link is the node's index plus one.
 struct Nodes {
     /// Made with the first node: many an index has none.
     chunks: OnceLock<Box<Chunks>>,
@@ -254,18 +278,19 @@ impl Nodes {
         Self { chunks: OnceLock::new(), len: AtomicU32::new(0) }
     }
 
-    /// Chunk and place in it: each chunk holds twice as many nodes as the one before.
+    /// Chunk and place of the first of two words in it: each chunk holds twice as many nodes as the one before.
     fn place(index: u32) -> (u32, usize) {
         let shifted = index as usize + (1 << FIRST_CHUNK_BITS);
         let chunk = shifted.ilog2() - FIRST_CHUNK_BITS;
-        (chunk, shifted - (1 << (chunk + FIRST_CHUNK_BITS)))
+        (chunk, 2 * (shifted - (1 << (chunk + FIRST_CHUNK_BITS))))
     }
 
-    fn get(&self, link: u32) -> Option<(Locator, u32)> {
+    fn get(&self, link: u32) -> Option<Node> {
         let (chunk, at) = Self::place(link.checked_sub(1)?);
-        let node = self.chunks.get()?[chunk as usize].get()?[at].load(Ordering::Acquire);
-        let (next, locator) = unpack(node);
-        Some((locator, next))
+        let words = self.chunks.get()?[chunk as usize].get()?;
+        let (next, locator) = unpack(words[at].load(Ordering::Acquire));
+        let (depth, far) = unpack(words[at + 1].load(Ordering::Acquire));
+        Some(Node { locator, next, depth, far })
     }
 
     /// Appends a node; answers the link to it, or none if there is no memory for it.
@@ -275,11 +300,31 @@ impl Nodes {
         let chunk_len = 1usize << (chunk + FIRST_CHUNK_BITS);
         let chunks = self.chunks.get_or_init(|| Box::new(std::array::from_fn(|_| OnceLock::new())));
         if chunks[chunk as usize].get().is_none() {
-            let _ = chunks[chunk as usize].set(ZeroedArray::new(chunk_len).ok()?);
+            let _ = chunks[chunk as usize].set(ZeroedArray::new(2 * chunk_len).ok()?);
         }
-        chunks[chunk as usize].get()?[at].store(pack(next, locator), Ordering::Release);
+        let (depth, far) = self.far_from(next & !PRUNED);
+        let words = chunks[chunk as usize].get()?;
+        words[at].store(pack(next, locator), Ordering::Release);
+        words[at + 1].store(pack(depth, far), Ordering::Release);
         self.len.store(index + 1, Ordering::Relaxed);
         Some(index + 1)
+    }
+
+    /// Depth and far link of a node in front of another one.
+    fn far_from(&self, next: u32) -> (u32, u32) {
+        let Some(behind) = self.get(next) else { return (1, 0) };
+        let depth = behind.depth + 1;
+        let nearest = if behind.depth.is_multiple_of(FAR_INTERVAL) { next } else { behind.far };
+        if !depth.is_multiple_of(FAR_INTERVAL) {
+            return (depth, nearest);
+        }
+        // Two jumps of the same length behind each other become one.
+        let depth_of = |node: Option<Node>| node.map_or(0, |node| node.depth);
+        let first = self.get(nearest);
+        let second = first.and_then(|node| self.get(node.far));
+        let third = second.and_then(|node| self.get(node.far));
+        let joins = depth_of(first) - depth_of(second) == depth_of(second) - depth_of(third);
+        (depth, second.filter(|_| joins).map_or(nearest, |second| second.far))
     }
 }
 
@@ -326,6 +371,31 @@ mod tests {
         assert_eq!(find(98, false), Found::Pruned);
         assert_eq!(find(40, true), Found::Entry(40));
         assert_eq!(find(39, true), Found::Missing);
+    }
+
+    #[test]
+    fn an_old_one_of_many_versions_is_near() {
+        let versions = 20_000;
+        for left_out in [0, 7] {
+            let needed = |l: u32| left_out == 0 || l % left_out != 3;
+            let index = filled(1, versions, |older, _| !needed(older));
+            for limit in (1..=versions).step_by(97) {
+                // The two newest of those that are left out are still there.
+                let expected = (1..=limit).rev().find(|l| needed(*l) || l + 1 >= versions);
+                let mut looks = 0;
+                let found = index.find(
+                    tag(0),
+                    true,
+                    |_| true,
+                    |l| {
+                        looks += 1;
+                        l <= limit
+                    },
+                );
+                assert_eq!(found, expected.map_or(Found::Missing, Found::Entry), "limit {limit}, one of {left_out}");
+                assert!(looks < 120, "{looks} versions were looked at for limit {limit}");
+            }
+        }
     }
 
     #[test]
