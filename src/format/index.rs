@@ -78,33 +78,36 @@ const HEAD_BYTES: u64 = 8;
 /// How an index answers "where does this key stand among the others?".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OrderKind {
-    /// Groups of keys, with the place and a fragment of each.
+    /// Groups of landmarks, with the place and a fragment of each.
     Groups,
-    /// The place of every so many keys.
+    /// The place of every so many landmarks.
     Sparse { interval: u16 },
 }
 
-/// A group has this many keys at the most.
-pub(crate) const GROUP_KEYS: usize = 31;
+/// An order index knows the first entry of each key, and every so manyth one of the same key behind it: its landmarks.
+pub(crate) const VERSIONS_INTERVAL: u64 = 16;
+
+/// A group has this many landmarks at the most.
+pub(crate) const GROUP_LANDMARKS: usize = 31;
 
 /// The entries of a group lie less than this many units behind its first one.
 pub(crate) const GROUP_UNITS: u32 = 1 << 16;
 
-/// Two cache lines of the order index: keys that follow each other. Slot 0 is the first of them; the arrays have the slots
-/// from 1 on, and are zero from `keys` on.
+/// Two cache lines of the order index: landmarks that follow each other. Slot 0 is the first of them; the arrays have the
+/// slots from 1 on, and are zero from `landmarks` on.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(crate) struct Group {
-    /// The place of the first key, in units from the start of the `.sst`.
+    /// The place of the first landmark, in units from the start of the `.sst`.
     pub(crate) first: U32,
     /// Bytes that all keys of the group begin with.
     pub(crate) shared: U16,
-    /// 1 to [`GROUP_KEYS`].
-    pub(crate) keys: U16,
+    /// 1 to [`GROUP_LANDMARKS`].
+    pub(crate) landmarks: U16,
     /// Places, in units behind `first`.
-    pub(crate) offsets: [U16; GROUP_KEYS - 1],
+    pub(crate) offsets: [U16; GROUP_LANDMARKS - 1],
     /// See [`fragment`].
-    pub(crate) fragments: [U16; GROUP_KEYS - 1],
+    pub(crate) fragments: [U16; GROUP_LANDMARKS - 1],
 }
 
 pub(crate) const GROUP_BYTES: u64 = 128;
@@ -138,12 +141,13 @@ struct IndexRecord {
     point_offset: U64,
     point_count: U64,
     keys: U64,
+    landmarks: U64,
     heads_offset: U64,
     order_offset: U64,
     order_count: U64,
 }
 
-const RECORD_BYTES: u16 = 72;
+const RECORD_BYTES: u16 = 80;
 const _: () = assert!(size_of::<IndexRecord>() == RECORD_BYTES as usize && align_of::<IndexRecord>() == 1);
 
 /// A checked record of an index directory: where the structures of one keyspace section are.
@@ -155,8 +159,10 @@ pub(crate) struct IndexSection {
     /// Buckets or blocks.
     pub(crate) point_count: u32,
     pub(crate) keys: u64,
+    /// What the order index knows: see [`VERSIONS_INTERVAL`].
+    pub(crate) landmarks: u64,
     pub(crate) order: OrderKind,
-    /// `order_count` heads: of the first key of each group, or of every so many keys.
+    /// `order_count` heads: of the first landmark of each group, or of every so many landmarks.
     pub(crate) heads_offset: u64,
     /// `order_count` groups or locators.
     pub(crate) order_offset: u64,
@@ -190,6 +196,7 @@ impl IndexSection {
             point_offset: U64::new(self.point_offset),
             point_count: U64::new(u64::from(self.point_count)),
             keys: U64::new(self.keys),
+            landmarks: U64::new(self.landmarks),
             heads_offset: U64::new(self.heads_offset),
             order_offset: U64::new(self.order_offset),
             order_count: U64::new(self.order_count),
@@ -236,6 +243,7 @@ impl IndexSection {
             point_offset: record.point_offset.get(),
             point_count,
             keys: record.keys.get(),
+            landmarks: record.landmarks.get(),
             order,
             heads_offset: record.heads_offset.get(),
             order_offset: record.order_offset.get(),
@@ -257,10 +265,12 @@ impl IndexSection {
 
     fn check(&self, body_end: u64) -> Result<(), Damage> {
         let fits = match self.order {
-            OrderKind::Sparse { interval } => self.order_count == self.keys.div_ceil(interval.into()),
-            OrderKind::Groups => (self.keys.div_ceil(GROUP_KEYS as u64)..=self.keys).contains(&self.order_count),
+            OrderKind::Sparse { interval } => self.order_count == self.landmarks.div_ceil(interval.into()),
+            OrderKind::Groups => {
+                (self.landmarks.div_ceil(GROUP_LANDMARKS as u64)..=self.landmarks).contains(&self.order_count)
+            }
         };
-        if self.point_count == 0 || !fits {
+        if self.point_count == 0 || !fits || self.landmarks < self.keys {
             return Err(Damage::BadField);
         }
         let arrays = [
@@ -291,6 +301,7 @@ mod tests {
             point_offset: 64,
             point_count: 2,
             keys: 17,
+            landmarks: 18,
             order: OrderKind::Sparse { interval: 16 },
             heads_offset: 192,
             order_offset: 208,
@@ -308,7 +319,7 @@ mod tests {
             }
             // A record with a field more.
             out[0] += 8;
-            out.splice(72..72, [7; 8]);
+            out.splice(80..80, [7; 8]);
             assert_eq!(IndexSection::decode(&out, end).unwrap(), (section, &[][..]));
         }
     }

@@ -8,7 +8,7 @@ use super::{Sink, Value};
 use crate::error::{Damage, Result};
 use crate::format::UNIT;
 use crate::format::bytes::{self, Part};
-use crate::format::index::{BUCKET_SLOTS, Block, Bucket, GROUP_KEYS, Group, IndexSection, OrderKind, PointKind};
+use crate::format::index::{BUCKET_SLOTS, Block, Bucket, GROUP_LANDMARKS, Group, IndexSection, OrderKind, PointKind};
 use crate::format::prefix::Magic;
 
 pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
@@ -53,6 +53,7 @@ fn section_fields(section: &IndexSection) -> Vec<(&'static str, Value<'_>)> {
         ("keyspace", Value::Number(section.keyspace.0.into())),
         ("point_index", Value::Text(point)),
         ("keys", Value::Number(section.keys)),
+        ("landmarks", Value::Number(section.landmarks)),
         ("point_offset", Value::Number(section.point_offset)),
         ("point_count", Value::Number(section.point_count.into())),
         ("order_index", Value::Text(order)),
@@ -115,15 +116,15 @@ fn show_order(sink: &mut Sink<'_>, index: &mut Framed<'_>, section: &IndexSectio
             let groups: &[Group] = array(sink, index, section.order_offset, count)?;
             let group_at = (section.order_offset..).step_by(size_of::<Group>());
             for ((head, group), offset) in heads.iter().zip(groups).zip(group_at) {
-                let keys = usize::from(group.keys);
-                if !(1..=GROUP_KEYS).contains(&keys) {
+                let landmarks = usize::from(group.landmarks);
+                if !(1..=GROUP_LANDMARKS).contains(&landmarks) {
                     return Err(sink.damaged(offset, Damage::BadField));
                 }
                 let head = head.get().to_be_bytes();
                 let fields = vec![
                     ("head", Value::Bytes(&head)),
                     ("entry", entry(group.first.get())),
-                    ("keys", Value::Number(keys as u64)),
+                    ("landmarks", Value::Number(landmarks as u64)),
                     ("shared_bytes", Value::Number(group.shared.get().into())),
                 ];
                 sink.item(offset, "group", fields)?;

@@ -11,7 +11,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 pub(crate) use build::IndexBuilder;
-pub(super) use order::{Order, Start};
+pub(super) use order::{Order, Side, Start};
 pub(crate) use points::Point;
 
 use super::file::ChunkedFile;
@@ -47,7 +47,9 @@ impl Index {
         let sections = decode_directory(&file).map_err(|fault| fault.at(file.path(), file.frame().directory_offset))?;
         let fits = |(index, section): (&IndexSection, &Section)| {
             let common = common_prefix(section.lower.key(), section.upper.key());
-            (index.keyspace, index.keys) == (section.keyspace, section.keys) && index.common_prefix == common
+            (index.keyspace, index.keys) == (section.keyspace, section.keys)
+                && index.landmarks <= section.entries
+                && index.common_prefix == common
         };
         if sections.len() != table.len() || !sections.iter().zip(table).all(fits) {
             return Err(file.corrupt(file.frame().directory_offset, Damage::IndexMismatch));
@@ -186,12 +188,14 @@ mod tests {
 
     fn section(keys: &[Vec<u8>]) -> Section {
         let count = keys.len() as u64;
+        let mut different = keys.to_vec();
+        different.dedup();
         Section {
             keyspace: KeyspaceId(0),
             start: 64,
             end: 64 + count * 16,
             entries: count,
-            keys: count,
+            keys: different.len() as u64,
             tombstones: 0,
             min_sequence: Sequence(1),
             max_sequence: Sequence(1),
@@ -210,15 +214,20 @@ mod tests {
         }
     }
 
-    /// The index of keys, each with its locator.
+    /// The index of entries, each by its key and its locator: one of the same key again is an older version.
     fn build(keys: &[Vec<u8>], locators: &[u32], point_index: PointIndex) -> Index {
         let options = TableOptions {
             section: SectionOptions { interval: 16, point_index, ..SectionOptions::default() },
             ..TableOptions::default()
         };
         let mut builder = IndexBuilder::new(options, [1; 16]);
-        for (key, locator) in keys.iter().zip(locators) {
-            builder.add(key, key_hash(KeyspaceId(0), key), *locator).unwrap();
+        for (at, (key, locator)) in keys.iter().zip(locators).enumerate() {
+            let added = if at > 0 && keys[at - 1] == *key {
+                builder.add_version(key, *locator)
+            } else {
+                builder.add(key, key_hash(KeyspaceId(0), key), *locator)
+            };
+            added.unwrap();
         }
         builder.finish_section(KeyspaceId(0), &keys[0], &keys[keys.len() - 1]).unwrap();
         let file = builder.finish();
@@ -311,9 +320,10 @@ mod tests {
                 for (key, past) in wanted.iter().flat_map(|key| [(key, false), (key, true)]) {
                     let rank = keys.partition_point(|other| other < key || (past && other == key));
                     let mut touched = 0;
-                    let start = order.search(key, past, &mut near, |at| {
+                    let start = order.search(key, Side::Behind, &mut near, |at| {
                         touched += 1;
-                        Ok(keys[index_of(&locators, at)].cmp(key))
+                        let other = &keys[index_of(&locators, at)];
+                        Ok(other < key || (past && other == key))
                     });
                     let start = start.unwrap();
                     let case = (kind, step, point_index, key.escape_ascii().to_string(), past);
@@ -351,10 +361,48 @@ mod tests {
                 }
                 let mut check = order.check();
                 for (key, at) in keys.iter().zip(0..) {
-                    assert!(!(exact && check.is_done()) && check.leads_to(key, place(at)).unwrap());
+                    assert!(!(exact && check.is_done()) && check.leads_to(key, place(at), true).unwrap());
                 }
                 assert!(check.is_done());
             }
+        }
+    }
+
+    #[test]
+    fn of_many_versions_some_are_landmarks() {
+        let versions = |key: usize| match key % 10 {
+            0 => 700,
+            1 => 17,
+            2 => 16,
+            _ => 1,
+        };
+        let keys: Vec<Vec<u8>> = (0..120).flat_map(|i| vec![format!("key{i:05}").into_bytes(); versions(i)]).collect();
+        let locators: Vec<u32> = (8..).step_by(2).take(keys.len()).collect();
+        for (point_index, near) in [(PointIndex::Hash, 16), (BLOOM, 256)] {
+            let index = build(&keys, &locators, point_index);
+            let order = index.order(0).unwrap();
+            for at in (0..keys.len()).step_by(7) {
+                let mut looked = 0;
+                let start = order.search(&keys[at], Side::InFront, &mut 0, |place| {
+                    looked += 1;
+                    Ok(index_of(&locators, place) < at)
+                });
+                match start.unwrap() {
+                    Start::First => assert_eq!(at, 0),
+                    Start::At(place) => {
+                        let found = index_of(&locators, place);
+                        assert!(found < at && at - found <= near, "{found} in front of {at}");
+                    }
+                    Start::End => panic!("entry {at} is not found"),
+                }
+                assert!(looked <= 16, "{looked} entries looked at for {at}");
+            }
+            let mut check = order.check();
+            for (at, key) in keys.iter().enumerate() {
+                let is_new_key = at == 0 || keys[at - 1] != *key;
+                assert!(check.leads_to(key, locators[at] as usize * 8, is_new_key).unwrap(), "to entry {at}");
+            }
+            assert!(check.is_done());
         }
     }
 

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Shelf;
 use super::body::{Body, Verify, contains, end, first};
 use super::file::ChunkedFile;
-use super::index::{Index, Point, Start};
+use super::index::{Index, Point, Side, Start};
 use super::kept::{Kept, open_index};
 use super::rebuild::rebuild_index;
-use super::walk::{InPlace, InWindows, Walk};
-use crate::error::{Damage, Error, Result};
+use super::walk::{InPlace, InWindows, Walk, Walked};
+use crate::error::{Damage, Error, Result, bug};
 use crate::format::edit::TableMeta;
 use crate::format::entry::Entry;
+use crate::format::index::VERSIONS_INTERVAL;
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::section::Section;
@@ -246,7 +247,42 @@ impl TableReader {
                 _ => return Ok(None),
             },
         };
-        Ok(walk.version((place, newest), key, at)?.map(|entry| (walk, entry)))
+        match walk.version((place, newest), key, at, VERSIONS_INTERVAL)? {
+            Walked::To(entry) => Ok(Some((walk, entry))),
+            Walked::Missing => Ok(None),
+            Walked::NotSoFar => self.far_version(walk, (number, section), (place, newest), key, at),
+        }
+    }
+
+    /// The newest version of a key at or below `at`, which is further behind the newest one of all than a landmark is.
+    #[cold]
+    fn far_version<W: Walk>(
+        &self,
+        mut walk: W,
+        (number, section): (usize, &Section),
+        mut from: (usize, Entry),
+        key: &[u8],
+        at: Sequence,
+    ) -> Result<Option<(W, Entry)>> {
+        let newer = self.with_index(|index| {
+            let order = index.order(number)?;
+            order.search(key, Side::InFront, &mut 0, |place| {
+                let entry = indexed_entry(index, section, &mut walk, place)?;
+                let order = entry.key(walk.bytes()).cmp(key);
+                Ok(order.is_lt() || (order.is_eq() && entry.sequence > at))
+            })
+        })?;
+        // A sparse index may know none that is nearer.
+        if let Start::At(place) = newer
+            && place > from.0
+        {
+            from = self.with_index(|index| Ok((place, indexed_entry(index, section, &mut walk, place)?)))?;
+        }
+        match walk.version(from, key, at, u64::MAX)? {
+            Walked::To(entry) => Ok(Some((walk, entry))),
+            Walked::Missing => Ok(None),
+            Walked::NotSoFar => Err(bug("a walk as far as there are entries has ended before").into()),
+        }
     }
 
     /// The first entry of a section at or behind `key`, and its place.
@@ -290,9 +326,10 @@ impl TableReader {
         near: &mut usize,
     ) -> Result<usize> {
         self.with_index(|index| {
-            let start = index.order(number)?.search(key, past, near, |place| {
+            let start = index.order(number)?.search(key, Side::Behind, near, |place| {
                 let entry = indexed_entry(index, section, walk, place)?;
-                Ok(entry.key(walk.bytes()).cmp(key))
+                let order = entry.key(walk.bytes()).cmp(key);
+                Ok(order.is_lt() || (past && order.is_eq()))
             })?;
             match start {
                 Start::First => Ok(first(section)),

@@ -17,15 +17,15 @@ pub(super) fn rebuild_index(body: &Body, options: TableOptions, points: &[PointI
         builder.start_section(SectionOptions { interval: section.interval, point_index, ..options.section });
         let mut keys = 0;
         body.walk(section, Verify::Apart, |place, entry, bytes, is_new_key| {
-            if is_new_key {
-                let key = entry.key(bytes);
-                keys += 1;
-                let locator = u32::try_from(place / 8);
-                let locator = locator.map_err(|_| body.file.corrupt(section.start, Damage::OutOfBounds))?;
-                let added = builder.add(key, key_hash(section.keyspace, key), locator);
-                added.map_err(|damage| body.file.corrupt(section.start, damage))?;
-            }
-            Ok(())
+            let (key, locator) = (entry.key(bytes), u32::try_from(place / 8));
+            let locator = locator.map_err(|_| body.file.corrupt(section.start, Damage::OutOfBounds))?;
+            keys += u64::from(is_new_key);
+            let added = if is_new_key {
+                builder.add(key, key_hash(section.keyspace, key), locator)
+            } else {
+                builder.add_version(key, locator)
+            };
+            added.map_err(|damage| body.file.corrupt(section.start, damage))
         })?;
         if keys != section.keys {
             return Err(body.file.corrupt(section.start, Damage::ManifestMismatch));

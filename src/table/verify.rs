@@ -129,13 +129,14 @@ impl TableReader {
         let mut hash = 0;
         self.body.walk(section, Verify::Again, |place, entry, bytes, is_new_key| {
             let pointer = entry.any_pointer(bytes).map_err(|fault| fault.at(self.file().path(), place as u64))?;
+            let leads = order.leads_to(entry.key(bytes), place, is_new_key)?;
+            must(leads, "an order index does not lead to its key")?;
             if is_new_key {
                 if counts.keys.is_multiple_of(STOP_KEYS) && stop.load(Ordering::Relaxed) {
                     return Err(Error::Closed);
                 }
                 let key = entry.key(bytes);
                 hash = key_hash(section.keyspace, key);
-                must(order.leads_to(key, place)?, "an order index does not lead to its key")?;
                 let inside = !section.lower.as_ref().cmp(&Edge::Before(key)).is_gt()
                     && !section.upper.as_ref().cmp(&Edge::After(key)).is_lt();
                 must(inside, "a section has a key outside of its bounds")?;
@@ -149,7 +150,7 @@ impl TableReader {
             Ok(())
         })?;
         lookups.finish(|hash, place| self.must_find(number, hash, place))?;
-        must(order.is_done(), "an order index has more keys than its table")?;
+        must(order.is_done(), "an order index has more than its table")?;
         let ranges = self.ranges.get(number).ok_or_else(|| bug("a section has no range tombstones, not even none"))?;
         for range in ranges.list().iter() {
             digest.add_range(range);
@@ -238,9 +239,12 @@ impl TableReader {
                 keys += 1;
                 let hash = key_hash(section.keyspace, key);
                 let found = self.index().find(number, hash, |l| Ok((l as usize * 8 == place).then_some(())))?;
-                if found == Point::Absent || !order.leads_to(key, place)? {
+                if found == Point::Absent {
                     return wrong_index();
                 }
+            }
+            if !order.leads_to(key, place, is_new_key)? {
+                return wrong_index();
             }
             Ok(())
         })?;

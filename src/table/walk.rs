@@ -8,6 +8,16 @@ use crate::format::entry::{Entry, EntryHeader};
 use crate::format::section::Section;
 use crate::sys::Block;
 
+/// Where a walk for a version has ended.
+#[derive(Debug)]
+pub(super) enum Walked {
+    To(Entry),
+    /// There is no such version.
+    Missing,
+    /// It is further away.
+    NotSoFar,
+}
+
 /// Reads verified entries one by one. What searches and walks is written over this once, and made for each of its kinds.
 pub(super) trait Walk {
     /// The entry at a place.
@@ -37,20 +47,32 @@ pub(super) trait Walk {
         Ok(None)
     }
 
-    /// The newest version of `key` at or below `at`, given the newest one of all: older ones follow it.
+    /// The newest version of `key` at or below `at`, given a newer one or itself: older ones follow it. Takes so many steps at
+    /// the most.
     #[inline]
-    fn version(&mut self, (mut place, mut entry): (usize, Entry), key: &[u8], at: Sequence) -> Result<Option<Entry>> {
+    fn version(
+        &mut self,
+        (mut place, mut entry): (usize, Entry),
+        key: &[u8],
+        at: Sequence,
+        most: u64,
+    ) -> Result<Walked> {
+        let mut steps = 0;
         while entry.sequence > at {
+            if steps == most {
+                return Ok(Walked::NotSoFar);
+            }
+            steps += 1;
             place = self.behind(place, &entry);
             if place >= self.end() {
-                return Ok(None);
+                return Ok(Walked::Missing);
             }
             entry = self.entry(place)?;
             if entry.key(self.bytes()) != key {
-                return Ok(None);
+                return Ok(Walked::Missing);
             }
         }
-        Ok(Some(entry))
+        Ok(Walked::To(entry))
     }
 }
 

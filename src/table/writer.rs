@@ -206,20 +206,20 @@ impl TableWriter {
         let sequence = if oldest { Sequence(0) } else { entry.sequence };
         let section = self.current.as_mut().ok_or_else(no_section)?;
         let order = if section.entries == 0 { Ordering::Less } else { self.last_key.as_slice().cmp(key) };
-        match order {
+        let locator = u32::try_from(place / UNIT).map_err(|_| too_large(&self.shelf, self.number))?;
+        let indexed = match order {
             Ordering::Less => {
-                let locator = u32::try_from(place / UNIT).map_err(|_| too_large(&self.shelf, self.number))?;
                 self.last_hash = key_hash(keyspace, key);
-                let added = self.index.add(key, self.last_hash, locator);
-                added.map_err(|_| bug("a key stands in front of one that was added before it"))?;
                 self.last_key.clear();
                 self.last_key.extend_from_slice(key);
                 section.keys += 1;
+                self.index.add(key, self.last_hash, locator)
             }
-            Ordering::Equal if sequence < self.last_sequence => {}
+            Ordering::Equal if sequence < self.last_sequence => self.index.add_version(key, locator),
             // Someone has forged what this is copied from.
             _ => return Err(Error::corrupt(&self.path(), place, Damage::OutOfOrder)),
-        }
+        };
+        indexed.map_err(|_| bug("a key stands in front of one that was added before it"))?;
         self.last_sequence = sequence;
         let digest = self.digests.last_mut().ok_or_else(no_section)?;
         digest.add(self.last_hash, sequence, entry, pointer);

@@ -11,7 +11,7 @@ use crate::support::reseal::{Kind, adopt, reseal};
 use crate::support::{DIR, contents, names, sim_options};
 
 /// What this build has.
-const CODECS: &[Compression] = &[
+pub(super) const CODECS: &[Compression] = &[
     #[cfg(feature = "lz4")]
     Compression::Lz4,
     #[cfg(feature = "zstd")]

@@ -40,3 +40,4 @@ mod stress;
 mod table_reader;
 mod transactions;
 mod values;
+mod versions;

@@ -8,8 +8,8 @@ use super::common_prefix;
 use crate::error::Damage;
 use crate::format::checksum::{Id, Seed};
 use crate::format::index::{
-    BUCKET_BYTES, Bucket, GROUP_BYTES, GROUP_KEYS, GROUP_UNITS, Group, IndexSection, OrderKind, PointKind, bucket_of,
-    fragment,
+    BUCKET_BYTES, Bucket, GROUP_BYTES, GROUP_LANDMARKS, GROUP_UNITS, Group, IndexSection, OrderKind, PointKind,
+    VERSIONS_INTERVAL, bucket_of, fragment,
 };
 use crate::format::prefix::Magic;
 use crate::format::table::{TableHeader, Totals, encode_tail};
@@ -30,6 +30,8 @@ pub(crate) struct IndexBuilder {
     // Of the section being collected:
     /// Hash and locator of each key.
     points: Vec<(u64, u32)>,
+    /// Versions of the last key behind its first one.
+    versions: u64,
     order: OrderBuilder,
 }
 
@@ -43,6 +45,7 @@ impl IndexBuilder {
             directory: Vec::new(),
             sections: 0,
             points: Vec::new(),
+            versions: 0,
             order: OrderBuilder::new(order_kind(options.section)),
         }
     }
@@ -57,7 +60,15 @@ impl IndexBuilder {
     pub(crate) fn add(&mut self, key: &[u8], hash: u64, locator: u32) -> Result<(), Damage> {
         self.order.add(key, locator)?;
         self.points.push((hash, locator));
+        self.versions = 0;
         Ok(())
+    }
+
+    /// Adds an older version of the key that was added last.
+    #[inline]
+    pub(crate) fn add_version(&mut self, key: &[u8], locator: u32) -> Result<(), Damage> {
+        self.versions += 1;
+        if self.versions.is_multiple_of(VERSIONS_INTERVAL) { self.order.add(key, locator) } else { Ok(()) }
     }
 
     /// Encodes the structures of the section whose keys have been added, which lie between two. What is wrong with them is a
@@ -100,6 +111,7 @@ impl IndexBuilder {
             point_offset,
             point_count,
             keys,
+            landmarks: order.landmarks,
             order: order.kind,
             heads_offset,
             order_offset,
@@ -163,7 +175,7 @@ fn fill_buckets(points: &[(u64, u32)]) -> Result<Vec<Bucket>, Damage> {
 }
 
 /// The order index that belongs to a point index: beside a hash index, which has something for each key as well, groups; beside
-/// a filter, which is chosen to keep indexes small, places of some keys.
+/// a filter, which is chosen to keep indexes small, places of some landmarks.
 fn order_kind(options: SectionOptions) -> OrderKind {
     match options.point_index {
         PointIndex::Hash => OrderKind::Groups,
@@ -175,23 +187,23 @@ fn order_kind(options: SectionOptions) -> OrderKind {
 #[derive(Debug)]
 struct OrderBuilder {
     kind: OrderKind,
-    keys: u64,
-    /// The keys that have a head.
+    landmarks: u64,
+    /// Those that have a head.
     starts: Keys,
     groups: Vec<Group>,
-    /// The keys of the group that is being collected.
+    /// Those of the group that is being collected.
     members: Keys,
 }
 
 impl OrderBuilder {
     fn new(kind: OrderKind) -> Self {
-        Self { kind, keys: 0, starts: Keys::default(), groups: Vec::new(), members: Keys::default() }
+        Self { kind, landmarks: 0, starts: Keys::default(), groups: Vec::new(), members: Keys::default() }
     }
 
     #[inline]
     fn add(&mut self, key: &[u8], locator: u32) -> Result<(), Damage> {
         let starts = match self.kind {
-            OrderKind::Sparse { interval } => self.keys.is_multiple_of(interval.into()),
+            OrderKind::Sparse { interval } => self.landmarks.is_multiple_of(interval.into()),
             OrderKind::Groups => !self.joins(locator),
         };
         if starts {
@@ -201,13 +213,13 @@ impl OrderBuilder {
         if self.kind == OrderKind::Groups {
             self.members.push(key, locator);
         }
-        self.keys += 1;
+        self.landmarks += 1;
         Ok(())
     }
 
-    /// Whether a key belongs to the group that is being collected.
+    /// Whether a landmark belongs to the group that is being collected.
     fn joins(&self, locator: u32) -> bool {
-        let first = self.members.locators.first().filter(|_| self.members.locators.len() < GROUP_KEYS);
+        let first = self.members.locators.first().filter(|_| self.members.locators.len() < GROUP_LANDMARKS);
         first.and_then(|first| locator.checked_sub(*first)).is_some_and(|offset| offset < GROUP_UNITS)
     }
 
@@ -218,7 +230,7 @@ impl OrderBuilder {
         let shared = common_prefix(members.key(0)?, members.key(rest.len())?).len();
         let mut group = Group { first: U32::new(*first), ..Group::new_zeroed() };
         group.shared = to_u16(shared)?;
-        group.keys = to_u16(members.locators.len())?;
+        group.landmarks = to_u16(members.locators.len())?;
         let slots = group.offsets.iter_mut().zip(&mut group.fragments);
         for (at, (locator, (offset, print))) in (1..).zip(rest.iter().zip(slots)) {
             *offset = to_u16(locator.checked_sub(*first).ok_or(Damage::OutOfOrder)? as usize)?;

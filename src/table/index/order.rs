@@ -6,7 +6,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 
 use super::Index;
 use crate::error::Result;
-use crate::format::index::{GROUP_BYTES, GROUP_KEYS, Group, IndexSection, OrderKind, fragment};
+use crate::format::index::{GROUP_BYTES, GROUP_LANDMARKS, Group, IndexSection, OrderKind, VERSIONS_INTERVAL, fragment};
 use crate::format::key_head;
 
 /// Bits of a head.
@@ -18,6 +18,15 @@ pub(crate) struct Order<'a> {
     index: &'a Index,
     section: &'a IndexSection,
     heads: &'a [U64],
+}
+
+/// Which landmark is sought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The last one in front.
+    InFront,
+    /// The first one that is not.
+    Behind,
 }
 
 /// Where a section is to be searched from.
@@ -37,16 +46,17 @@ impl<'a> Order<'a> {
         Self { index, section, heads }
     }
 
-    /// Where to begin to look for the first key at or behind `key` (behind it, if `past`). Groups know the very place, a sparse
-    /// index one in front of it by less than an interval. `order_at` compares the key at a place with `key`, which is needed
+    /// Where to begin to look for the first entry that is not in front of a place of its own, which is that of a version of
+    /// `key`, or in front of or behind all of them. Groups know the first landmark behind that, or the last one in front, and a
+    /// sparse index one of every so many in front. `is_in_front` says on which side the entry at a place is, which is needed
     /// only where heads and fragments do not decide. `near` becomes what [`before`](Self::before) takes. O(log n).
     #[inline]
     pub(crate) fn search(
         &self,
         key: &[u8],
-        past: bool,
+        side: Side,
         near: &mut usize,
-        mut order_at: impl FnMut(usize) -> Result<Ordering>,
+        mut is_in_front: impl FnMut(usize) -> Result<bool>,
     ) -> Result<Start> {
         let prefix = self.section.common_prefix.as_slice();
         let (start, rest) = key.split_at(key.len().min(prefix.len()));
@@ -55,10 +65,6 @@ impl<'a> Order<'a> {
             Ordering::Greater => return Ok(Start::End),
             Ordering::Equal => {}
         }
-        let mut is_in_front = |place: usize| {
-            let order = order_at(place)?;
-            Ok(order.is_lt() || (past && order.is_eq()))
-        };
         let head = key_head(rest);
         let low = self.heads.partition_point(|other| other.get() < head);
         let ties = self.heads.get(low..).unwrap_or_default().partition_point(|other| other.get() == head);
@@ -67,21 +73,22 @@ impl<'a> Order<'a> {
         *near = at;
         match self.section.order {
             OrderKind::Sparse { .. } => Ok(Start::At(self.start(at)?)),
-            OrderKind::Groups => self.search_group(at, key, head, is_in_front),
+            OrderKind::Groups => self.search_group(at, key, head, side, is_in_front),
         }
     }
 
-    /// The same in a group whose first key is in front, and that of the next one is not.
+    /// The same in a group whose first landmark is in front, and that of the next one is not.
     #[inline]
     fn search_group(
         &self,
         at: usize,
         key: &[u8],
         head: u64,
+        side: Side,
         mut is_in_front: impl FnMut(usize) -> Result<bool>,
     ) -> Result<Start> {
         let group = self.group(at)?;
-        let (keys, shared) = (usize::from(group.keys), usize::from(group.shared.get()));
+        let (landmarks, shared) = (usize::from(group.landmarks), usize::from(group.shared.get()));
         let (_, fragments) = slots(group);
         // Does the key begin with what the keys of the group share? Then it is not behind all of them by that alone. The heads
         // tell, if they reach that far, and otherwise the last key: a key between the first and the last shares it.
@@ -91,17 +98,19 @@ impl<'a> Order<'a> {
                 let differ = head ^ self.heads.get(at).map_or(head, |first| first.get());
                 differ.checked_shr(HEAD_BITS - bits).is_some_and(|differ| differ != 0)
             }
-            None => is_in_front(place_in(group, keys - 1))?,
+            None => is_in_front(place_in(group, landmarks - 1))?,
         };
         let slot = if is_behind {
-            keys
+            landmarks
         } else {
             let wanted = fragment(key, shared);
             let low = count(fragments, |print| print < wanted);
             let ties = count(fragments, |print| print == wanted);
             1 + partition(low..low + ties, |slot| is_in_front(place_in(group, slot + 1)))?
         };
-        if slot < keys {
+        if side == Side::InFront {
+            Ok(Start::At(place_in(group, slot - 1)))
+        } else if slot < landmarks {
             Ok(Start::At(place_in(group, slot)))
         } else if at + 1 < self.heads.len() {
             Ok(Start::At(self.start(at + 1)?))
@@ -110,8 +119,8 @@ impl<'a> Order<'a> {
         }
     }
 
-    /// Adds places at which keys begin, ascending and in front of `place`: with groups those of all keys between the start of
-    /// a group and there, with a sparse index one, in front by less than an interval; none if there is no such key. `near` is
+    /// Adds places of landmarks, ascending and in front of `place`: with groups those of all between the start of a group and
+    /// there, with a sparse index one, in front by less than an interval; none if there is no such landmark. `near` is
     /// where to look first, and becomes where they were found. O(1) for walks, else O(log n), and a group for each.
     #[inline]
     pub(crate) fn before(&self, place: usize, near: &mut usize, places: &mut Vec<usize>) -> Result<()> {
@@ -138,12 +147,12 @@ impl<'a> Order<'a> {
         Ok(())
     }
 
-    /// The place of the first key at or behind the share `part / parts` of the section, about.
+    /// The place of the first landmark at or behind the share `part / parts` of the section, about.
     pub(crate) fn at_share(&self, part: usize, parts: usize) -> Result<usize> {
         self.start(self.heads.len() * part / parts)
     }
 
-    /// Where the key of head `at` begins.
+    /// Where the landmark of head `at` is.
     #[inline]
     fn start(&self, at: usize) -> Result<usize> {
         match self.section.order {
@@ -160,24 +169,26 @@ impl<'a> Order<'a> {
     fn group(&self, at: usize) -> Result<&'a Group> {
         let offset = self.section.order_offset + at as u64 * GROUP_BYTES;
         let group: &Group = self.index.line(offset)?;
-        if !(1..=GROUP_KEYS).contains(&usize::from(group.keys)) {
+        if !(1..=GROUP_LANDMARKS).contains(&usize::from(group.landmarks)) {
             return Err(self.index.mismatch(offset));
         }
         Ok(group)
     }
 
-    /// What compares the index with the keys that it is of, in order.
+    /// What compares the index with the entries that it is of, in order.
     pub(crate) fn check(self) -> OrderCheck<'a> {
-        OrderCheck { order: self, keys: 0, at: 0, slot: 0, shared: Vec::new() }
+        OrderCheck { order: self, versions: 0, landmarks: 0, at: 0, slot: 0, shared: Vec::new() }
     }
 }
 
-/// Compares an order index with the keys of its section.
+/// Compares an order index with the entries of its section.
 #[derive(Debug)]
 pub(crate) struct OrderCheck<'a> {
     order: Order<'a>,
-    keys: u64,
-    /// Of the key that comes next: its group, and its slot there.
+    /// Of the last key, behind its first one.
+    versions: u64,
+    landmarks: u64,
+    /// Of the landmark that comes next: its group, and its slot there.
     at: usize,
     slot: usize,
     /// What the keys of the group begin with.
@@ -185,10 +196,16 @@ pub(crate) struct OrderCheck<'a> {
 }
 
 impl OrderCheck<'_> {
-    /// Whether the index leads to the next key and its place.
-    pub(crate) fn leads_to(&mut self, key: &[u8], place: usize) -> Result<bool> {
-        let (number, order) = (self.keys, self.order);
-        self.keys += 1;
+    /// Whether the index leads to the next entry and its place, if it has to.
+    #[inline]
+    pub(crate) fn leads_to(&mut self, key: &[u8], place: usize, is_new_key: bool) -> Result<bool> {
+        self.versions = if is_new_key { 0 } else { self.versions + 1 };
+        if self.versions.is_multiple_of(VERSIONS_INTERVAL) { self.leads_to_landmark(key, place) } else { Ok(true) }
+    }
+
+    fn leads_to_landmark(&mut self, key: &[u8], place: usize) -> Result<bool> {
+        let (number, order) = (self.landmarks, self.order);
+        self.landmarks += 1;
         match order.section.order {
             OrderKind::Sparse { interval } => {
                 let interval = u64::from(interval);
@@ -217,7 +234,7 @@ impl OrderCheck<'_> {
                     }
                 };
                 self.slot += 1;
-                if self.slot == usize::from(group.keys) {
+                if self.slot == usize::from(group.landmarks) {
                     (self.at, self.slot) = (self.at + 1, 0);
                 }
                 Ok(leads)
@@ -231,22 +248,22 @@ impl OrderCheck<'_> {
         Ok(stored.is_some() && stored == head && self.order.start(at)? == place)
     }
 
-    /// Whether there is no more in the index than led to the keys.
+    /// Whether there is no more in the index than led to landmarks.
     pub(crate) fn is_done(&self) -> bool {
-        self.at == self.order.heads.len() && self.slot == 0
+        self.at == self.order.heads.len() && self.slot == 0 && self.landmarks == self.order.section.landmarks
     }
 }
 
-/// The places of the keys of a group, which may be any bytes.
+/// The places of the landmarks of a group, which may be any bytes.
 pub(super) fn places(group: &Group) -> impl Iterator<Item = usize> {
-    let keys = usize::from(group.keys.get()).min(GROUP_KEYS);
-    (0..keys).map(|slot| place_in(group, slot))
+    let landmarks = usize::from(group.landmarks.get()).min(GROUP_LANDMARKS);
+    (0..landmarks).map(|slot| place_in(group, slot))
 }
 
-/// What a group has of its keys from the second on.
+/// What a group has of its landmarks from the second on.
 #[inline]
 fn slots(group: &Group) -> (&[U16], &[U16]) {
-    let behind = usize::from(group.keys.get()).saturating_sub(1);
+    let behind = usize::from(group.landmarks.get()).saturating_sub(1);
     (group.offsets.get(..behind).unwrap_or_default(), group.fragments.get(..behind).unwrap_or_default())
 }
 
