@@ -168,13 +168,18 @@ impl Merge {
     /// The same; answers the version that it has come to, if there is one, and the rank of the entry before.
     #[inline]
     fn step(&mut self) -> Result<(Option<Version>, Rank)> {
-        if self.forward
-            && let Some(source) = self.sources.get_mut(self.winner)
+        if let Some(source) = self.sources.get_mut(self.winner)
             && let Some(cursor) = source.cursor_mut()
-            && let Some(stepped) =
-                cursor.next_if_sure(|entry, bytes| (self.prefix.rank(entry.key(bytes)), Version::of(entry)))
         {
-            return Ok(self.note_step(Some(stepped)));
+            // Two calls with a closure each, or the one of the scan forwards is not inlined: 10 % of its instructions.
+            let stepped = if self.forward {
+                cursor.next_if_sure(|entry, bytes| (self.prefix.rank(entry.key(bytes)), Version::of(entry)))
+            } else {
+                cursor.prev_if_sure(|entry, bytes| (self.prefix.rank(entry.key(bytes)).reversed(), Version::of(entry)))
+            };
+            if stepped.is_some() {
+                return Ok(self.note_step(stepped));
+            }
         }
         self.step_far()
     }

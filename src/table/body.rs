@@ -13,11 +13,12 @@ use super::Shelf;
 use super::cache::BlockKey;
 use super::file::{ChunkedFile, position};
 use super::readahead::Readahead;
+use super::window::Window;
 use crate::error::{Damage, Error, Result};
 use crate::format::FileNumber;
 use crate::format::block::{BlockPlace, check_blocks, unpack};
 use crate::format::bytes;
-use crate::format::entry::{Base, Entry, EntryHeader, header_at, skim_in_table};
+use crate::format::entry::{Entry, EntryHeader, header_at, skim_in_table};
 use crate::format::section::{Codec, Section};
 use crate::sys::{Block, BlockBuffer, prefetch};
 
@@ -31,67 +32,6 @@ pub(crate) enum Verify {
     /// Each chunk is verified by this walk, whatever is remembered: what compaction copies must be right now. The cache is
     /// left alone.
     Again,
-}
-
-/// A run of entries in memory, and which of its bytes are known to be verified.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Window {
-    /// The places of its entries lie from `start` to in front of `end`.
-    start: usize,
-    end: usize,
-    /// Where the places of the window behind it begin.
-    next: usize,
-    /// Where the place `start` is in the bytes: those of the block, or else the mapped ones.
-    at: usize,
-    block: Option<Block>,
-    /// Where in the file the bytes of the block come from.
-    origin: u64,
-    /// Whether an entry may go on behind the window: it was cut out without regard to them.
-    is_cut: bool,
-    /// Those of its bytes that are known to be verified: an entry that fits in needs no further look.
-    sure: Range<usize>,
-    /// What the sequence numbers of the entries are completed with.
-    base: Base,
-    /// Mapped bytes that this walk has made present.
-    present: Range<usize>,
-    /// Of the walk: outlives windows that it leaves behind.
-    ahead: Readahead,
-}
-
-impl Window {
-    /// What the entries are in, unless that is the mapping.
-    #[inline]
-    pub(super) fn block(&self) -> Option<&Block> {
-        self.block.as_ref()
-    }
-
-    pub(super) fn into_block(self) -> Option<Block> {
-        self.block
-    }
-
-    #[inline]
-    fn contains(&self, place: usize) -> bool {
-        place >= self.start && place < self.end && place < self.next
-    }
-
-    /// A window on a block, which is verified, whose places begin at `start`.
-    fn on(block: Block, start: usize, origin: u64) -> Self {
-        let length = block.bytes().len();
-        let end = start.saturating_add(length);
-        Self { start, end, next: end, origin, sure: 0..length, block: Some(block), ..Self::default() }
-    }
-
-    /// The place of the entry behind the one at `place`.
-    #[inline]
-    pub(super) fn behind(&self, place: usize, entry: &Entry) -> usize {
-        let end = place + (entry.next() - entry.start);
-        if end >= self.end { self.next } else { end }
-    }
-
-    /// Where in the file damage at `place` is.
-    fn offset(&self, place: usize) -> u64 {
-        if self.block.is_some() { self.origin } else { (self.at + place.saturating_sub(self.start)) as u64 }
-    }
 }
 
 /// A table's file with its checked sections.
@@ -279,11 +219,15 @@ impl Body {
         if start >= window.sure.start && end <= window.sure.end {
             return Ok(());
         }
-        let (from, known) =
-            if window.sure.contains(&start) { (window.sure.start, window.sure.end) } else { (start, start) };
+        let known = if window.sure.contains(&start) { window.sure.end } else { start };
         self.verify(window, known.min(end), end, verify)?;
+        // Whole chunks are verified, so what is in front of the entry is sure as well: a walk comes from behind, perhaps.
+        let chunks = self.file.whole_chunks(start, end);
         let window_end = window.at + (window.end - window.start);
-        window.sure = from..self.file.chunk_end(end.saturating_sub(1).max(start)).min(window_end);
+        let now = chunks.start.max(window.at)..chunks.end.min(window_end);
+        let before = &window.sure;
+        let touch = now.start <= before.end && before.start <= now.end;
+        window.sure = if touch { now.start.min(before.start)..now.end.max(before.end) } else { now };
         Ok(())
     }
 

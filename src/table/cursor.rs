@@ -4,8 +4,9 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::body::{Verify, Window, end, first};
+use super::body::{Verify, end, first};
 use super::reader::TableReader;
+use super::window::Window;
 use crate::error::{Damage, Result};
 use crate::format::KeyspaceId;
 use crate::format::alignment::Alignment;
@@ -297,6 +298,21 @@ impl TableCursor {
         self.forget_what_is_in_front();
         // Stored where it stays at once: an entry that is passed on through memory is stored word by word and loaded in pieces
         // of two, which takes as long as all else that a scan does.
+        (self.current, self.place) = (Some(entry), place);
+        Some(look(&entry, self.bytes()))
+    }
+
+    /// The same backwards, if the order index has been asked for what is in front, and there is one version of it.
+    #[inline]
+    pub(crate) fn prev_if_sure<T>(&mut self, look: impl FnOnce(&Entry, &[u8]) -> T) -> Option<T> {
+        let left = self.current.as_ref()?;
+        let place = *self.places.last().filter(|_| self.behind.is_empty())?;
+        let entry = self.sure_entry(place)?;
+        if self.window.behind(place, &entry) != self.place {
+            return None;
+        }
+        self.left_at = Some((left.start, self.home));
+        self.places.pop();
         (self.current, self.place) = (Some(entry), place);
         Some(look(&entry, self.bytes()))
     }

@@ -20,6 +20,7 @@ mod standalone;
 mod values;
 mod verify;
 mod walk;
+mod window;
 mod writer;
 
 use std::path::Path;

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::body::{Body, Verify, Window, contains, end, first};
+use super::body::{Body, Verify, contains, end, first};
 use super::file::{ChunkedFile, position};
 use super::index::Index;
 use super::reader::{TableReader, decode_sections, read_ranges};
 use super::values::ValueFile;
+use super::window::Window;
 use super::{Shelf, intact};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;

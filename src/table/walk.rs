@@ -1,7 +1,8 @@
 //! Reading the entries of a section by their places, wherever they stand.
 
-use super::body::{Body, Verify, Window, end};
+use super::body::{Body, Verify, end};
 use super::file::position;
+use super::window::Window;
 use crate::error::Result;
 use crate::format::Sequence;
 use crate::format::entry::{Entry, EntryHeader};
