@@ -358,18 +358,19 @@ impl TableReader {
         })
     }
 
-    /// Adds the places of keys in front of `place` and near it, at least one: see
+    /// Fills in the places of landmarks in front of `place` and near it, at least one: see
     /// [`Order::before`](super::index::Order::before).
     pub(super) fn before(&self, number: usize, place: usize, near: &mut usize, places: &mut Vec<usize>) -> Result<()> {
         let section = self.section(number)?;
         self.with_index(|index| {
-            let known = places.len();
+            // What an index has said that turned out to be damaged is gone.
+            places.clear();
             index.order(number)?.before(place, near, places)?;
-            if places.len() == known {
+            if places.is_empty() {
                 places.push(first(section));
             }
             let mut behind = place;
-            for at in places.iter().skip(known).rev() {
+            for at in places.iter().rev() {
                 if !contains(section, *at) || *at >= behind {
                     return Err(index.file().corrupt(*at as u64, Damage::IndexMismatch));
                 }

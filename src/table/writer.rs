@@ -715,6 +715,26 @@ mod tests {
         }
     }
 
+    /// What the order index has said before it is found to be wrong is not believed either.
+    #[test]
+    fn on_the_way_back_a_wrong_index_is_made_again() {
+        let options = TableOptions::default();
+        let fixture = write(300, options);
+        forge_index(&fixture, options, |n, point| point.2 -= u32::from(n == 51) * 40);
+        let reader = Arc::new(TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap());
+        let mut cursor = TableCursor::new(Arc::clone(&reader), KeyspaceId(0), Verify::Once).unwrap();
+        let mut found = Vec::new();
+        cursor.seek_last().unwrap();
+        while let Some((entry, bytes)) = cursor.entry() {
+            found.push((entry.key(bytes).to_vec(), entry.sequence.0));
+            cursor.prev().unwrap();
+        }
+        assert!(reader.index_lost.load(std::sync::atomic::Ordering::Relaxed), "the index was not found to be wrong");
+        found.reverse();
+        let expected = (0..300).flat_map(|i| (0..3).rev().map(move |version| (key(i * 2), 10 + i * 3 + version)));
+        assert!(found.iter().cloned().eq(expected), "{found:?}");
+    }
+
     #[test]
     fn entries_out_of_order_or_of_too_many_times_are_refused() {
         let temp = tempfile::tempdir().unwrap();
