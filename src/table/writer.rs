@@ -604,6 +604,14 @@ mod tests {
             }
             cursor.seek_back(b"a").unwrap();
             assert_eq!(here(&cursor), None);
+            // What it has come to from the end on is of no use further in front.
+            for i in (0..602).step_by(37) {
+                cursor.seek_last().unwrap();
+                cursor.prev().unwrap();
+                cursor.seek_back(&key(i)).unwrap();
+                let at = forward.iter().rposition(|(k, _)| *k <= key(i)).unwrap();
+                assert_eq!(here(&cursor).as_ref(), Some(&forward[at]));
+            }
             // Turned round anywhere, it shows what stands there.
             cursor.seek_last().unwrap();
             let mut at = forward.len() - 1;
