@@ -27,7 +27,7 @@ struct Counted<T> {
 
 /// One of the owners of a value, which is dropped with the last of them.
 ///
-/// Invariant: `at` comes from `Box::into_raw`, and `shares` counts this share, so the box is there.
+/// Invariant: `at` is the box that `new` has leaked, and `shares` counts this share, so the box is there.
 pub(super) struct Share<T> {
     at: NonNull<Counted<T>>,
     owned: PhantomData<Counted<T>>,

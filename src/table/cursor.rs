@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::body::{Verify, end, first};
 use super::reader::TableReader;
 use super::window::Window;
-use crate::error::{Damage, Result};
+use crate::error::{Damage, Result, bug};
 use crate::format::KeyspaceId;
 use crate::format::alignment::Alignment;
 use crate::format::entry::Entry;
@@ -363,9 +363,7 @@ impl TableCursor {
         if self.places.is_empty() {
             self.reader.before(self.section, place, &mut self.near, &mut self.places)?;
         }
-        let Some(mut at) = self.places.pop() else {
-            return Err(self.reader.file().corrupt(place as u64, Damage::OutOfBounds));
-        };
+        let mut at = self.places.pop().ok_or_else(|| bug("nothing is in front of what is not the first"))?;
         self.reader.body.prefetch(&self.window, at.saturating_sub(AHEAD_BYTES), place - at);
         loop {
             let entry = self.read(at)?;
