@@ -7,6 +7,7 @@
 //! cargo bench --bench limits -- tombstones 200000 "apart single"    # one line of the table
 //! cargo bench --bench limits -- keyspaces 10000
 //! cargo bench --bench limits -- removed 1000000
+//! cargo bench --bench limits -- prefixes 1000000
 //! ```
 //!
 //! **tombstones**: commits (put, remove, remove range, put) over and over, the ranges laid out in several ways, as one batch,
@@ -20,8 +21,12 @@
 //! **removed**: a queue, whose entries are put at one end and removed at the other, after that many removals: how long it takes
 //! to find the first entry, in the memtable, in tables, and settled; a scan of entries of which half are removed, beside one
 //! of all; a get of an old version among many.
+//!
+//! **prefixes**: so many entries in a memtable, whose keys begin with nothing, four, or eighteen bytes that all have: the first
+//! look in order, which sorts them, a seek, and a step in each direction.
 
 mod keyspaces;
+mod prefixes;
 mod removed;
 mod tombstones;
 
@@ -34,11 +39,13 @@ fn main() {
         Some("tombstones") => tombstones::run(number(200_000).into(), args.get(2)),
         Some("keyspaces") => keyspaces::run(number(10_000)),
         Some("removed") => removed::run(number(1_000_000)),
-        Some(other) => panic!("none of `tombstones`, `keyspaces` and `removed`: {other}"),
+        Some("prefixes") => prefixes::run(number(1_000_000)),
+        Some(other) => panic!("none of `tombstones`, `keyspaces`, `removed` and `prefixes`: {other}"),
         None => {
             tombstones::run(200_000, None);
             keyspaces::run(10_000);
             removed::run(1_000_000);
+            prefixes::run(1_000_000);
         }
     }
 }

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use super::{Memtable, Run};
 use crate::error::{Bug, must};
 use crate::format::entry::{Entry, key_at};
-use crate::format::key_head;
 use crate::sys::{Pinned, Purse, prefetch};
 
-/// How many entries ahead a walk forwards looks, and how many cache lines of each it asks for.
+/// How many entries ahead a walk looks, and how many cache lines of each it asks for.
 const AHEAD: usize = 8;
 const AHEAD_LINES: usize = 3;
 const LINE: usize = 64;
@@ -19,7 +18,7 @@ const LINE: usize = 64;
 #[derive(Clone)]
 pub(crate) struct RunCursor {
     memtable: Arc<Memtable>,
-    run: Run,
+    run: Arc<Run>,
     /// Index of the current item; `run.len()` when there is none.
     at: usize,
     current: Option<Entry>,
@@ -36,12 +35,17 @@ impl fmt::Debug for RunCursor {
 }
 
 impl RunCursor {
-    pub(crate) fn new(memtable: Arc<Memtable>, run: Run) -> Self {
+    pub(crate) fn new(memtable: Arc<Memtable>, run: Arc<Run>) -> Self {
         Self { at: run.len(), left: run.len(), memtable, run, current: None, purse: Purse::default() }
     }
 
     pub(crate) fn memtable(&self) -> &Memtable {
         &self.memtable
+    }
+
+    /// What all keys begin with.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        self.run.prefix()
     }
 
     #[inline]
@@ -87,23 +91,8 @@ impl RunCursor {
         self.current = self.run.get(self.at).and_then(|item| self.memtable.entry(item.locator));
     }
 
-    fn key_at(&self, at: usize) -> &[u8] {
-        let key = self.run.get(at).and_then(|item| key_at(self.memtable.bytes(), item.locator as usize * 8));
-        key.unwrap_or_default()
-    }
-
-    /// How many items have a key below `key`, or, with `or_equal`, not above it.
     fn rank(&self, key: &[u8], or_equal: bool) -> usize {
-        let head = key_head(key);
-        let heads_below = self.run.partition_point(|item| item.head < head);
-        let ties = self.run[heads_below..].partition_point(|item| item.head == head);
-        let (mut low, mut high) = (heads_below, heads_below + ties);
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            let order = self.key_at(middle).cmp(key);
-            if order.is_lt() || (or_equal && order.is_eq()) { low = middle + 1 } else { high = middle }
-        }
-        low
+        self.run.rank(key, or_equal, |item| key_at(self.bytes(), item.locator as usize * 8).unwrap_or_default())
     }
 
     pub(crate) fn seek_first(&mut self) {
@@ -130,6 +119,13 @@ impl RunCursor {
         self.check()
     }
 
+    pub(crate) fn prev(&mut self) -> Result<(), Bug> {
+        // In front of the first one this wraps, to where there is nothing.
+        self.prefetch(self.at.wrapping_sub(AHEAD));
+        self.go_to(self.at.checked_sub(1));
+        self.check()
+    }
+
     /// Starts to bring an entry that will be needed soon into the cache: in order of key, each one is a miss.
     #[inline]
     fn prefetch(&self, at: usize) {
@@ -138,10 +134,5 @@ impl RunCursor {
         for line in self.bytes().get(start..).unwrap_or_default().iter().step_by(LINE).take(AHEAD_LINES) {
             prefetch(line);
         }
-    }
-
-    pub(crate) fn prev(&mut self) -> Result<(), Bug> {
-        self.go_to(self.at.checked_sub(1));
-        self.check()
     }
 }

@@ -6,6 +6,7 @@
 mod cursor;
 mod hash;
 mod ranges;
+mod run;
 mod sorted;
 mod spaces;
 
@@ -17,7 +18,7 @@ pub(crate) use cursor::RunCursor;
 use hash::{Found, HashIndex};
 use ranges::Ranges;
 pub(crate) use ranges::Removals;
-pub(crate) use sorted::Run;
+pub(crate) use run::Run;
 use sorted::{Entries, Pending, Sorted};
 use spaces::Spaces;
 
@@ -369,7 +370,7 @@ impl Memtable {
     /// Sorted runs that together hold every published entry of the keyspace that someone in `rule` sees, oldest run first.
     /// Sorts what has been written since the last call, O(n log n) for n new entries, and asks for the rule only if there is
     /// any, since that takes time by the number of snapshots.
-    pub(crate) fn runs(&self, keyspace: KeyspaceId, rule: impl FnOnce() -> Visibility) -> Result<Vec<Run>, Bug> {
+    pub(crate) fn runs(&self, keyspace: KeyspaceId, rule: impl FnOnce() -> Visibility) -> Result<Vec<Arc<Run>>, Bug> {
         // Whoever sees an entry sees its space, and that it is counted there.
         let written = self.space(keyspace).filter(|space| space.entries.load(Ordering::Relaxed) > 0);
         let Some(space) = written else { return Ok(Vec::new()) };
@@ -409,7 +410,7 @@ impl Memtable {
                 if let Some((_, pending)) = &mut current
                     && entry.kind() != Kind::RangeDelete
                 {
-                    pending.push(entries.item(entry));
+                    pending.push(entry, entry.key(entries.bytes));
                 }
             },
         );
@@ -577,14 +578,16 @@ pub(crate) mod tests {
         let rule = || Visibility::retain(vec![], fixture.memtable.max_sequence());
         let runs = fixture.memtable.runs(KeyspaceId(0), rule).unwrap();
         let entries = Entries { bytes: fixture.memtable.bytes(), base: Sequence(1) };
-        let key = |item: &sorted::Item| {
+        let key = |item: run::Item| {
             Entry::parse(entries.bytes, item.locator as usize * 8, entries.bytes.len(), Sequence(1))
                 .unwrap()
                 .key(entries.bytes)
         };
-        let mut all: Vec<&[u8]> = runs.iter().flat_map(|run| run.iter().map(key)).collect();
+        let mut all = Vec::new();
         for run in &runs {
-            assert!(run.windows(2).all(|pair| key(&pair[0]) < key(&pair[1])), "one version of each key in a run");
+            let keys: Vec<&[u8]> = run.items_behind(run.prefix()).map(key).collect();
+            assert!(keys.is_sorted_by(|a, b| a < b), "one version of each key in a run");
+            all.extend(keys);
         }
         all.sort_unstable();
         all.dedup();

@@ -7,22 +7,11 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use super::run::{Item, Run, shorten};
 use crate::format::entry::{Entry, Kind, key_at};
 use crate::format::{Sequence, key_head};
 use crate::sys::{Mutex, MutexGuard};
 use crate::visibility::Visibility;
-
-/// An entry of a sorted run.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Item {
-    /// The first eight bytes of the key.
-    pub(crate) head: u64,
-    /// Offset of the entry in units of 8 bytes.
-    pub(crate) locator: u32,
-}
-
-/// A sorted run.
-pub(crate) type Run = Arc<[Item]>;
 
 #[derive(Default)]
 pub(super) struct Sorted {
@@ -32,9 +21,11 @@ pub(super) struct Sorted {
 #[derive(Default)]
 struct State {
     /// Oldest and largest first.
-    runs: Vec<Run>,
-    /// Entries that are in no run yet, in the order of the segment.
+    runs: Vec<Arc<Run>>,
+    /// Entries that are in no run yet, in the order of the segment, with the heads of whole keys.
     pending: Vec<Item>,
+    /// What all their keys begin with.
+    prefix: Vec<u8>,
 }
 
 /// Access to the entries that are in no run yet.
@@ -42,8 +33,16 @@ pub(super) struct Pending<'a>(MutexGuard<'a, State>);
 
 impl Pending<'_> {
     #[inline]
-    pub(super) fn push(&mut self, item: Item) {
-        self.0.pending.push(item);
+    #[expect(clippy::cast_possible_truncation)]
+    pub(super) fn push(&mut self, entry: &Entry, key: &[u8]) {
+        // Below 2^32: whoever has indexed the entry has seen to it.
+        let locator = (entry.start / 8) as u32;
+        let State { pending, prefix, .. } = &mut *self.0;
+        if pending.is_empty() {
+            prefix.extend_from_slice(key);
+        }
+        shorten(prefix, key);
+        pending.push(Item { head: key_head(key), locator });
     }
 }
 
@@ -61,13 +60,6 @@ impl Entries<'_> {
 
     fn key(&self, item: Item) -> &[u8] {
         key_at(self.bytes, item.locator as usize * 8).unwrap_or_default()
-    }
-
-    #[expect(clippy::cast_possible_truncation)]
-    pub(super) fn item(&self, entry: &Entry) -> Item {
-        // Below 2^32: whoever has indexed the entry has seen to it.
-        let locator = (entry.start / 8) as u32;
-        Item { head: key_head(entry.key(self.bytes)), locator }
     }
 
     /// Key ascending, then newest first: within a segment a later place is a newer entry.
@@ -94,15 +86,21 @@ impl Sorted {
         &self,
         entries: impl FnOnce() -> Entries<'e>,
         rule: impl FnOnce() -> Visibility,
-    ) -> Vec<Run> {
+    ) -> Vec<Arc<Run>> {
         let mut state = self.state.lock();
         if !state.pending.is_empty() {
             let (entries, rule) = (entries(), &mut rule());
-            let mut items = std::mem::take(&mut state.pending);
+            let (mut items, prefix) = (std::mem::take(&mut state.pending), std::mem::take(&mut state.prefix));
+            if !prefix.is_empty() {
+                // In the order of the segment: no misses.
+                for item in &mut items {
+                    item.head = key_head(entries.key(*item).get(prefix.len()..).unwrap_or_default());
+                }
+            }
             items.sort_unstable_by(|a, b| entries.compare(*a, *b));
             keep_visible(entries, &mut items, rule);
             debug_assert!(items.is_sorted_by(|a, b| entries.compare(*a, *b).is_lt()), "a run has an order");
-            state.runs.push(items.into());
+            state.runs.push(Arc::new(Run::new(prefix, items)));
             state.settle(entries, rule);
         }
         state.runs.clone()
@@ -116,29 +114,26 @@ impl State {
             if younger.len() * 2 < older.len() {
                 break;
             }
-            let mut merged = merge(entries, older, younger);
+            let mut prefix = older.prefix().to_vec();
+            shorten(&mut prefix, younger.prefix());
+            let mut merged = merge(entries, older.items_behind(&prefix), younger.items_behind(&prefix));
             keep_visible(entries, &mut merged, rule);
             debug_assert!(merged.is_sorted_by(|a, b| entries.compare(*a, *b).is_lt()), "a merge keeps the order");
             self.runs.truncate(self.runs.len() - 2);
-            self.runs.push(merged.into());
+            self.runs.push(Arc::new(Run::new(prefix, merged)));
         }
     }
 }
 
-fn merge(entries: Entries<'_>, older: &[Item], younger: &[Item]) -> Vec<Item> {
-    let mut merged = Vec::with_capacity(older.len() + younger.len());
-    let (mut a, mut b) = (older, younger);
-    while let ([x, rest_a @ ..], [y, rest_b @ ..]) = (a, b) {
-        if entries.compare(*x, *y).is_lt() {
-            merged.push(*x);
-            a = rest_a;
-        } else {
-            merged.push(*y);
-            b = rest_b;
-        }
+fn merge(entries: Entries<'_>, older: impl Iterator<Item = Item>, younger: impl Iterator<Item = Item>) -> Vec<Item> {
+    let (mut older, mut younger) = (older.peekable(), younger.peekable());
+    let mut merged = Vec::with_capacity(older.size_hint().0 + younger.size_hint().0);
+    while let (Some(a), Some(b)) = (older.peek(), younger.peek()) {
+        let source = if entries.compare(*a, *b).is_lt() { older.next() } else { younger.next() };
+        merged.extend(source);
     }
-    merged.extend_from_slice(a);
-    merged.extend_from_slice(b);
+    merged.extend(older);
+    merged.extend(younger);
     merged
 }
 

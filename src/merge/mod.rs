@@ -73,7 +73,7 @@ impl Merge {
     pub(crate) fn new(sources: Vec<Source>) -> Self {
         let count = sources.len();
         Self {
-            prefix: Prefix::of(sources.iter().filter_map(Source::bounds)),
+            prefix: prefix(&sources),
             ranks: vec![Rank::EXHAUSTED; count],
             winner: 0,
             tree: if count > 1 { vec![0; count] } else { Vec::new() },
@@ -366,6 +366,16 @@ impl Merge {
         let (path, start) = top.or_else(|| left().and_then(|(entry, _, path)| Some((path?, entry.start)))).unzip();
         Error::corrupt(path.unwrap_or(Path::new("")), start.unwrap_or(0) as u64, Damage::OutOfOrder)
     }
+}
+
+/// What most keys begin with: what those of the tables do, or, if there are none, those of the runs. A memtable with a few other
+/// keys must not make all comparisons of the tables slow.
+fn prefix(sources: &[Source]) -> Prefix {
+    let bounds = |of_runs: bool| {
+        let sources = sources.iter().filter(move |source| matches!(source, Source::Run(_)) == of_runs);
+        sources.filter_map(Source::bounds)
+    };
+    Prefix::of(bounds(bounds(false).next().is_none()))
 }
 
 /// A number of a source or of a table; there are far fewer of them.

@@ -384,10 +384,10 @@ impl Source {
         }
     }
 
-    /// What the keys of its tables lie between; of memtables, nothing is known.
+    /// What its keys lie between; of a run, what both bounds begin with.
     pub(super) fn bounds(&self) -> Option<(&[u8], &[u8])> {
         match self {
-            Self::Run(_) => None,
+            Self::Run(cursor) => Some((cursor.prefix(), cursor.prefix())),
             Self::Table(cursor) => Some(cursor.bounds()),
             Self::Level(cursor) => cursor.bounds(),
         }
