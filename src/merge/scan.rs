@@ -238,11 +238,8 @@ impl Scan {
     fn turn(&mut self, forward: bool) -> Result<()> {
         let key = self.key().to_vec();
         self.current = Current::Nowhere;
-        if forward {
-            return self.merge.go(Place::AtOrBehind(&key));
-        }
-        self.merge.go(Place::AtOrInFront(&key))?;
-        while self.merge.is_at(&key, None)? {
+        self.merge.turn(&key)?;
+        while !forward && self.merge.is_at(&key, None)? {
             self.merge.advance()?;
         }
         Ok(())

@@ -361,10 +361,11 @@ impl TableCursor {
             return Ok(());
         }
         if self.places.is_empty() {
+            let from = place.saturating_sub(SEEK_BYTES).max(self.start);
+            self.reader.body.prefetch(&self.window, from, place - from);
             self.reader.before(self.section, place, &mut self.near, &mut self.places)?;
         }
         let mut at = self.places.pop().ok_or_else(|| bug("nothing is in front of what is not the first"))?;
-        self.reader.body.prefetch(&self.window, at.saturating_sub(AHEAD_BYTES), place - at);
         loop {
             let entry = self.read(at)?;
             let behind = self.window.behind(at, &entry);

@@ -161,6 +161,36 @@ fn a_removed_stretch_costs_a_scan_little() {
     assert_eq!(cursor.key(), key(4991).as_bytes());
 }
 
+/// A scan jumps over a removed stretch with the older entries, and stops at newer ones inside of it.
+#[test]
+fn who_turns_in_a_removed_stretch_comes_back() {
+    let fs = SimFs::new();
+    let db = filled(&fs, 1000, &mut sim_options(&fs));
+    db.remove_range(key(100)..key(900)).unwrap();
+    db.flush().unwrap();
+    let inside = [300, 301, 500, 899];
+    for number in inside {
+        db.insert(key(number), "new").unwrap();
+    }
+    let there: Vec<String> = expected((90..100).chain(inside).chain(900..910));
+    let mut cursor = db.cursor();
+    // From each entry to each other one, on the way there and back.
+    for from in 0..there.len() {
+        for to in 0..there.len() {
+            assert!(cursor.seek(&there[from]).unwrap());
+            let way: Vec<usize> = if from < to { (from + 1..=to).collect() } else { (to..from).rev().collect() };
+            for at in &way {
+                assert!(if from < to { cursor.next() } else { cursor.prev() }.unwrap());
+                assert_eq!(cursor.key(), there[*at].as_bytes(), "from {from} to {to}");
+            }
+            for at in way.iter().rev().skip(1).chain([&from]).take(way.len()) {
+                assert!(if from < to { cursor.prev() } else { cursor.next() }.unwrap());
+                assert_eq!(cursor.key(), there[*at].as_bytes(), "back from {to} to {from}");
+            }
+        }
+    }
+}
+
 #[test]
 fn many_overlapping_ranges_are_as_good_as_their_union() {
     let fs = SimFs::new();
