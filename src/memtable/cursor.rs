@@ -91,6 +91,7 @@ impl RunCursor {
         self.current = self.run.get(self.at).and_then(|item| self.memtable.entry(item.locator));
     }
 
+    /// How many entries have a key below `key`, or, with `or_equal`, not above it.
     fn rank(&self, key: &[u8], or_equal: bool) -> usize {
         self.run.rank(key, or_equal, |item| key_at(self.bytes(), item.locator as usize * 8).unwrap_or_default())
     }

@@ -29,15 +29,16 @@ const LINE: usize = 64 / size_of::<Item>();
 pub(crate) struct Run {
     /// What all keys begin with: heads that do not decide cost two misses a comparison, in sorting as in searching.
     prefix: Vec<u8>,
-    items: Vec<Item>,
-    samples: Vec<u64>,
+    // Without room to grow: runs stay as they are for as long as their memtable.
+    items: Box<[Item]>,
+    samples: Box<[u64]>,
 }
 
 impl Run {
     /// Of items in order, whose keys all begin with `prefix`.
     pub(super) fn new(prefix: Vec<u8>, items: Vec<Item>) -> Self {
         let samples = items.iter().step_by(SAMPLED).map(|item| item.head).collect();
-        Self { prefix, items, samples }
+        Self { prefix, items: items.into_boxed_slice(), samples }
     }
 
     pub(super) fn prefix(&self) -> &[u8] {
