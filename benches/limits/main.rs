@@ -20,7 +20,7 @@
 //!
 //! **removed**: a queue, whose entries are put at one end and removed at the other, after that many removals: how long it takes
 //! to find the first entry, in the memtable, in tables, and settled; a scan of entries of which half are removed, beside one
-//! of all; a get of an old version among many.
+//! of all; a scan of entries that were written more than once, each time into another table; a get of an old version among many.
 //!
 //! **prefixes**: so many entries in a memtable, whose keys begin with nothing, four, or eighteen bytes that all have: the first
 //! look in order, which sorts them, a seek, and a step in each direction.

@@ -135,6 +135,23 @@ fn half(count: u32) {
     );
 }
 
+/// All is written once more, and a random half a third time, each into a table of its own.
+fn copies(count: u32) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let db = options(1 << 30).open(dir.path().join("db")).expect("a database");
+    let all = u64::from(count);
+    put_all(&db, all, mix);
+    db.flush().expect("a flush");
+    let once = scan(&db, count);
+    put_all(&db, all, mix);
+    db.flush().expect("a flush");
+    let twice = scan(&db, count);
+    put_all(&db, all / 2, |number| mix(2 * number + (mix(number + all) & 1)));
+    db.flush().expect("a flush");
+    let more = scan(&db, count);
+    println!("scan, ns an entry: all written once {once:.1}, twice {twice:.1}, and half of it a third time {more:.1}");
+}
+
 /// Many versions of one key, each of which somebody sees.
 fn versions(count: u64) {
     let dir = tempfile::tempdir().expect("a directory");
@@ -167,4 +184,5 @@ pub(crate) fn run(count: u32) {
     queue(count.into(), 1 << 30, true, "removals in level 0, entries in level 1");
     versions(20_000.min(count.into()));
     half(count);
+    copies(count);
 }

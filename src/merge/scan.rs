@@ -259,6 +259,7 @@ impl Scan {
     fn walk(&mut self, mut done: bool) -> Result<Option<bool>> {
         let mut top = if done { None } else { self.merge.top_version() };
         if done {
+            self.merge.pass_copies()?;
             (top, done) = self.merge.advance_in_order()?;
         }
         let mut hidden = 0;
@@ -280,6 +281,7 @@ impl Scan {
                 if hidden == HIDDEN_MAX {
                     return Ok(None);
                 }
+                self.merge.pass_copies()?;
             }
             let (next, same) = self.merge.advance_in_order()?;
             (top, done) = (next, done && same);

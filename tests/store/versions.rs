@@ -1,8 +1,11 @@
-//! Very many versions of one key, each of which somebody sees.
+//! Many versions of a key, in one file or in many, each of which somebody sees.
 
-use maplsm::{Compression, Db, IoMode, PointIndex, SimFs, Snapshot};
+use std::collections::BTreeMap;
+
+use maplsm::{Compression, Cursor, Db, IoMode, PointIndex, SimFs, Snapshot};
 
 use super::compression::CODECS;
+use crate::support::model::Source;
 use crate::support::{DIR, sim_options};
 
 const VERSIONS: u32 = 3000;
@@ -57,6 +60,84 @@ fn an_old_one_of_many_versions_is_found_wherever_it_is() {
             db.compact().unwrap();
             check(&snapshots, &what("settled"));
             assert!(db.verify().is_ok(), "{:?}", db.verify());
+        }
+    }
+}
+
+type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn here(cursor: &Cursor) -> (&[u8], &[u8]) {
+    (cursor.key(), cursor.value())
+}
+
+/// A cursor shows what is there, in both directions, from every key, and whichever way it turns.
+fn walk(cursor: &mut Cursor, expected: &Contents, random: &mut Source<'_>, what: &str) {
+    let entries: Vec<(&[u8], &[u8])> = expected.iter().map(|(key, value)| (&key[..], &value[..])).collect();
+    let mut more = cursor.seek_first().unwrap();
+    for entry in &entries {
+        assert!(more && here(cursor) == *entry, "{what}, forwards");
+        more = cursor.next().unwrap();
+    }
+    assert!(!more, "{what}, forwards");
+    more = cursor.seek_last().unwrap();
+    for entry in entries.iter().rev() {
+        assert!(more && here(cursor) == *entry, "{what}, backwards");
+        more = cursor.prev().unwrap();
+    }
+    assert!(!more, "{what}, backwards");
+    for (from, entry) in entries.iter().enumerate() {
+        assert!(cursor.seek(entry.0).unwrap() && here(cursor) == *entry, "{what}, a seek");
+        let mut at = from;
+        for _ in 0..random.below(8) {
+            let forward = random.below(2) == 0;
+            let next = if forward { Some(at + 1).filter(|at| *at < entries.len()) } else { at.checked_sub(1) };
+            let moved = if forward { cursor.next() } else { cursor.prev() }.unwrap();
+            assert_eq!(moved, next.is_some(), "{what}, a turn");
+            let Some(next) = next else { break };
+            at = next;
+            assert_eq!(here(cursor), entries[at], "{what}, a turn");
+        }
+    }
+}
+
+#[test]
+fn copies_in_many_tables_are_passed_over() {
+    for seed in 0..60 {
+        let mut random = Source::Random(seed);
+        let fs = SimFs::new();
+        let db = sim_options(&fs).l0_tables(100).open(DIR).unwrap();
+        let mut contents = Contents::new();
+        let mut seen: Vec<(Snapshot, Contents)> = Vec::new();
+        for round in 0..2 + random.below(9) {
+            for _ in 0..random.below(120) {
+                let key = format!("key {:02}", random.below(60)).into_bytes();
+                match random.below(40) {
+                    0 => {
+                        let end = format!("key {:02}", random.below(60)).into_bytes();
+                        db.remove_range(key.clone()..end.clone()).unwrap();
+                        contents.retain(|other, _| *other < key || *other >= end);
+                    }
+                    1..16 => {
+                        db.remove(&key).unwrap();
+                        contents.remove(&key);
+                    }
+                    value => {
+                        let value = format!("{round} {value}").into_bytes();
+                        db.insert(&key, &value).unwrap();
+                        contents.insert(key, value);
+                    }
+                }
+            }
+            if random.below(3) == 0 {
+                seen.push((db.snapshot(), contents.clone()));
+            }
+            if random.below(5) > 0 {
+                db.flush().unwrap();
+            }
+        }
+        walk(&mut db.cursor(), &contents, &mut random, &format!("seed {seed}, now"));
+        for (number, (snapshot, contents)) in seen.iter().enumerate() {
+            walk(&mut snapshot.cursor(), contents, &mut random, &format!("seed {seed}, snapshot {number}"));
         }
     }
 }
