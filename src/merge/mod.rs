@@ -303,7 +303,7 @@ impl Merge {
             match key.cmp(entry.key(bytes)) {
                 Ordering::Equal if entry.sequence <= newer => newer = entry.sequence,
                 Ordering::Less => break,
-                _ => return Err(self.disorder(Some(other))),
+                _ => return Err(self.disorder(other, None)),
             }
             let stepped = source.cursor_mut().is_some_and(|cursor| cursor.next_if_sure(|_, _| ()).is_some());
             if !stepped {
@@ -337,7 +337,7 @@ impl Merge {
         let Some(Version { sequence, .. }) = self.top_version() else { return Ok(false) };
         let (newer, older) = if self.forward { (left.sequence, sequence) } else { (sequence, left.sequence) };
         // Of one version there may be two copies, and no version stands behind an older one.
-        if newer < older { Err(self.disorder(Some(last))) } else { Ok(true) }
+        if newer < older { Err(self.disorder(self.winner, Some(last))) } else { Ok(true) }
     }
 
     /// Whether the current entry, which comes after one with `key` in the direction of travel, has the same one. If it has one
@@ -348,7 +348,7 @@ impl Merge {
         match if self.forward { order } else { order.reverse() } {
             Ordering::Less => Ok(false),
             Ordering::Equal => Ok(true),
-            Ordering::Greater => Err(self.disorder(last)),
+            Ordering::Greater => Err(self.disorder(self.winner, last)),
         }
     }
 
@@ -439,13 +439,19 @@ impl Merge {
         Fault::from(Feature::MergeOperand).at(path, operand.entry.start as u64)
     }
 
-    /// Memtables are in order, so a table is to blame: that of the current entry, unless that comes from a memtable, or that of
-    /// the entry before it.
+    /// Memtables are in order, so a table is to blame: that of the current entry of `source`, unless that comes from a memtable,
+    /// or that of the entry before it.
     #[cold]
-    fn disorder(&self, last: Option<usize>) -> Error {
-        let top = self.top().and_then(|top| Some((self.path(&top)?, top.entry.start)));
-        let left = || self.sources.get(last?)?.left();
-        let (path, start) = top.or_else(|| left().and_then(|(entry, _, path)| Some((path?, entry.start)))).unzip();
+    fn disorder(&self, source: usize, last: Option<usize>) -> Error {
+        let current = || {
+            let source = self.sources.get(source)?;
+            Some((source.path(source.home().0)?, source.entry()?.0.start))
+        };
+        let left = || {
+            let (entry, _, path) = self.sources.get(last?)?.left()?;
+            Some((path?, entry.start))
+        };
+        let (path, start) = current().or_else(left).unzip();
         Error::corrupt(path.unwrap_or(Path::new("")), start.unwrap_or(0) as u64, Damage::OutOfOrder)
     }
 }
