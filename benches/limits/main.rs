@@ -25,6 +25,7 @@
 //! **prefixes**: so many entries in a memtable, whose keys begin with nothing, four, or eighteen bytes that all have: the first
 //! look in order, which sorts them, a seek, and a step in each direction.
 
+mod filled;
 mod keyspaces;
 mod prefixes;
 mod removed;

@@ -3,44 +3,15 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use maplsm::{Db, Durability, Options, Snapshot, WriteBatch};
+use maplsm::{Db, Snapshot};
+
+use crate::filled::{VALUE, key, mix, options, put_all};
 
 /// Entries of the queue that are there at a time.
 const DEPTH: u64 = 1000;
 
 /// Of each time, so many are taken.
 const ROUNDS: usize = 200;
-
-const VALUE: [u8; 100] = [7; 100];
-
-fn mix(number: u64) -> u64 {
-    let z = (number.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
-}
-
-fn key(number: u64) -> [u8; 16] {
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&number.to_be_bytes());
-    key
-}
-
-fn options(memtable_bytes: usize) -> Options {
-    let mut options = Options::new();
-    // Nothing happens unasked.
-    options.durability(Durability::Buffered).memtable_bytes(memtable_bytes).background_threads(0);
-    options
-}
-
-fn put_all(db: &Db, count: u64, places: impl Fn(u64) -> u64) {
-    let mut batch = WriteBatch::new();
-    for number in 0..count {
-        batch.insert(key(places(number)), VALUE);
-        if batch.len() == 1000 || number + 1 == count {
-            db.write(&batch).expect("a commit");
-            batch.clear();
-        }
-    }
-}
 
 /// What `work` takes: the first time, the median of those after it, and the longest of them.
 fn print(what: &str, mut work: impl FnMut()) {
@@ -61,7 +32,7 @@ fn print(what: &str, mut work: impl FnMut()) {
 fn queue(count: u64, memtable_bytes: usize, flush: bool, what: &str) {
     let dir = tempfile::tempdir().expect("a directory");
     let db = options(memtable_bytes).open(dir.path().join("db")).expect("a database");
-    put_all(&db, count + DEPTH, |number| number);
+    put_all(&db, count + DEPTH, key);
     if flush {
         db.compact().expect("a compaction");
     }
@@ -116,7 +87,7 @@ fn scan(db: &Db, there: u32) -> f64 {
 fn half(count: u32) {
     let dir = tempfile::tempdir().expect("a directory");
     let db = options(1 << 30).open(dir.path().join("db")).expect("a database");
-    put_all(&db, count.into(), mix);
+    put_all(&db, count.into(), |number| key(mix(number)));
     db.compact().expect("a compaction");
     let whole = scan(&db, count);
     let removed = (0..u64::from(count)).filter(|number| mix(number + u64::from(count)) & 1 == 0);
@@ -140,13 +111,13 @@ fn copies(count: u32) {
     let dir = tempfile::tempdir().expect("a directory");
     let db = options(1 << 30).open(dir.path().join("db")).expect("a database");
     let all = u64::from(count);
-    put_all(&db, all, mix);
+    put_all(&db, all, |number| key(mix(number)));
     db.flush().expect("a flush");
     let once = scan(&db, count);
-    put_all(&db, all, mix);
+    put_all(&db, all, |number| key(mix(number)));
     db.flush().expect("a flush");
     let twice = scan(&db, count);
-    put_all(&db, all / 2, |number| mix(2 * number + (mix(number + all) & 1)));
+    put_all(&db, all / 2, |number| key(mix(2 * number + (mix(number + all) & 1))));
     db.flush().expect("a flush");
     let more = scan(&db, count);
     println!("scan, ns an entry: all written once {once:.1}, twice {twice:.1}, and half of it a third time {more:.1}");

@@ -25,7 +25,7 @@ const LINE: usize = 64 / size_of::<Item>();
 /// 1,000,000 entries, a seek takes 0.3 us, and took 3.4 without samples. With eighteen bytes that all keys begin with, the
 /// first look in order, which sorts, takes 148 ms, and took 637 with the heads of whole keys (`cargo bench --bench limits --
 /// prefixes`).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Run {
     /// What all keys begin with: heads that do not decide cost two misses a comparison, in sorting as in searching.
     prefix: Vec<u8>,

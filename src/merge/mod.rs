@@ -98,29 +98,20 @@ impl Merge {
     /// Turns round. It stands at or in front of all that is to come in its direction, and has left the entry with `key` or
     /// stands at its newest version that someone sees; it comes to what is behind that entry in the new direction.
     ///
-    /// A source has what was in front of it next to where it stands, unless it has jumped over it.
+    /// A source has what was in front of it next to where it stands, unless it has jumped over it: then it is brought on.
     pub(crate) fn turn(&mut self, key: &[u8]) -> Result<()> {
         self.forward = !self.forward;
         let place = if self.forward { Place::AtOrBehind(key) } else { Place::AtOrInFront(key) };
         for at in 0..self.sources.len() {
             let source = &mut self.sources[at];
-            let is_at_entry = source.entry().is_some();
-            if is_at_entry && self.forward {
-                source.next()?;
-            } else if is_at_entry {
-                source.prev()?;
-            }
-            let passed = |(entry, bytes): (&Entry, &[u8])| {
-                let order = entry.key(bytes).cmp(key);
-                if self.forward { order.is_lt() } else { order.is_gt() }
-            };
-            if !is_at_entry || source.entry().is_some_and(passed) {
-                source.go(place)?;
+            match (source.entry().is_some(), self.forward) {
+                (true, true) => source.next()?,
+                (true, false) => source.prev()?,
+                (false, _) => source.go(place)?,
             }
             self.ranks[at] = self.rank(&self.sources[at]);
         }
-        self.build();
-        Ok(())
+        self.skip(0, key)
     }
 
     /// The rank of a source's current key.
@@ -305,10 +296,7 @@ impl Merge {
                 Ordering::Less => break,
                 _ => return Err(self.disorder(other, None)),
             }
-            let stepped = source.cursor_mut().is_some_and(|cursor| cursor.next_if_sure(|_, _| ()).is_some());
-            if !stepped {
-                source.next()?;
-            }
+            source.next()?;
             moved = true;
         }
         self.ranks[other] = self.rank(&self.sources[other]);
