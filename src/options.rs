@@ -383,7 +383,10 @@ impl Options {
 
     /// Space that is kept for a full disk, in bytes at most, so that deleting is possible on it and gives space back: once
     /// ordinary commits are refused, commits that only remove, flushes and compactions go on, with what the reserve gives up.
-    /// It is made whole again when there is space, and until then ordinary commits are refused.
+    /// It is made whole again when there is space, and until then ordinary commits are refused. A commit that only removes, a
+    /// flush, a compaction or the drop of a keyspace that finds no space even so waits for flushes and compactions under way,
+    /// which may give some back: 10 seconds at most, [`Db::try_write`](crate::Db::try_write) and calls of a
+    /// [compaction filter](Self::compaction_filter) not at all.
     ///
     /// It is a file `RESERVE` in the directory, preallocated, never written, and no larger than what a flush of the log as
     /// it is, or a compaction of the largest table, may need: one and a half times the largest log segment, or nine eighths

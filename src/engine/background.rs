@@ -309,14 +309,22 @@ impl Engine {
         settled
     }
 
+    /// Whether a flush or a compaction is under way.
+    pub(super) fn is_working(&self) -> bool {
+        self.is_compacting() || self.flushing.is_locked()
+    }
+
+    /// Whether a flush or a compaction is under way, or a thread will begin one that is due and has not just failed.
+    pub(super) fn is_at_work(&self) -> bool {
+        let comes = |duty, wanted: &dyn Fn() -> bool| self.background.may_try(duty) && wanted();
+        self.is_working()
+            || self.options.background_threads > 0
+                && (comes(Duty::Flush, &|| self.flush_wanted(&self.view()))
+                    || comes(Duty::Compaction, &|| self.compaction_wanted(false)))
+    }
+
     fn wait_until_settled(&self) -> Result<()> {
-        let is_busy = || {
-            self.is_compacting()
-                || self.flushing.is_locked()
-                || self.flush_wanted(&self.view())
-                || self.compaction_wanted(true)
-        };
-        while is_busy() {
+        while self.is_working() || self.flush_wanted(&self.view()) || self.compaction_wanted(true) {
             self.check_writable()?;
             self.background.failure()?;
             self.background.wait_for_progress(WAIT_STEP);

@@ -30,7 +30,7 @@ impl Engine {
         self.check_writable()?;
         self.freeze(&mut self.writer.lock());
         let newest = self.view().frozen().first().map(|memtable| memtable.number());
-        newest.map_or(Ok(()), |newest| self.flush_through(newest))
+        newest.map_or(Ok(()), |newest| self.once_there_is_space(|| self.flush_through(newest)))
     }
 
     /// Flushes the frozen memtables up to number `last`.
@@ -76,7 +76,9 @@ impl Engine {
     fn flush_one(&self, alone: &MutexGuard<'_, ()>) -> Result<bool> {
         let flushed = self.flush_memtable(alone).map_err(|e| self.stop_at_bug(e))?;
         let Some(flushed) = flushed else { return Ok(false) };
+        // With its last handle goes the space of a segment.
         self.writer.lock().forget(flushed);
+        self.note_freed();
         self.background.wake();
         Ok(true)
     }

@@ -181,10 +181,11 @@ impl Engine {
         self.flush()?;
         // What lies in a removed range as a whole goes first: that takes no space, and what is left may need some.
         self.remove_covered()?;
-        let compacted = self.with_space(|| self.compact_once(keyspace, range, |_| true));
+        let compact = |is_due: fn(&Plan) -> bool| {
+            self.once_there_is_space(|| self.with_space(|| self.compact_once(keyspace, range, is_due)))
+        };
         // Which values the first one makes garbage, it knows only when it is done.
-        let compacted =
-            compacted.and_then(|()| self.with_space(|| self.compact_once(keyspace, range, Plan::moves_values)));
+        let compacted = compact(|_| true).and_then(|()| compact(Plan::moves_values));
         // What this has made due.
         self.background.wake();
         compacted
@@ -316,6 +317,9 @@ impl Engine {
                 // It was the last span; with the job go the handles of its inputs.
                 drop(job);
                 self.end(begun);
+                if outcome.is_ok() {
+                    self.note_freed();
+                }
                 return result.and(outcome);
             }
             result = result.and(own);

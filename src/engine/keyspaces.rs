@@ -116,6 +116,10 @@ impl Engine {
     pub(crate) fn drop_keyspace(&self, name: &str) -> Result<()> {
         self.check_writable()?;
         check_name(name)?;
+        self.once_there_is_space(|| self.try_drop_keyspace(name))
+    }
+
+    fn try_drop_keyspace(&self, name: &str) -> Result<()> {
         let _alone = self.naming.lock();
         let state = self.keyspaces.find(name).ok_or_else(|| Error::KeyspaceNotFound { name: name.into() })?;
         if state.id == KeyspaceId::DEFAULT {

@@ -9,12 +9,16 @@
 //! What it has given up is kept from ordinary commits: they are refused until it is whole again, for the log as long as they
 //! would make it. It is made whole by the first one for which there is space, or in the background. Who sleeps until there
 //! is space is a thread with a clock: nobody tells when another program removes a file.
+//!
+//! A flush and a compaction give back nothing before their outputs are on disk, and meanwhile what they write may be all that
+//! the reserve had. So a call that makes space, and finds none, waits for the work under way to end and tries again.
 
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
 use super::Engine;
+use super::background::WAIT_STEP;
 use super::write::Writer;
 use crate::error::{Bug, Error, Result, is_full};
 use crate::format::group::{GROUP_HEADER_BYTES, Group};
@@ -38,12 +42,18 @@ const STEP_BYTES: u64 = 256 << 10;
 /// How often somebody looks whether there is space again, and how often removals are flushed for others to get some.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// A call that makes space waits for the work of others no longer than this, all in all: that may be a compaction with a
+/// filter, whose code waits for the caller.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 #[derive(Debug, Default)]
 pub(super) struct Reserve {
     /// Ordinary commits may make a segment this long without a look at the reserve.
     covers: AtomicU64,
     /// An ordinary commit has been refused for want of space.
     pressed: AtomicBool,
+    /// Flushes and compactions whose inputs are gone.
+    freed: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -157,6 +167,42 @@ impl Engine {
                 work()
             }
             other => other,
+        }
+    }
+
+    /// A flush or a compaction has given back more than it took.
+    pub(super) fn note_freed(&self) {
+        self.reserve.freed.fetch_add(1, Ordering::Release);
+    }
+
+    /// Does what makes space for its caller. Where it finds none, but others are at work, who may give some back, it is done
+    /// again when they are done. What this thread holds must not be in their way.
+    #[inline]
+    pub(super) fn once_there_is_space<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(e) if e.is_full() && self.within().is_none() => self.keep_trying(work),
+            other => other,
+        }
+    }
+
+    #[cold]
+    fn keep_trying<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        let until = now() + PATIENCE;
+        loop {
+            self.check_writable()?;
+            let (freed, beside) = (self.reserve.freed.load(Ordering::Acquire), self.is_working());
+            let refused = match work() {
+                Err(e) if e.is_full() => e,
+                other => return other,
+            };
+            let is_new = || self.reserve.freed.load(Ordering::Acquire) != freed;
+            // Work that has ended without success has given back what it had taken.
+            if now() >= until || !(beside || is_new() || self.is_at_work()) {
+                return Err(refused);
+            }
+            while !is_new() && self.is_at_work() && now() < until {
+                self.background.wait_for_progress(WAIT_STEP);
+            }
         }
     }
 

@@ -23,6 +23,13 @@ use crate::memtable::{Memtable, Removals};
 use crate::options::Durability;
 use crate::sys::{AppendError, SyncFile};
 
+/// Whether a commit waits for background work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    Waits,
+    Refuses,
+}
+
 /// The state behind lock 2.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -110,7 +117,7 @@ impl Engine {
 
     /// Commits one group unless that would wait for background work.
     pub(crate) fn try_commit(&self, body: Body<'_>, durability: Durability) -> Result<()> {
-        self.commit_after(|bytes, _| self.take_room(bytes), body, durability, |_| Ok(true)).map(|_| ())
+        self.commit_as(Patience::Refuses, body, durability, |_| Ok(true)).map(|_| ())
     }
 
     /// Commits one group if `check` agrees, which is asked when no other commit can come in between; answers whether it did.
@@ -119,34 +126,43 @@ impl Engine {
         &self,
         body: Body<'_>,
         durability: Durability,
-        check: impl FnOnce(&Writer) -> Result<bool>,
+        check: impl Fn(&Writer) -> Result<bool>,
     ) -> Result<bool> {
-        self.commit_after(|bytes, for_use| self.wait_for_room(bytes, for_use), body, durability, check)
+        self.commit_as(Patience::Waits, body, durability, check)
     }
 
     #[inline]
-    fn commit_after(
+    fn commit_as(
         &self,
-        room: impl FnOnce(u64, Use) -> Result<()>,
+        patience: Patience,
         body: Body<'_>,
         durability: Durability,
-        check: impl FnOnce(&Writer) -> Result<bool>,
+        check: impl Fn(&Writer) -> Result<bool>,
     ) -> Result<bool> {
         self.check_writable()?;
         body.check(&self.keyspaces.owner, self.options.max_batch_bytes)?;
         if body.count() == 0 {
             return self.commit_nothing(durability).map(|()| true);
         }
-        room(body.bytes(), body.for_use())?;
-        let end = {
+        let (bytes, for_use) = (body.bytes(), body.for_use());
+        match patience {
+            Patience::Waits => self.wait_for_room(bytes, for_use)?,
+            Patience::Refuses => self.take_room(bytes)?,
+        }
+        let alone = || {
             let mut writer = self.writer.lock();
             self.check_writable()?;
             body.check_keyspaces()?;
             if !check(&writer)? {
-                return Ok(false);
+                return Ok(None);
             }
-            self.append(&mut writer, body).map_err(|e| self.stop_at_bug(e))?
+            self.append(&mut writer, body).map(Some).map_err(|e| self.stop_at_bug(e))
         };
+        let end = match patience {
+            Patience::Waits if for_use == Use::Freeing => self.once_there_is_space(alone)?,
+            _ => alone()?,
+        };
+        let Some(end) = end else { return Ok(false) };
         self.background.committed();
         match durability {
             Durability::Sync => self.sync_to(end)?,

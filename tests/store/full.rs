@@ -2,10 +2,13 @@
 
 use std::io::ErrorKind as IoErrorKind;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use maplsm::{Db, Durability, Error, Fault, IoMode, Options, SimFs, WriteBatch};
+use maplsm::{Db, Durability, Error, Fault, IoMode, Options, Result, SimFs, Verdict, WriteBatch};
 
 use crate::support::{DIR, sim_options};
 
@@ -313,11 +316,11 @@ fn removals_make_space_in_the_background() {
 
 /// Inserts once there is space. As long as somebody makes some with what the reserve has given up, that is refused.
 fn insert_again(db: &Db) {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while let Err(error) = db.insert("again", vec![1; 1000]) {
         assert!(is_full(&error), "{error}");
         assert!(begun.elapsed().as_secs() < 60, "no space comes back: {:?}", db.stats());
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -436,4 +439,98 @@ fn removals_here_and_there_make_space() {
             }
         }
     }
+}
+
+/// A database with a compaction under way, which holds all the space that there is and a filter of the caller's code that waits.
+struct Held {
+    fs: SimFs,
+    db: Db,
+    is_reached: Receiver<()>,
+    release: Sender<()>,
+}
+
+impl Held {
+    fn new() -> Self {
+        let fs = SimFs::new();
+        let (reached, is_reached) = channel();
+        let (release, released) = channel();
+        let (released, armed) = (Mutex::new(released), AtomicBool::new(true));
+        let mut options = sim_options(&fs);
+        options.reserve_bytes(0).memtable_bytes(64 << 10).table_bytes(64 << 10).compaction_filter(move |entry| {
+            if entry.key == key(300) && armed.swap(false, Ordering::SeqCst) {
+                reached.send(()).unwrap();
+                // What hangs fails after this long.
+                let _ = released.lock().unwrap().recv_timeout(Duration::from_secs(30));
+            }
+            Verdict::Keep
+        });
+        let db = options.open(DIR).unwrap();
+        for number in 0..400 {
+            db.insert(key(number), [1; 1000]).unwrap();
+            db.insert(key(number), [2; 1000]).unwrap();
+        }
+        for number in 0..50 {
+            db.keyspace("other").unwrap().insert(key(number), [1; 1000]).unwrap();
+        }
+        db.flush().unwrap();
+        Self { fs, db, is_reached, release }
+    }
+
+    /// Compacts beside `work`, which must release the compaction. That finds no space for its rest then, and gives back what it
+    /// has had, unless something else has made some.
+    fn compact_beside(&self, work: impl FnOnce()) {
+        let db = &self.db;
+        thread::scope(|scope| {
+            let compaction = scope.spawn(|| db.compact());
+            self.is_reached.recv().unwrap();
+            self.fs.set_capacity(Some(self.fs.space()));
+            work();
+            let compacted = compaction.join().unwrap();
+            assert!(compacted.as_ref().map_or_else(is_full, |()| true), "{compacted:?}");
+        });
+        assert!(self.db.verify().is_ok(), "{:?}", self.db.verify().problems);
+    }
+}
+
+/// More removals than a segment has room for.
+fn remove_much(db: &Db) -> Result<()> {
+    (0..2000).try_for_each(|number| db.remove(key(number % 400)))
+}
+
+/// What a compaction has written may be all the space that there was. Calls that make space wait for its end.
+#[test]
+fn what_makes_space_waits_for_work_under_way() {
+    type Call = fn(&Db) -> Result<()>;
+    let calls: [(&str, Call); 3] = [
+        ("remove", remove_much),
+        ("flush", |db| db.remove(key(0)).and_then(|()| db.flush())),
+        ("compact", |db| db.keyspace("other")?.compact()),
+    ];
+    for (name, call) in calls {
+        let held = Held::new();
+        let db = &held.db;
+        held.compact_beside(|| {
+            thread::scope(|scope| {
+                let made = scope.spawn(|| call(db));
+                let begun = Instant::now();
+                while !made.is_finished() && begun.elapsed() < Duration::from_millis(300) {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                held.release.send(()).unwrap();
+                made.join().unwrap().unwrap_or_else(|e| panic!("{name}: {e}"));
+            });
+        });
+    }
+}
+
+/// The filter may wait for the very call that waits for its compaction.
+#[test]
+fn what_makes_space_waits_for_nothing_for_ever() {
+    let held = Held::new();
+    held.compact_beside(|| {
+        let removed = remove_much(&held.db);
+        assert!(removed.as_ref().is_err_and(is_full), "{removed:?}");
+        held.release.send(()).unwrap();
+    });
+    remove_much(&held.db).unwrap();
 }
