@@ -44,7 +44,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// A call that makes space waits for the work of others no longer than this, all in all: that may be a compaction with a
 /// filter, whose code waits for the caller.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Reserve {
@@ -180,19 +180,20 @@ impl Engine {
     #[inline]
     pub(super) fn once_there_is_space<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
         match work() {
-            Err(e) if e.is_full() && self.within().is_none() => self.keep_trying(work),
+            // What has ended all writing is told as it is.
+            Err(e) if e.is_full() && self.poison.get().is_none() && self.within().is_none() => self.keep_trying(work),
             other => other,
         }
     }
 
     #[cold]
     fn keep_trying<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-        let until = now() + PATIENCE;
+        let until = now() + WAIT_MAX;
         loop {
             self.check_writable()?;
             let (freed, beside) = (self.reserve.freed.load(Ordering::Acquire), self.is_working());
             let refused = match work() {
-                Err(e) if e.is_full() => e,
+                Err(e) if e.is_full() && self.poison.get().is_none() => e,
                 other => return other,
             };
             let is_new = || self.reserve.freed.load(Ordering::Acquire) != freed;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use maplsm::{Db, Error, Fault, Isolation, KeyspaceOptions, Result, SimFs, WriteBatch};
+use maplsm::{Db, Durability, Error, Fault, Isolation, KeyspaceOptions, Result, SimFs, WriteBatch};
 
 use crate::support::{DIR, contents, sim_options};
 
@@ -232,5 +232,29 @@ fn a_load_of_nothing_makes_durable_what_is_in_front_of_it() {
     db.ingest([("", ""); 0]).unwrap();
     for seed in 0..20 {
         assert_eq!(contents(&sim_options(&fs.power_cut(seed)).open(DIR).unwrap()).len(), 1, "seed {seed}");
+    }
+}
+
+/// The call whose failure ends the writing tells what has failed; only those after it tell that the store is poisoned. A full disk
+/// as well, which is otherwise something to try again for.
+#[test]
+fn the_call_that_poisons_a_store_says_what_has_failed() {
+    let calls: [fn(&Db) -> Result<()>; 4] =
+        [|db| db.flush(), |db| db.compact(), |db| db.remove_range::<&[u8]>(..), |db| db.drop_keyspace("there")];
+    for (number, call) in calls.into_iter().enumerate() {
+        let mut poisons = 0;
+        for after in 1..=20 {
+            let fs = SimFs::new();
+            let db = sim_options(&fs).durability(Durability::Sync).open(DIR).unwrap();
+            db.keyspace("there").unwrap();
+            db.insert("key", "value").unwrap();
+            fs.inject(Fault::Error { after, kind: ErrorKind::StorageFull });
+            let answered = call(&db);
+            if matches!(db.insert("another", "value"), Err(Error::Poisoned(_))) {
+                assert!(matches!(answered, Err(Error::Io(_))), "call {number}, operation {after}: {answered:?}");
+                poisons += 1;
+            }
+        }
+        assert!(poisons > 0, "call {number}");
     }
 }
