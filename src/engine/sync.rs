@@ -122,7 +122,9 @@ impl Engine {
     /// Whatever fails in here ends the writing: commits that are about to be refused have been shown, and nothing may follow
     /// them.
     pub(super) fn sync_log(&self) -> Result<Position> {
-        let unsynced = self.writer.lock().unsynced();
+        let mut unsynced = self.writer.lock().unsynced();
+        // The directory is synced before `CURRENT` names a fresh manifest, and that says that the segment is there.
+        unsynced.directory &= !unsynced.unrecorded || self.manifest.lock().is_fresh();
         self.sync_files(&unsynced)?;
         if unsynced.unrecorded {
             self.record_durable(unsynced.end).map_err(|e| self.poison(e))?;
@@ -137,6 +139,7 @@ impl Engine {
     pub(super) fn record_durable(&self, end: Position) -> Result<()> {
         let mut manifest = self.manifest.lock();
         self.check_intact()?;
+        self.check_lock()?;
         if manifest.state().first_segment > end.segment {
             // A flush has been quicker.
             return Ok(());

@@ -26,7 +26,7 @@ pub struct Report {
     /// What is wrong, one error for each damaged file; or why nothing could be checked.
     pub problems: Vec<Error>,
     /// Files that are no part of the database though their names say so, sorted: what earlier runs have left of work that was
-    /// cut off. No damage: nothing reads them, and the first write after an open removes them.
+    /// cut off. No damage: nothing reads them, and the first durable write after an open removes them.
     pub leftovers: Vec<PathBuf>,
     /// What earlier [repairs](crate::repair) have kept beside the database, sorted: directories with the files as they were,
     /// and lists of what is lost. No part of the database; remove them when they are not needed any more.

@@ -387,10 +387,18 @@ impl Engine {
         }
     }
 
-    /// A fresh manifest before the first segment of this run: it names where the segments of earlier runs end.
+    /// Prepares a manifest before the first segment of this run: what is durable in the log must be known outside of it, and
+    /// that there is no space for it has to be said before anything is in the log. The first one of all is there at once: a
+    /// log without one is a database that has lost it.
     fn start_manifest(&self) -> Result<()> {
-        let fresh = self.manifest.lock().is_fresh();
-        if fresh { Ok(()) } else { self.install_edit(Edit::default()).map(|_| ()) }
+        {
+            let mut manifest = self.manifest.lock();
+            if manifest.current().is_some() {
+                let version = Arc::clone(&self.view.load().version);
+                return manifest.prepare(&version, || self.new_number()).map_err(|e| self.unrecorded(e));
+            }
+        }
+        self.install_edit(Edit::default()).map(|_| ())
     }
 }
 

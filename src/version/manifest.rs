@@ -17,7 +17,7 @@ use crate::format::prefix::Magic;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
 use crate::log;
-use crate::sys::{AppendError, AppendFile, Dir, write_file};
+use crate::sys::{AppendError, AppendFile, Dir};
 
 /// A manifest longer than this, and than four times its first edit, is replaced by a fresh one.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
@@ -142,7 +142,7 @@ pub(crate) fn read_manifest(
 }
 
 /// The writing end. Nothing is ever appended to a manifest of an earlier run: the first edit after an open goes into a fresh
-/// one.
+/// one, for which everything may be [prepared](Self::prepare) before.
 #[derive(Debug)]
 pub(crate) struct Manifest {
     dir: Arc<dyn Dir>,
@@ -160,6 +160,8 @@ struct Writer {
     end: u64,
     first_edit_bytes: u64,
     edits: u64,
+    /// What is going to name it.
+    unnamed: Option<NewCurrent>,
 }
 
 /// Whether an append changed `CURRENT`, after which files of earlier runs that it does not need may go.
@@ -183,12 +185,12 @@ impl Manifest {
         &self.state
     }
 
-    /// Whether an edit has been written since the open.
+    /// Whether `CURRENT` names a manifest that was made since the open.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.writer.is_some()
+        self.writer.as_ref().is_some_and(|writer| writer.unnamed.is_none())
     }
 
-    /// Whether the next edit goes into a fresh manifest, with everything else.
+    /// Whether the next edit goes into another manifest, with everything else.
     pub(crate) fn is_full(&self) -> bool {
         self.writer.as_ref().is_none_or(Writer::is_full)
     }
@@ -205,21 +207,43 @@ impl Manifest {
         if state.last_sequence.0 >= NUMBER_MAX || state.next_number.0 >= NUMBER_MAX {
             return Err(Unrecorded::Unknown(Error::NumbersExhausted));
         }
-        let started = match &self.writer {
-            Some(writer) if !writer.is_full() => None,
-            _ => Some(number().map_err(Unrecorded::Unknown).and_then(|number| self.start(&mut state, version, number))),
-        };
-        let appended = match (started, &mut self.writer) {
-            // Where there is no space for another manifest, the old one serves on.
-            (None | Some(Err(Unrecorded::Refused(_))), Some(writer)) => {
-                writer.append(&*self.dir, &self.database, GroupKind::Data, edit)?;
-                Appended::ToThisOne
+        let appended = if self.is_full() {
+            let started = number().map_err(Unrecorded::Unknown).and_then(|number| {
+                let writer = self.begin(&mut state, version, number)?;
+                self.name(writer)
+            });
+            match (started, &mut self.writer) {
+                // Where there is no space for another manifest, the old one serves on.
+                (Err(Unrecorded::Refused(_)), Some(_)) => self.append_to_this_one(edit)?,
+                (started, _) => started?,
             }
-            (Some(started), _) => started?,
-            (None, None) => return Err(Unrecorded::Refused(Error::Closed)),
+        } else {
+            self.append_to_this_one(edit)?
         };
         self.state = state;
         Ok(appended)
+    }
+
+    fn append_to_this_one(&mut self, edit: &Edit) -> Result<Appended, Unrecorded> {
+        let Some(writer) = &mut self.writer else { return Err(Unrecorded::Refused(Error::Closed)) };
+        let written = writer.write(&*self.dir, &self.database, GroupKind::Data, edit);
+        let Some(unnamed) = self.writer.take_if(|writer| writer.unnamed.is_some()) else {
+            written?;
+            self.sync()?;
+            return Ok(Appended::ToThisOne);
+        };
+        match written {
+            Ok(()) => self.name(unnamed),
+            Err(Unrecorded::Refused(e)) => {
+                self.writer = Some(unnamed);
+                Err(Unrecorded::Refused(e))
+            }
+            // Nobody knows what is in it, nor has to.
+            Err(Unrecorded::Unknown(e)) => {
+                self.remove(unnamed.number);
+                Err(Unrecorded::Refused(e))
+            }
+        }
     }
 
     /// Takes the space for an edit that must not be refused once something else has been written, so that it is refused now.
@@ -231,9 +255,23 @@ impl Manifest {
         room.map_err(|e| Error::io("extend", &path(), e))
     }
 
-    /// Writes a fresh manifest with the whole state, and swaps `CURRENT`. Until the swap begins, nothing that goes wrong
-    /// with the new file matters to the database.
-    fn start(&mut self, state: &mut State, version: &Version, number: FileNumber) -> Result<Appended, Unrecorded> {
+    /// Makes the files for the first edit after an open, with the state that it finds, unless that has been done. Nothing of
+    /// them counts before that edit, and for that they need no more space. `version` is the one that there is.
+    pub(crate) fn prepare(
+        &mut self,
+        version: &Version,
+        number: impl FnOnce() -> Result<FileNumber>,
+    ) -> Result<(), Unrecorded> {
+        if self.writer.is_none() {
+            let number = number().map_err(Unrecorded::Unknown)?;
+            self.writer = Some(self.begin(&mut self.state.clone(), version, number)?);
+        }
+        Ok(())
+    }
+
+    /// Writes a manifest with the whole state, and what is going to name it. Nothing that goes wrong with these files matters
+    /// to the database.
+    fn begin(&self, state: &mut State, version: &Version, number: FileNumber) -> Result<Writer, Unrecorded> {
         if number.0 + 1 >= NUMBER_MAX {
             // The manifest would name a number that no reader accepts.
             return Err(Unrecorded::Unknown(Error::NumbersExhausted));
@@ -245,21 +283,11 @@ impl Manifest {
         edit.first_segment = Some(state.first_segment);
         edit.log_durable = state.log_durable;
         edit.segment_ends = state.segment_ends.iter().map(|(number, end)| (*number, *end)).collect();
-
-        let written = self.write_first(number, &edit).map_err(Unrecorded::Refused);
-        let swapped = written.and_then(|writer| {
-            swap_current(&*self.dir, Current::new(self.database, number))?;
-            Ok(writer)
-        });
-        if let Err(Unrecorded::Refused(_)) = swapped {
-            // If it cannot be removed, the next run does it.
-            let _ = self.dir.remove(&FileKind::Manifest.name(number));
-        }
-        self.writer = Some(swapped?);
-        Ok(Appended::Fresh { replaced: self.current.replace(number) })
+        let begun = self.write_first(number, &edit);
+        begun.map_err(Unrecorded::Refused).inspect_err(|_| self.remove(number))
     }
 
-    /// Makes a manifest with one edit, durable but for its name.
+    /// Makes a manifest with one edit. Nothing is durable yet.
     fn write_first(&self, number: FileNumber, edit: &Edit) -> Result<Writer> {
         let name = FileKind::Manifest.name(number);
         let path = self.dir.path().join(&name);
@@ -267,20 +295,61 @@ impl Manifest {
         let predecessor = Position { segment: self.current.unwrap_or_default(), offset: 0 };
         let header = SegmentHeader::new(Magic::MANIFEST, self.database, number, predecessor, Sequence(0));
         file.append(header.as_bytes()).map_err(|e| Error::io("write", &path, e.into()))?;
-        let mut writer = Writer { file, number, end: SEGMENT_HEADER_BYTES, first_edit_bytes: 0, edits: 0 };
-        writer.append(&*self.dir, &self.database, GroupKind::Data, edit)?;
+        let end = SEGMENT_HEADER_BYTES;
+        let mut writer = Writer { file, number, end, first_edit_bytes: 0, edits: 0, unnamed: None };
+        writer.write(&*self.dir, &self.database, GroupKind::Data, edit)?;
         writer.first_edit_bytes = writer.end;
+        writer.unnamed = Some(NewCurrent::write(&*self.dir, Current::new(self.database, number))?);
         Ok(writer)
+    }
+
+    /// Makes a manifest durable, and then the one of the database.
+    fn name(&mut self, mut writer: Writer) -> Result<Appended, Unrecorded> {
+        let number = writer.number;
+        let path = || self.dir.path().join(FileKind::Manifest.name(number));
+        // A file whose sync has failed is no part of the database: the next attempt makes another one.
+        let synced = writer.file.sync().map_err(|e| Unrecorded::Refused(Error::io("sync", &path(), e)));
+        let named = synced.and_then(|()| match writer.unnamed.take() {
+            Some(current) => current.take_its_place(&*self.dir),
+            None => Ok(()),
+        });
+        if let Err(Unrecorded::Refused(_)) = named {
+            self.remove(number);
+        }
+        named?;
+        self.writer = Some(writer);
+        Ok(Appended::Fresh { replaced: self.current.replace(number) })
+    }
+
+    /// Removes a manifest that has never been named. If it cannot be removed, the next run does it.
+    fn remove(&self, number: FileNumber) {
+        let _ = self.dir.remove(&FileKind::Manifest.name(number));
+    }
+
+    fn sync(&mut self) -> Result<(), Unrecorded> {
+        let Some(writer) = &mut self.writer else { return Err(Unrecorded::Refused(Error::Closed)) };
+        let path = || self.dir.path().join(FileKind::Manifest.name(writer.number));
+        writer.file.sync().map_err(|e| Unrecorded::Unknown(Error::io("sync", &path(), e)))
     }
 
     /// Marks the end of a clean run, after a last edit, so that every damaged bit of the manifest is noticed later. Without
     /// an edit since the open, there is nothing to add.
     pub(crate) fn close(&mut self, last: &Edit) -> Result<()> {
-        let Some(mut writer) = self.writer.take() else { return Ok(()) };
-        if *last != Edit::default() {
-            writer.append(&*self.dir, &self.database, GroupKind::Data, last)?;
+        if let Some(unnamed) = self.writer.take_if(|writer| writer.unnamed.is_some()) {
+            self.remove(unnamed.number);
         }
-        Ok(writer.append(&*self.dir, &self.database, GroupKind::Close, &Edit::default())?)
+        if self.writer.is_none() {
+            return Ok(());
+        }
+        if *last != Edit::default() {
+            self.append_to_this_one(last)?;
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.write(&*self.dir, &self.database, GroupKind::Close, &Edit::default())?;
+        }
+        self.sync()?;
+        self.writer = None;
+        Ok(())
     }
 }
 
@@ -289,12 +358,13 @@ impl Writer {
         self.end > MANIFEST_BYTES_MAX.max(4 * self.first_edit_bytes)
     }
 
-    /// Appends a group and makes it durable. Space is taken ahead, and [`ROOM_BYTES`] more, so that the edits of a full
-    /// disk, which take from those, have some left; the space itself comes back when there is some again.
-    fn append(&mut self, dir: &dyn Dir, database: &Id, kind: GroupKind, edit: &Edit) -> Result<(), Unrecorded> {
+    /// Appends a group. Space is taken ahead, and [`ROOM_BYTES`] more, so that the edits of a full disk, which take from those,
+    /// have some left; the space itself comes back when there is some again.
+    fn write(&mut self, dir: &dyn Dir, database: &Id, kind: GroupKind, edit: &Edit) -> Result<(), Unrecorded> {
         let path = || dir.path().join(FileKind::Manifest.name(self.number));
         let (body, count) = edit.encode()?;
-        // Each edit is durable before the next one is written, so everything in front of this group is.
+        // Each edit is durable before the next one is written, or before the manifest is named. So of one that counts,
+        // everything in front of this group is.
         let durable = (self.edits > 0).then_some(Position { segment: self.number, offset: self.end });
         let count = if kind == GroupKind::Data { count } else { 0 };
         must(Edit::decode(&body, count).as_ref() == Ok(edit), "an edit of the manifest reads as another one")?;
@@ -311,39 +381,59 @@ impl Writer {
             AppendError::Failed(e) => Unrecorded::Unknown(Error::io("write", &path(), e)),
             AppendError::Bug(bug) => bug.into(),
         })?;
-        self.file.sync().map_err(|e| Unrecorded::Unknown(Error::io("sync", &path(), e)))?;
         self.end += group.len() as u64;
         self.edits += u64::from(count);
         Ok(())
     }
 }
 
-/// Replaces `CURRENT`: a new file, synced, renamed over the old one, and the directory synced.
-pub(crate) fn swap_current(dir: &dyn Dir, current: Current) -> Result<(), Unrecorded> {
-    let path = dir.path().join(names::CURRENT_NEW);
-    let write = || -> Result<()> {
+/// A new `CURRENT`, on its way.
+#[derive(Debug)]
+struct NewCurrent {
+    file: Box<dyn AppendFile>,
+    current: Current,
+}
+
+impl NewCurrent {
+    fn write(dir: &dyn Dir, current: Current) -> Result<Self> {
+        let path = dir.path().join(names::CURRENT_NEW);
         match dir.remove(names::CURRENT_NEW) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &path, e)),
             _ => {}
         }
-        write_file(dir, names::CURRENT_NEW, current.as_bytes())?;
-        // There is no second copy of what it says.
-        let written = dir.open(names::CURRENT_NEW).map_err(|e| Error::io("read", &path, e))?;
-        if written.bytes() != current.as_bytes() {
-            let other = io::Error::new(io::ErrorKind::InvalidData, "it does not hold what was written to it");
-            return Err(Error::io("write", &path, other));
-        }
-        Ok(())
-    };
-    // A file whose sync has failed is no part of the database: the next attempt makes another one.
-    write().map_err(Unrecorded::Refused)?;
-    let swap = || -> io::Result<()> {
-        // The manifest's own name must be durable before `CURRENT` names it.
-        dir.sync()?;
-        dir.rename(names::CURRENT_NEW, names::CURRENT)?;
-        dir.sync()
-    };
-    swap().map_err(|e| Unrecorded::Unknown(Error::io("replace", &path, e)))
+        let mut file = dir.create(names::CURRENT_NEW).map_err(|e| Error::io("create", &path, e))?;
+        file.append(current.as_bytes()).map_err(|e| Error::io("write", &path, e.into()))?;
+        Ok(Self { file, current })
+    }
+
+    /// Replaces `CURRENT`: the new file is synced and renamed over the old one, and the directory synced.
+    fn take_its_place(mut self, dir: &dyn Dir) -> Result<(), Unrecorded> {
+        let path = dir.path().join(names::CURRENT_NEW);
+        let mut sync = || -> Result<()> {
+            self.file.sync().map_err(|e| Error::io("sync", &path, e))?;
+            // There is no second copy of what it says.
+            let written = dir.open(names::CURRENT_NEW).map_err(|e| Error::io("read", &path, e))?;
+            if written.bytes() != self.current.as_bytes() {
+                let other = io::Error::new(io::ErrorKind::InvalidData, "it does not hold what was written to it");
+                return Err(Error::io("write", &path, other));
+            }
+            Ok(())
+        };
+        // A file whose sync has failed is no part of the database: the next attempt makes another one.
+        sync().map_err(Unrecorded::Refused)?;
+        let swap = || -> io::Result<()> {
+            // The manifest's own name must be durable before `CURRENT` names it.
+            dir.sync()?;
+            dir.rename(names::CURRENT_NEW, names::CURRENT)?;
+            dir.sync()
+        };
+        swap().map_err(|e| Unrecorded::Unknown(Error::io("replace", &path, e)))
+    }
+}
+
+/// Makes `CURRENT` name another manifest, which is durable but for its name.
+pub(crate) fn swap_current(dir: &dyn Dir, current: Current) -> Result<(), Unrecorded> {
+    NewCurrent::write(dir, current).map_err(Unrecorded::Refused)?.take_its_place(dir)
 }
 
 #[cfg(test)]

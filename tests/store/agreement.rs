@@ -165,6 +165,7 @@ fn with_values() -> SimFs {
     // So that the first edit of the manifest states everything.
     let db = options(&fs).open(DIR).unwrap();
     db.insert("log", "l").unwrap();
+    db.sync().unwrap();
     fs.kill()
 }
 

@@ -297,6 +297,7 @@ fn a_closed_store_ends_a_load_and_the_next_open_clears_it_away() {
     assert!(matches!(db.ingest(during), Err(Error::Closed)));
     let db = open(&fs);
     db.insert("key", "again").unwrap();
+    db.sync().unwrap();
     assert!(support::names(&fs, ".sst").is_empty(), "{:?}", names(&fs));
     assert_eq!(db.iter().count(), 1);
 }
@@ -341,6 +342,7 @@ fn a_crash_leaves_all_of_a_load_or_nothing() {
                 nothing += 1;
             }
             reopened.insert("more", "x").unwrap();
+            reopened.sync().unwrap();
             let tables = support::names(&crashed, ".sst").len();
             assert_eq!(tables, reopened.stats().tables.len(), "halted at {after}, seed {seed}: leftovers");
         }

@@ -44,8 +44,8 @@ fn data_without_current_is_damage() {
     assert_eq!(contents(&sim_options(&fs).open(DIR).unwrap()).len(), 101);
 }
 
-/// What is left of work that was cut off, and what is nobody's, is told and no damage; the first write removes the one and
-/// leaves the other alone.
+/// What is left of work that was cut off, and what is nobody's, is told and no damage; the first durable write removes the one
+/// and leaves the other alone.
 #[test]
 fn verify_tells_what_is_no_part_of_the_database() {
     let fs = SimFs::new();
@@ -70,6 +70,7 @@ fn verify_tells_what_is_no_part_of_the_database() {
 
     let db = sim_options(&fs).open(DIR).unwrap();
     db.insert("key", "value").unwrap();
+    db.sync().unwrap();
     let report = db.verify();
     assert_eq!((report.leftovers, report.foreign), (Vec::new(), 3));
     assert!(left.iter().all(|path| fs.read(path).is_none()) && foreign.iter().all(|path| fs.read(path).is_some()));
