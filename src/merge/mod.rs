@@ -87,8 +87,11 @@ impl Merge {
     /// Positions every source and orders them for going on forwards (from the first, or at or behind a key) or backwards.
     pub(crate) fn go(&mut self, place: Place<'_>) -> Result<()> {
         self.forward = matches!(place, Place::First | Place::AtOrBehind(_));
+        let alone = self.sources.len() == 1;
+        self.sources.iter_mut().try_for_each(|source| source.aim(place, alone))?;
+        self.sources.iter_mut().try_for_each(|source| source.find(place))?;
         for at in 0..self.sources.len() {
-            self.sources[at].go(place)?;
+            self.sources[at].arrive(place)?;
             self.ranks[at] = self.rank(&self.sources[at]);
         }
         self.build();

@@ -71,11 +71,13 @@ pub(crate) struct LevelCursor {
     /// The table in front of the present one, in the direction of travel, and the cursor as it has left it: its last entry may
     /// be in use still.
     left: Option<(usize, Box<TableCursor>)>,
+    /// The table in which the seek under way begins.
+    sought: Option<usize>,
 }
 
 impl LevelCursor {
     pub(crate) fn new(tables: Tables, keyspace: KeyspaceId, verify: Verify) -> Self {
-        Self { tables, keyspace, verify, at: 0, cursor: None, was_at_entry: false, left: None }
+        Self { tables, keyspace, verify, at: 0, cursor: None, was_at_entry: false, left: None, sought: None }
     }
 
     /// What all keys lie between.
@@ -187,26 +189,45 @@ impl LevelCursor {
         Ok(())
     }
 
-    fn seek(&mut self, key: &[u8]) -> Result<()> {
-        let is_in_front = |table: &Arc<Table>| self.section(table).is_some_and(|s| s.upper.is_in_front_of(key));
-        let at = self.tables.partition_point(is_in_front);
-        let Some(cursor) = self.open(at)? else { return Ok(()) };
-        cursor.seek(key)?;
-        // Its range tombstones may reach further than its entries.
-        if self.is_at_entry() { Ok(()) } else { self.first_from(at + 1) }
+    /// The table in which a seek begins.
+    fn table_of(&self, key: &[u8], back: bool) -> Option<usize> {
+        if back {
+            let begins_in_front = |table: &Arc<Table>| self.section(table).is_some_and(|s| s.lower.is_in_front_of(key));
+            self.tables.partition_point(begins_in_front).checked_sub(1)
+        } else {
+            let is_in_front = |table: &Arc<Table>| self.section(table).is_some_and(|s| s.upper.is_in_front_of(key));
+            Some(self.tables.partition_point(is_in_front))
+        }
     }
 
-    fn seek_back(&mut self, key: &[u8]) -> Result<()> {
-        let begins_in_front = |table: &Arc<Table>| self.section(table).is_some_and(|s| s.lower.is_in_front_of(key));
-        let end = self.tables.partition_point(begins_in_front);
-        let Some(at) = end.checked_sub(1) else { return self.last_below(0) };
-        if let Some(cursor) = self.open(at)? {
-            cursor.seek_back(key)?;
-            if self.is_at_entry() {
-                return Ok(());
-            }
+    fn aim(&mut self, key: &[u8], back: bool, alone: bool) -> Result<()> {
+        self.sought = self.table_of(key, back);
+        match &mut self.cursor {
+            Some(cursor) if !alone && self.sought == Some(self.at) => cursor.aim(key),
+            _ => Ok(()),
         }
-        self.last_below(at)
+    }
+
+    fn find(&mut self, key: &[u8], back: bool) -> Result<()> {
+        match self.sought.map(|at| self.open(at)).transpose()?.flatten() {
+            Some(cursor) => cursor.find(key, back),
+            None => Ok(()),
+        }
+    }
+
+    fn arrive(&mut self, key: &[u8], back: bool) -> Result<()> {
+        let Some(at) = self.sought else { return self.last_below(0) };
+        let Some(cursor) = &mut self.cursor else { return Ok(()) };
+        if back {
+            cursor.arrive_back(key)?;
+        } else {
+            cursor.arrive(key)?;
+        }
+        if self.is_at_entry() {
+            return Ok(());
+        }
+        // The range tombstones of a table may reach further than its entries.
+        if back { self.last_below(at) } else { self.first_from(at + 1) }
     }
 
     fn next(&mut self) -> Result<()> {
@@ -258,7 +279,34 @@ impl Source {
         }
     }
 
+    /// Goes to a place.
     pub(super) fn go(&mut self, place: Place<'_>) -> Result<()> {
+        self.aim(place, true)?;
+        self.find(place)?;
+        self.arrive(place)
+    }
+
+    /// Who goes to a place in many sources lets all of them do each of three steps before the next one: what one waits for in
+    /// memory, the others wait for at the same time. This is the first step, of which there is less to do for one `alone`.
+    pub(super) fn aim(&mut self, place: Place<'_>, alone: bool) -> Result<()> {
+        match (self, place.key()) {
+            (Self::Table(cursor), Some((key, _))) if !alone => cursor.aim(key),
+            (Self::Level(cursor), Some((key, back))) => cursor.aim(key, back, alone),
+            _ => Ok(()),
+        }
+    }
+
+    /// The second step.
+    pub(super) fn find(&mut self, place: Place<'_>) -> Result<()> {
+        match (self, place.key()) {
+            (Self::Table(cursor), Some((key, back))) => cursor.find(key, back),
+            (Self::Level(cursor), Some((key, back))) => cursor.find(key, back),
+            _ => Ok(()),
+        }
+    }
+
+    /// The last step.
+    pub(super) fn arrive(&mut self, place: Place<'_>) -> Result<()> {
         match (self, place) {
             (Self::Run(cursor), place) => {
                 match place {
@@ -271,12 +319,12 @@ impl Source {
             }
             (Self::Table(cursor), Place::First) => cursor.seek_first(),
             (Self::Table(cursor), Place::Last) => cursor.seek_last(),
-            (Self::Table(cursor), Place::AtOrBehind(key)) => cursor.seek(key),
-            (Self::Table(cursor), Place::AtOrInFront(key)) => cursor.seek_back(key),
+            (Self::Table(cursor), Place::AtOrBehind(key)) => cursor.arrive(key),
+            (Self::Table(cursor), Place::AtOrInFront(key)) => cursor.arrive_back(key),
             (Self::Level(cursor), Place::First) => cursor.seek_first(),
             (Self::Level(cursor), Place::Last) => cursor.seek_last(),
-            (Self::Level(cursor), Place::AtOrBehind(key)) => cursor.seek(key),
-            (Self::Level(cursor), Place::AtOrInFront(key)) => cursor.seek_back(key),
+            (Self::Level(cursor), Place::AtOrBehind(key)) => cursor.arrive(key, false),
+            (Self::Level(cursor), Place::AtOrInFront(key)) => cursor.arrive(key, true),
         }
     }
 
@@ -409,4 +457,16 @@ pub(crate) enum Place<'k> {
     AtOrBehind(&'k [u8]),
     /// The last entry at or in front of the key.
     AtOrInFront(&'k [u8]),
+}
+
+impl<'k> Place<'k> {
+    /// The key, and whether what is sought is in front of it.
+    #[inline]
+    fn key(self) -> Option<(&'k [u8], bool)> {
+        match self {
+            Self::First | Self::Last => None,
+            Self::AtOrBehind(key) => Some((key, false)),
+            Self::AtOrInFront(key) => Some((key, true)),
+        }
+    }
 }

@@ -241,14 +241,29 @@ impl TableCursor {
         self.go_back_from(self.end)
     }
 
-    /// The first entry at or behind `key`. O(log n), and with a sparse index up to an interval of entries.
-    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<()> {
+    /// The first step of a seek, as far as it waits for nothing: asks the processor for what the next one looks at.
+    #[inline]
+    pub(crate) fn aim(&mut self, key: &[u8]) -> Result<()> {
+        self.reader.aim(self.section, key, &mut self.near)
+    }
+
+    /// The step of a seek that finds out where to look for the first entry at or behind `key` (behind it, if `past`), and asks
+    /// the processor for what is there. O(log n).
+    #[inline]
+    pub(crate) fn find(&mut self, key: &[u8], past: bool) -> Result<()> {
         self.leave();
-        if self.start == self.end {
-            return Ok(());
+        self.place = self.end;
+        if self.start < self.end {
+            self.place = self.reader.start(self.section, key, past, self.verify, &mut self.near)?;
+            self.reader.body.prefetch(&self.window, self.place, SEEK_BYTES);
         }
-        let mut place = self.reader.start(self.section, key, false, self.verify, &mut self.near)?;
-        self.reader.body.prefetch(&self.window, place, SEEK_BYTES);
+        Ok(())
+    }
+
+    /// Goes to the first entry at or behind `key`, when that has been [found](Self::find): with a sparse index over up to an
+    /// interval of entries.
+    pub(crate) fn arrive(&mut self, key: &[u8]) -> Result<()> {
+        let mut place = self.place;
         while place < self.end {
             if let Some((other, behind)) = self.reader.body.sure_key(&self.window, place)
                 && other < key
@@ -266,14 +281,13 @@ impl TableCursor {
         Ok(())
     }
 
-    /// The last entry at or in front of `key`: the oldest version of that key, if it is there.
-    pub(crate) fn seek_back(&mut self, key: &[u8]) -> Result<()> {
-        self.leave();
+    /// Goes to the last entry at or in front of `key`, the oldest version of that key, if it is there, when what is past it has
+    /// been [found](Self::find).
+    pub(crate) fn arrive_back(&mut self, key: &[u8]) -> Result<()> {
         if self.start == self.end {
             return Ok(());
         }
-        let mut place = self.reader.start(self.section, key, true, self.verify, &mut self.near)?;
-        self.reader.body.prefetch(&self.window, place, SEEK_BYTES);
+        let mut place = self.place;
         while place < self.end {
             let entry = self.read(place)?;
             if entry.key(self.bytes()) > key {

@@ -296,6 +296,12 @@ impl TableReader {
         Ok(walk.seek(start, key)?.map(|(place, entry)| (walk, place, entry)))
     }
 
+    /// Makes the next [`start`](Self::start) with this key short, and brings what it looks at into the cache.
+    #[inline]
+    pub(super) fn aim(&self, number: usize, key: &[u8], near: &mut usize) -> Result<()> {
+        self.with_index(|index| index.order(number)?.aim(key, near))
+    }
+
     /// Where to begin to look for the first key at or behind `key` (behind it, if `past`): see
     /// [`Order::search`](super::index::Order::search).
     #[inline]

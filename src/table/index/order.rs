@@ -8,6 +8,7 @@ use super::Index;
 use crate::error::Result;
 use crate::format::index::{GROUP_BYTES, GROUP_LANDMARKS, Group, IndexSection, OrderKind, VERSIONS_INTERVAL, fragment};
 use crate::format::key_head;
+use crate::sys::prefetch;
 
 /// Bits of a head.
 const HEAD_BITS: u32 = u64::BITS;
@@ -66,14 +67,43 @@ impl<'a> Order<'a> {
             Ordering::Equal => {}
         }
         let head = key_head(rest);
-        let low = self.heads.partition_point(|other| other.get() < head);
-        let ties = self.heads.get(low..).unwrap_or_default().partition_point(|other| other.get() == head);
+        let low = self.behind(head, *near);
+        let ties = self.heads.get(low..).unwrap_or_default();
+        // Most heads are there once, and a binary search of what is behind costs as much as the one before.
+        let is_tied = ties.first().is_some_and(|other| other.get() == head);
+        let ties = if is_tied { ties.partition_point(|other| other.get() == head) } else { 0 };
         let rank = partition(low..low + ties, |at| is_in_front(self.start(at)?))?;
         let Some(at) = rank.checked_sub(1) else { return Ok(Start::First) };
         *near = at;
         match self.section.order {
             OrderKind::Sparse { .. } => Ok(Start::At(self.start(at)?)),
             OrderKind::Groups => self.search_group(at, key, head, side, is_in_front),
+        }
+    }
+
+    /// The first steps of [`search`](Self::search): `near` becomes what makes those short that are left, and what they look at
+    /// comes into the cache.
+    #[inline]
+    pub(crate) fn aim(&self, key: &[u8], near: &mut usize) -> Result<()> {
+        let Some(rest) = key.strip_prefix(self.section.common_prefix.as_slice()) else { return Ok(()) };
+        let Some(at) = self.behind(key_head(rest), *near).checked_sub(1) else { return Ok(()) };
+        *near = at;
+        if self.section.order == OrderKind::Groups {
+            let offset = self.section.order_offset + at as u64 * GROUP_BYTES;
+            let group: &Group = self.index.line(offset)?;
+            prefetch(&group.first);
+            prefetch(&group.fragments);
+        }
+        Ok(())
+    }
+
+    /// The first head that is not in front of one. `near` may be the last that is.
+    #[inline]
+    fn behind(&self, head: u64, near: usize) -> usize {
+        let is_in_front = |other: &U64| other.get() < head;
+        match self.heads.get(near..).and_then(|heads| heads.split_first()) {
+            Some((at, behind)) if is_in_front(at) && !behind.first().is_some_and(is_in_front) => near + 1,
+            _ => self.heads.partition_point(is_in_front),
         }
     }
 
@@ -89,7 +119,6 @@ impl<'a> Order<'a> {
     ) -> Result<Start> {
         let group = self.group(at)?;
         let (landmarks, shared) = (usize::from(group.landmarks), usize::from(group.shared.get()));
-        let (_, fragments) = slots(group);
         // Does the key begin with what the keys of the group share? Then it is not behind all of them by that alone. The heads
         // tell, if they reach that far, and otherwise the last key: a key between the first and the last shares it.
         let shared_bits = u32::try_from(8 * shared.saturating_sub(self.section.common_prefix.len()));
@@ -104,8 +133,8 @@ impl<'a> Order<'a> {
             landmarks
         } else {
             let wanted = fragment(key, shared);
-            let low = count(fragments, |print| print < wanted);
-            let ties = count(fragments, |print| print == wanted);
+            let low = count(group, |print| print < wanted);
+            let ties = count(group, |print| print == wanted);
             1 + partition(low..low + ties, |slot| is_in_front(place_in(group, slot + 1)))?
         };
         if side == Side::InFront {
@@ -260,13 +289,6 @@ pub(super) fn places(group: &Group) -> impl Iterator<Item = usize> {
     (0..landmarks).map(|slot| place_in(group, slot))
 }
 
-/// What a group has of its landmarks from the second on.
-#[inline]
-fn slots(group: &Group) -> (&[U16], &[U16]) {
-    let behind = usize::from(group.landmarks.get()).saturating_sub(1);
-    (group.offsets.get(..behind).unwrap_or_default(), group.fragments.get(..behind).unwrap_or_default())
-}
-
 /// The place of a slot of a group.
 #[inline]
 fn place_in(group: &Group, slot: usize) -> usize {
@@ -279,10 +301,13 @@ fn place(units: u32) -> usize {
     units as usize * 8
 }
 
-/// How many numbers are such; without branches.
+/// How many fragments of a group are such. All of the array, so that a processor does eight at a time.
 #[inline]
-fn count(numbers: &[U16], is: impl Fn(u16) -> bool) -> usize {
-    numbers.iter().map(|number| usize::from(is(number.get()))).sum()
+fn count(group: &Group, is: impl Fn(u16) -> bool) -> usize {
+    let landmarks = group.landmarks.get();
+    let counted =
+        |count: u16, (slot, print): (u16, &U16)| count + (u16::from(is(print.get())) & u16::from(slot < landmarks));
+    usize::from((1..).zip(&group.fragments).fold(0, counted))
 }
 
 /// The first number that is not such: those that are, are in front.
