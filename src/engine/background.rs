@@ -156,6 +156,11 @@ impl Background {
         self.done.notify_all();
     }
 
+    /// Whether a thread is going to try, or to try again: what has failed too often counts as failing until it succeeds.
+    fn will_try(&self, duty: Duty) -> bool {
+        self.state.lock().streak(duty).failures < FAILURES_MAX
+    }
+
     /// Whether work that failed may be tried again.
     fn may_try(&self, duty: Duty) -> bool {
         let mut state = self.state.lock();
@@ -314,9 +319,9 @@ impl Engine {
         self.is_compacting() || self.flushing.is_locked()
     }
 
-    /// Whether a flush or a compaction is under way, or a thread will begin one that is due and has not just failed.
+    /// Whether a flush or a compaction is under way, or a thread will begin one that is due.
     pub(super) fn is_at_work(&self) -> bool {
-        let comes = |duty, wanted: &dyn Fn() -> bool| self.background.may_try(duty) && wanted();
+        let comes = |duty, wanted: &dyn Fn() -> bool| self.background.will_try(duty) && wanted();
         self.is_working()
             || self.options.background_threads > 0
                 && (comes(Duty::Flush, &|| self.flush_wanted(&self.view()))

@@ -191,7 +191,7 @@ impl Engine {
         let until = now() + WAIT_MAX;
         loop {
             self.check_writable()?;
-            let (freed, beside) = (self.reserve.freed.load(Ordering::Acquire), self.is_working());
+            let (freed, beside) = (self.reserve.freed.load(Ordering::Acquire), self.is_at_work());
             let refused = match work() {
                 Err(e) if e.is_full() && self.poison.get().is_none() => e,
                 other => return other,
@@ -201,8 +201,12 @@ impl Engine {
             if now() >= until || !(beside || is_new() || self.is_at_work()) {
                 return Err(refused);
             }
-            while !is_new() && self.is_at_work() && now() < until {
+            while !is_new() && now() < until {
                 self.background.wait_for_progress(WAIT_STEP);
+                // Between the tries of a thread there may be space as well.
+                if !self.is_working() {
+                    break;
+                }
             }
         }
     }
