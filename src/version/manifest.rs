@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use super::{Draft, Handles, Version};
-use crate::error::{Bug, Damage, Error, Result, is_full, must};
+use crate::error::{Bug, Damage, Error, Result, bug, is_full, must};
 use crate::format::checksum::Id;
 use crate::format::current::Current;
 use crate::format::edit::Edit;
@@ -58,6 +58,13 @@ pub(crate) enum Unrecorded {
     Refused(Error),
     /// The edit may be durable or not.
     Unknown(Error),
+}
+
+impl Unrecorded {
+    /// For what goes wrong before anything counts. A bug ends the writing even so.
+    fn refused(error: Error) -> Self {
+        if let Error::Bug(bug) = error { bug.into() } else { Self::Refused(error) }
+    }
 }
 
 impl From<Bug> for Unrecorded {
@@ -241,7 +248,7 @@ impl Manifest {
             // Nobody knows what is in it, nor has to.
             Err(Unrecorded::Unknown(e)) => {
                 self.remove(unnamed.number);
-                Err(Unrecorded::Refused(e))
+                Err(Unrecorded::refused(e))
             }
         }
     }
@@ -284,7 +291,7 @@ impl Manifest {
         edit.log_durable = state.log_durable;
         edit.segment_ends = state.segment_ends.iter().map(|(number, end)| (*number, *end)).collect();
         let begun = self.write_first(number, &edit);
-        begun.map_err(Unrecorded::Refused).inspect_err(|_| self.remove(number))
+        begun.map_err(Unrecorded::refused).inspect_err(|_| self.remove(number))
     }
 
     /// Makes a manifest with one edit. Nothing is durable yet.
@@ -308,10 +315,11 @@ impl Manifest {
         let number = writer.number;
         let path = || self.dir.path().join(FileKind::Manifest.name(number));
         // A file whose sync has failed is no part of the database: the next attempt makes another one.
-        let synced = writer.file.sync().map_err(|e| Unrecorded::Refused(Error::io("sync", &path(), e)));
-        let named = synced.and_then(|()| match writer.unnamed.take() {
-            Some(current) => current.take_its_place(&*self.dir),
-            None => Ok(()),
+        let synced = writer.file.sync().map_err(|e| Unrecorded::refused(Error::io("sync", &path(), e)));
+        let named = synced.and_then(|()| {
+            let current =
+                writer.unnamed.take().ok_or_else(|| bug("a manifest has nothing that is going to name it"))?;
+            current.take_its_place(&*self.dir)
         });
         if let Err(Unrecorded::Refused(_)) = named {
             self.remove(number);
@@ -370,7 +378,7 @@ impl Writer {
         must(Edit::decode(&body, count).as_ref() == Ok(edit), "an edit of the manifest reads as another one")?;
         let group = log::encode_group(database, self.number, self.end, kind, count, durable, &body)?;
         debug_assert!(group.len() as u64 >= GROUP_HEADER_BYTES);
-        let refused = |e| Unrecorded::Refused(Error::io("extend", &path(), e));
+        let refused = |e| Unrecorded::refused(Error::io("extend", &path(), e));
         let bytes = group.len() as u64;
         match self.file.make_room(bytes + ROOM_BYTES) {
             Err(e) if is_full(&e) && !edit.only_adds() => self.file.make_room(bytes).map_err(refused)?,
@@ -420,7 +428,7 @@ impl NewCurrent {
             Ok(())
         };
         // A file whose sync has failed is no part of the database: the next attempt makes another one.
-        sync().map_err(Unrecorded::Refused)?;
+        sync().map_err(Unrecorded::refused)?;
         let swap = || -> io::Result<()> {
             // The manifest's own name must be durable before `CURRENT` names it.
             dir.sync()?;
@@ -433,7 +441,7 @@ impl NewCurrent {
 
 /// Makes `CURRENT` name another manifest, which is durable but for its name.
 pub(crate) fn swap_current(dir: &dyn Dir, current: Current) -> Result<(), Unrecorded> {
-    NewCurrent::write(dir, current).map_err(Unrecorded::Refused)?.take_its_place(dir)
+    NewCurrent::write(dir, current).map_err(Unrecorded::refused)?.take_its_place(dir)
 }
 
 #[cfg(test)]
