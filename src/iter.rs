@@ -208,6 +208,16 @@ impl Iter {
         Self::new(engine.reading(keyspace, engine.register()), range)
     }
 
+    /// Whether an end that has found an entry has not met the other one. Where it has, it takes the last look.
+    #[inline]
+    fn meet(&mut self, found: bool, forward: bool) -> Result<bool> {
+        if !found || self.state != State::Both || !self.crossed() {
+            return Ok(found);
+        }
+        let end = if forward { &mut self.front } else { &mut self.back };
+        end.as_mut().map_or(Ok(false), |scan| end_in_order(scan, forward))
+    }
+
     /// Whether front and back have passed each other.
     fn crossed(&self) -> bool {
         match (&self.front, &self.back) {
@@ -228,7 +238,7 @@ impl Iter {
             (_, front) => range.first(scan(front, self.back.as_deref(), &mut self.reading, range)?)?,
         };
         self.state = if matches!(self.state, State::Backward | State::Both) { State::Both } else { State::Forward };
-        Ok(found && (self.state == State::Forward || !self.crossed()))
+        self.meet(found, true)
     }
 
     fn advance_back(&mut self) -> Result<bool> {
@@ -242,7 +252,7 @@ impl Iter {
             (_, back) => range.last(scan(back, self.front.as_deref(), &mut self.reading, range)?)?,
         };
         self.state = if matches!(self.state, State::Forward | State::Both) { State::Both } else { State::Backward };
-        Ok(found && (self.state == State::Backward || !self.crossed()))
+        self.meet(found, false)
     }
 
     #[inline]

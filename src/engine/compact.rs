@@ -70,7 +70,7 @@ impl Engine {
         let is_plain = |share: &Share| {
             let mut sections = share.sections();
             sections.all(|(_, s)| {
-                s.entries == s.keys && (s.tombstones + s.range_tombstones == 0 && !filtered || !share.bottom)
+                s.has_single_versions() && (s.tombstones + s.range_tombstones == 0 && !filtered || !share.bottom)
             })
         };
         plan.shares.iter().all(is_plain)

@@ -323,6 +323,11 @@ impl Section {
         Ok(self.codec.check_built()?)
     }
 
+    /// Whether there is one version of each key, tombstones among them.
+    pub(crate) fn has_single_versions(&self) -> bool {
+        self.entries == self.keys
+    }
+
     /// What the sequence numbers of its entries are completed with.
     #[inline]
     pub(crate) fn base(&self) -> Base {

@@ -5,13 +5,14 @@
 //! stays in front of the others, which costs nothing where there is one source.
 
 mod gaps;
+mod hidden;
 mod rank;
 mod scan;
 mod source;
+mod step;
 mod versions;
 
 use std::cmp::Ordering;
-use std::hint::select_unpredictable;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ pub(crate) use scan::{Look, PinnedEntry, Scan, Shared};
 pub(crate) use source::{LevelCursor, Place, Source, Tables};
 pub(crate) use versions::Versions;
 
-use crate::error::{Damage, Error, Fault, Feature, Result, bug};
+use crate::error::{Damage, Error, Fault, Feature, Result};
 use crate::format::Sequence;
 use crate::format::entry::{Entry, Kind};
 use crate::format::values::Pointer;
@@ -127,7 +128,7 @@ impl Merge {
 
     fn build(&mut self) {
         let count = self.sources.len();
-        (self.winner, self.limit) = (0, if count == 1 { Rank::EXHAUSTED } else { Rank::FIRST });
+        (self.winner, self.limit) = (0, Rank::EXHAUSTED);
         if count < 2 {
             return;
         }
@@ -140,6 +141,11 @@ impl Merge {
             self.tree[node] = loser;
         }
         self.winner = self.winners[1];
+        let mut node = (self.winner + count) >> 1;
+        while node > 0 {
+            self.limit = self.limit.min(self.ranks[self.tree[node]]);
+            node /= 2;
+        }
     }
 
     /// Whether source `a` comes before source `b` in the direction of travel; exhausted ones come last.
@@ -179,156 +185,6 @@ impl Merge {
     #[inline]
     fn top_version(&self) -> Option<Version> {
         self.top_in_place().map(|(entry, _)| Version::of(entry))
-    }
-
-    /// Goes on to the next entry in the direction of travel.
-    #[inline]
-    pub(crate) fn advance(&mut self) -> Result<()> {
-        self.step().map(|_| ())
-    }
-
-    /// The same; answers the version that it has come to, if there is one, and the rank of the entry before.
-    #[inline]
-    fn step(&mut self) -> Result<(Option<Version>, Rank)> {
-        if let Some(source) = self.sources.get_mut(self.winner)
-            && let Some(cursor) = source.cursor_mut()
-        {
-            // Two calls with a closure each, or the one of the scan forwards is not inlined: 10 % of its instructions.
-            let stepped = if self.forward {
-                cursor.next_if_sure(|entry, bytes| (self.prefix.rank(entry.key(bytes)), Version::of(entry)))
-            } else {
-                cursor.prev_if_sure(|entry, bytes| (self.prefix.rank(entry.key(bytes)).reversed(), Version::of(entry)))
-            };
-            if stepped.is_some() {
-                return Ok(self.note_step(stepped));
-            }
-        }
-        self.step_far()
-    }
-
-    /// The same where more has to be done than to read the next entry.
-    #[inline(never)]
-    fn step_far(&mut self) -> Result<(Option<Version>, Rank)> {
-        let (forward, prefix) = (self.forward, &self.prefix);
-        let Some(source) = self.sources.get_mut(self.winner) else { return Ok((None, Rank::EXHAUSTED)) };
-        let moved = if forward { source.next() } else { source.prev() };
-        moved?;
-        let stepped = source.entry().map(|(entry, bytes)| {
-            let rank = prefix.rank(entry.key(bytes));
-            (if forward { rank } else { rank.reversed() }, Version::of(entry))
-        });
-        Ok(self.note_step(stepped))
-    }
-
-    /// Orders the sources when the one that has won last has gone on.
-    #[inline]
-    fn note_step(&mut self, stepped: Option<(Rank, Version)>) -> (Option<Version>, Rank) {
-        let last = self.winner;
-        let (rank, version) = stepped.map_or((Rank::EXHAUSTED, None), |(rank, version)| (rank, Some(version)));
-        let before = std::mem::replace(&mut self.ranks[last], rank);
-        if rank < self.limit {
-            return (version, before);
-        }
-        // It will be some time until the source is needed again. One that is walked alone needs no help.
-        self.sources[last].prefetch();
-        self.replay(last);
-        (self.top_version(), before)
-    }
-
-    /// Plays the matches of the source that has won last.
-    #[inline(never)]
-    fn replay(&mut self, last: usize) {
-        // If another one wins, its own rank is among those that were seen, so it is going to play next time.
-        (self.winner, self.limit) = self.climb(last, 0);
-    }
-
-    /// Plays the matches of a source on the way up from its leaf to in front of node `to`; answers who has won, and the lowest
-    /// rank of those that it has met.
-    #[inline]
-    fn climb(&mut self, mut winner: usize, to: usize) -> (usize, Rank) {
-        let mut node = (winner + self.sources.len()) >> 1;
-        let mut limit = Rank::EXHAUSTED;
-        while node > to {
-            // Who wins is a coin toss, so a branch would be mispredicted every other time.
-            let loser = self.tree[node];
-            limit = limit.min(self.ranks[loser]);
-            let swap = self.before(loser, winner);
-            self.tree[node] = select_unpredictable(swap, winner, loser);
-            winner = select_unpredictable(swap, loser, winner);
-            node /= 2;
-        }
-        (winner, limit)
-    }
-
-    /// Brings the other sources past the key of the current entry, on the way forwards: what they have of it is older, and nobody
-    /// is to see it. One comparison tells that they have nothing of it. Of keys with copies in two tables a scan takes a sixth
-    /// less for it, in three a quarter (`cargo bench --bench limits -- removed`).
-    #[inline]
-    fn pass_copies(&mut self) -> Result<()> {
-        match self.ranks.get(self.winner) {
-            Some(rank) if *rank >= self.limit => self.pass_copies_far(),
-            _ => Ok(()),
-        }
-    }
-
-    /// Who stands on the same key has met the winner: it has won against all others below that match.
-    #[inline(never)]
-    fn pass_copies_far(&mut self) -> Result<()> {
-        let mut node = (self.winner + self.sources.len()) >> 1;
-        while node > 0 {
-            let loser = self.tree[node];
-            if self.ranks[loser] == self.ranks[self.winner] && self.pass_copies_of(loser)? {
-                // What comes in its place is no newer than it was, so it loses this match as well, but may be a copy, too.
-                (self.tree[node], _) = self.climb(loser, node);
-            } else {
-                node /= 2;
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings source `other` past the key of the current entry, if it stands on it; answers whether it did.
-    fn pass_copies_of(&mut self, other: usize) -> Result<bool> {
-        let Ok([winner, source]) = self.sources.get_disjoint_mut([self.winner, other]) else { return Ok(false) };
-        let Some((entry, bytes)) = winner.entry() else { return Ok(false) };
-        let (key, mut newer) = (entry.key(bytes), entry.sequence);
-        let mut moved = false;
-        while let Some((entry, bytes)) = source.entry() {
-            match key.cmp(entry.key(bytes)) {
-                Ordering::Equal if entry.sequence <= newer => newer = entry.sequence,
-                Ordering::Less => break,
-                _ => return Err(self.disorder(other, None)),
-            }
-            source.next()?;
-            moved = true;
-        }
-        self.ranks[other] = self.rank(&self.sources[other]);
-        Ok(moved)
-    }
-
-    /// Goes on like [`advance`](Self::advance); answers the version that it has come to, if there is one, and whether it is one
-    /// of the same key.
-    #[inline]
-    fn advance_in_order(&mut self) -> Result<(Option<Version>, bool)> {
-        let last = self.winner;
-        let (version, before) = self.step()?;
-        let same = version.is_some() && self.ranks[self.winner] <= before && self.is_same_key(last)?;
-        Ok((version, same))
-    }
-
-    /// Whether the current entry is a version of the same key as the one before it, which was of source `last`. A table out of
-    /// order shows here at the latest, in either direction: a source whose key goes back has been in front of the others with
-    /// the one before, so what comes next from all of them is behind that.
-    fn is_same_key(&self, last: usize) -> Result<bool> {
-        let left = self.sources.get(last).and_then(Source::left);
-        let (left, bytes, _) = left.ok_or_else(|| bug("a source has lost the entry that it has just left"))?;
-        if !self.is_at(left.key(bytes), Some(last))? {
-            return Ok(false);
-        }
-        let Some(Version { sequence, .. }) = self.top_version() else { return Ok(false) };
-        let (newer, older) = if self.forward { (left.sequence, sequence) } else { (sequence, left.sequence) };
-        // Of one version there may be two copies, and no version stands behind an older one.
-        if newer < older { Err(self.disorder(self.winner, Some(last))) } else { Ok(true) }
     }
 
     /// Whether the current entry, which comes after one with `key` in the direction of travel, has the same one. If it has one

@@ -72,7 +72,9 @@ impl Prefix {
     #[expect(clippy::inline_always, reason = "of each step of a scan")]
     pub(super) fn rank(&self, key: &[u8]) -> Rank {
         match key.split_at_checked(self.length) {
-            Some((prefix, rest)) if self.is(prefix, key) => Rank::new(Region::Inside, key_head(rest)),
+            Some((prefix, rest)) if self.length == 0 || self.is(prefix, key) => {
+                Rank::new(Region::Inside, key_head(rest))
+            }
             _ => self.rank_outside(key),
         }
     }
@@ -81,7 +83,6 @@ impl Prefix {
     #[inline]
     fn is(&self, prefix: &[u8], key: &[u8]) -> bool {
         match (self.length, prefix.last_chunk::<8>()) {
-            (0, _) => true,
             (..8, _) => (key_head(key) ^ self.first) & self.mask == 0,
             (8..=16, Some(last)) => key_head(key) == self.first && u64::from_be_bytes(*last) == self.last,
             _ => self.bytes.get(..self.length) == Some(prefix),

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::step::{Alone, Came};
 use super::{Gaps, Located, Merge, Place, Source, Version};
 use crate::error::Result;
 use crate::format::entry::{Entry, Kind};
 use crate::format::range::Edge;
-use crate::format::{KEY_BYTES_MAX, KeyspaceId, Sequence};
+use crate::format::{KeyspaceId, Sequence};
 use crate::sys::{Block, Mappings, Pinned, Purse};
 use crate::table::{Value, ValueFile, Values};
 use crate::visibility::Cover;
@@ -16,14 +17,11 @@ use crate::visibility::Cover;
 /// many steps.
 const HIDDEN_MAX: u32 = 32;
 
-/// Looks for a way on, in a row, between two of which a gap becomes known: shorter ones are not worth it.
-const LOOKS_MIN: u32 = 4;
-
 /// Where a scan is.
 #[derive(Debug, Clone)]
-enum Current {
+pub(super) enum Current {
     Nowhere,
-    /// At the current entry of the merge, which goes forwards.
+    /// At the current entry of the merge: forwards the newest version of its key that is seen, backwards the only one.
     Top,
     /// At an entry that the merge, going backwards, has left with all versions of its key. Its block, if it is in one, is kept
     /// if there are newer ones of the same key: of those there may be many.
@@ -33,11 +31,11 @@ enum Current {
 /// What one reader sees of a merge: the newest version of each key at its sequence, without tombstones, in both directions.
 #[derive(Debug, Clone)]
 pub(crate) struct Scan {
-    merge: Merge,
-    cover: Cover,
-    look: Look,
-    shared: Shared,
-    current: Current,
+    pub(super) merge: Merge,
+    pub(super) cover: Cover,
+    pub(super) look: Look,
+    pub(super) shared: Shared,
+    pub(super) current: Current,
     /// The value of the current entry if it is a pointer.
     apart: Option<(Arc<ValueFile>, Value)>,
     /// For who pins one value after another, of those that stand apart.
@@ -106,13 +104,16 @@ impl Scan {
     }
 
     /// The current entry and the bytes that it is in.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "of each key and value that a scan shows")]
     fn entry(&self) -> Option<(&Entry, &[u8])> {
-        match &self.current {
-            Current::Nowhere => None,
-            Current::Top => self.merge.top_in_place(),
-            Current::Left(left, block) => Some((&left.entry, bytes_of(&self.merge, left, block.as_ref()))),
-        }
+        if matches!(self.current, Current::Top) { self.merge.top_in_place() } else { self.left_entry() }
+    }
+
+    #[inline(never)]
+    fn left_entry(&self) -> Option<(&Entry, &[u8])> {
+        let Current::Left(left, block) = &self.current else { return None };
+        Some((&left.entry, bytes_of(&self.merge, left, block.as_ref())))
     }
 
     /// Whether the scan is at an entry.
@@ -205,44 +206,94 @@ impl Scan {
     pub(crate) fn go(&mut self, place: Place<'_>) -> Result<bool> {
         self.current = Current::Nowhere;
         self.merge.go(place)?;
-        let moved = if self.merge.forward { self.forward(false) } else { self.backward() };
+        let moved = if self.merge.forward { self.forward(false) } else { self.backward(None) };
         self.checked(moved)
     }
 
     /// The next visible entry; from no entry, there is none. After an error, the scan is nowhere.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<bool> {
-        match self.current {
-            Current::Nowhere => return Ok(false),
-            Current::Top => self.current = Current::Nowhere,
-            Current::Left(..) => self.turn(true)?,
+        match self.step_alone::<true>() {
+            Some(Alone::ToValue) => self.checked(Ok(true)),
+            Some(Alone::ToOther(came)) => {
+                let moved = self.next_from(came);
+                self.checked(moved)
+            }
+            None => self.next_far(),
         }
-        let moved = self.forward(true);
+    }
+
+    /// See [`Merge::step_alone`].
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "of each step of a scan")]
+    fn step_alone<const FORWARD: bool>(&mut self) -> Option<Alone> {
+        let is_alone = matches!(self.current, Current::Top) && self.cover.is_empty();
+        if is_alone { self.merge.step_alone::<FORWARD>(self.look.at) } else { None }
+    }
+
+    /// Goes on from what a step has come to.
+    #[inline(never)]
+    fn next_from(&mut self, came: Came) -> Result<bool> {
+        self.current = Current::Nowhere;
+        let (top, done) = self.merge.take_in_order(came)?;
+        match self.walk_from(top, done)? {
+            Some(found) => Ok(found),
+            None => self.forward_far(),
+        }
+    }
+
+    #[inline(never)]
+    fn next_far(&mut self) -> Result<bool> {
+        let done = match self.current {
+            Current::Nowhere => return Ok(false),
+            Current::Top if self.merge.forward => {
+                self.current = Current::Nowhere;
+                true
+            }
+            _ => self.turn()?,
+        };
+        let moved = self.forward(done);
         self.checked(moved)
     }
 
     /// The visible entry in front; from no entry, there is none. After an error, the scan is nowhere.
+    #[inline]
     pub(crate) fn prev(&mut self) -> Result<bool> {
-        match self.current {
-            Current::Nowhere => return Ok(false),
-            Current::Left(..) => self.current = Current::Nowhere,
-            Current::Top => self.turn(false)?,
+        match self.step_alone::<false>() {
+            Some(Alone::ToValue) => self.checked(Ok(true)),
+            Some(Alone::ToOther(came)) => {
+                self.current = Current::Nowhere;
+                let moved = self.merge.take_in_order(came).and_then(|left| self.backward(Some(left)));
+                self.checked(moved)
+            }
+            None => self.prev_far(),
         }
-        let moved = self.backward();
+    }
+
+    #[inline(never)]
+    fn prev_far(&mut self) -> Result<bool> {
+        let at = match self.current {
+            Current::Nowhere => return Ok(false),
+            Current::Top if self.merge.forward => self.turn()?,
+            ref current => matches!(current, Current::Top),
+        };
+        self.current = Current::Nowhere;
+        let left = at.then(|| self.merge.advance_in_order()).transpose();
+        let moved = left.and_then(|left| self.backward(left));
         self.checked(moved)
     }
 
-    /// Turns the merge round: forwards, it stands at the newest version of the current key then, and backwards in front of all
-    /// of them.
+    /// Turns the merge round: backwards, it stands in front of all versions of the current key then, and forwards at the newest
+    /// one that is seen or behind all of them. Answers whether it stands at one.
     #[cold]
-    fn turn(&mut self, forward: bool) -> Result<()> {
+    fn turn(&mut self) -> Result<bool> {
         let key = self.key().to_vec();
         self.current = Current::Nowhere;
         self.merge.turn(&key)?;
-        while !forward && self.merge.is_at(&key, None)? {
+        while !self.merge.forward && self.merge.is_at(&key, None)? {
             self.merge.advance()?;
         }
-        Ok(())
+        self.merge.is_at(&key, None)
     }
 
     /// Going forwards, the merge stands at the current entry. With `done`, the versions of its key have had their turn.
@@ -256,12 +307,18 @@ impl Scan {
 
     /// Whether there is a visible entry further on; `None` at the last of many keys of which nothing is seen.
     #[inline]
-    fn walk(&mut self, mut done: bool) -> Result<Option<bool>> {
-        let mut top = if done { None } else { self.merge.top_version() };
-        if done {
-            self.merge.pass_copies()?;
-            (top, done) = self.merge.advance_in_order()?;
+    pub(super) fn walk(&mut self, done: bool) -> Result<Option<bool>> {
+        if !done {
+            return self.walk_from(self.merge.top_version(), false);
         }
+        self.merge.pass_copies()?;
+        let (top, done) = self.merge.advance_in_order()?;
+        self.walk_from(top, done)
+    }
+
+    /// The same from the version `top` on, at which the merge stands.
+    #[inline]
+    fn walk_from(&mut self, mut top: Option<Version>, mut done: bool) -> Result<Option<bool>> {
         let mut hidden = 0;
         while let Some(Version { sequence, kind }) = top {
             if !done && sequence <= self.look.at {
@@ -289,38 +346,6 @@ impl Scan {
         Ok(Some(false))
     }
 
-    /// The same as [`forward`](Self::forward) from a key of which nothing is seen, like those in front of it: past the range
-    /// that a tombstone removes, and past gaps that are known. How far the way was without anything to be seen becomes known.
-    #[cold]
-    fn forward_far(&mut self) -> Result<bool> {
-        let gaps = Arc::clone(&self.shared.gaps);
-        let (mut measurement, mut looks) = (None, 0);
-        let found = loop {
-            let Some(top) = self.merge.top() else { break false };
-            let key = self.merge.key(&top).to_vec();
-            let gap = gaps.around(self.look.keyspace, &key, self.look.at);
-            if looks == 0 {
-                let from = gap.as_ref().map_or_else(|| Edge::Before(key.clone()), |(start, _)| start.clone());
-                measurement = gaps.measure(self.look.keyspace, from, self.look.at, true);
-            }
-            looks += if gap.is_some() { LOOKS_MIN } else { 1 };
-            let moved = match &gap {
-                Some((_, Edge::End)) => break false,
-                Some((_, end)) => self.skip_to(0, end).map(|()| true)?,
-                None => self.step_over(&top, &key)?,
-            };
-            let done = !moved || self.merge.is_at(&key, None)?;
-            if let Some(found) = self.walk(done)? {
-                break found;
-            }
-        };
-        if let Some(measurement) = measurement.filter(|_| looks >= LOOKS_MIN) {
-            let upto = if found { Edge::Before(self.key().to_vec()) } else { Edge::End };
-            measurement.finish(upto.min(self.look.within.1.clone()));
-        }
-        Ok(found)
-    }
-
     /// Whether a range tombstone that this reader sees covers the current entry of the merge.
     fn is_top_removed(&mut self) -> bool {
         let Some((entry, bytes)) = self.merge.top_in_place() else { return false };
@@ -334,30 +359,15 @@ impl Scan {
         is_removed(&mut self.cover, self.look.at, (&left.entry, bytes))
     }
 
-    /// Jumps to the end of the hole that `entry` is in, if a range tombstone makes one, with all sources that are older than
-    /// it, so that a scan does not pay for everything that was ever in a removed range. Answers whether it has moved.
-    fn step_over(&mut self, entry: &Located, key: &[u8]) -> Result<bool> {
-        let Some((_, layer)) = self.cover.removed(key, self.look.at) else { return Ok(false) };
-        let Some((hole, older)) = self.cover.hole(layer, key) else { return Ok(false) };
-        if older > entry.source as usize {
-            return Ok(false);
-        }
-        let place = if self.merge.forward { hole.end.to_owned() } else { hole.start.to_owned() };
-        self.skip_to(older, &place)?;
-        Ok(true)
-    }
-
-    /// Brings the sources from number `from` on to a place, if that is ahead of them.
-    fn skip_to(&mut self, from: usize, place: &Edge) -> Result<()> {
-        match place {
-            Edge::End => self.merge.skip(from, &vec![u8::MAX; KEY_BYTES_MAX]),
-            place => self.merge.skip(from, place.key()),
-        }
-    }
-
-    /// Going backwards, versions come from old to new, so the merge stands behind all versions of the current entry's key.
-    fn backward(&mut self) -> Result<bool> {
-        let found = self.find_backward();
+    /// Going backwards, versions come from old to new, so the merge stands in front of all versions of the current entry's key.
+    /// Where that was the only one of its key, it has just been `left`; which says where to, and if it was not the only one.
+    #[inline(never)]
+    fn backward(&mut self, left: Option<(Option<Version>, bool)>) -> Result<bool> {
+        let found = match left {
+            None => self.find_backward(self.merge.top_version()),
+            Some((top, false)) => self.find_backward(top),
+            Some((_, true)) => Err(self.merge.disorder(self.merge.winner, None)),
+        };
         if !matches!(found, Ok(true)) {
             self.current = Current::Nowhere;
         }
@@ -372,18 +382,29 @@ impl Scan {
         }
     }
 
-    fn find_backward(&mut self) -> Result<bool> {
-        match self.walk_back()? {
+    #[inline]
+    fn find_backward(&mut self, top: Option<Version>) -> Result<bool> {
+        match self.walk_back(top)? {
             Some(found) => Ok(found),
             None => self.backward_far(),
         }
     }
 
-    /// Whether there is a visible entry further in front; `None` at the last of many keys of which nothing is seen.
-    fn walk_back(&mut self) -> Result<Option<bool>> {
+    /// Whether there is a visible entry from the version `top` on, at which the merge stands; `None` at the last of many keys of
+    /// which nothing is seen.
+    #[inline]
+    pub(super) fn walk_back(&mut self, mut top: Option<Version>) -> Result<Option<bool>> {
         let mut hidden = 0;
-        let mut top = self.merge.top_version();
         while let Some(mut version) = top {
+            // Most often: then it need not be left to find out that it is the newest one.
+            if version.sequence <= self.look.at
+                && self.merge.is_at_only_version()
+                && version.kind.has_value()
+                && (self.cover.is_empty() || !self.is_top_removed())
+            {
+                self.current = Current::Top;
+                return if version.kind == Kind::Pointer { self.resolve().map(Some) } else { Ok(Some(true)) };
+            }
             // The newest version of the key that is seen.
             let mut newest = None;
             loop {
@@ -417,36 +438,6 @@ impl Scan {
             }
         }
         Ok(Some(false))
-    }
-
-    /// See [`forward_far`](Self::forward_far).
-    #[cold]
-    fn backward_far(&mut self) -> Result<bool> {
-        let gaps = Arc::clone(&self.shared.gaps);
-        let (mut measurement, mut looks) = (None, 0);
-        let found = loop {
-            let Current::Left(left, _) = &self.current else { break false };
-            let (left, key) = (*left, self.key().to_vec());
-            let gap = gaps.around(self.look.keyspace, &key, self.look.at);
-            if looks == 0 {
-                let from = gap.as_ref().map_or_else(|| Edge::After(key.clone()), |(_, end)| end.clone());
-                measurement = gaps.measure(self.look.keyspace, from, self.look.at, false);
-            }
-            looks += if gap.is_some() { LOOKS_MIN } else { 1 };
-            match &gap {
-                Some((start, _)) if start.as_ref() == Edge::START => break false,
-                Some((start, _)) => self.skip_to(0, start)?,
-                None => _ = self.step_over(&left, &key)?,
-            }
-            if let Some(found) = self.walk_back()? {
-                break found;
-            }
-        };
-        if let Some(measurement) = measurement.filter(|_| looks >= LOOKS_MIN) {
-            let upto = if found { Edge::After(self.key().to_vec()) } else { Edge::START.to_owned() };
-            measurement.finish(upto.max(self.look.within.0.clone()));
-        }
-        Ok(found)
     }
 }
 

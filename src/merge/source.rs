@@ -356,6 +356,16 @@ impl Source {
         }
     }
 
+    /// Whether the table that it is in says that it has one version of each key; memtables do not know.
+    #[inline]
+    pub(super) fn has_single_versions(&self) -> bool {
+        match self {
+            Self::Run(_) => false,
+            Self::Table(cursor) => cursor.has_single_versions(),
+            Self::Level(cursor) => cursor.cursor.as_deref().is_some_and(TableCursor::has_single_versions),
+        }
+    }
+
     /// Starts to bring what comes next into the cache.
     #[inline]
     pub(super) fn prefetch(&self) {

@@ -137,9 +137,13 @@ impl Body {
     }
 
     /// The bytes that a window's entries are in.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "of each step of a scan, twice")]
     pub(super) fn bytes<'b>(&'b self, window: &'b Window) -> &'b [u8] {
-        window.block.as_ref().map_or_else(|| self.file.bytes(), Block::bytes)
+        match &window.block {
+            Some(block) => block.bytes(),
+            None => self.file.bytes(),
+        }
     }
 
     /// The entry at `place`, if it is one that needs no look at anything but its header: in the window and known to be verified.

@@ -30,6 +30,7 @@ pub(crate) struct TableCursor {
     start: usize,
     end: usize,
     alignment: Alignment,
+    has_single_versions: bool,
     verify: Verify,
     current: Option<Entry>,
     /// The place of the current entry, which is in the window.
@@ -71,12 +72,14 @@ impl TableCursor {
         let number = reader.section_of(keyspace)?;
         let section = reader.sections().get(number)?;
         let (start, end, alignment) = (first(section), end(section), section.alignment);
+        let has_single_versions = section.has_single_versions();
         Some(Self {
             reader,
             section: number,
             start,
             end,
             alignment,
+            has_single_versions,
             verify,
             current: None,
             place: start,
@@ -142,6 +145,12 @@ impl TableCursor {
     /// What the keys of its section lie between.
     pub(crate) fn bounds(&self) -> (&[u8], &[u8]) {
         self.reader.sections().get(self.section).map_or((&[], &[]), |s| (s.lower.key(), s.upper.key()))
+    }
+
+    /// Whether its section says that it has one version of each key.
+    #[inline]
+    pub(crate) fn has_single_versions(&self) -> bool {
+        self.has_single_versions
     }
 
     #[inline]
@@ -302,9 +311,10 @@ impl TableCursor {
         }
     }
 
-    /// Goes on to the next entry and looks at it, if there is no more to it than to read its header: most often.
-    #[inline]
-    pub(crate) fn next_if_sure<T>(&mut self, look: impl FnOnce(&Entry, &[u8]) -> T) -> Option<T> {
+    /// Goes on to the next entry, if there is no more to it than to read its header: most often.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "of each step of a scan: a call costs a tenth of it")]
+    pub(crate) fn next_if_sure(&mut self) -> Option<(&Entry, &[u8])> {
         let left = self.current.as_ref()?;
         let place = self.window.behind(self.place, left);
         let entry = self.sure_entry(place)?;
@@ -312,13 +322,14 @@ impl TableCursor {
         self.forget_what_is_in_front();
         // Stored where it stays at once: an entry that is passed on through memory is stored word by word and loaded in pieces
         // of two, which takes as long as all else that a scan does.
-        (self.current, self.place) = (Some(entry), place);
-        Some(look(&entry, self.bytes()))
+        self.place = place;
+        Some((self.current.insert(entry), self.reader.body.bytes(&self.window)))
     }
 
     /// The same backwards, if the order index has been asked for what is in front, and there is one version of it.
-    #[inline]
-    pub(crate) fn prev_if_sure<T>(&mut self, look: impl FnOnce(&Entry, &[u8]) -> T) -> Option<T> {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
+    pub(crate) fn prev_if_sure(&mut self) -> Option<(&Entry, &[u8])> {
         let left = self.current.as_ref()?;
         let place = *self.places.last().filter(|_| self.behind.is_empty())?;
         let entry = self.sure_entry(place)?;
@@ -327,8 +338,8 @@ impl TableCursor {
         }
         self.left_at = Some((left.start, self.home));
         self.places.pop();
-        (self.current, self.place) = (Some(entry), place);
-        Some(look(&entry, self.bytes()))
+        self.place = place;
+        Some((self.current.insert(entry), self.reader.body.bytes(&self.window)))
     }
 
     pub(crate) fn next(&mut self) -> Result<()> {

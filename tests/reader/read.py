@@ -214,6 +214,7 @@ class Database(State):
                     sequence = s.minimum + ((e.low40 - s.minimum) & (2**40 - 1))
                     sequence = t["loaded"] if e.oldest else sequence
                     g.check(last is None or last < (e.key, -sequence), o, "entries out of order")
+                    g.check(last is None or last[0] < e.key or s.keys < s.entries, o, "versions that are not counted")
                     self.take(g, o, s.keyspace, e, sequence)
                     last, o = (e.key, -sequence), o + e.length
             self.fragments(f, s)

@@ -210,3 +210,30 @@ fn versions_out_of_order_are_told() {
         }
     }
 }
+
+/// A table that says that it has one version of each key, and has two of one: backwards the older one would come first.
+#[test]
+fn versions_that_are_not_counted_are_told() {
+    for at in 0..usize::from(ENTRIES) - 1 {
+        let fs = SimFs::new();
+        let db = options(&fs).open(DIR).unwrap();
+        // So that the entry in front is the newer one.
+        for key in (0..ENTRIES).rev() {
+            db.insert([b'k', key], [key; 6]).unwrap();
+        }
+        db.flush().unwrap();
+        db.close().unwrap();
+        let table = fs.read(&path(&names(&fs, ".sst")[0])).unwrap();
+        let places = entries(&table);
+        let (one, two) = (places[at], places[at + 1]);
+        let bad = with_table(&fs, |table| {
+            let key = table[one + 12..one + 14].to_vec();
+            table[two + 12..two + 14].copy_from_slice(&key);
+        });
+        let db = options(&bad).open(DIR).unwrap();
+        for (how, walked) in walks(&db) {
+            let e = walked.expect_err(&format!("{how}: entries {at} and the next have one key"));
+            assert_eq!(e.corruption().map(|c| c.what), Some(Damage::OutOfOrder), "{how}, {at}: {e}");
+        }
+    }
+}
