@@ -1,18 +1,18 @@
 //! Tables: sections and their entries.
 
 use super::frame::Framed;
-use super::{Sink, Value, position};
-use crate::error::{Fault, Result};
+use super::{Sink, Value};
+use crate::error::{Error, Fault, Result};
 use crate::format::alignment::Alignment;
-use crate::format::block::{BLOCK_RECORD_BYTES, BlockPlace, check_blocks};
 use crate::format::bytes::{self, Part};
-use crate::format::entry::{ENTRY_HEADER_BYTES, Entry, Kind};
+use crate::format::entry::{Entry, Kind};
 use crate::format::extension::Extension;
 use crate::format::fragment::FRAGMENT_HEADER_BYTES;
 use crate::format::prefix::Magic;
 use crate::format::range::{Edge, range_of};
 use crate::format::section::{Codec, Section};
 use crate::format::values::Pointer;
+use crate::table::{InBytes, TableBytes, Walk};
 
 pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
     let mut table = Framed::open(sink, file, Magic::TABLE, "table")?;
@@ -30,56 +30,53 @@ pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
 }
 
 fn show_entries(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) -> Result<()> {
-    if section.blocks > 0 {
-        show_blocks(sink, table, section)?;
-    } else {
-        show_plain_entries(sink, table, section)?;
+    let mut shown = Shown { sink, table };
+    let blocks = shown.blocks(section)?;
+    let mut walk = InBytes::new(shown, section, blocks);
+    let mut place = walk.first();
+    while place < walk.end() {
+        let block = walk.block(place)?.map(|(start, block)| (start, *block));
+        // The entries of a block stand where it does, with their offset in it.
+        if let Some((start, block)) = block
+            && start == place
+        {
+            let fields = vec![
+                ("number", Value::Number((start >> section.block_log2) as u64)),
+                ("stored", Value::Text(if block.is_plain() { "plain" } else { "packed" })),
+                ("stored_bytes", Value::Number(block.stored)),
+                ("raw_bytes", Value::Number(block.raw)),
+            ];
+            walk.of.sink.item(block.start, "block", fields)?;
+        }
+        let entry = walk.entry(place)?;
+        let (shown, bytes) = walk.parts();
+        let mut fields = entry_fields(&entry, bytes);
+        fields.extend(block.map(|(start, _)| ("offset_in_block", Value::Number((place - start) as u64))));
+        shown.sink.item(block.map_or(place as u64, |(_, block)| block.start), "entry", fields)?;
+        place = walk.behind(place, &entry);
     }
+    let Shown { sink, table } = walk.of;
     show_ranges(sink, table, section)
 }
 
-fn show_plain_entries(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) -> Result<()> {
-    let (mut at, end) = (position(section.start), position(section.end));
-    while at < end {
-        table.verify_to(sink, section.end.min(at as u64 + ENTRY_HEADER_BYTES))?;
-        let entry = Entry::parse_in_table(table.file, at, end, section.min_sequence.into())
-            .map_err(|fault| sink.damaged(at as u64, fault))?;
-        table.verify_to(sink, entry.next() as u64)?;
-        sink.item(at as u64, "entry", entry_fields(&entry, table.file))?;
-        at = entry.next();
-    }
-    Ok(())
+/// A table as far as it has been shown.
+struct Shown<'x, 's, 'a> {
+    sink: &'x mut Sink<'s>,
+    table: &'x mut Framed<'a>,
 }
 
-/// Shows each block and, unpacked, the entries in it; these stand where their block does, with their offset in it.
-fn show_blocks(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) -> Result<()> {
-    let (start, path) = (section.blocks_offset(), sink.path);
-    table.verify_to(sink, section.parts_end())?;
-    let directory = bytes::slice(table.file, start, section.blocks_bytes()).map_err(|d| sink.damaged(start, d))?;
-    check_blocks(directory, section)
-        .map_err(|(number, damage)| sink.damaged(start + u64::from(number) * BLOCK_RECORD_BYTES, damage))?;
-    for number in 0..section.blocks {
-        let block = BlockPlace::read(directory, number, section).map_err(|damage| sink.damaged(start, damage))?;
-        let fields = vec![
-            ("number", Value::Number(number.into())),
-            ("stored", Value::Text(if block.is_plain() { "plain" } else { "packed" })),
-            ("stored_bytes", Value::Number(block.stored)),
-            ("raw_bytes", Value::Number(block.raw)),
-        ];
-        sink.item(block.start, "block", fields)?;
-        let damaged = |fault: Fault| fault.at(path, block.start);
-        let stored = bytes::slice(table.file, block.start, block.stored).map_err(|damage| damaged(damage.into()))?;
-        let raw = block.unpacked(section.codec, stored).map_err(damaged)?;
-        let mut at = 0;
-        while at < raw.len() {
-            let entry = Entry::parse_in_table(&raw, at, raw.len(), section.base()).map_err(damaged)?;
-            let mut fields = entry_fields(&entry, &raw);
-            fields.push(("offset_in_block", Value::Number(at as u64)));
-            sink.item(block.start, "entry", fields)?;
-            at = entry.next();
-        }
+impl<'a> TableBytes<'a> for Shown<'_, '_, 'a> {
+    fn all(&self) -> &'a [u8] {
+        self.table.file
     }
-    Ok(())
+
+    fn verify(&mut self, _start: u64, end: u64) -> Result<()> {
+        self.table.verify_to(self.sink, end)
+    }
+
+    fn damaged(&self, offset: u64, fault: Fault) -> Error {
+        self.sink.damaged(offset, fault)
+    }
 }
 
 fn show_ranges(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) -> Result<()> {

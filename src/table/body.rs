@@ -391,32 +391,6 @@ impl Body {
         Ok(())
     }
 
-    /// Shows every entry of a section in order, with its place and its bytes, and whether it is the first one of its key.
-    pub(super) fn walk(
-        &self,
-        section: &Section,
-        verify: Verify,
-        mut visit: impl FnMut(usize, &Entry, &[u8], bool) -> Result<()>,
-    ) -> Result<()> {
-        let mut window = Window::default();
-        let mut place = first(section);
-        let mut last: Option<Vec<u8>> = None;
-        while place < end(section) {
-            let entry = self.entry(&mut window, section, place, verify)?;
-            let bytes = self.bytes(&window);
-            let key = entry.key(bytes);
-            let same = last.as_deref() == Some(key);
-            visit(place, &entry, bytes, !same)?;
-            if !same {
-                let last = last.get_or_insert_default();
-                last.clear();
-                last.extend_from_slice(key);
-            }
-            place = window.behind(place, &entry);
-        }
-        Ok(())
-    }
-
     /// Where in the file the entry at `place` is, or the block that it is in.
     pub(super) fn offset(&self, section: &Section, place: usize) -> u64 {
         if section.codec == Codec::None {

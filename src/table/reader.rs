@@ -9,7 +9,7 @@ use super::file::ChunkedFile;
 use super::index::{Index, Point, Side, Start};
 use super::kept::{Kept, open_index};
 use super::rebuild::rebuild_index;
-use super::walk::{InPlace, InWindows, Walk, Walked};
+use super::walk::{InPlace, InWindows, Keep, Walk, Walked};
 use crate::error::{Damage, Error, Result, bug};
 use crate::format::edit::TableMeta;
 use crate::format::entry::Entry;
@@ -191,7 +191,7 @@ impl TableReader {
 
     /// [`get`](Self::get) with walks that `walk` makes.
     #[inline]
-    fn get_by<W: Walk>(
+    fn get_by<W: Keep>(
         &self,
         walk: impl Fn() -> W,
         (number, section): (usize, &Section),

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::body::{Body, Verify};
+use super::body::{Body, Verify, first};
 use super::index::{Index, IndexBuilder};
+use super::walk::{InWindows, Walk};
 use crate::error::{Damage, Result};
 use crate::format::key_hash;
 use crate::options::{PointIndex, SectionOptions, TableOptions};
@@ -16,7 +17,8 @@ pub(super) fn rebuild_index(body: &Body, options: TableOptions, points: &[PointI
         let point_index = points.get(number).copied().unwrap_or(options.section.point_index);
         builder.start_section(SectionOptions { interval: section.interval, point_index, ..options.section });
         let mut keys = 0;
-        body.walk(section, Verify::Apart, |place, entry, bytes, is_new_key| {
+        let mut walk = InWindows::new(body, section, Verify::Apart);
+        walk.visit(first(section), |place, entry, bytes, is_new_key| {
             let (key, locator) = (entry.key(bytes), u32::try_from(place / 8));
             let locator = locator.map_err(|_| body.file.corrupt(section.start, Damage::OutOfBounds))?;
             keys += u64::from(is_new_key);

@@ -8,7 +8,7 @@ use super::file::{ChunkedFile, position};
 use super::index::Index;
 use super::reader::{TableReader, decode_sections, read_ranges};
 use super::values::ValueFile;
-use super::window::Window;
+use super::walk::{InWindows, Walk};
 use super::{Shelf, intact};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
@@ -99,15 +99,15 @@ impl Salvage {
         if intact(self.body.check_directory(section))?.is_none() {
             return visit(Piece::Gap);
         }
-        let mut window = Window::default();
+        let mut walk = InWindows::new(&self.body, section, Verify::Again);
         let mut place = first(section);
         let mut starts: Option<Vec<usize>> = None;
-        while place < end(section) {
-            if let Some(entry) = intact(self.body.entry(&mut window, section, place, Verify::Again))? {
+        while place < walk.end() {
+            if let Some(entry) = intact(walk.entry(place))? {
                 // One that is newer than all that there are was never written.
                 let known = entry.sequence <= section.max_sequence;
-                visit(if known { Piece::Entry(&entry, self.body.bytes(&window)) } else { Piece::Gap })?;
-                place = window.behind(place, &entry);
+                visit(if known { Piece::Entry(&entry, walk.bytes()) } else { Piece::Gap })?;
+                place = walk.behind(place, &entry);
             } else if let Some(entry) = self.without_value(section, place)? {
                 visit(Piece::WithoutValue(&entry, self.body.file.bytes()))?;
                 place = entry.next();

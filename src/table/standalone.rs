@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::file::position;
+use super::in_bytes::{InBytes, TableBytes};
+use super::walk::{Walk, Walked};
 use crate::error::{Damage, Error, Fault, Result};
-use crate::format::block::{BlockPlace, check_blocks};
-use crate::format::bytes::{self, Part};
-use crate::format::entry::{ENTRY_HEADER_BYTES, Entry as RawEntry, Kind};
+use crate::format::bytes::Part;
+use crate::format::entry::{Entry as RawEntry, Kind};
 use crate::format::fragment::Fragment;
 use crate::format::prefix::Magic;
 use crate::format::range::Edge;
@@ -141,12 +142,10 @@ impl<'a> Reader<'a> {
     }
 
     fn space(&self, section: Section) -> Result<Space<'a>> {
-        let ranges = self.verified(section.end, section.range_tombstones_bytes)?;
+        let mut bytes = self;
+        let ranges = bytes.verified(section.end, section.range_tombstones_bytes)?;
         let ranges = section.fragments(ranges).map_err(|damage| damaged(section.end, damage))?;
-        let blocks = self.verified(section.blocks_offset(), section.blocks_bytes())?;
-        if section.blocks > 0 {
-            check_blocks(blocks, &section).map_err(|(_, damage)| damaged(section.blocks_offset(), damage))?;
-        }
+        let blocks = bytes.blocks(&section)?;
         Ok(Space { section, blocks, ranges: Fragments::from_sorted(ranges), stops: OnceLock::new() })
     }
 
@@ -172,7 +171,8 @@ impl<'a> Reader<'a> {
 
     /// All entries of a keyspace in order: by key, and the newest version of a key first. Ends after an error.
     pub fn entries(&self, keyspace: u32) -> Entries<'_, 'a> {
-        Entries { reader: self, space: self.of(keyspace), piece: 0, bytes: Cow::Borrowed(&[]), at: 0 }
+        let walk = self.of(keyspace).map(|space| self.walk(space));
+        Entries { reader: self, place: walk.as_ref().map_or(0, InBytes::first), walk }
     }
 
     /// The newest version of a key at or below a sequence number (`u64::MAX` for the newest of all), deletions included, and
@@ -245,21 +245,6 @@ impl<'a> Reader<'a> {
         self.sections.get(place)
     }
 
-    /// `length` bytes of the body from `start`, verified.
-    fn verified(&self, start: u64, length: u64) -> Result<&'a [u8]> {
-        let found = bytes::slice(self.file, start, length).map_err(|damage| damaged(start, damage))?;
-        if length > 0 {
-            let end = start.saturating_add(length);
-            for chunk in start >> self.frame.chunk_log2..=end.saturating_sub(1) >> self.frame.chunk_log2 {
-                let word = self.verified.get(position(chunk / 64));
-                if word.is_none_or(|word| word.load(Ordering::Relaxed) >> (chunk % 64) & 1 == 0) {
-                    self.check_chunk(chunk)?;
-                }
-            }
-        }
-        Ok(found)
-    }
-
     #[cold]
     fn check_chunk(&self, chunk: u64) -> Result<()> {
         let whole = Part::whole(self.file);
@@ -271,23 +256,29 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    fn walk<'r>(&'r self, space: &'r Space<'a>) -> InBytes<'a, 'r, &'r Self> {
+        InBytes::new(self, &space.section, space.blocks)
+    }
+
     /// The newest version of a key among the entries, by a binary search for the piece that it begins in.
     fn find(&self, space: &Space<'a>, key: &[u8], at: Sequence) -> Result<Option<Entry<'a>>> {
+        let mut walk = self.walk(space);
         let (mut low, mut high) = (0, self.pieces(space)?);
         while low < high {
             let middle = usize::midpoint(low, high);
-            let first = self.walk(space, middle)?.next().transpose()?;
-            if first.is_some_and(|first| *first.key < *key) { low = middle + 1 } else { high = middle }
+            let first = walk.entry(space.piece(middle, walk.end()))?;
+            if first.key(walk.bytes()) < key { low = middle + 1 } else { high = middle }
         }
-        for entry in self.walk(space, low.saturating_sub(1))? {
-            let entry = entry?;
-            match (*entry.key).cmp(key) {
-                std::cmp::Ordering::Equal if entry.sequence <= at.0 => return Ok(Some(entry)),
-                std::cmp::Ordering::Greater => break,
-                _ => {}
-            }
+        let Some((place, entry)) = walk.seek(space.piece(low.saturating_sub(1), walk.end()), key)? else {
+            return Ok(None);
+        };
+        if entry.key(walk.bytes()) != key {
+            return Ok(None);
         }
-        Ok(None)
+        match walk.version((place, entry), key, at, u64::MAX)? {
+            Walked::To(entry) => Ok(Some(shown(&walk, &entry))),
+            Walked::Missing | Walked::NotSoFar => Ok(None),
+        }
     }
 
     /// How many pieces there are to search in: blocks, or runs of [`STRIDE`] entries.
@@ -299,45 +290,48 @@ impl<'a> Reader<'a> {
             return Ok(stops.len());
         }
         let mut stops = Vec::new();
-        let (mut at, end) = (position(space.section.start), position(space.section.end));
-        let mut count = 0usize;
-        while at < end {
+        let mut walk = self.walk(space);
+        let (mut place, mut count) = (walk.first(), 0usize);
+        while place < walk.end() {
             if count.is_multiple_of(STRIDE) {
-                stops.push(at);
+                stops.push(place);
             }
-            at = self.plain_entry(&space.section, at)?.next();
+            let entry = walk.entry(place)?;
+            place = walk.behind(place, &entry);
             count += 1;
         }
         let _ = space.stops.set(stops);
         Ok(space.stops.get().map_or(0, Vec::len))
     }
+}
 
-    /// The entries from the beginning of a piece on.
-    fn walk<'r>(&'r self, space: &'r Space<'a>, piece: usize) -> Result<Entries<'r, 'a>> {
-        let mut entries = Entries { reader: self, space: Some(space), piece, bytes: Cow::Borrowed(&[]), at: 0 };
-        if space.section.blocks == 0 {
-            let stop = space.stops.get().and_then(|stops| stops.get(piece)).copied();
-            entries.load_plain(&space.section, stop.unwrap_or(position(space.section.end)))?;
+impl Space<'_> {
+    /// Where a piece begins; `end` if there is no such piece.
+    fn piece(&self, number: usize, end: usize) -> usize {
+        if self.section.blocks > 0 {
+            return number.checked_shl(self.section.block_log2.into()).unwrap_or(end);
         }
-        Ok(entries)
+        self.stops.get().and_then(|stops| stops.get(number)).copied().unwrap_or(end)
+    }
+}
+
+impl<'a> TableBytes<'a> for &Reader<'a> {
+    fn all(&self) -> &'a [u8] {
+        self.file
     }
 
-    /// The entry at an offset of the file.
-    fn plain_entry(&self, section: &Section, at: usize) -> Result<RawEntry> {
-        let limit = position(section.end);
-        self.verified(at as u64, ENTRY_HEADER_BYTES.min(section.end.saturating_sub(at as u64)))?;
-        let parsed = RawEntry::parse_in_table(self.file, at, limit, section.base());
-        let entry = parsed.map_err(|fault| damaged(at as u64, fault))?;
-        self.verified(at as u64, entry.next() as u64 - at as u64)?;
-        Ok(entry)
+    fn verify(&mut self, start: u64, end: u64) -> Result<()> {
+        for chunk in start >> self.frame.chunk_log2..=end.saturating_sub(1) >> self.frame.chunk_log2 {
+            let word = self.verified.get(position(chunk / 64));
+            if word.is_none_or(|word| word.load(Ordering::Relaxed) >> (chunk % 64) & 1 == 0) {
+                self.check_chunk(chunk)?;
+            }
+        }
+        Ok(())
     }
 
-    /// The verified and unpacked block `number` of a section.
-    fn block(&self, space: &Space<'a>, number: u32) -> Result<Cow<'a, [u8]>> {
-        let section = &space.section;
-        let place = BlockPlace::read(space.blocks, number, section).map_err(|d| damaged(section.blocks_offset(), d))?;
-        let stored = self.verified(place.start, place.stored)?;
-        place.unpacked(section.codec, stored).map_err(|fault| damaged(place.start, fault))
+    fn damaged(&self, offset: u64, fault: Fault) -> Error {
+        damaged(offset, fault)
     }
 }
 
@@ -345,15 +339,25 @@ fn damaged(offset: u64, fault: impl Into<Fault>) -> Error {
     fault.into().at(Path::new(NAME), offset)
 }
 
+/// An entry that a walk has read, as it is shown.
+fn shown<'a>(walk: &InBytes<'a, '_, &Reader<'a>>, entry: &RawEntry) -> Entry<'a> {
+    let kind = match entry.kind() {
+        Kind::Put => EntryKind::Put,
+        Kind::Delete => EntryKind::Delete,
+        Kind::RangeDelete => EntryKind::RangeDelete,
+        Kind::Merge => EntryKind::Merge,
+        Kind::Pointer => EntryKind::Pointer,
+    };
+    let (key, value) = (entry.key_start..entry.key_end, entry.value_start()..entry.end);
+    Entry { key: walk.part(key), value: walk.part(value), kind, sequence: entry.sequence.0 }
+}
+
 /// The entries of a keyspace; made by [`Reader::entries`].
 pub struct Entries<'r, 'a> {
     reader: &'r Reader<'a>,
-    space: Option<&'r Space<'a>>,
-    /// The block that comes next; of a plain section, 0 until it has begun.
-    piece: usize,
-    /// What is being walked: the file, or a block.
-    bytes: Cow<'a, [u8]>,
-    at: usize,
+    walk: Option<InBytes<'a, 'r, &'r Reader<'a>>>,
+    /// Where the next one is.
+    place: usize,
 }
 
 impl fmt::Debug for Entries<'_, '_> {
@@ -362,65 +366,18 @@ impl fmt::Debug for Entries<'_, '_> {
     }
 }
 
-impl<'a> Entries<'_, 'a> {
-    fn load_plain(&mut self, section: &Section, at: usize) -> Result<()> {
-        let end = position(section.end);
-        let bytes = self.reader.file.get(..end).ok_or_else(|| damaged(section.end, Damage::OutOfBounds))?;
-        (self.bytes, self.at, self.piece) = (Cow::Borrowed(bytes), at, 1);
-        Ok(())
-    }
-
-    /// Goes on to the next piece; answers whether there is one.
-    fn load(&mut self, space: &Space<'a>) -> Result<bool> {
-        let section = &space.section;
-        if section.blocks > 0 {
-            let number = u32::try_from(self.piece).ok().filter(|number| *number < section.blocks);
-            let Some(number) = number else { return Ok(false) };
-            (self.bytes, self.at, self.piece) = (self.reader.block(space, number)?, 0, self.piece + 1);
-            return Ok(true);
-        }
-        if self.piece > 0 || section.entries == 0 {
-            return Ok(false);
-        }
-        self.load_plain(section, position(section.start)).map(|()| true)
-    }
-
-    fn step(&mut self, space: &Space<'a>) -> Result<Option<Entry<'a>>> {
-        if self.at >= self.bytes.len() && !self.load(space)? {
-            return Ok(None);
-        }
-        let section = &space.section;
-        let entry = if section.blocks > 0 {
-            RawEntry::parse_in_table(&self.bytes, self.at, self.bytes.len(), section.base())
-                .map_err(|fault| damaged(section.start, fault))?
-        } else {
-            self.reader.plain_entry(section, self.at)?
-        };
-        self.at = entry.next();
-        let (key, value) = match &self.bytes {
-            Cow::Borrowed(bytes) => (Cow::Borrowed(entry.key(bytes)), Cow::Borrowed(entry.value(bytes))),
-            Cow::Owned(bytes) => (Cow::Owned(entry.key(bytes).to_vec()), Cow::Owned(entry.value(bytes).to_vec())),
-        };
-        let kind = match entry.kind() {
-            Kind::Put => EntryKind::Put,
-            Kind::Delete => EntryKind::Delete,
-            Kind::RangeDelete => EntryKind::RangeDelete,
-            Kind::Merge => EntryKind::Merge,
-            Kind::Pointer => EntryKind::Pointer,
-        };
-        Ok(Some(Entry { key, value, kind, sequence: entry.sequence.0 }))
-    }
-}
-
 impl<'a> Iterator for Entries<'_, 'a> {
     type Item = Result<Entry<'a>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let space = self.space?;
-        let item = self.step(space).transpose();
-        if !matches!(item, Some(Ok(_))) {
-            self.space = None;
+        let walk = self.walk.as_mut().filter(|walk| self.place < walk.end())?;
+        let read = walk.entry(self.place).map(|entry| {
+            self.place = walk.behind(self.place, &entry);
+            shown(walk, &entry)
+        });
+        if read.is_err() {
+            self.walk = None;
         }
-        item
+        Some(read)
     }
 }

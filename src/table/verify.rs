@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::body::Verify;
+use super::body::{Verify, first};
 use super::digest::Digest;
 use super::index::Point;
 use super::reader::TableReader;
 use super::values::Values;
+use super::walk::{InWindows, Walk};
 use crate::error::{Bug, Damage, Error, Result, bug, must};
 use crate::format::entry::{Entry, Kind, header_at};
 use crate::format::range::Edge;
@@ -127,7 +128,8 @@ impl TableReader {
         let mut counts = Counts::default();
         let mut lookups = Lookups::default();
         let mut hash = 0;
-        self.body.walk(section, Verify::Again, |place, entry, bytes, is_new_key| {
+        let mut walk = InWindows::new(&self.body, section, Verify::Again);
+        walk.visit(first(section), |place, entry, bytes, is_new_key| {
             let pointer = entry.any_pointer(bytes).map_err(|fault| fault.at(self.file().path(), place as u64))?;
             let leads = order.leads_to(entry.key(bytes), place, is_new_key)?;
             must(leads, "an order index does not lead to its key")?;
@@ -201,7 +203,8 @@ impl TableReader {
         let mut value_files = Vec::new();
         let mut order = self.index().order(number)?.check();
         let wrong_index = || Err(self.index().file().corrupt(0, Damage::IndexMismatch));
-        self.body.walk(section, Verify::Apart, |place, entry, bytes, is_new_key| {
+        let mut walk = InWindows::new(&self.body, section, Verify::Apart);
+        walk.visit(first(section), |place, entry, bytes, is_new_key| {
             entries += 1;
             tombstones += u64::from(entry.kind() == Kind::Delete);
             let damaged = |what| Err(self.file().corrupt(self.body.offset(section, place), what));

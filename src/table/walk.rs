@@ -11,7 +11,7 @@ use crate::sys::Block;
 
 /// Where a walk for a version has ended.
 #[derive(Debug)]
-pub(super) enum Walked {
+pub(crate) enum Walked {
     To(Entry),
     /// There is no such version.
     Missing,
@@ -20,7 +20,7 @@ pub(super) enum Walked {
 }
 
 /// Reads verified entries one by one. What searches and walks is written over this once, and made for each of its kinds.
-pub(super) trait Walk {
+pub(crate) trait Walk {
     /// The entry at a place.
     fn entry(&mut self, place: usize) -> Result<Entry>;
 
@@ -33,9 +33,6 @@ pub(super) trait Walk {
     /// Where the places of the section end.
     fn end(&self) -> usize;
 
-    /// What the entry read last is in, unless that is the mapping.
-    fn into_block(self) -> Option<Block>;
-
     /// Goes from `place` on to the first entry that is not in front of `key`.
     fn seek(&mut self, mut place: usize, key: &[u8]) -> Result<Option<(usize, Entry)>> {
         while place < self.end() {
@@ -46,6 +43,28 @@ pub(super) trait Walk {
             place = self.behind(place, &entry);
         }
         Ok(None)
+    }
+
+    /// Shows every entry from `place` on in order, with its place and its bytes, and whether it is the first one of its key.
+    fn visit(
+        &mut self,
+        mut place: usize,
+        mut visit: impl FnMut(usize, &Entry, &[u8], bool) -> Result<()>,
+    ) -> Result<()> {
+        let mut last: Option<Vec<u8>> = None;
+        while place < self.end() {
+            let entry = self.entry(place)?;
+            let key = entry.key(self.bytes());
+            let same = last.as_deref() == Some(key);
+            visit(place, &entry, self.bytes(), !same)?;
+            if !same {
+                let last = last.get_or_insert_default();
+                last.clear();
+                last.extend_from_slice(key);
+            }
+            place = self.behind(place, &entry);
+        }
+        Ok(())
     }
 
     /// The newest version of `key` at or below `at`, given a newer one or itself: older ones follow it. Takes so many steps at
@@ -75,6 +94,12 @@ pub(super) trait Walk {
         }
         Ok(Walked::To(entry))
     }
+}
+
+/// A walk over a table of a store.
+pub(super) trait Keep: Walk {
+    /// What the entry read last is in, unless that is the mapping.
+    fn into_block(self) -> Option<Block>;
 }
 
 /// Over a section whose entries are read where they stand in the file: places are offsets.
@@ -119,7 +144,9 @@ impl Walk for InPlace<'_> {
     fn end(&self) -> usize {
         position(self.section.end)
     }
+}
 
+impl Keep for InPlace<'_> {
     #[inline]
     fn into_block(self) -> Option<Block> {
         None
@@ -160,7 +187,9 @@ impl Walk for InWindows<'_> {
     fn end(&self) -> usize {
         end(self.section)
     }
+}
 
+impl Keep for InWindows<'_> {
     fn into_block(self) -> Option<Block> {
         self.window.into_block()
     }

@@ -455,6 +455,8 @@ mod tests {
     use crate::format::entry::push_entry;
     use crate::options::Compression;
     use crate::sys::{Access, Fs, disk::DiskFs};
+    use crate::table::body::first;
+    use crate::table::walk::{InWindows, Walk};
     use crate::table::{Answer, TableCursor, Values, Verify};
 
     struct Fixture {
@@ -670,7 +672,8 @@ mod tests {
         let mut builder = IndexBuilder::new(options, fixture.meta.id);
         for section in reader.sections() {
             let mut n = 0;
-            let walked = reader.body.walk(section, Verify::Once, |place, entry, bytes, is_new_key| {
+            let mut walk = InWindows::new(&reader.body, section, Verify::Once);
+            let walked = walk.visit(first(section), |place, entry, bytes, is_new_key| {
                 if is_new_key {
                     let key = entry.key(bytes).to_vec();
                     let hash = key_hash(section.keyspace, &key);
