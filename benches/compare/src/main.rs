@@ -154,9 +154,8 @@ fn main() -> Result<()> {
     samples.print(&stores);
     println!();
     for store in stores {
-        let (package, version) = (store.package(), report::version(store.package()));
         let large = if settings.has_large_values() { store.large_meaning(&settings) } else { "" };
-        println!("- **{}** ({package} {version}). {}{large}", store.name(), store.meaning());
+        println!("- **{}** ({}). {}{large}", store.name(), store.version(), store.meaning());
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! One file per store.
 
 mod fjall;
+#[cfg(feature = "leveldb")]
+mod leveldb;
 mod lmdb;
 mod maplsm;
 mod redb;
@@ -11,7 +13,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
-use crate::report::Samples;
+use crate::report::{self, Samples};
 use crate::store::{Compression, Result, Settings};
 use crate::workload::{self, Plan};
 
@@ -26,6 +28,8 @@ pub(crate) enum Kind {
     Lmdb,
     #[cfg(feature = "rocksdb")]
     RocksDb,
+    #[cfg(feature = "leveldb")]
+    LevelDb,
 }
 
 impl Kind {
@@ -38,19 +42,24 @@ impl Kind {
             Self::Lmdb => "LMDB",
             #[cfg(feature = "rocksdb")]
             Self::RocksDb => "RocksDB",
+            #[cfg(feature = "leveldb")]
+            Self::LevelDb => "LevelDB",
         }
     }
 
-    /// The package that the version is of.
-    pub(crate) fn package(self) -> &'static str {
-        match self {
+    /// The package or library in use, and its version.
+    pub(crate) fn version(self) -> String {
+        let package = match self {
             Self::Maplsm | Self::MaplsmRead => "maplsm",
             Self::Fjall => "fjall",
             Self::Redb => "redb",
             Self::Lmdb => "lmdb-master-sys",
             #[cfg(feature = "rocksdb")]
             Self::RocksDb => "librocksdb-sys",
-        }
+            #[cfg(feature = "leveldb")]
+            Self::LevelDb => return format!("libleveldb {}", leveldb::version()),
+        };
+        format!("{package} {}", report::version(package))
     }
 
     /// Whether it has compression here.
@@ -59,6 +68,8 @@ impl Kind {
             Self::Maplsm | Self::MaplsmRead => true,
             #[cfg(feature = "rocksdb")]
             Self::RocksDb => true,
+            #[cfg(feature = "leveldb")]
+            Self::LevelDb => false,
             Self::Fjall | Self::Redb | Self::Lmdb => false,
         }
     }
@@ -78,6 +89,8 @@ impl Kind {
             Self::Lmdb => lmdb::MEANING,
             #[cfg(feature = "rocksdb")]
             Self::RocksDb => rocksdb::MEANING,
+            #[cfg(feature = "leveldb")]
+            Self::LevelDb => leveldb::MEANING,
         }
     }
 
@@ -87,6 +100,8 @@ impl Kind {
             Self::Maplsm | Self::MaplsmRead if settings.compression == Compression::None => maplsm::LARGE_MEANING,
             #[cfg(feature = "rocksdb")]
             Self::RocksDb => rocksdb::LARGE_MEANING,
+            #[cfg(feature = "leveldb")]
+            Self::LevelDb => "",
             Self::Fjall => fjall::LARGE_MEANING,
             Self::Maplsm | Self::MaplsmRead | Self::Redb | Self::Lmdb => "",
         }
@@ -102,6 +117,8 @@ impl Kind {
             Self::Lmdb => workload::run::<lmdb::Lmdb>(directory, plan, samples),
             #[cfg(feature = "rocksdb")]
             Self::RocksDb => workload::run::<rocksdb::RocksDb>(directory, plan, samples),
+            #[cfg(feature = "leveldb")]
+            Self::LevelDb => workload::run::<leveldb::LevelDb>(directory, plan, samples),
         }
     }
 }
