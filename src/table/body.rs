@@ -209,7 +209,7 @@ impl Body {
         }
         let parsed = Entry::parse_in_table(self.bytes(window), start, limit, window.base);
         let entry = parsed.map_err(|fault| fault.at(self.file.path(), window.offset(place)))?;
-        if window.block.is_none() {
+        if window.block.is_none() && entry.end > window.sure.end {
             self.check(window, start, entry.end, verify)?;
         }
         if verify == Verify::Again && entry.alignment() != section.alignment {
@@ -219,33 +219,39 @@ impl Body {
     }
 
     /// Makes sure that the mapped bytes from `start` to `end`, which are in the window, are verified.
+    #[inline]
     fn check(&self, window: &mut Window, start: usize, end: usize, verify: Verify) -> Result<()> {
-        if start >= window.sure.start && end <= window.sure.end {
+        let sure = &window.sure;
+        if start >= sure.start && end <= sure.end {
             return Ok(());
         }
-        let known = if window.sure.contains(&start) { window.sure.end } else { start };
-        self.verify(window, known.min(end), end, verify)?;
         // Whole chunks are verified, so what is in front of the entry is sure as well: a walk comes from behind, perhaps.
-        let chunks = self.file.whole_chunks(start, end);
-        let window_end = window.at + (window.end - window.start);
-        let now = chunks.start.max(window.at)..chunks.end.min(window_end);
+        let known = if sure.contains(&start) { sure.end } else { start };
+        let chunks = self.file.whole_chunks(known, end);
+        self.ask(&mut window.ahead, &chunks);
+        if verify == Verify::Again || !self.file.are_verified(known, end) {
+            self.verify(window, (known, end), &chunks, verify)?;
+        }
+        let now = chunks.start.max(window.at)..chunks.end.min(window.at + (window.end - window.start));
         let before = &window.sure;
         let touch = now.start <= before.end && before.start <= now.end;
         window.sure = if touch { now.start.min(before.start)..now.end.max(before.end) } else { now };
         Ok(())
     }
 
-    /// Verifies every chunk with bytes from `start` to `end`, when they and those that the walk comes to next have been asked
-    /// for.
-    fn verify(&self, window: &mut Window, start: usize, end: usize, verify: Verify) -> Result<()> {
-        let chunks = self.file.whole_chunks(start, end);
-        self.ask(&mut window.ahead, &chunks);
-        if verify != Verify::Again && self.file.are_verified(start, end) {
-            return Ok(());
-        }
+    /// Verifies `chunks`, all those with bytes from `start` to `end`, when they and those that the walk comes to next have been
+    /// asked for.
+    #[cold]
+    fn verify(
+        &self,
+        window: &mut Window,
+        (start, end): (usize, usize),
+        chunks: &Range<usize>,
+        verify: Verify,
+    ) -> Result<()> {
         let is_present = window.present.start <= chunks.start && chunks.end <= window.present.end;
         if !is_present {
-            window.present = window.ahead.asked(&chunks, PRESENT_BYTES);
+            window.present = window.ahead.asked(chunks, PRESENT_BYTES);
             self.file.touch(window.present.clone())?;
         }
         match verify {
