@@ -60,6 +60,13 @@ struct Streak {
     retry_at: Duration,
 }
 
+impl Streak {
+    /// Whether it has failed so often that it counts as failing until it succeeds.
+    fn is_failing(&self) -> bool {
+        self.failures >= FAILURES_MAX
+    }
+}
+
 /// Kinds of work that fail, and recover, on their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duty {
@@ -156,9 +163,9 @@ impl Background {
         self.done.notify_all();
     }
 
-    /// Whether a thread is going to try, or to try again: what has failed too often counts as failing until it succeeds.
+    /// Whether a thread is going to try, or to try again.
     fn will_try(&self, duty: Duty) -> bool {
-        self.state.lock().streak(duty).failures < FAILURES_MAX
+        !self.state.lock().streak(duty).is_failing()
     }
 
     /// Whether work that failed may be tried again.
@@ -179,7 +186,7 @@ impl Background {
     pub(super) fn failure(&self) -> Result<()> {
         let state = self.state.lock();
         for streak in [&state.flush, &state.compaction] {
-            if let Some(cause) = streak.last.as_ref().filter(|_| streak.failures >= FAILURES_MAX) {
+            if let Some(cause) = streak.last.as_ref().filter(|_| streak.is_failing()) {
                 return Err(Error::Background(Arc::clone(cause)));
             }
         }

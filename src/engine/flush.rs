@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::outputs::{Outputs, ValueSink};
 use super::write::Writer;
 use super::{Engine, View};
-use crate::error::{Error, Result, must};
+use crate::error::{Error, Result, bug, must};
 use crate::format::checksum::{Id, Seed};
 use crate::format::edit::Edit;
 use crate::format::group::GroupHeader;
@@ -112,7 +112,7 @@ impl Engine {
     /// Makes one table of some memtables, the oldest ones, which are given newest first; answers the number of the newest.
     fn flush_together(&self, view: &View, memtables: &[Arc<Memtable>]) -> Result<FileNumber> {
         let numbers: Vec<FileNumber> = memtables.iter().map(|memtable| memtable.number()).collect();
-        let newest = numbers.first().copied().unwrap_or_default();
+        let newest = *numbers.first().ok_or_else(|| bug("a flush has nothing to write"))?;
         // In front of it, and so newer, stands the first one that is needed.
         let next = view.memtables.iter().rev().find(|memtable| memtable.number() > newest);
         let mut edit = Edit {

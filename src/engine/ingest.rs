@@ -113,17 +113,21 @@ impl Engine {
     /// Installs a load on a level while nobody can commit. Needs locks 1 and 2.
     fn install_held(&self, load: &mut Load<'_>, level: u8, writer: &mut Writer) -> Result<Ingested> {
         let mut ingested = Ingested { entries: load.entries, level, ..Ingested::default() };
-        // From here on, `install_new` sees to the files.
-        let written = std::mem::take(&mut load.written);
-        let mut outputs = Outputs { values: std::mem::take(&mut load.values), ..Outputs::default() };
-        let installed = self.install_beside_log(writer, Edit::default(), |mut edit, sequence| {
-            for table in written {
+        let edit = Edit {
+            add: load.written.iter().map(|table| (level, table.meta.clone())).collect(),
+            add_values: load.values.iter().map(|file| file.meta).collect(),
+            ..Edit::default()
+        };
+        let installed = self.install_beside_log(writer, edit, |mut edit, sequence| {
+            // From here on, `install_new` sees to the files.
+            let mut outputs = Outputs { values: std::mem::take(&mut load.values), ..Outputs::default() };
+            for (table, (_, meta)) in std::mem::take(&mut load.written).into_iter().zip(&mut edit.add) {
                 let table = table.with_global_sequence(sequence).into_table(Arc::clone(&self.shelf));
+                meta.clone_from(&table.meta);
                 ingested.tables += 1;
                 ingested.bytes += table.meta.file_bytes;
                 outputs.tables.push(table);
             }
-            outputs.add_to(&mut edit, level);
             self.install_new(edit, &outputs, &[])
         })?;
         if !installed {

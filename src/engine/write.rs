@@ -238,6 +238,8 @@ impl Engine {
         mut edit: Edit,
         install: impl FnOnce(Edit, Sequence) -> Result<bool>,
     ) -> Result<bool> {
+        // Once a number has been taken, the edit must not be refused.
+        self.start_manifest()?;
         self.manifest.lock().make_room(&edit)?;
         let sequence = self.take_sequence(writer)?;
         let between = Between::disk_and_memory(self);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Memtable, Run};
 use crate::error::{Bug, must};
-use crate::format::entry::{Entry, key_at};
+use crate::format::entry::Entry;
 use crate::sys::{Pinned, Purse, prefetch};
 
 /// How many entries ahead a walk looks, and how many cache lines of each it asks for.
@@ -93,7 +93,7 @@ impl RunCursor {
 
     /// How many entries have a key below `key`, or, with `or_equal`, not above it.
     fn rank(&self, key: &[u8], or_equal: bool) -> usize {
-        self.run.rank(key, or_equal, |item| key_at(self.bytes(), item.locator as usize * 8).unwrap_or_default())
+        self.run.rank(key, or_equal, |item| item.key(self.bytes()))
     }
 
     pub(crate) fn seek_first(&mut self) {

@@ -1,5 +1,6 @@
 //! A sorted run of a memtable's entries, and how a key is found in it.
 
+use crate::format::entry::key_at;
 use crate::format::key_head;
 use crate::sys::prefetch;
 
@@ -10,6 +11,16 @@ pub(crate) struct Item {
     pub(super) head: u64,
     /// Offset of the entry in units of 8 bytes.
     pub(super) locator: u32,
+}
+
+impl Item {
+    /// Its key. Only what has been read is in a run, so there is one; if not, whoever comes to the entry gets a bug.
+    #[inline]
+    pub(super) fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        let key = key_at(bytes, self.locator as usize * 8);
+        debug_assert!(key.is_some(), "an entry of a run is readable");
+        key.unwrap_or_default()
+    }
 }
 
 /// Of so many items, the head of the first is a sample: they are eight cache lines, which are asked for at once.

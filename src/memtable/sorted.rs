@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::run::{Item, Run, shorten};
-use crate::format::entry::{Entry, Kind, key_at};
+use crate::format::entry::{Entry, Kind};
 use crate::format::{Sequence, key_head};
 use crate::sys::{Mutex, MutexGuard};
 use crate::visibility::Visibility;
@@ -59,7 +59,7 @@ impl Entries<'_> {
     }
 
     fn key(&self, item: Item) -> &[u8] {
-        key_at(self.bytes, item.locator as usize * 8).unwrap_or_default()
+        item.key(self.bytes)
     }
 
     /// Key ascending, then newest first: within a segment a later place is a newer entry.

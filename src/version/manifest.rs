@@ -232,7 +232,7 @@ impl Manifest {
     }
 
     fn append_to_this_one(&mut self, edit: &Edit) -> Result<Appended, Unrecorded> {
-        let Some(writer) = &mut self.writer else { return Err(Unrecorded::Refused(Error::Closed)) };
+        let writer = self.writer.as_mut().ok_or_else(|| bug("an edit is written without a manifest"))?;
         let written = writer.write(&*self.dir, &self.database, GroupKind::Data, edit);
         let Some(unnamed) = self.writer.take_if(|writer| writer.unnamed.is_some()) else {
             written?;
@@ -255,7 +255,7 @@ impl Manifest {
 
     /// Takes the space for an edit that must not be refused once something else has been written, so that it is refused now.
     pub(crate) fn make_room(&mut self, edit: &Edit) -> Result<()> {
-        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let writer = self.writer.as_mut().ok_or_else(|| bug("there is no manifest to make room in"))?;
         let (body, _) = edit.encode()?;
         let path = || self.dir.path().join(FileKind::Manifest.name(writer.number));
         let room = writer.file.make_room(body.len() as u64 + 2 * ROOM_BYTES);
@@ -329,13 +329,15 @@ impl Manifest {
         Ok(Appended::Fresh { replaced: self.current.replace(number) })
     }
 
-    /// Removes a manifest that has never been named. If it cannot be removed, the next run does it.
+    /// Removes a manifest that has never been named, and what was going to name it. What cannot be removed, the next run
+    /// removes.
     fn remove(&self, number: FileNumber) {
         let _ = self.dir.remove(&FileKind::Manifest.name(number));
+        let _ = self.dir.remove(names::CURRENT_NEW);
     }
 
     fn sync(&mut self) -> Result<(), Unrecorded> {
-        let Some(writer) = &mut self.writer else { return Err(Unrecorded::Refused(Error::Closed)) };
+        let writer = self.writer.as_mut().ok_or_else(|| bug("an edit is written without a manifest"))?;
         let path = || self.dir.path().join(FileKind::Manifest.name(writer.number));
         writer.file.sync().map_err(|e| Unrecorded::Unknown(Error::io("sync", &path(), e)))
     }

@@ -12,6 +12,9 @@ use maplsm::{Db, Durability, Error, Fault, IoMode, Options, Result, SimFs, Verdi
 
 use crate::support::{DIR, sim_options};
 
+/// A load of so many tables has an edit of some 150 KB.
+const TABLES: u64 = 500;
+
 /// Whether an error says that the disk is full.
 fn is_full(error: &Error) -> bool {
     matches!(error, Error::Io(error) if error.source.kind() == IoErrorKind::StorageFull)
@@ -215,6 +218,50 @@ fn a_keyspace_that_finds_no_space_is_made_once_there_is_some() {
     assert_eq!(db.keyspaces().len(), names + 1);
     assert!(db.verify().is_ok());
     assert!(fs.files(Path::new(DIR)).iter().filter(|(name, _)| name.ends_with("manifest")).count() == 1);
+}
+
+/// A load of many tables, whose edit needs more space in the manifest than there is ahead. Wherever the space ends behind its
+/// last entry, the load is there or leaves nothing behind, and the store goes on.
+#[test]
+fn a_load_that_finds_no_space_has_not_happened() {
+    let closed = SimFs::new();
+    sim_options(&closed).open(DIR).unwrap().close().unwrap();
+    for is_first in [false, true] {
+        let (mut refused, mut loaded) = (0, 0);
+        for pages in (0..200).step_by(4) {
+            let fs = closed.kill();
+            let db = sim_options(&fs).reserve_bytes(0).table_bytes(4096).large_value_bytes(None).open(DIR).unwrap();
+            if !is_first {
+                db.insert("key", "value").unwrap();
+            }
+            let limited = fs.clone();
+            let entries = (0..TABLES).map(|number| {
+                if number == TABLES - 1 {
+                    // The last table is still to be written.
+                    limited.set_capacity(Some(limited.space() + (32 << 10) + (pages << 12)));
+                }
+                (key(number), [1; 4096])
+            });
+            let outcome = db.ingest(entries);
+            fs.set_capacity(None);
+            if let Err(error) = &outcome {
+                assert!(is_full(error), "{pages}: {error}");
+                let left: Vec<_> =
+                    fs.files(Path::new(DIR)).into_iter().filter(|(name, _)| name.contains("sst")).collect();
+                assert!(left.is_empty(), "{pages}: {left:?}");
+                refused += 1;
+            } else {
+                loaded += 1;
+            }
+            db.insert("again", "value").unwrap_or_else(|e| panic!("{is_first}, {pages} pages: {e}"));
+            db.close().unwrap();
+            let db = sim_options(&fs).open(DIR).unwrap();
+            let count = 1 + u64::from(!is_first) + if outcome.is_ok() { TABLES } else { 0 };
+            assert_eq!(db.iter().count() as u64, count, "{is_first}, {pages} pages");
+        }
+        println!("{refused} refused, {loaded} loaded");
+        assert!(refused > 4 && loaded > 4, "{refused} refused, {loaded} loaded");
+    }
 }
 
 /// Options with which a disk of a few MiB is many segments and tables.

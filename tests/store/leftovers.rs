@@ -1,8 +1,8 @@
 //! What is in a directory and no part of the database, and a database that has lost what names its parts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use maplsm::{Damage, Error, Outcome, SimFs};
+use maplsm::{Damage, Db, Error, Outcome, Result, SimFs};
 
 use crate::support::{DIR, contents, image, load, path, sim_options};
 
@@ -95,6 +95,60 @@ fn what_a_reader_still_needs_is_not_left_over() {
     assert!(db.stats().obsolete_bytes > 0);
     assert_eq!(db.verify().leftovers, Vec::<PathBuf>::new());
     assert_eq!(reader.count(), 999);
+}
+
+/// What a call has made that could not go on for want of space is gone when it answers, so that it takes no space until the
+/// next open.
+#[test]
+fn what_finds_no_space_leaves_nothing_over() {
+    type Call = fn(&Db) -> Result<()>;
+    let names = |fs: &SimFs| fs.files(Path::new(DIR)).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let calls: [(&str, Call); 5] = [
+        ("flush", Db::flush),
+        ("compact", Db::compact),
+        ("ingest", |db| db.ingest((0..200u8).map(|i| ([b'x', i], [i; 100]))).map(drop)),
+        ("checkpoint", |db| db.checkpoint("/other")),
+        ("drop_keyspace", |db| db.drop_keyspace("other")),
+    ];
+    for (name, call) in calls {
+        for reopened in [false, true] {
+            let mut refused = 0;
+            for pages in 0.. {
+                let fs = SimFs::new();
+                let mut options = sim_options(&fs);
+                options.reserve_bytes(0).large_value_bytes(Some(64)).table_bytes(4096);
+                let mut db = options.open(DIR).unwrap();
+                db.keyspace("other").unwrap().insert("key", "value").unwrap();
+                load(&db, (0..100u8).map(|i| (vec![i], vec![i; 100])), 7);
+                db.flush().unwrap();
+                load(&db, (50..150u8).map(|i| (vec![i], vec![i; 50])), 7);
+                if reopened {
+                    db.close().unwrap();
+                    db = options.open(DIR).unwrap();
+                }
+                let before = names(&fs);
+                fs.set_capacity(Some(fs.space() + (pages << 12)));
+                let Err(error) = call(&db) else { break };
+                refused += 1;
+                assert!(error.to_string().contains("the simulated disk is full"), "{name}: {error}");
+                let left = names(&fs);
+                let new: Vec<_> = left.iter().filter(|name| !before.contains(name)).collect();
+                println!("{name}, {reopened}, {pages} pages: {error}: {new:?}");
+                // A manifest that has been made for the next edit, and what is going to name it.
+                let prepared = new.iter().filter(|name| name.ends_with(".manifest")).count();
+                let named = new.iter().filter(|name| **name == "CURRENT.new").count();
+                assert!(
+                    prepared + named == new.len() && named <= prepared && prepared <= 1,
+                    "{name}, {pages} pages: {new:?}"
+                );
+                assert_eq!(fs.files(Path::new("/other")), []);
+                fs.set_capacity(None);
+                db.insert("again", "value").unwrap_or_else(|e| panic!("{name}, {pages} pages: {e}"));
+            }
+            println!("{name}: {refused} refused");
+            assert!(refused > 2, "{name}");
+        }
+    }
 }
 
 /// Files are numbered below 2^63. A name that comes close leaves the rest to the next ones; then writes are refused, and
