@@ -213,27 +213,30 @@ impl<'a> Reader<'a> {
         fragments.map(tombstone).collect()
     }
 
-    /// Checks every byte, and the order and the number of the entries. O(n).
+    /// Checks every byte, and the order of the entries and how many there are, of how many keys, and how many deletions. O(n).
     pub fn verify(&self) -> Result<()> {
         for chunk in 0..self.frame.chunks() {
             self.check_chunk(chunk)?;
         }
         self.frame.check_padding(Part::whole(self.file)).map_err(|(offset, damage)| damaged(offset, damage))?;
         for space in &self.sections {
-            let mut count = 0;
+            let section = &space.section;
+            let (mut entries, mut keys, mut tombstones) = (0, 0, 0);
             let mut last: Option<Entry<'a>> = None;
-            for entry in self.entries(space.section.keyspace.0) {
+            for entry in self.entries(section.keyspace.0) {
                 let entry = entry?;
                 let ordered = last
                     .as_ref()
                     .is_none_or(|last| last.key < entry.key || last.key == entry.key && last.sequence > entry.sequence);
                 if !ordered {
-                    return Err(damaged(space.section.start, Damage::OutOfOrder));
+                    return Err(damaged(section.start, Damage::OutOfOrder));
                 }
-                count += 1;
+                entries += 1;
+                keys += u64::from(last.is_none_or(|last| last.key != entry.key));
+                tombstones += u64::from(entry.kind == EntryKind::Delete);
                 last = Some(entry);
             }
-            if count != space.section.entries {
+            if (entries, keys, tombstones) != (section.entries, section.keys, section.tombstones) {
                 return Err(damaged(self.frame.directory_offset, Damage::ManifestMismatch));
             }
         }

@@ -230,6 +230,9 @@ fn versions_that_are_not_counted_are_told() {
             let key = table[one + 12..one + 14].to_vec();
             table[two + 12..two + 14].copy_from_slice(&key);
         });
+        let table = bad.read(&path(&names(&bad, ".sst")[0])).unwrap();
+        let e = maplsm::table::Reader::new(&table).unwrap().verify().unwrap_err();
+        assert_eq!(e.corruption().map(|c| c.what), Some(Damage::ManifestMismatch), "{at}: {e}");
         let db = options(&bad).open(DIR).unwrap();
         for (how, walked) in walks(&db) {
             let e = walked.expect_err(&format!("{how}: entries {at} and the next have one key"));
