@@ -374,8 +374,9 @@ impl Options {
         self
     }
 
-    /// Tables of level 0 at which they are merged into level 1; twice as many where level 1 is larger than half of them.
-    /// Fewer make reads faster and writes rewrite more. From three times as many on, writers are slowed down. Default: 8.
+    /// Tables of level 0 at which they are merged into level 1; twice as many where level 1 is larger than half of them. They
+    /// are merged earlier once seeks and scans have spent as much time in them as that takes. Fewer make reads faster and
+    /// writes rewrite more. From three times as many on, writers are slowed down. Default: 8.
     pub fn l0_tables(&mut self, tables: usize) -> &mut Self {
         self.l0_tables = tables;
         self

@@ -199,6 +199,14 @@ impl Engine {
         if self.options.read_only {
             return Ok(());
         }
+        if self.options.background_threads > 0 {
+            let engine = Arc::downgrade(self);
+            self.learned.cost.when_due(move || {
+                if let Some(engine) = engine.upgrade() {
+                    engine.background.wake();
+                }
+            });
+        }
         for number in 0..self.options.background_threads {
             let engine = Arc::clone(self);
             let thread = std::thread::Builder::new().name(format!("maplsm-{number}")).spawn(move || engine.run());

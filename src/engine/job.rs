@@ -267,6 +267,9 @@ impl Engine {
 
     /// Cuts a plan into spans and lets other threads help.
     fn start(&self, begun: u64, plan: Arc<Plan>) -> Result<Arc<Job>> {
+        for share in plan.shares.iter().filter(|share| share.inputs.iter().any(|(level, _)| *level == 0)) {
+            self.learned.cost.settle(share.keyspace);
+        }
         let spans = self.unless_it_panics(|| self.split(&plan)).inspect_err(|_| self.end(begun))?;
         Ok(self.enlist(begun, plan, spans))
     }

@@ -68,7 +68,7 @@ use crate::format::checksum::Id;
 use crate::format::edit::Edit;
 use crate::format::names;
 use crate::format::{FileNumber, NUMBER_MAX, Sequence};
-use crate::merge::Gaps;
+use crate::merge::Learned;
 use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -97,8 +97,7 @@ pub(crate) struct Engine {
     // Own synchronization.
     view: Arc<Stage>,
     present: Present,
-    /// Where scans need not look.
-    gaps: Arc<Gaps>,
+    learned: Arc<Learned>,
     registry: Arc<Registry>,
     next_number: AtomicU64,
     /// The first failure that makes further writes unsafe.
@@ -186,6 +185,7 @@ impl Engine {
             multiplier: self.options.level_multiplier,
             small_bytes: self.options.level_bytes_base / SMALL_SHARE,
             calm,
+            paid: self.learned.cost.paid(),
             seen_by_all: self.registry.retain(self.visible()).oldest(),
         }
     }

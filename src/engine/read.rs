@@ -8,7 +8,7 @@ use crate::error::{Result, bug};
 use crate::format::range::{Edge, Range};
 use crate::format::{KeyspaceId, key_hash};
 use crate::keyspace_state::KeyspaceState;
-use crate::merge::{Gaps, Scan};
+use crate::merge::{Learned, Scan};
 use crate::sys::Pinned;
 
 /// A keyspace as a registered reader sees it: what a scan of it is made from, once there is a first move to make. Until then
@@ -103,8 +103,8 @@ impl Engine {
         self.check_open()?;
         let registration = self.register();
         // What is not there is no gap for those who see the tables.
-        let gaps = Arc::new(Gaps::new(registration.at));
-        let only_memtables = View { version: Arc::default(), gaps, ..View::clone(&self.view()) };
+        let learned = Arc::new(Learned::new(registration.at));
+        let only_memtables = View { version: Arc::default(), learned, ..View::clone(&self.view()) };
         let mut scan = only_memtables.scan(keyspace, &registration, (Edge::START, Edge::End))?;
         let mut keys = Vec::new();
         let mut more = scan.go(crate::merge::Place::First)?;

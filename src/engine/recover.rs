@@ -24,7 +24,7 @@ use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
 use crate::log::{self, Scan};
 use crate::memtable::{Memtable, Wanted};
-use crate::merge::Gaps;
+use crate::merge::Learned;
 use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -139,13 +139,13 @@ impl Engine {
         }
         let keyspaces = Keyspaces::new(&found.version);
         let next_sequence = replayed.next_sequence.max(Sequence(state.last_sequence.0 + 1));
-        let gaps = Arc::new(Gaps::new(Sequence(next_sequence.0 - 1)));
+        let learned = Arc::new(Learned::new(Sequence(next_sequence.0 - 1)));
         let mappings = Mappings::of(&dir);
         let view = View {
             memtables: replayed.memtables.clone(),
             growing: false,
             version: Arc::new(found.version),
-            gaps: Arc::clone(&gaps),
+            learned: Arc::clone(&learned),
             mappings: mappings.clone(),
         };
         let last_end = replayed.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });
@@ -162,7 +162,7 @@ impl Engine {
             shelf,
             present: Present::new(Sequence(next_sequence.0 - 1)),
             registry: Arc::new(Registry::default()),
-            gaps,
+            learned,
             next_number: AtomicU64::new(next_number),
             poison: OnceLock::new(),
             open,

@@ -13,7 +13,7 @@ use crate::format::names::FileKind;
 use crate::format::range::Range;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
-use crate::merge::{Gaps, LevelCursor, Look, Scan, Shared, Source, Tables};
+use crate::merge::{Learned, LevelCursor, Look, Scan, Shared, Source, Tables};
 use crate::sys::{Block, Era, Mapping, Mappings, Mutex, MutexGuard, Pinned};
 use crate::table::{Answer, ChunkedFile, Found, Renew, Shelf, Table, TableReader, ValueFile, Verify};
 use crate::version::Version;
@@ -26,7 +26,7 @@ pub(crate) struct View {
     pub(crate) memtables: Vec<Arc<Memtable>>,
     pub(crate) growing: bool,
     pub(crate) version: Arc<Version>,
-    pub(crate) gaps: Arc<Gaps>,
+    pub(crate) learned: Arc<Learned>,
     pub(crate) mappings: Mappings,
 }
 
@@ -325,8 +325,8 @@ impl View {
         let (sources, cover) = self.sources(keyspace, within, || at.retain())?;
         let (start, end) = within;
         let look = Look { keyspace, at: at.at, within: (start.to_owned(), end.to_owned()) };
-        let (values, gaps) = (Arc::clone(self.version.values()), Arc::clone(&self.gaps));
-        Ok(Scan::new(sources, cover, look, Shared { values, gaps, mappings: self.mappings.clone() }))
+        let (values, learned) = (Arc::clone(self.version.values()), Arc::clone(&self.learned));
+        Ok(Scan::new(sources, cover, look, Shared { values, learned, mappings: self.mappings.clone() }))
     }
 }
 

@@ -217,7 +217,7 @@ impl Engine {
             }
         };
         let between = Between::disk_and_memory(self);
-        self.gaps.give(Sequence(next.0 - 1));
+        self.learned.gaps.give(Sequence(next.0 - 1));
         writer.has_removals |= for_use == Use::Freeing;
         self.check_mapped()?;
         self.index(memtable, &group, range, first).map_err(|e| self.poison(e))?;
@@ -254,7 +254,7 @@ impl Engine {
             }
             writer.recorded = writer.recorded.max(durable.segment);
         }
-        self.gaps.clear();
+        self.learned.gaps.clear();
         self.present.show(sequence);
         between.agree();
         self.background.wake();
@@ -272,7 +272,7 @@ impl Engine {
         let (log, _) = writer.active.as_mut().ok_or_else(no_segment)?;
         log.skip(1, durable).map_err(|e| self.log_error(log, e))?;
         writer.next_sequence = Sequence(taken.0 + 1);
-        self.gaps.give(taken);
+        self.learned.gaps.give(taken);
         Ok(taken)
     }
 
@@ -299,7 +299,7 @@ impl Engine {
                 let entry = entry.map_err(|_| bug("what was written into the log is no entry"))?;
                 must(entry.sequence == next, "an entry in the log has not the number of its place")?;
                 if !entry.kind().removes() {
-                    self.gaps.cut(keyspace, entry.key(bytes));
+                    self.learned.gaps.cut(keyspace, entry.key(bytes));
                 }
                 let indexed = memtable.insert(keyspace, &entry, &mut droppable, &mut removals);
                 if !indexed.map_err(|_| bug("what was written into the log is no removal"))? {

@@ -16,7 +16,8 @@ impl Scan {
     /// that a tombstone removes, and past gaps that are known. How far the way was without anything to be seen becomes known.
     #[cold]
     pub(super) fn forward_far(&mut self) -> Result<bool> {
-        let gaps = Arc::clone(&self.shared.gaps);
+        let learned = Arc::clone(&self.shared.learned);
+        let gaps = &learned.gaps;
         let (mut measurement, mut looks) = (None, 0);
         let found = loop {
             let Some(top) = self.merge.top() else { break false };
@@ -47,7 +48,8 @@ impl Scan {
     /// See [`forward_far`](Self::forward_far).
     #[cold]
     pub(super) fn backward_far(&mut self) -> Result<bool> {
-        let gaps = Arc::clone(&self.shared.gaps);
+        let learned = Arc::clone(&self.shared.learned);
+        let gaps = &learned.gaps;
         let (mut measurement, mut looks) = (None, 0);
         let found = loop {
             let Current::Left(left, _) = &self.current else { break false };

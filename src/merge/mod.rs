@@ -4,6 +4,7 @@
 //! of log2(k) levels, most of them decided, without a branch, by the ranks of the keys; and only one in all for as long as it
 //! stays in front of the others, which costs nothing where there is one source.
 
+mod cost;
 mod gaps;
 mod hidden;
 mod rank;
@@ -16,9 +17,11 @@ use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use gaps::Gaps;
+use cost::{Bill, Owed};
+pub(crate) use cost::{Paid, ReadCost};
+use gaps::Gaps;
 use rank::{Prefix, Rank};
-pub(crate) use scan::{Look, PinnedEntry, Scan, Shared};
+pub(crate) use scan::{Learned, Look, PinnedEntry, Scan, Shared};
 pub(crate) use source::{LevelCursor, Place, Source, Tables};
 pub(crate) use versions::Versions;
 
@@ -68,6 +71,8 @@ pub(crate) struct Merge {
     /// While its rank is below this one, the winner wins again.
     limit: Rank,
     forward: bool,
+    /// How often it was to be seen whether another source comes first.
+    changes: Owed,
 }
 
 impl Merge {
@@ -82,6 +87,7 @@ impl Merge {
             limit: Rank::FIRST,
             sources,
             forward: true,
+            changes: Owed::default(),
         }
     }
 
@@ -385,8 +391,8 @@ mod tests {
     fn scan(fixtures: &[Fixture], at: u64) -> Scan {
         let within = (Edge::START.to_owned(), Edge::End);
         let look = Look { keyspace: KeyspaceId(0), at: Sequence(at), within };
-        let gaps = Arc::new(Gaps::new(Sequence(at)));
-        let shared = Shared { values: Arc::default(), gaps, mappings: Mappings::of(&fixtures[0].dir) };
+        let learned = Arc::new(Learned::new(Sequence(at)));
+        let shared = Shared { values: Arc::default(), learned, mappings: Mappings::of(&fixtures[0].dir) };
         Scan::new(sources(fixtures), Cover::default(), look, shared)
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::step::{Alone, Came};
-use super::{Gaps, Located, Merge, Place, Source, Version};
+use super::{Bill, Gaps, Located, Merge, Place, ReadCost, Source, Version};
 use crate::error::Result;
 use crate::format::entry::{Entry, Kind};
 use crate::format::range::Edge;
@@ -36,6 +36,7 @@ pub(crate) struct Scan {
     pub(super) look: Look,
     pub(super) shared: Shared,
     pub(super) current: Current,
+    bill: Bill,
     /// The value of the current entry if it is a pointer.
     apart: Option<(Arc<ValueFile>, Value)>,
     /// For who pins one value after another, of those that stand apart.
@@ -71,12 +72,26 @@ pub(crate) struct Look {
     pub(crate) within: (Edge, Edge),
 }
 
+/// What readers leave to those behind them.
+#[derive(Debug)]
+pub(crate) struct Learned {
+    pub(crate) gaps: Gaps,
+    pub(crate) cost: ReadCost,
+}
+
+impl Learned {
+    /// For a database that has given this sequence number away last.
+    pub(crate) fn new(given: Sequence) -> Self {
+        Self { gaps: Gaps::new(given), cost: ReadCost::default() }
+    }
+}
+
 /// What scans share with others.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     /// Where values are that stand apart from their entries.
     pub(crate) values: Arc<Values>,
-    pub(crate) gaps: Arc<Gaps>,
+    pub(crate) learned: Arc<Learned>,
     /// What is read from, to be checked before anything is shown.
     pub(crate) mappings: Mappings,
 }
@@ -84,8 +99,18 @@ pub(crate) struct Shared {
 impl Scan {
     /// Sources come newest first; `cover` has the range tombstones of all of them.
     pub(crate) fn new(sources: Vec<Source>, cover: Cover, look: Look, shared: Shared) -> Self {
+        let bill = Bill::new(&sources);
         let (merge, current) = (Merge::new(sources), Current::Nowhere);
-        Self { merge, cover, look, shared, current, apart: None, purse: Purse::default() }
+        Self { merge, cover, look, shared, current, bill, apart: None, purse: Purse::default() }
+    }
+
+    /// Pays what it owes for level 0.
+    #[cold]
+    fn pay(&mut self) {
+        let owed = self.bill.take(&mut self.merge.changes);
+        if owed > 0 {
+            self.shared.learned.cost.pay(self.look.keyspace, owed);
+        }
     }
 
     /// What a move has found, if it can be believed.
@@ -205,6 +230,9 @@ impl Scan {
     /// Goes to the first (or, for places from behind, the last) visible entry from `place` on.
     pub(crate) fn go(&mut self, place: Place<'_>) -> Result<bool> {
         self.current = Current::Nowhere;
+        if self.bill.add_seek() {
+            self.pay();
+        }
         self.merge.go(place)?;
         let moved = if self.merge.forward { self.forward(false) } else { self.backward(None) };
         self.checked(moved)
@@ -438,6 +466,12 @@ impl Scan {
             }
         }
         Ok(Some(false))
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        self.pay();
     }
 }
 

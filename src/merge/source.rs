@@ -80,6 +80,11 @@ impl LevelCursor {
         Self { tables, keyspace, verify, at: 0, cursor: None, was_at_entry: false, left: None, sought: None }
     }
 
+    /// Whether it is a table of level 0, and not a level.
+    pub(super) fn is_one_table(&self) -> bool {
+        matches!(self.tables, Tables::One(_))
+    }
+
     /// What all keys lie between.
     fn bounds(&self) -> Option<(&[u8], &[u8])> {
         self.tables.bounds(self.keyspace).map(|(lower, upper)| (lower.key(), upper.key()))

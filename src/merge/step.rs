@@ -75,6 +75,7 @@ impl Merge {
     /// Plays the matches of the source that has won last.
     #[inline(never)]
     fn replay(&mut self, last: usize) {
+        self.changes.0 += 1;
         // If another one wins, its own rank is among those that were seen, so it is going to play next time.
         (self.winner, self.limit) = self.climb(last, 0);
     }

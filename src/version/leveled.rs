@@ -25,6 +25,9 @@ const GARBAGE_SHARE: u64 = 4;
 /// What a keyspace has in level 0 is small if it is less than this share of its level 1.
 const SMALL_SHARE: u64 = 8;
 
+/// What a compaction costs before its first byte, its syncs above all: some 15 ms, in which so many bytes are compacted.
+const COMPACTION_BYTES: u64 = 8 << 20;
+
 /// A merge within level 0 takes an older table along unless it is this many times as large as all newer ones.
 const TIER_RATIO: u64 = 4;
 
@@ -55,7 +58,7 @@ impl Strategy for Leveled {
             if shape.is_small(limits) {
                 small.push(keyspace);
             }
-            due.extend(shape.urgencies(limits).into_iter().map(|(urgency, action)| (urgency, shape, action)));
+            due.extend(shape.urgencies(version, limits).into_iter().map(|(urgency, action)| (urgency, shape, action)));
         }
         due.retain(|(urgency, ..)| *urgency >= 1.0);
         due.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
@@ -138,7 +141,7 @@ impl<'a> Shape<'a> {
 
     /// How many times each level is over its limit, and what to do about it.
     #[expect(clippy::cast_precision_loss, reason = "ratios")]
-    fn urgencies(&self, limits: &Limits) -> Vec<(f64, Action<'a>)> {
+    fn urgencies(&self, version: &Version, limits: &Limits) -> Vec<(f64, Action<'a>)> {
         let mut urgencies = Vec::new();
         if !self.is_small(limits) {
             let lazy = if self.bytes[0] >= 2 * self.bytes[1] { 1 } else { 2 };
@@ -157,6 +160,9 @@ impl<'a> Shape<'a> {
         }
         urgencies.extend(self.when_calm(limits).map(|action| (1.0, action)));
         urgencies.extend(self.garbage(limits).map(|action| (1.0, action)));
+        if self.is_paid(version, limits) {
+            urgencies.push((1.0, Action::Level0));
+        }
         urgencies
     }
 
@@ -185,6 +191,17 @@ impl<'a> Shape<'a> {
             0 => Some(Action::Level0),
             _ => Some(Action::Level(level)),
         }
+    }
+
+    /// Whether readers have paid as much for what is in level 0 as it costs to merge it away: see [`Paid`](crate::merge::Paid).
+    fn is_paid(&self, version: &Version, limits: &Limits) -> bool {
+        let sources = self.level0_tables + usize::from(self.bottom > 0);
+        let paid = limits.paid.by(self.keyspace);
+        let is_enough = |bytes: u64| paid >= bytes.saturating_add(COMPACTION_BYTES);
+        self.level0_tables > 0
+            && sources > 1
+            && is_enough(self.bytes[0])
+            && is_enough(self.plan_level0(version).input_bytes())
     }
 
     /// A table with many tombstones and old versions, all of which a rewrite can drop.
@@ -288,6 +305,7 @@ mod tests {
     use super::*;
     use crate::format::edit::{Edit, TableMeta};
     use crate::format::{FileNumber, Sequence};
+    use crate::merge::Paid;
 
     const LIMITS: Limits = Limits {
         level0_tables: 2,
@@ -295,6 +313,7 @@ mod tests {
         multiplier: 10,
         small_bytes: 20,
         calm: false,
+        paid: Paid::NOTHING,
         seen_by_all: Sequence(u64::MAX),
     };
     const CALM: Limits = Limits { calm: true, ..LIMITS };
@@ -316,6 +335,29 @@ mod tests {
         assert_eq!(pick(&busy, &LIMITS), None);
         assert_eq!(pick(&busy, &CALM), None);
         assert_eq!(pick(&Version::default(), &CALM), None);
+    }
+
+    #[test]
+    fn level0_goes_once_readers_have_paid_as_much() {
+        let two = version(&[(0, 9, &[(0, "a", "z")], 2000), (0, 8, &[(0, "a", "z")], 3000)]);
+        let on_level = version(&[
+            (0, 9, &[(0, "a", "c"), (1, "a", "c")], 10),
+            (1, 4, &[(0, "a", "b")], 2000),
+            (1, 5, &[(0, "x", "z")], 5000),
+        ]);
+        let limits = Limits { level0_tables: 4, level1_bytes: 100_000, small_bytes: 100, ..LIMITS };
+        let paid = |bytes, keyspace| Limits { paid: Paid::bytes(KeyspaceId(keyspace), bytes), ..limits };
+        let cost = COMPACTION_BYTES + 5000;
+        assert_eq!(pick(&two, &paid(cost - 48, 0)), None);
+        assert_eq!(pick(&two, &paid(cost, 0)), Some((vec![(0, 9), (0, 8)], 1, true, false)));
+        // What is small goes as well, with what it overlaps, for the keyspace whose readers have paid.
+        let cost = COMPACTION_BYTES + 2010;
+        assert_eq!(pick(&on_level, &paid(cost - 48, 0)), None);
+        assert_eq!(pick(&on_level, &paid(cost, 0)), Some((vec![(0, 9), (1, 4)], 1, true, false)));
+        assert_eq!(pick(&on_level, &paid(cost, 1)), None);
+        // One table is all that there can be.
+        let one = version(&[(0, 9, &[(0, "a", "z")], 5000)]);
+        assert_eq!(pick(&one, &paid(u64::MAX / 64, 0)), None);
     }
 
     #[test]
@@ -510,6 +552,7 @@ mod tests {
             multiplier: 10,
             small_bytes: 20,
             calm: false,
+            paid: Paid::NOTHING,
             seen_by_all: Sequence(0),
         };
         let mut simulation = Simulation::new(u64::from(FLUSH), limits);

@@ -10,6 +10,7 @@ use crate::format::edit::LEVELS;
 use crate::format::range::{Edge, Range};
 use crate::format::section::{Section, ValueFileShare};
 use crate::format::{FileNumber, KeyspaceId, SEQUENCE_SPAN, Sequence};
+use crate::merge::Paid;
 use crate::table::{Table, Values};
 
 pub(super) const DEEPEST: u8 = LEVELS - 1;
@@ -25,6 +26,8 @@ pub(crate) struct Limits {
     pub(crate) small_bytes: u64,
     /// Nobody writes, or somebody waits for the store to settle: space counts more than what a rewrite costs.
     pub(crate) calm: bool,
+    /// What readers have paid for level 0.
+    pub(crate) paid: Paid,
     /// Every reader sees this sequence or a later one.
     pub(crate) seen_by_all: Sequence,
 }

@@ -29,6 +29,7 @@ mod model;
 mod names;
 mod open_tables;
 mod poisoned;
+mod read_cost;
 mod reader;
 mod remove_range;
 mod repair;
