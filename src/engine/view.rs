@@ -16,7 +16,7 @@ use crate::memtable::{Lookup, Memtable, RunCursor};
 use crate::merge::{Learned, LevelCursor, Look, Scan, Shared, Source, Tables};
 use crate::sys::{Block, Era, Mapping, Mappings, Mutex, MutexGuard, Pinned};
 use crate::table::{Answer, ChunkedFile, Found, Renew, Shelf, Table, TableReader, ValueFile, Verify};
-use crate::version::Version;
+use crate::version::{Tree, Version};
 use crate::visibility::{Cover, Visibility};
 
 /// Every entry that has been committed is in one of the parts; which ones a reader sees is decided by its sequence.
@@ -203,21 +203,23 @@ impl View {
                 }
             }
         }
-        if self.version.level0_len() > 1 {
+        let tree = self.version.tree(keyspace);
+        if self.version.level0_len() + usize::from(tree.is_some()) > 1 {
             // One after another they would be as many cache misses.
             let open = self.version.level0(keyspace).filter_map(|table| table.peek(era));
             open.for_each(|reader| reader.prefetch(keyspace, hash));
+            if let Some(tree) = tree {
+                prefetch_levels(tree, era, (keyspace, hash, key));
+            }
         }
         for table in self.version.level0(keyspace) {
             if let Some(found) = self.find_in(table, (era, opened), (keyspace, hash, key), at)? {
                 return Ok(found);
             }
         }
-        let Some(tree) = self.version.tree(keyspace) else { return Ok(Find::Absent) };
+        let Some(tree) = tree else { return Ok(Find::Absent) };
         for (_, tables) in tree.levels() {
-            let after = tables.partition_point(|t| t.only_section().is_some_and(|s| s.upper.is_in_front_of(key)));
-            let Some(table) = tables.get(after) else { continue };
-            if table.only_section().is_some_and(|section| section.lower.is_in_front_of(key))
+            if let Some(table) = table_with(tables, key)
                 && let Some(found) = self.find_in(table, (era, opened), (keyspace, hash, key), at)?
             {
                 return Ok(found);
@@ -328,6 +330,21 @@ impl View {
         let (values, learned) = (Arc::clone(self.version.values()), Arc::clone(&self.learned));
         Ok(Scan::new(sources, cover, look, Shared { values, learned, mappings: self.mappings.clone() }))
     }
+}
+
+/// The table of a level that has a key, if one does.
+#[inline]
+fn table_with<'t>(tables: &'t [Arc<Table>], key: &[u8]) -> Option<&'t Arc<Table>> {
+    let after = tables.partition_point(|t| t.only_section().is_some_and(|s| s.upper.is_in_front_of(key)));
+    let table = tables.get(after)?;
+    table.only_section()?.lower.is_in_front_of(key).then_some(table)
+}
+
+/// Asks for what a lookup looks at first in the levels.
+#[inline(never)]
+fn prefetch_levels(tree: &Tree, era: &Era, (keyspace, hash, key): (KeyspaceId, u64, &[u8])) {
+    let tables = tree.levels().filter_map(|(_, tables)| table_with(tables, key));
+    tables.filter_map(|table| table.peek(era)).for_each(|reader| reader.prefetch(keyspace, hash));
 }
 
 /// What is to be opened for a lookup in a table that is not open: nothing if its section cannot have the key.
