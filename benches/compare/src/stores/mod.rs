@@ -8,6 +8,8 @@ mod maplsm;
 mod redb;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
+#[cfg(feature = "surrealkv")]
+mod surrealkv;
 
 use std::path::Path;
 
@@ -30,6 +32,8 @@ pub(crate) enum Kind {
     RocksDb,
     #[cfg(feature = "leveldb")]
     LevelDb,
+    #[cfg(feature = "surrealkv")]
+    SurrealKv,
 }
 
 impl Kind {
@@ -44,6 +48,8 @@ impl Kind {
             Self::RocksDb => "RocksDB",
             #[cfg(feature = "leveldb")]
             Self::LevelDb => "LevelDB",
+            #[cfg(feature = "surrealkv")]
+            Self::SurrealKv => "SurrealKV",
         }
     }
 
@@ -58,6 +64,8 @@ impl Kind {
             Self::RocksDb => "librocksdb-sys",
             #[cfg(feature = "leveldb")]
             Self::LevelDb => return format!("libleveldb {}", leveldb::version()),
+            #[cfg(feature = "surrealkv")]
+            Self::SurrealKv => "surrealkv",
         };
         format!("{package} {}", report::version(package))
     }
@@ -70,6 +78,8 @@ impl Kind {
             Self::RocksDb => true,
             #[cfg(feature = "leveldb")]
             Self::LevelDb => false,
+            #[cfg(feature = "surrealkv")]
+            Self::SurrealKv => false,
             Self::Fjall | Self::Redb | Self::Lmdb => false,
         }
     }
@@ -91,6 +101,8 @@ impl Kind {
             Self::RocksDb => rocksdb::MEANING,
             #[cfg(feature = "leveldb")]
             Self::LevelDb => leveldb::MEANING,
+            #[cfg(feature = "surrealkv")]
+            Self::SurrealKv => surrealkv::MEANING,
         }
     }
 
@@ -102,6 +114,8 @@ impl Kind {
             Self::RocksDb => rocksdb::LARGE_MEANING,
             #[cfg(feature = "leveldb")]
             Self::LevelDb => "",
+            #[cfg(feature = "surrealkv")]
+            Self::SurrealKv => surrealkv::LARGE_MEANING,
             Self::Fjall => fjall::LARGE_MEANING,
             Self::Maplsm | Self::MaplsmRead | Self::Redb | Self::Lmdb => "",
         }
@@ -119,6 +133,8 @@ impl Kind {
             Self::RocksDb => workload::run::<rocksdb::RocksDb>(directory, plan, samples),
             #[cfg(feature = "leveldb")]
             Self::LevelDb => workload::run::<leveldb::LevelDb>(directory, plan, samples),
+            #[cfg(feature = "surrealkv")]
+            Self::SurrealKv => workload::run::<surrealkv::SurrealKv>(directory, plan, samples),
         }
     }
 }
