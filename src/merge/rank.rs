@@ -79,6 +79,14 @@ impl Prefix {
         }
     }
 
+    /// The rank of a key on the way forwards, or backwards.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
+    pub(super) fn rank_going(&self, forward: bool, key: &[u8]) -> Rank {
+        let rank = self.rank(key);
+        if forward { rank } else { rank.reversed() }
+    }
+
     /// Whether the prefix of `key`, as long as this one, is the same.
     #[inline]
     fn is(&self, prefix: &[u8], key: &[u8]) -> bool {

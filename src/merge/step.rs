@@ -35,8 +35,8 @@ impl Merge {
         {
             let moved = if self.forward { cursor.next_if_sure() } else { cursor.prev_if_sure() };
             if let Some((entry, bytes)) = moved {
-                let rank = self.prefix.rank(entry.key(bytes));
-                let came = (if self.forward { rank } else { rank.reversed() }, Version::of(entry));
+                let rank = self.prefix.rank_going(self.forward, entry.key(bytes));
+                let came = (rank, Version::of(entry));
                 return Ok(self.note_step(Some(came)));
             }
         }
@@ -50,11 +50,9 @@ impl Merge {
         let Some(source) = self.sources.get_mut(self.winner) else { return Ok((None, Rank::EXHAUSTED)) };
         let moved = if forward { source.next() } else { source.prev() };
         moved?;
-        let stepped = source.entry().map(|(entry, bytes)| {
-            let rank = prefix.rank(entry.key(bytes));
-            (if forward { rank } else { rank.reversed() }, Version::of(entry))
-        });
-        Ok(self.note_step(stepped))
+        let came = source.entry();
+        let came = came.map(|(entry, bytes)| (prefix.rank_going(forward, entry.key(bytes)), Version::of(entry)));
+        Ok(self.note_step(came))
     }
 
     /// Orders the sources when the one that has won last has gone on.
@@ -163,8 +161,7 @@ impl Merge {
             return None;
         }
         let (entry, bytes) = if FORWARD { cursor.next_if_sure() } else { cursor.prev_if_sure() }?;
-        let after = self.prefix.rank(entry.key(bytes));
-        let after = if FORWARD { after } else { after.reversed() };
+        let after = self.prefix.rank_going(FORWARD, entry.key(bytes));
         let version = Version::of(entry);
         if before < after && after < self.limit && version.kind == Kind::Put && version.sequence <= at {
             *rank = after;
