@@ -134,8 +134,8 @@
 //! - `table`: writing, reading and indexing of tables, and of the value files that they point to.
 //! - `log`: appending groups, and finding out where a log ends.
 //! - `options`, `batch`, `slice`, `keyspace_state`: what callers hold and hand in.
-//! - `sys`: the file system seam, with its twin in memory ([`SimFs`]); mappings; the only `unsafe` code of the crate, in three
-//!   files: one for memory, one for what is lent of it, and one for the signal that a lost mapping causes.
+//! - `sys`: the file system seam, with its twin in memory ([`SimFs`]); mappings; the only `unsafe` code of the crate, in four
+//!   files: for memory, for who shares it, for what is lent of it, and for the signal that a lost mapping causes.
 //! - `visibility`: the one rule that says which versions of a key matter.
 //! - `format`: what bytes mean. No I/O; its files follow the sections of FORMAT.md.
 //!

@@ -301,11 +301,32 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::sys::PAGE_BYTES;
 
     fn dir(access: Access) -> (tempfile::TempDir, Arc<dyn Dir>) {
         let temp = tempfile::tempdir().unwrap();
         let dir = DiskFs.open_dir(&temp.path().join("a/b"), true, access).unwrap();
         (temp, dir)
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn pages_that_were_touched_are_present_and_others_are_not() {
+        const LENGTH: usize = 1000 * PAGE_BYTES + 1;
+        let (temp, dir) = dir(Access::Map);
+        fs::File::create(temp.path().join("a/b/hole")).unwrap().set_len(LENGTH as u64).unwrap();
+        let Ok(Contents::Mapped(mapping)) = dir.contents("hole", Advice::Random) else { panic!("it is mapped") };
+        let mapping = &mapping;
+        let present = |from: usize, to: usize| mapping.is_present(from * PAGE_BYTES..(to * PAGE_BYTES).min(LENGTH));
+        assert!(!present(0, 1) && !present(0, 1001) && !present(1000, 1001));
+        mapping.touch(100 * PAGE_BYTES..700 * PAGE_BYTES).unwrap();
+        assert!(present(100, 700) && present(350, 351));
+        assert!(mapping.is_present(101 * PAGE_BYTES - 1..101 * PAGE_BYTES + 1));
+        assert!(!present(99, 700) && !present(100, 701), "one page of it is not there");
+        assert!(!mapping.is_present(700 * PAGE_BYTES - 1..700 * PAGE_BYTES + 1));
+        mapping.touch(0..LENGTH).unwrap();
+        assert!(present(0, 1001) && present(1000, 1001));
+        assert!(!mapping.is_present(LENGTH - 1..LENGTH + PAGE_BYTES), "there is no such page");
     }
 
     #[test]

@@ -25,6 +25,8 @@ use memmap2::{Mmap, MmapMut, MmapOptions, MmapRaw};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::Advice;
+#[cfg(target_os = "linux")]
+use super::PAGE_BYTES;
 use super::atomic::{AtomicUsize, Ordering};
 use super::files::OpenFile;
 use super::guard::{Place, Watched};
@@ -34,7 +36,8 @@ pub(crate) use block::{Block, BlockBuffer};
 
 /// What owns the bytes.
 enum Memory {
-    File(Mmap),
+    /// And whether the system tells what of it is present.
+    File(Mmap, bool),
     Heap(Vec<u8>),
     /// Memory on the heap that begins at a multiple of 16.
     Words(Vec<u128>, usize),
@@ -63,14 +66,14 @@ unsafe impl Sync for Region {}
 impl Region {
     fn new(memory: Memory, place: Option<&Place<'_>>, counted: Option<OpenFile>) -> Self {
         let (base, readable) = match &memory {
-            Memory::File(map) => (map.as_ptr(), map.len()),
+            Memory::File(map, _) => (map.as_ptr(), map.len()),
             Memory::Heap(bytes) => (bytes.as_ptr(), bytes.len()),
             Memory::Words(words, length) => (words.as_ptr().cast(), *length),
             Memory::Arena(map) => (map.as_ptr(), 0),
         };
         let base = NonNull::new(base.cast_mut()).unwrap_or(NonNull::dangling());
         let length = match &memory {
-            Memory::File(map) => map.len(),
+            Memory::File(map, _) => map.len(),
             Memory::Heap(_) | Memory::Words(..) => 0,
             Memory::Arena(map) => map.len(),
         };
@@ -83,6 +86,21 @@ impl Region {
         let readable = self.readable.load(Ordering::Acquire);
         // SAFETY: by the invariant; the acquire pairs with the release of `ArenaWriter::publish`, so the bytes are written.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), readable) }
+    }
+}
+
+/// One byte for each page from `start` of a mapping, in its lowest bit whether the page is in memory: as many as are asked for
+/// and there.
+#[cfg(target_os = "linux")]
+fn pages_in_memory(map: &Mmap, start: usize, pages: &mut [u8]) -> io::Result<usize> {
+    let start = start - start % PAGE_BYTES;
+    let length = map.len().saturating_sub(start).min(pages.len() * PAGE_BYTES);
+    let Some(first) = map.get(start..).filter(|rest| !rest.is_empty()) else { return Ok(0) };
+    // SAFETY: the range lies inside of the mapping, so it is ours, and what is there is not touched; a byte is written for each
+    // page of it, which `pages` has room for: pages of the system are no smaller than `PAGE_BYTES`.
+    match unsafe { libc::mincore(first.as_ptr().cast_mut().cast(), length, pages.as_mut_ptr()) } {
+        0 => Ok(length.div_ceil(PAGE_BYTES)),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -170,7 +188,7 @@ impl Mapping {
         }
         #[cfg(not(unix))]
         let _ = advice;
-        Ok(Self::new(Memory::File(map), Some(place), Some(counted)))
+        Ok(Self::new(Memory::File(map, present::is_told(file)), Some(place), Some(counted)))
     }
 
     /// Bytes that are in memory already. They begin at a multiple of 16, as mapped files do, so that what is aligned in a file

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::readahead::Residence;
 use crate::error::{Damage, Error, Fault, Result};
 use crate::format::bytes::{self, Part};
 use crate::format::prefix::Magic;
@@ -43,6 +44,7 @@ pub(crate) struct ChunkedFile {
     /// One bit a chunk: its checksum has matched. Set bits are never cleared; a relaxed order suffices, because a bit says
     /// something about bytes that never change. It outlives the mapping; see [`Known`].
     verified: Arc<[AtomicU64]>,
+    residence: Residence,
     always: bool,
 }
 
@@ -76,7 +78,7 @@ impl ChunkedFile {
         frame.check_directory(whole, directory).map_err(at)?;
         let words = frame.chunks().div_ceil(64);
         let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self { path, mapping, on_disk: None, frame, verified, always })
+        Ok(Self { path, mapping, on_disk: None, frame, verified, residence: Residence::default(), always })
     }
 
     /// The same for a file that may not be in memory. Then its end is read and kept, and nothing else.
@@ -96,7 +98,8 @@ impl ChunkedFile {
         let tail = read(frame.body_end, length - frame.body_end)?;
         frame.check_directory(Part { bytes: &tail, start: frame.body_end }, directory).map_err(at)?;
         let on_disk = Some(OnDisk { file, tail });
-        Ok(Self { path, mapping: Mapping::heap(Vec::new()), on_disk, frame, verified: Arc::default(), always })
+        let (mapping, verified) = (Mapping::heap(Vec::new()), Arc::default());
+        Ok(Self { path, mapping, on_disk, frame, verified, residence: Residence::default(), always })
     }
 
     /// What to remember when the file is let go.
@@ -243,9 +246,11 @@ impl ChunkedFile {
         word.is_some_and(|word| word.load(Ordering::Relaxed) >> (chunk % 64) & 1 == 1)
     }
 
-    /// Asks for what is to be read soon; see `sys`.
+    /// Asks for what is to be read soon, unless it is in memory; see `sys`.
     pub(super) fn read_ahead(&self, range: Range<usize>) {
-        self.mapping.read_ahead(range);
+        if !self.residence.covers(&range, || self.mapping.is_present(range.clone())) {
+            self.mapping.read_ahead(range);
+        }
     }
 
     /// Makes sure that a range can be read before it is.

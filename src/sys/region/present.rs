@@ -1,5 +1,6 @@
 //! Bringing what is mapped into memory before it is used.
 
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 
@@ -11,12 +12,47 @@ use crate::sys::PAGE_BYTES;
 #[cfg(unix)]
 const ASK_BYTES: usize = 128 << 10;
 
+/// Whether the system tells what of a file is in memory. Linux does so to its owner and to who may write it; of other files
+/// it says that all of them is.
+pub(super) fn is_told(file: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::MetadataExt;
+        file.metadata().is_ok_and(|metadata| metadata.uid() == rustix::process::geteuid().as_raw())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        false
+    }
+}
+
 impl Mapping {
+    /// Whether all of a range of a mapped file is known to be in memory.
+    pub(crate) fn is_present(&self, range: Range<usize>) -> bool {
+        #[cfg(target_os = "linux")]
+        if let Memory::File(map, true) = &self.region.memory {
+            let mut pages = [0; 128];
+            let mut start = range.start;
+            while start < range.end {
+                let rest = (range.end - start + start % PAGE_BYTES).div_ceil(PAGE_BYTES).min(pages.len());
+                let told = super::pages_in_memory(map, start, &mut pages[..rest]);
+                if !told.is_ok_and(|told| told == rest) || pages[..rest].iter().any(|page| page & 1 == 0) {
+                    return false;
+                }
+                start = start - start % PAGE_BYTES + rest * PAGE_BYTES;
+            }
+            return true;
+        }
+        let _ = range;
+        false
+    }
+
     /// Asks the system to begin to read a range of a mapped file, and does not wait for it; a hint. It takes no notice of
     /// [`Advice::Random`](crate::sys::Advice::Random).
     pub(crate) fn read_ahead(&self, range: Range<usize>) {
         #[cfg(unix)]
-        if let Memory::File(map) = &self.region.memory {
+        if let Memory::File(map, _) = &self.region.memory {
             let end = range.end.min(map.len());
             for start in (range.start..end).step_by(ASK_BYTES) {
                 let _ = map.advise_range(memmap2::Advice::WillNeed, start, ASK_BYTES.min(end - start));
@@ -34,7 +70,7 @@ impl Mapping {
             self.read_ahead(range.clone());
         }
         #[cfg(target_os = "linux")]
-        if let Memory::File(map) = &self.region.memory {
+        if let Memory::File(map, _) = &self.region.memory {
             let length = range.end.min(map.len()).saturating_sub(range.start);
             loop {
                 match map.advise_range(memmap2::Advice::PopulateRead, range.start, length) {
