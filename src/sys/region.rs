@@ -89,19 +89,16 @@ impl Region {
     }
 }
 
-/// One byte for each page from `start` of a mapping, in its lowest bit whether the page is in memory: as many as are asked for
-/// and there.
+/// Notes in the lowest bit of each byte whether that page is in memory, of pages in a row from `start`, where one begins. False
+/// if the system does not say, or has not so many.
 #[cfg(target_os = "linux")]
-fn pages_in_memory(map: &Mmap, start: usize, pages: &mut [u8]) -> io::Result<usize> {
-    let start = start - start % PAGE_BYTES;
-    let length = map.len().saturating_sub(start).min(pages.len() * PAGE_BYTES);
-    let Some(first) = map.get(start..).filter(|rest| !rest.is_empty()) else { return Ok(0) };
+fn ask_for_pages(map: &Mmap, start: usize, pages: &mut [u8]) -> bool {
+    let rest = map.get(start..).unwrap_or_default();
+    let length = rest.len().min(pages.len() * PAGE_BYTES);
     // SAFETY: the range lies inside of the mapping, so it is ours, and what is there is not touched; a byte is written for each
     // page of it, which `pages` has room for: pages of the system are no smaller than `PAGE_BYTES`.
-    match unsafe { libc::mincore(first.as_ptr().cast_mut().cast(), length, pages.as_mut_ptr()) } {
-        0 => Ok(length.div_ceil(PAGE_BYTES)),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let answer = unsafe { libc::mincore(rest.as_ptr().cast_mut().cast(), length, pages.as_mut_ptr()) };
+    answer == 0 && length.div_ceil(PAGE_BYTES) == pages.len()
 }
 
 impl Memory {

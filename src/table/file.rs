@@ -15,8 +15,8 @@ use crate::format::prefix::Magic;
 use crate::format::table::{FOOTER_BYTES, Frame, TABLE_HEADER_BYTES};
 use crate::sys::{Contents, Mapping, RandomFile};
 
-/// Reading as much as this is announced: at random, the pages of it would come in one by one. A read of less is not worth the
-/// system call, which a read of what is in memory pays as well.
+/// Reading as much as this is announced: at random, the pages of it would come in one by one. A read of less is not worth a
+/// system call, now and then one if it is in memory.
 const LONG_BYTES: usize = 16 << 10;
 
 /// What is read at a time to verify a file that is not in memory.

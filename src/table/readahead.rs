@@ -5,10 +5,11 @@
 //! window that doubles (as the kernel's own readahead does for `read`), in the direction in which it goes, again whenever
 //! half of the window is behind it, so that the disk works while the entries are looked at.
 //!
-//! If it is in memory already, asking takes longer than the walk does: a third of the time of a seek and ten steps. So a look
+//! If it is in memory already, asking is in vain, and takes a third of the time of a seek and ten or a hundred steps. So a look
 //! is taken whether it is; and the longer a file was in memory at every look, the fewer are taken: [`Residence`]. 500,000
-//! entries of 16 + 100 B in one table, ns, without and with it: seek + 10 1,170 and 789, seek + 100 5,723 and 3,907, a step of
-//! a scan 26 and 24. 4 M entries in 256 MiB of memory are read no slower (`benches/compare`, `seekrandom` and `readseq`).
+//! entries of 16 + 100 B in one table, ns, without and with it: seek + 10 1,189 and 789, seek + 100 5,723 and 3,907, a step of
+//! a scan 26 and 24. 4 M entries in 256 MiB of memory, one run: seek + 10 87.4 and 87.0 us, seek + 100 205 and 197, a step of a
+//! scan 164 and 182 ns, backwards 173 and 159 (`benches/compare`).
 //!
 //! 3 M entries of 16 + 100 B in 256 MiB of memory, kernel readahead of 8 MiB, machine busy, ns an entry forwards / backwards:
 //! without advice 325 / 487; at random and without windows 2,078 / 1,328; with windows up to 512 KiB 395 / 459.

@@ -33,16 +33,12 @@ impl Mapping {
         #[cfg(target_os = "linux")]
         if let Memory::File(map, true) = &self.region.memory {
             let mut pages = [0; 128];
-            let mut start = range.start;
-            while start < range.end {
-                let rest = (range.end - start + start % PAGE_BYTES).div_ceil(PAGE_BYTES).min(pages.len());
-                let told = super::pages_in_memory(map, start, &mut pages[..rest]);
-                if !told.is_ok_and(|told| told == rest) || pages[..rest].iter().any(|page| page & 1 == 0) {
-                    return false;
-                }
-                start = start - start % PAGE_BYTES + rest * PAGE_BYTES;
-            }
-            return true;
+            let first = range.start - range.start % PAGE_BYTES;
+            return (first..range.end).step_by(pages.len() * PAGE_BYTES).all(|start| {
+                let count = (range.end - start).div_ceil(PAGE_BYTES).min(pages.len());
+                let pages = &mut pages[..count];
+                super::ask_for_pages(map, start, pages) && pages.iter().all(|page| page & 1 == 1)
+            });
         }
         let _ = range;
         false
