@@ -8,7 +8,7 @@ use crate::support::{DIR, load, sim_options};
 
 /// Two tables of level 0, of which the newer one is too small for anything to be due.
 fn with_two_tables(db: &Db) {
-    for step in [1, 8] {
+    for step in [1, 16] {
         load(db, (0..4000u32).step_by(step).map(|i| (i.to_be_bytes(), [7; 20])), 100);
         db.flush().unwrap();
     }
