@@ -52,7 +52,7 @@ const PAGE_BYTES: usize = 4 << 10;
 const WALK_BYTES: usize = 256 << 10;
 
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// What a walk makes present at a time, of what it has asked for, if the file is mapped.
 const PRESENT_BYTES: usize = 64 << 10;

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::body::{Verify, end, first};
+use super::body::{LINE, Verify, end, first};
 use super::reader::TableReader;
 use super::window::Window;
 use crate::error::{Damage, Result, bug};
@@ -12,10 +12,15 @@ use crate::format::KeyspaceId;
 use crate::format::alignment::Alignment;
 use crate::format::entry::Entry;
 use crate::format::section::Section;
-use crate::sys::{Block, Pinned, Purse};
+use crate::sys::{Block, Pinned, Purse, prefetch};
 
 /// How far ahead of the current entry a walk looks.
 const AHEAD_BYTES: usize = 1024;
+
+/// How far ahead each step of a walk in one table looks. The processor notices that a walk is sequential, but not before it has
+/// gone some way, and forgets it at the end of each page: of a seek and a hundred entries, this takes away a sixth. With 1,024
+/// or 2,048 bytes, a seek and ten entries take 5 % longer.
+const STEP_BYTES: usize = 512;
 
 /// How many bytes a seek asks for at once: of those that it walks over, or that a short scan does.
 const SEEK_BYTES: usize = 2048;
@@ -323,7 +328,9 @@ impl TableCursor {
         // Stored where it stays at once: an entry that is passed on through memory is stored word by word and loaded in pieces
         // of two, which takes as long as all else that a scan does.
         self.place = place;
-        Some((self.current.insert(entry), self.reader.body.bytes(&self.window)))
+        let bytes = self.reader.body.bytes(&self.window);
+        prefetch_at(bytes, entry.start.wrapping_add(STEP_BYTES));
+        Some((self.current.insert(entry), bytes))
     }
 
     /// The same backwards, if the order index has been asked for what is in front, and there is one version of it.
@@ -339,7 +346,10 @@ impl TableCursor {
         self.left_at = Some((left.start, self.home));
         self.places.pop();
         self.place = place;
-        Some((self.current.insert(entry), self.reader.body.bytes(&self.window)))
+        let bytes = self.reader.body.bytes(&self.window);
+        // In front of the file this wraps, to where there is nothing.
+        prefetch_at(bytes, entry.start.wrapping_sub(STEP_BYTES));
+        Some((self.current.insert(entry), bytes))
     }
 
     pub(crate) fn next(&mut self) -> Result<()> {
@@ -403,6 +413,17 @@ impl TableCursor {
             }
             self.behind.push((at, self.home, entry));
             at = behind;
+        }
+    }
+}
+
+/// Starts to bring the line with a byte, if there is one, and the one behind it into the cache.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "of each step of a scan")]
+fn prefetch_at(bytes: &[u8], at: usize) {
+    for at in [at, at.wrapping_add(LINE)] {
+        if let Some(byte) = bytes.get(at) {
+            prefetch(byte);
         }
     }
 }

@@ -375,12 +375,10 @@ impl TableReader {
             if places.is_empty() {
                 places.push(first(section));
             }
-            let mut behind = place;
-            for at in places.iter().rev() {
-                if !contains(section, *at) || *at >= behind {
-                    return Err(index.file().corrupt(*at as u64, Damage::IndexMismatch));
-                }
-                behind = *at;
+            let ascend = places.is_sorted_by(|a, b| a < b);
+            match &places[..] {
+                [first, .., last] | [first @ last] if ascend && contains(section, *first) && *last < place => {}
+                _ => return Err(index.file().corrupt(place as u64, Damage::IndexMismatch)),
             }
             Ok(())
         })

@@ -169,8 +169,8 @@ impl<'a> Order<'a> {
         match self.section.order {
             OrderKind::Sparse { .. } => places.push(self.start(at)?),
             OrderKind::Groups => {
-                let group = self.group(at)?;
-                places.extend(self::places(group).take_while(|at| *at < place));
+                places.extend(self::places(self.group(at)?));
+                places.truncate(places.partition_point(|at| *at < place));
             }
         }
         Ok(())
@@ -285,8 +285,9 @@ impl OrderCheck<'_> {
 
 /// The places of the landmarks of a group, which may be any bytes.
 pub(super) fn places(group: &Group) -> impl Iterator<Item = usize> {
-    let landmarks = usize::from(group.landmarks.get()).min(GROUP_LANDMARKS);
-    (0..landmarks).map(|slot| place_in(group, slot))
+    let first = place(group.first.get());
+    let offsets = group.offsets.iter().map(move |offset| first + place(offset.get().into()));
+    std::iter::once(first).chain(offsets).take(group.landmarks.get().into())
 }
 
 /// The place of a slot of a group.
