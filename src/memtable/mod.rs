@@ -563,6 +563,37 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn runs_are_merged_once_readers_have_paid_for_it() {
+        let mut fixture = Fixture::new();
+        let key = |at: u32| at.wrapping_mul(2_654_435_761).to_be_bytes();
+        let runs = |fixture: &Fixture| {
+            let rule = || Visibility::retain(vec![], fixture.memtable.max_sequence());
+            fixture.memtable.runs(KeyspaceId(0), rule).unwrap()
+        };
+        for (at, count) in [(0, 1000), (1000, 100), (1100, 10)] {
+            for at in at..at + count {
+                fixture.write(0, Kind::Put, &key(at), b"value");
+            }
+            runs(&fixture);
+        }
+        // Ten items for each run but one: those who have made the second and the third run have paid ten already.
+        let lengths = |fixture: &Fixture| -> Vec<usize> { runs(fixture).iter().map(|run| run.len()).collect() };
+        let merged_after = |fixture: &Fixture, expected: &[usize]| {
+            let before = lengths(fixture);
+            let reads = (2..1000).find(|_| lengths(fixture) != before).unwrap();
+            assert_eq!(lengths(fixture), expected);
+            reads
+        };
+        assert_eq!(merged_after(&fixture, &[1000, 110]), 5);
+        assert_eq!(merged_after(&fixture, &[1110]), 110);
+        for _ in 0..1000 {
+            runs(&fixture);
+        }
+        fixture.write(0, Kind::Put, &key(1110), b"value");
+        assert_eq!(lengths(&fixture), [1110, 1], "nobody has paid for this one");
+    }
+
+    #[test]
     fn runs_are_sorted_complete_and_without_unseen_versions() {
         let mut fixture = Fixture::new();
         let mut pick = 1u64;

@@ -2,7 +2,9 @@
 //!
 //! Immutable runs of (key head, locator), sorted by key and, within a key, newest first. What was written since the last run
 //! is sorted by the first scan that needs it and kept for the next ones. Runs are merged when a younger one has grown to half
-//! the size of the older, so there are at most about log2(n) of them and each entry is merged log2(n) times at the most.
+//! the size of the older, so there are at most about log2(n) of them and each entry is merged log2(n) times at the most; and
+//! earlier, once readers have paid for it: a seek in one more run takes as long as [`SEEK_ITEMS`] items of a merge. That costs
+//! at most as much again as not to do it would have, by the argument with which level 0 is merged away for its readers.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -12,6 +14,9 @@ use crate::format::entry::{Entry, Kind};
 use crate::format::{Sequence, key_head};
 use crate::sys::{Mutex, MutexGuard};
 use crate::visibility::Visibility;
+
+/// While a seek looks into one more run, so many items are merged: some 100 ns at 10 ns each.
+const SEEK_ITEMS: usize = 10;
 
 #[derive(Default)]
 pub(super) struct Sorted {
@@ -26,6 +31,8 @@ struct State {
     pending: Vec<Item>,
     /// What all their keys begin with.
     prefix: Vec<u8>,
+    /// Items that readers have paid the merging of.
+    paid: usize,
 }
 
 /// Access to the entries that are in no run yet.
@@ -88,19 +95,10 @@ impl Sorted {
         rule: impl FnOnce() -> Visibility,
     ) -> Vec<Arc<Run>> {
         let mut state = self.state.lock();
-        if !state.pending.is_empty() {
+        state.paid = state.paid.saturating_add(state.runs.len().saturating_sub(1) * SEEK_ITEMS);
+        if !state.pending.is_empty() || state.is_paid() {
             let (entries, rule) = (entries(), &mut rule());
-            let (mut items, prefix) = (std::mem::take(&mut state.pending), std::mem::take(&mut state.prefix));
-            if !prefix.is_empty() {
-                // In the order of the segment: no misses.
-                for item in &mut items {
-                    item.head = key_head(entries.key(*item).get(prefix.len()..).unwrap_or_default());
-                }
-            }
-            items.sort_unstable_by(|a, b| entries.compare(*a, *b));
-            keep_visible(entries, &mut items, rule);
-            debug_assert!(items.is_sorted_by(|a, b| entries.compare(*a, *b).is_lt()), "a run has an order");
-            state.runs.push(Arc::new(Run::new(prefix, items)));
+            state.sort(entries, rule);
             state.settle(entries, rule);
         }
         state.runs.clone()
@@ -108,11 +106,37 @@ impl Sorted {
 }
 
 impl State {
-    /// Merges the youngest runs while they are not at least twice as small as their elders.
+    /// Makes a run of what is in none.
+    fn sort(&mut self, entries: Entries<'_>, rule: &mut Visibility) {
+        let (mut items, prefix) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.prefix));
+        if items.is_empty() {
+            return;
+        }
+        if !prefix.is_empty() {
+            // In the order of the segment: no misses.
+            for item in &mut items {
+                item.head = key_head(entries.key(*item).get(prefix.len()..).unwrap_or_default());
+            }
+        }
+        items.sort_unstable_by(|a, b| entries.compare(*a, *b));
+        keep_visible(entries, &mut items, rule);
+        debug_assert!(items.is_sorted_by(|a, b| entries.compare(*a, *b).is_lt()), "a run has an order");
+        self.runs.push(Arc::new(Run::new(prefix, items)));
+    }
+
+    /// Whether readers have paid for the two youngest runs to be merged.
+    fn is_paid(&self) -> bool {
+        matches!(&self.runs[..], [.., older, younger] if self.paid >= older.len() + younger.len())
+    }
+
+    /// Merges the youngest runs while they are not at least twice as small as their elders, or that has been paid for.
     fn settle(&mut self, entries: Entries<'_>, rule: &mut Visibility) {
         while let [.., older, younger] = &self.runs[..] {
             if younger.len() * 2 < older.len() {
-                break;
+                if !self.is_paid() {
+                    return;
+                }
+                self.paid -= older.len() + younger.len();
             }
             let mut prefix = older.prefix().to_vec();
             shorten(&mut prefix, younger.prefix());
@@ -122,6 +146,7 @@ impl State {
             self.runs.truncate(self.runs.len() - 2);
             self.runs.push(Arc::new(Run::new(prefix, merged)));
         }
+        self.paid = 0;
     }
 }
 
