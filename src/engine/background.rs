@@ -36,7 +36,7 @@ pub(crate) struct Background {
     /// Something has been done: for those who wait for its effect.
     done: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Whether a thread waits, or is about to, without knowing of commits from now on.
+    /// Whether a thread waits, or is about to, and none looks at the log in a moment, whatever is committed from now on.
     asleep: AtomicBool,
     /// Callers that wait until nothing is left to do.
     settling: AtomicUsize,
@@ -230,9 +230,13 @@ impl Engine {
             let calm = self.background.settling.load(Ordering::SeqCst) > 0 || still >= CALM;
             let worked = self.watched(|| self.step_in_turn(calm)).unwrap_or(false);
 
-            // A commit that this look at the log misses sees that the thread sleeps, and wakes it: both take lock 2.
+            // A commit that this look at the log misses sees that the thread sleeps, and wakes it: both take lock 2. If there is
+            // something to mark, the thread looks again by itself, and no commit has to wake it until then.
             self.background.asleep.store(true, Ordering::SeqCst);
             let unmarked = self.has_unmarked();
+            if unmarked.is_some() {
+                self.background.asleep.store(false, Ordering::SeqCst);
+            }
             if !worked && unmarked == Some(quiet.0) && still >= IDLE {
                 let marked = self.watched(|| self.mark_idle(quiet.0));
                 if marked.is_some_and(|marked| marked.is_ok()) {
