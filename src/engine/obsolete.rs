@@ -130,7 +130,7 @@ impl Engine {
             }
             let _ = self.dir.remove(&FileKind::Index.name(table.number()));
             // Without the file, the next open makes it again; so an error here loses nothing.
-            if write_index(&*self.dir, table.number(), index.bytes()).is_ok() {
+            if write_index(&*self.dir, table.number(), [index.bytes()]).is_ok() {
                 let _ = self.dir.sync();
             }
             table.index_restored();

@@ -69,11 +69,13 @@ impl OpenFiles {
     }
 }
 
-/// Makes a file with these bytes, durable but for its name; an error names what could not be done.
-pub(crate) fn write_file(dir: &dyn Dir, name: &str, bytes: &[u8]) -> Result<()> {
+/// Makes a file with these bytes, given in pieces, durable but for its name; an error names what could not be done.
+pub(crate) fn write_file<'b>(dir: &dyn Dir, name: &str, bytes: impl IntoIterator<Item = &'b [u8]>) -> Result<()> {
     let path = dir.path().join(name);
     let mut file = dir.create(name).map_err(|e| Error::io("create", &path, e))?;
-    file.append(bytes).map_err(|e| Error::io("write", &path, e.into()))?;
+    for piece in bytes {
+        file.append(piece).map_err(|e| Error::io("write", &path, e.into()))?;
+    }
     file.sync().map_err(|e| Error::io("sync", &path, e))
 }
 

@@ -10,6 +10,7 @@ mod flag;
 mod guard;
 mod lend;
 pub(crate) mod region;
+mod scratch;
 mod share;
 pub(crate) mod sim;
 mod sync;
@@ -31,6 +32,7 @@ pub(crate) use lend::{Era, Eras, Lent, Taken};
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use region::ZeroedArray;
 pub(crate) use region::{Block, BlockBuffer, Mapping, Pinned, Purse, prefetch};
+pub(crate) use scratch::Scratch;
 #[cfg(any(loom, shuttle))]
 pub(crate) use sync::ZeroedArray;
 pub(crate) use sync::{Condvar, Mutex, MutexGuard, OnceLock, atomic, in_total_order};
@@ -262,8 +264,8 @@ fn first_that_fits<T: Copy>(
     Err(refused)
 }
 
-/// Space is taken in units of at least this size.
-const PAGE_BYTES: usize = 4 << 10;
+/// Space is taken, and memory is filled, in units of at least this size.
+pub(crate) const PAGE_BYTES: usize = 4 << 10;
 
 /// The writing end of a log file, which is also the memory its readers use.
 ///

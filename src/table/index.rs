@@ -230,7 +230,7 @@ mod tests {
             added.unwrap();
         }
         builder.finish_section(KeyspaceId(0), &keys[0], &keys[keys.len() - 1]).unwrap();
-        let file = builder.finish();
+        let file = builder.finish().to_vec();
         Index::open("x.idx".into(), Mapping::heap(file), &[1; 16], &[section(keys)], false).unwrap()
     }
 

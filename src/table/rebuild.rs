@@ -36,7 +36,8 @@ pub(super) fn rebuild_index(body: &Body, options: TableOptions, points: &[PointI
         finished.map_err(|damage| body.file.corrupt(section.start, damage))?;
     }
     let id = body.file.frame().id;
-    let index = Index::open(path, Mapping::heap(builder.finish()), &id, &body.sections, options.verify_always)?;
+    let index =
+        Index::open(path, Mapping::heap(builder.finish().to_vec()), &id, &body.sections, options.verify_always)?;
     index.mark_verified();
     Ok(index)
 }

@@ -389,7 +389,7 @@ impl TableWriter {
         };
         let mut written = self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
         written.sync().map_err(|e| Error::io("sync", &path, e))?;
-        write_index(&*self.shelf.dir, self.number, &self.index.finish())?;
+        write_index(&*self.shelf.dir, self.number, self.index.finish().pieces())?;
 
         let contents = self.shelf.contents(&FileKind::Table.name(self.number));
         let contents = contents.map_err(|e| Error::io("open", &path, e))?;
@@ -444,7 +444,11 @@ fn new_section(keyspace: KeyspaceId, start: u64, key: &[u8], interval: u16, alig
 }
 
 /// Writes the index file of table `number`, and makes its contents durable.
-pub(crate) fn write_index(dir: &dyn Dir, number: FileNumber, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_index<'b>(
+    dir: &dyn Dir,
+    number: FileNumber,
+    bytes: impl IntoIterator<Item = &'b [u8]>,
+) -> Result<()> {
     write_file(dir, &FileKind::Index.name(number), bytes)
 }
 
@@ -688,7 +692,7 @@ mod tests {
             builder.finish_section(section.keyspace, section.lower.key(), section.upper.key()).unwrap();
         }
         fixture.shelf.dir.remove("000001.idx").unwrap();
-        write_index(&*fixture.shelf.dir, FileNumber(1), &builder.finish()).unwrap();
+        write_index(&*fixture.shelf.dir, FileNumber(1), builder.finish().pieces()).unwrap();
     }
 
     #[test]

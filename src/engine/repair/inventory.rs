@@ -141,7 +141,7 @@ impl Inventory {
             if let Some(index) = table.lost_index() {
                 let number = table.number();
                 let _ = self.dir.remove(&FileKind::Index.name(number));
-                write_index(&*self.dir, number, index.bytes())?;
+                write_index(&*self.dir, number, [index.bytes()])?;
             }
         }
         if !self.without_index.is_empty() {

@@ -80,7 +80,7 @@ impl LostList {
             return Ok(false);
         }
         let text = from.open(NAME).map_err(|e| Error::io("read", &from.path().join(NAME), e))?;
-        write_file(&**to, name, text.bytes())?;
+        write_file(&**to, name, [text.bytes()])?;
         Ok(true)
     }
 }

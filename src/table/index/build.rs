@@ -1,9 +1,10 @@
 //! Building index files.
 
-use zerocopy::little_endian::{U16, U32};
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::super::bloom;
+use super::super::file::position;
 use super::common_prefix;
 use crate::error::Damage;
 use crate::format::checksum::{Id, Seed};
@@ -15,21 +16,34 @@ use crate::format::prefix::Magic;
 use crate::format::table::{TableHeader, Totals, encode_tail};
 use crate::format::{KeyspaceId, UNIT, key_head};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
+use crate::sys::Scratch;
 
 /// Keys per bucket on average: a load of 0.7, at which 3 % of the keys overflow into the next bucket.
 const KEYS_PER_BUCKET: u64 = 7;
+
+/// A key of a point index. Many of them lie in one piece of memory, and none in two.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct PointKey {
+    hash: U64,
+    locator: U32,
+    padding: [u8; 4],
+}
+
+const POINT_BYTES: usize = 16;
+const _: () = assert!(size_of::<PointKey>() == POINT_BYTES);
 
 /// Collects the keys of a table and encodes its index file.
 #[derive(Debug)]
 pub(crate) struct IndexBuilder {
     options: TableOptions,
     id: Id,
-    body: Vec<u8>,
+    body: Scratch,
     directory: Vec<u8>,
     sections: u32,
     // Of the section being collected:
-    /// Hash and locator of each key.
-    points: Vec<(u64, u32)>,
+    /// One for each key.
+    points: Scratch,
     /// Versions of the last key behind its first one.
     versions: u64,
     order: OrderBuilder,
@@ -38,13 +52,15 @@ pub(crate) struct IndexBuilder {
 impl IndexBuilder {
     /// For the index of the table `id`.
     pub(crate) fn new(options: TableOptions, id: Id) -> Self {
+        let mut body = Scratch::default();
+        body.extend(TableHeader::new(Magic::INDEX, id, options.chunk_log2).as_bytes());
         Self {
             options,
             id,
-            body: TableHeader::new(Magic::INDEX, id, options.chunk_log2).as_bytes().to_vec(),
+            body,
             directory: Vec::new(),
             sections: 0,
-            points: Vec::new(),
+            points: Scratch::default(),
             versions: 0,
             order: OrderBuilder::new(order_kind(options.section)),
         }
@@ -59,7 +75,8 @@ impl IndexBuilder {
     /// Adds the next key, by the place of its newest version.
     pub(crate) fn add(&mut self, key: &[u8], hash: u64, locator: u32) -> Result<(), Damage> {
         self.order.add(key, locator)?;
-        self.points.push((hash, locator));
+        let point = PointKey { hash: U64::new(hash), locator: U32::new(locator), padding: [0; 4] };
+        self.points.extend(point.as_bytes());
         self.versions = 0;
         Ok(())
     }
@@ -79,7 +96,7 @@ impl IndexBuilder {
         min_key: &[u8],
         max_key: &[u8],
     ) -> Result<(), Damage> {
-        let keys = self.points.len() as u64;
+        let keys = (self.points.len() / POINT_BYTES) as u64;
         let common_prefix = common_prefix(min_key, max_key).to_vec();
         self.pad(BUCKET_BYTES);
         let point_offset = self.body.len() as u64;
@@ -89,7 +106,7 @@ impl IndexBuilder {
         let order = self.order.finish()?;
         for at in 0..order.starts.locators.len() {
             let rest = order.starts.key(at)?.strip_prefix(common_prefix.as_slice()).ok_or(Damage::OutOfOrder)?;
-            self.body.extend_from_slice(&key_head(rest).to_le_bytes());
+            self.body.extend(&key_head(rest).to_le_bytes());
         }
         let align = match order.kind {
             OrderKind::Groups => GROUP_BYTES,
@@ -98,9 +115,9 @@ impl IndexBuilder {
         self.pad(align);
         let order_offset = self.body.len() as u64;
         match order.kind {
-            OrderKind::Groups => self.body.extend_from_slice(order.groups.as_bytes()),
+            OrderKind::Groups => order.groups.pieces().for_each(|groups| self.body.extend(groups)),
             OrderKind::Sparse { .. } => {
-                self.body.extend(order.starts.locators.iter().flat_map(|locator| locator.to_le_bytes()));
+                order.starts.locators.iter().for_each(|locator| self.body.extend(&locator.to_le_bytes()));
             }
         }
         self.pad(UNIT);
@@ -120,58 +137,65 @@ impl IndexBuilder {
         };
         section.encode(&mut self.directory);
         self.sections += 1;
-        self.points.clear();
+        self.points = Scratch::default();
         Ok(())
     }
 
     fn pad(&mut self, align: u64) {
-        while !(self.body.len() as u64).is_multiple_of(align) {
-            self.body.push(0);
-        }
+        let padded = (self.body.len() as u64).next_multiple_of(align);
+        self.body.extend_zeroed(position(padded) - self.body.len());
     }
 
     fn encode_points(&mut self) -> Result<(PointKind, u32), Damage> {
+        let pieces = self.points.pieces().map(<[PointKey]>::ref_from_bytes);
+        let pieces: Vec<&[PointKey]> = pieces.collect::<Result<_, _>>().map_err(|_| Damage::OutOfBounds)?;
+        let points = pieces.into_iter().flatten();
+        let keys = (self.points.len() / POINT_BYTES) as u64;
         match self.options.section.point_index {
-            PointIndex::Hash => {
-                let buckets = fill_buckets(&self.points)?;
-                self.body.extend_from_slice(buckets.as_bytes());
-                Ok((PointKind::Hash, u32::try_from(buckets.len()).map_err(|_| Damage::OutOfBounds)?))
-            }
+            PointIndex::Hash => Ok((PointKind::Hash, add_buckets(&mut self.body, keys, points)?)),
             PointIndex::Bloom { error_rate } => {
-                let shape = bloom::shape(self.points.len() as u64, error_rate);
-                let blocks = bloom::build(shape, self.points.iter().map(|(hash, _)| *hash))?;
-                self.body.extend_from_slice(blocks.as_bytes());
+                let shape = bloom::shape(keys, error_rate);
+                let blocks = bloom::build(shape, points.map(|point| point.hash.get()))?;
+                self.body.extend(blocks.as_bytes());
                 Ok((PointKind::Bloom { probes: shape.probes }, shape.blocks))
             }
         }
     }
 
     /// The whole file.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Scratch {
         let (id, chunk_log2) = (self.id, self.options.chunk_log2);
         let seed = Seed::of_table(&id);
-        let chunks = self.body.chunks(1 << chunk_log2).zip(0u64..);
+        let chunks = self.body.pieces().flat_map(|piece| piece.chunks(1 << chunk_log2)).zip(0u64..);
         let sums: Vec<u32> = chunks.map(|(chunk, i)| seed.sum(i << chunk_log2, chunk)).collect();
         let body_end = self.body.len() as u64;
         let tail = encode_tail(Magic::INDEX, id, body_end, &sums, &self.directory, self.sections, Totals::default());
-        self.body.extend_from_slice(&tail);
+        self.body.extend(&tail);
         self.body
     }
 }
 
-/// Puts each key into its bucket, or into the next one with room.
-fn fill_buckets(points: &[(u64, u32)]) -> Result<Vec<Bucket>, Damage> {
-    let count = (points.len() as u64).div_ceil(KEYS_PER_BUCKET).max(1);
+/// Adds buckets, and puts each of so many keys into its own one, or into the next one with room; answers how many buckets.
+fn add_buckets<'p>(body: &mut Scratch, keys: u64, points: impl Iterator<Item = &'p PointKey>) -> Result<u32, Damage> {
+    let count = keys.div_ceil(KEYS_PER_BUCKET).max(1);
     let count = u32::try_from(count).map_err(|_| Damage::OutOfBounds)?;
-    let mut buckets = vec![Bucket::new_zeroed(); count as usize];
-    for (hash, locator) in points {
-        let mut at = usize::try_from(bucket_of(*hash, count)).map_err(|_| Damage::OutOfBounds)?;
+    let begin = body.len();
+    body.extend_zeroed(count as usize * size_of::<Bucket>());
+    for point in points {
+        let hash = point.hash.get();
+        let mut at = bucket_of(hash, count);
         // There are 10/7 slots for each key, so this ends.
-        while !buckets.get_mut(at).ok_or(Damage::OutOfBounds)?.put(*hash, *locator) {
-            at = (at + 1) % count as usize;
+        loop {
+            let offset = begin + position(at) * size_of::<Bucket>();
+            let bucket = body.slice_mut(offset, size_of::<Bucket>()).ok_or(Damage::OutOfBounds)?;
+            let bucket = Bucket::mut_from_bytes(bucket).map_err(|_| Damage::OutOfBounds)?;
+            if bucket.put(hash, point.locator.get()) {
+                break;
+            }
+            at = (at + 1) % u64::from(count);
         }
     }
-    Ok(buckets)
+    Ok(count)
 }
 
 /// The order index that belongs to a point index: beside a hash index, which has something for each key as well, groups; beside
@@ -190,14 +214,14 @@ struct OrderBuilder {
     landmarks: u64,
     /// Those that have a head.
     starts: Keys,
-    groups: Vec<Group>,
+    groups: Scratch,
     /// Those of the group that is being collected.
     members: Keys,
 }
 
 impl OrderBuilder {
     fn new(kind: OrderKind) -> Self {
-        Self { kind, landmarks: 0, starts: Keys::default(), groups: Vec::new(), members: Keys::default() }
+        Self { kind, landmarks: 0, starts: Keys::default(), groups: Scratch::default(), members: Keys::default() }
     }
 
     #[inline]
@@ -236,7 +260,7 @@ impl OrderBuilder {
             *offset = to_u16(locator.checked_sub(*first).ok_or(Damage::OutOfOrder)? as usize)?;
             *print = U16::new(fragment(members.key(at)?, shared));
         }
-        self.groups.push(group);
+        self.groups.extend(group.as_bytes());
         self.members.clear();
         Ok(())
     }
