@@ -177,7 +177,9 @@ impl Dir for DiskDir {
 
     fn open(&self, name: &str) -> io::Result<Mapping> {
         let mapping = self.load(name, Advice::Normal)?;
-        mapping.touch(0..mapping.bytes().len())?;
+        let all = 0..mapping.bytes().len();
+        mapping.read_ahead(all.clone());
+        mapping.touch(all)?;
         Ok(mapping)
     }
 

@@ -13,7 +13,7 @@ use crate::error::{Damage, Error, Fault, Result};
 use crate::format::bytes::{self, Part};
 use crate::format::prefix::Magic;
 use crate::format::table::{FOOTER_BYTES, Frame, TABLE_HEADER_BYTES};
-use crate::sys::{Contents, Mapping, RandomFile};
+use crate::sys::{Contents, Mapping, PAGE_BYTES, RandomFile};
 
 /// Reading as much as this is announced: at random, the pages of it would come in one by one. A read of less is not worth a
 /// system call, now and then one if it is in memory.
@@ -74,6 +74,10 @@ impl ChunkedFile {
         touch(0, TABLE_HEADER_BYTES)?;
         touch(length.saturating_sub(FOOTER_BYTES), length)?;
         let (frame, directory) = Frame::parse_ends(whole.bytes, whole, length, magic).map_err(at)?;
+        let tail = position(frame.body_end)..position(length);
+        if tail.len() > PAGE_BYTES {
+            mapping.read_ahead(tail);
+        }
         touch(frame.body_end, length)?;
         frame.check_directory(whole, directory).map_err(at)?;
         let words = frame.chunks().div_ceil(64);
@@ -207,7 +211,7 @@ impl ChunkedFile {
     #[inline]
     pub(crate) fn check(&self, start: usize, end: usize) -> Result<()> {
         if !self.are_verified(start, end) {
-            self.touch(self.whole_chunks(start, end))?;
+            self.fetch(self.whole_chunks(start, end))?;
             return self.check_present(start, end);
         }
         if end.saturating_sub(start) >= LONG_BYTES {
@@ -253,7 +257,15 @@ impl ChunkedFile {
         }
     }
 
-    /// Makes sure that a range can be read before it is.
+    /// Brings a range into memory.
+    fn fetch(&self, range: Range<usize>) -> Result<()> {
+        if range.len() > PAGE_BYTES {
+            self.read_ahead(range.clone());
+        }
+        self.touch(range)
+    }
+
+    /// Makes sure that a range, which has been asked for, can be read before it is.
     pub(super) fn touch(&self, range: Range<usize>) -> Result<()> {
         self.mapping.touch(range).map_err(|e| Error::io("read", &self.path, e))
     }
@@ -283,7 +295,7 @@ impl ChunkedFile {
 
     /// Verifies every chunk that the bytes from `start` to `end` of the body touch, whatever is remembered of them.
     pub(crate) fn check_again(&self, start: u64, end: u64) -> Result<()> {
-        self.touch(self.whole_chunks(position(start), position(end)))?;
+        self.fetch(self.whole_chunks(position(start), position(end)))?;
         self.check_again_present(start, end)
     }
 

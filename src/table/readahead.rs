@@ -18,14 +18,14 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::sys::PAGE_BYTES;
+
 /// The first window: what a walk over some tens of entries needs.
 const FIRST_BYTES: usize = 16 << 10;
 
 /// How far from what has been walked a step of the same walk may be: walks backwards go to the beginning of an interval of
 /// entries, and from there forwards.
 const NEAR_BYTES: usize = 64 << 10;
-
-const PAGE_BYTES: usize = 4 << 10;
 
 /// Offsets in the file of one walk. All ranges are of whole chunks.
 #[derive(Debug, Clone, Default)]

@@ -59,12 +59,9 @@ impl Mapping {
     }
 
     /// Brings a range of a mapped file into the page tables, so that a page that cannot be read is an error here and not a
-    /// signal at its first access.
+    /// signal at its first access. What is [advised](crate::sys::Advice::Random) to be read at random comes in page by page,
+    /// unless it has been [asked for](Self::read_ahead).
     pub(crate) fn touch(&self, range: Range<usize>) -> io::Result<()> {
-        if range.len() > PAGE_BYTES {
-            // What is advised to be read at random would come in page by page.
-            self.read_ahead(range.clone());
-        }
         #[cfg(target_os = "linux")]
         if let Memory::File(map, _) = &self.region.memory {
             let length = range.end.min(map.len()).saturating_sub(range.start);
