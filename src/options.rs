@@ -368,7 +368,9 @@ impl Options {
     }
 
     /// How much larger each level may be than the one above, 2 to 100. Default: 10. More means fewer levels, which reads
-    /// search, and more rewriting.
+    /// search, and more rewriting. A store that has not been written to for a second, or that somebody waits for, is merged until
+    /// the deepest level is this many times as large as all above it together; but what level 0 has stays there while it is less
+    /// than an eighth of level 1.
     pub fn level_multiplier(&mut self, times: u32) -> &mut Self {
         self.level_multiplier = times;
         self
