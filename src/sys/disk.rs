@@ -181,8 +181,7 @@ impl Dir for DiskDir {
         // What is in memory comes into the page tables when it is used: an index of 500,000 keys takes 0.4 ms for it at once,
         // most of an open with its first get.
         if !mapping.is_present(all.clone()) {
-            mapping.read_ahead(all.clone());
-            mapping.touch(all)?;
+            mapping.fetch(all)?;
         }
         Ok(mapping)
     }

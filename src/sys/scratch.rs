@@ -109,7 +109,7 @@ impl Scratch {
 
     /// All bytes, one behind the other.
     pub(crate) fn to_vec(&self) -> Vec<u8> {
-        self.pieces().flatten().copied().collect()
+        self.pieces().collect::<Vec<_>>().concat()
     }
 }
 

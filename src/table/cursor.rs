@@ -417,7 +417,10 @@ impl TableCursor {
     }
 }
 
-/// Starts to bring the line with a byte, if there is one, and the one behind it into the cache.
+/// Starts to bring the line with a byte, if there is one, and the one behind it into the cache: with [`Body::prefetch`], which
+/// finds a place and goes on from line to line, a step backwards takes 31 ns instead of 30, and seek + 100 2 % longer.
+///
+/// [`Body::prefetch`]: super::body::Body::prefetch
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "of each step of a scan")]
 fn prefetch_at(bytes: &[u8], at: usize) {

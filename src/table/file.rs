@@ -67,18 +67,14 @@ impl ChunkedFile {
     pub(crate) fn open(path: PathBuf, mapping: Mapping, magic: Magic, always: bool) -> Result<Self> {
         let whole = Part::whole(mapping.bytes());
         let length = whole.bytes.len() as u64;
-        let touch = |start: u64, end: u64| {
-            mapping.touch(position(start)..position(end)).map_err(|e| Error::io("read", &path, e))
+        let fetch = |start: u64, end: u64| {
+            mapping.fetch(position(start)..position(end)).map_err(|e| Error::io("read", &path, e))
         };
         let at = |(offset, fault): (u64, Fault)| fault.at(&path, offset);
-        touch(0, TABLE_HEADER_BYTES)?;
-        touch(length.saturating_sub(FOOTER_BYTES), length)?;
+        fetch(0, TABLE_HEADER_BYTES)?;
+        fetch(length.saturating_sub(FOOTER_BYTES), length)?;
         let (frame, directory) = Frame::parse_ends(whole.bytes, whole, length, magic).map_err(at)?;
-        let tail = position(frame.body_end)..position(length);
-        if tail.len() > PAGE_BYTES {
-            mapping.read_ahead(tail);
-        }
-        touch(frame.body_end, length)?;
+        fetch(frame.body_end, length)?;
         frame.check_directory(whole, directory).map_err(at)?;
         let words = frame.chunks().div_ceil(64);
         let verified = (0..words).map(|_| AtomicU64::new(0)).collect();

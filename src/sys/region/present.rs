@@ -58,9 +58,17 @@ impl Mapping {
         let _ = range;
     }
 
+    /// Brings a range of a mapped file into memory and [into the page tables](Self::touch).
+    pub(crate) fn fetch(&self, range: Range<usize>) -> io::Result<()> {
+        // What is advised to be read at random would come in page by page.
+        if range.len() > PAGE_BYTES {
+            self.read_ahead(range.clone());
+        }
+        self.touch(range)
+    }
+
     /// Brings a range of a mapped file into the page tables, so that a page that cannot be read is an error here and not a
-    /// signal at its first access. What is [advised](crate::sys::Advice::Random) to be read at random comes in page by page,
-    /// unless it has been [asked for](Self::read_ahead).
+    /// signal at its first access.
     pub(crate) fn touch(&self, range: Range<usize>) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         if let Memory::File(map, _) = &self.region.memory {

@@ -30,8 +30,8 @@ struct PointKey {
     padding: [u8; 4],
 }
 
-const POINT_BYTES: usize = 16;
-const _: () = assert!(size_of::<PointKey>() == POINT_BYTES);
+const POINT_BYTES: usize = size_of::<PointKey>();
+const _: () = assert!(POINT_BYTES.is_power_of_two());
 
 /// Collects the keys of a table and encodes its index file.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl IndexBuilder {
         let common_prefix = common_prefix(min_key, max_key).to_vec();
         self.pad(BUCKET_BYTES);
         let point_offset = self.body.len() as u64;
-        let (point, point_count) = self.encode_points()?;
+        let (point, point_count) = self.encode_points(keys)?;
 
         let heads_offset = self.body.len() as u64;
         let order = self.order.finish()?;
@@ -146,11 +146,10 @@ impl IndexBuilder {
         self.body.extend_zeroed(position(padded) - self.body.len());
     }
 
-    fn encode_points(&mut self) -> Result<(PointKind, u32), Damage> {
+    fn encode_points(&mut self, keys: u64) -> Result<(PointKind, u32), Damage> {
         let pieces = self.points.pieces().map(<[PointKey]>::ref_from_bytes);
         let pieces: Vec<&[PointKey]> = pieces.collect::<Result<_, _>>().map_err(|_| Damage::OutOfBounds)?;
         let points = pieces.into_iter().flatten();
-        let keys = (self.points.len() / POINT_BYTES) as u64;
         match self.options.section.point_index {
             PointIndex::Hash => Ok((PointKind::Hash, add_buckets(&mut self.body, keys, points)?)),
             PointIndex::Bloom { error_rate } => {
