@@ -67,6 +67,13 @@ impl Streak {
     }
 }
 
+/// How often each duty has failed in a row.
+#[derive(Debug, Default, Clone, Copy)]
+struct Failures {
+    flush: u32,
+    compaction: u32,
+}
+
 /// Kinds of work that fail, and recover, on their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duty {
@@ -146,21 +153,29 @@ impl Background {
         self.wake();
     }
 
-    /// Notes how a piece of work ended, if there was one.
-    fn note(&self, duty: Duty, outcome: &Result<bool>) {
+    /// Notes that a background thread has failed at something.
+    fn note_failure(&self, duty: Duty, cause: &Error) {
         let mut state = self.state.lock();
         let streak = state.streak(duty);
-        match outcome {
-            Ok(true) => *streak = Streak::default(),
-            Ok(false) => return,
-            Err(e) => {
-                streak.failures += 1;
-                streak.last = Some(Arc::new(e.clone()));
-                streak.retry_at = now() + (BACKOFF_MIN * (1 << streak.failures.min(8))).min(BACKOFF_MAX);
-            }
-        }
+        streak.failures += 1;
+        streak.last = Some(Arc::new(cause.clone()));
+        streak.retry_at = now() + (BACKOFF_MIN * (1 << streak.failures.min(8))).min(BACKOFF_MAX);
         drop(state);
         self.done.notify_all();
+    }
+
+    /// Notes that something has been done, on whichever thread: what kept it from being done has ended.
+    pub(super) fn note_success(&self, duty: Duty) {
+        *self.state.lock().streak(duty) = Streak::default();
+        self.done.notify_all();
+    }
+
+    /// Has what failed tried again now. Answers how often each duty had failed.
+    fn try_again(&self) -> Failures {
+        let mut state = self.state.lock();
+        state.flush.retry_at = Duration::ZERO;
+        state.compaction.retry_at = Duration::ZERO;
+        Failures { flush: state.flush.failures, compaction: state.compaction.failures }
     }
 
     /// Whether a thread is going to try, or to try again.
@@ -184,9 +199,14 @@ impl Background {
 
     /// The error of work that keeps failing.
     pub(super) fn failure(&self) -> Result<()> {
+        self.failure_since(Failures::default())
+    }
+
+    /// The error of work that keeps failing and has failed since.
+    fn failure_since(&self, before: Failures) -> Result<()> {
         let state = self.state.lock();
-        for streak in [&state.flush, &state.compaction] {
-            if let Some(cause) = streak.last.as_ref().filter(|_| streak.is_failing()) {
+        for (streak, before) in [(&state.flush, before.flush), (&state.compaction, before.compaction)] {
+            if let Some(cause) = streak.last.as_ref().filter(|_| streak.is_failing() && streak.failures != before) {
                 return Err(Error::Background(Arc::clone(cause)));
             }
         }
@@ -280,8 +300,7 @@ impl Engine {
         if !self.background.may_try(Duty::Compaction) {
             return false;
         }
-        let compacted = self.compact_next(calm);
-        self.background.note(Duty::Compaction, &compacted);
+        let compacted = self.compact_next(calm).inspect_err(|e| self.background.note_failure(Duty::Compaction, e));
         compacted.is_ok_and(|compacted| compacted)
     }
 
@@ -290,9 +309,7 @@ impl Engine {
         if !self.background.may_try(Duty::Flush) {
             return Ok(false);
         }
-        let flushed = self.flush_if_due();
-        self.background.note(Duty::Flush, &flushed);
-        flushed
+        self.flush_if_due().inspect_err(|e| self.background.note_failure(Duty::Flush, e))
     }
 
     /// Does one piece of work on the caller's thread.
@@ -318,7 +335,8 @@ impl Engine {
         }
     }
 
-    /// Waits until no flush and no compaction is due; does them itself if there are no threads.
+    /// Waits until no flush and no compaction is due; does them itself if there are no threads. What has failed is tried again
+    /// at once, and is an error if it fails again.
     pub(crate) fn wait_for_background(&self) -> Result<()> {
         self.check_writable()?;
         self.check_not_within("wait_for_background")?;
@@ -327,8 +345,9 @@ impl Engine {
             return self.check_intact();
         }
         self.background.settling.fetch_add(1, Ordering::SeqCst);
+        let before = self.background.try_again();
         self.background.wake();
-        let settled = self.wait_until_settled();
+        let settled = self.wait_until_settled(before);
         self.background.settling.fetch_sub(1, Ordering::SeqCst);
         settled
     }
@@ -347,10 +366,10 @@ impl Engine {
                     || comes(Duty::Compaction, &|| self.compaction_wanted(false)))
     }
 
-    fn wait_until_settled(&self) -> Result<()> {
+    fn wait_until_settled(&self, before: Failures) -> Result<()> {
         while self.is_working() || self.flush_wanted(&self.view()) || self.compaction_wanted(true) {
             self.check_writable()?;
-            self.background.failure()?;
+            self.background.failure_since(before)?;
             self.background.wait_for_progress(WAIT_STEP);
         }
         self.check_intact()

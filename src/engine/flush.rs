@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::background::Duty;
 use super::outputs::{Outputs, ValueSink};
 use super::write::Writer;
 use super::{Engine, View};
@@ -79,6 +80,7 @@ impl Engine {
         // With its last handle goes the space of a segment.
         self.writer.lock().forget(flushed);
         self.note_freed();
+        self.background.note_success(Duty::Flush);
         self.background.wake();
         Ok(true)
     }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Engine;
-use super::background::WAIT_STEP;
+use super::background::{Duty, WAIT_STEP};
 use super::compact::Span;
 use super::outputs::Outputs;
 use crate::error::{Error, Result};
@@ -262,7 +262,7 @@ impl Engine {
         let moves = plan.inputs().map(|(_, table, _)| (table.number(), plan.output)).collect();
         let moved = self.unless_it_panics(|| self.install_edit(Edit { moves, ..Edit::default() }));
         self.end(begun);
-        moved.map(|_| ())
+        moved.map(|_| self.background.note_success(Duty::Compaction))
     }
 
     /// Cuts a plan into spans and lets other threads help.
@@ -322,6 +322,7 @@ impl Engine {
                 self.end(begun);
                 if outcome.is_ok() {
                     self.note_freed();
+                    self.background.note_success(Duty::Compaction);
                 }
                 return result.and(outcome);
             }
