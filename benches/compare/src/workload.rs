@@ -25,7 +25,7 @@ pub(crate) enum Workload {
     FillBatch,
     /// All entries at once and in order of key, into an empty store.
     Ingest,
-    /// Single deletes of half of the entries.
+    /// Single deletes of half of the entries, and whole scans of what is left: at once, and once the store has settled.
     DeleteRandom,
     /// Single puts of new keys in random order.
     FillRandom,
@@ -195,9 +195,25 @@ fn batches<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> Re
             store.delete(&key(number))?;
         }
         samples.add("deleterandom", Unit::Nanoseconds, deletes, begin.elapsed());
-        check::all(&mut store.reader()?, data.entries - deletes, |number| !is_deleted(&number), 0..=0)?;
+        let left = data.entries - deletes;
+        scan_left(&store, left, "readseq after deleterandom, at once", samples)?;
+        let begin = Instant::now();
+        store.settle()?;
+        samples.add("settle after deleterandom", Unit::Milliseconds, 1, begin.elapsed());
+        scan_left(&store, left, "readseq after deleterandom, settled", samples)?;
+        check::all(&mut store.reader()?, left, |number| !is_deleted(&number), 0..=0)?;
     }
     store.close()
+}
+
+/// A whole scan of a store that has `left` entries; the time is for each of these, whatever else is in the way.
+fn scan_left<S: Store>(store: &S, left: u32, name: &str, samples: &mut Samples) -> Result<()> {
+    let mut walk = Walk::forward();
+    let mut reader = store.reader()?;
+    let begin = Instant::now();
+    reader.forward(None, usize::MAX, |key, value| walk.see(key, value))?;
+    samples.add(name, Unit::Nanoseconds, left, begin.elapsed());
+    require(walk.is_right() && walk.count == left as usize, name, "order and count")
 }
 
 fn singles<S: Store>(directory: &Path, plan: &Plan, samples: &mut Samples) -> Result<()> {
