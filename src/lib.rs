@@ -70,8 +70,8 @@
 //! Data may be larger than memory. The kernel is told that tables and value files are read at random
 //! ([`Options::advise_random`]), so a lookup of what is not in memory reads the pages that its entry stands on, which is one
 //! or two, and nothing around them. Scans and compactions say themselves what they are about to read
-//! ([`Options::max_readahead_bytes`]). Indexes, 9 bytes a key by default ([`TableStats::index_bytes`]), are brought in as a
-//! whole when a table is opened, and should fit.
+//! ([`Options::max_readahead_bytes`]). Indexes, 13.5 bytes a key by default ([`TableStats::index_bytes`]), are brought in as a
+//! whole when a table is opened and are to stay in memory, up to a budget ([`Options::index_memory_bytes`]).
 //!
 //! # The directory
 //! A path is looked up once, by the call that is given it. From then on, files are made, opened, renamed and removed through

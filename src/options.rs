@@ -127,6 +127,8 @@ pub(crate) struct TableOptions {
     pub(crate) verify_always: bool,
     pub(crate) advise_random: bool,
     pub(crate) readahead_bytes: usize,
+    /// For the indexes of mapped tables; a half of what there is if it is not said.
+    pub(crate) index_memory_bytes: Option<u64>,
 }
 
 impl Default for TableOptions {
@@ -137,6 +139,7 @@ impl Default for TableOptions {
             verify_always: false,
             advise_random: true,
             readahead_bytes: 512 << 10,
+            index_memory_bytes: None,
         }
     }
 }

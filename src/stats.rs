@@ -60,6 +60,11 @@ pub struct Stats {
     pub open_tables: usize,
     /// How often one has been opened since the open of the database, those that it has written counted.
     pub table_openings: u64,
+    /// Bytes of mapped indexes of open tables that are to stay in memory, at most
+    /// [`index_memory_bytes`](Self::index_memory_bytes).
+    pub kept_index_bytes: u64,
+    /// What [`Options::index_memory_bytes`](crate::Options::index_memory_bytes) allows.
+    pub index_memory_bytes: u64,
     /// Bytes that unpacked blocks take in the cache; see [`Options::cache_bytes`](crate::Options::cache_bytes).
     pub cache_bytes: u64,
     /// Blocks that reads found in the cache since the open.
@@ -253,6 +258,8 @@ impl Engine {
             conflicts: counters.conflicts.load(Ordering::Relaxed),
             open_tables: self.shelf.open.len(),
             table_openings: self.shelf.open.openings(),
+            kept_index_bytes: self.shelf.index_memory.taken(),
+            index_memory_bytes: self.shelf.index_memory.most(),
             cache_bytes: self.shelf.cache_bytes(),
             cache_hits,
             cache_misses,

@@ -364,6 +364,8 @@ impl Engine {
         }
         let at_work = AtWork(self);
         self.purge();
+        let version = Arc::clone(&self.view.load().version);
+        self.shelf.share_index_memory(version.tables().map(|(_, table)| table));
         drop(at_work);
         self.background.wake();
     }

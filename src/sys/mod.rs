@@ -9,6 +9,7 @@ mod files;
 mod flag;
 mod guard;
 mod lend;
+mod memory;
 pub(crate) mod region;
 mod scratch;
 mod share;
@@ -29,6 +30,7 @@ pub(crate) use flag::Flag;
 pub(crate) use guard::Mappings;
 pub use guard::guard_mappings;
 pub(crate) use lend::{Era, Eras, Lent, Taken};
+pub(crate) use memory::memory_allowed;
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use region::ZeroedArray;
 pub(crate) use region::{Block, BlockBuffer, Mapping, Pinned, Purse, prefetch};
@@ -167,7 +169,7 @@ pub(crate) enum Advice {
     /// Nothing: it brings in what is around a page that is missing.
     Normal,
     /// At random: it brings in the page alone. Since Linux 6.4, use through such a mapping does not count when it is decided
-    /// which pages go first, so this is not for what must stay, as indexes.
+    /// which pages go first, so this is not for what is to stay.
     Random,
 }
 

@@ -178,14 +178,11 @@ impl Mapping {
         }
         // SAFETY: the file is one of ours and complete; the module's contract says that it never changes again.
         let map = unsafe { MmapOptions::new().len(length).map(file) }?;
-        // Of the whole mapping: that of a part would make two of it, which are counted.
-        #[cfg(unix)]
-        if advice == Advice::Random {
-            let _ = map.advise(memmap2::Advice::Random);
+        let mapping = Self::new(Memory::File(map, present::is_told(file)), Some(place), Some(counted));
+        if advice != Advice::Normal {
+            mapping.advise(advice);
         }
-        #[cfg(not(unix))]
-        let _ = advice;
-        Ok(Self::new(Memory::File(map, present::is_told(file)), Some(place), Some(counted)))
+        Ok(mapping)
     }
 
     /// Bytes that are in memory already. They begin at a multiple of 16, as mapped files do, so that what is aligned in a file

@@ -48,6 +48,22 @@ impl TableReader {
         }
     }
 
+    /// Takes a share of the memory for mapped indexes, unless it has one; without, the index is not to stay in memory.
+    pub(super) fn take_index_memory(&self, shelf: &Shelf) {
+        let mapping = self.index.file.mapping();
+        if !mapping.is_of_file() || self.index_share.get().is_some() {
+            return;
+        }
+        let share = shelf.index_memory.take(mapping.bytes().len() as u64);
+        if shelf.options.advise_random {
+            mapping.advise(if share.is_some() { Advice::Normal } else { Advice::Random });
+        }
+        if let Some(share) = share {
+            // Whoever was faster has taken the same; this one goes back.
+            let _ = self.index_share.set(share);
+        }
+    }
+
     pub(super) fn index_restored(&self) {
         self.index_lost.store(false, Ordering::Relaxed);
     }
@@ -59,11 +75,12 @@ pub(super) fn open_index(shelf: &Shelf, meta: &TableMeta, kept: Option<&Kept>, p
         return Ok(mapping.clone());
     }
     let name = FileKind::Index.name(meta.number);
-    if kept.is_some()
-        && let Contents::Mapped(mapping) = shelf.dir.contents(&name, Advice::Normal).map_err(|e| not_opened(path, e))?
-    {
+    let opened = match shelf.dir.contents(&name, Advice::Normal) {
         // What was used of it before is made present when it is used again.
-        return Ok(mapping);
-    }
-    shelf.dir.open(&name).map_err(|e| not_opened(path, e))
+        Ok(Contents::Mapped(mapping)) if kept.is_some() => Ok(mapping),
+        Ok(Contents::Mapped(mapping)) => mapping.bring_in().map(|()| mapping),
+        Ok(Contents::Random(..)) => shelf.dir.open(&name),
+        Err(e) => Err(e),
+    };
+    opened.map_err(|e| not_opened(path, e))
 }

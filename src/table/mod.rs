@@ -3,6 +3,7 @@
 
 mod bloom;
 mod body;
+mod budget;
 mod cache;
 mod chunked;
 mod cursor;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Weak};
 use std::{fmt, io};
 
 pub(crate) use body::Verify;
+use budget::Budget;
 use cache::BlockCache;
 pub(crate) use cursor::{Home, TableCursor};
 pub(crate) use file::ChunkedFile;
@@ -51,7 +53,7 @@ use crate::format::prefix::Magic;
 use crate::format::section::Section;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::options::{PointIndex, TableOptions};
-use crate::sys::{Advice, Contents, Dir, Era, Mapping, Taken};
+use crate::sys::{Advice, Contents, Dir, Era, Mapping, Taken, memory_allowed};
 use crate::visibility::Fragments;
 
 /// What the tables of a database have in common: where they are, how they are read, and the cache of their blocks.
@@ -61,6 +63,8 @@ pub(crate) struct Shelf {
     pub(crate) options: TableOptions,
     cache: BlockCache,
     pub(crate) open: OpenTables,
+    /// For indexes that are mapped.
+    pub(crate) index_memory: Budget,
     /// The directory may be another database's.
     given_up: AtomicBool,
 }
@@ -92,7 +96,9 @@ impl Shelf {
         max_open: Option<usize>,
     ) -> Arc<Self> {
         let open = OpenTables::new(max_open, dir.open_files().clone());
-        Arc::new(Self { dir, options, cache: BlockCache::new(cache_bytes), open, given_up: AtomicBool::new(false) })
+        let index_memory = Budget::new(options.index_memory_bytes.unwrap_or_else(|| memory_allowed() / 2));
+        let (cache, given_up) = (BlockCache::new(cache_bytes), AtomicBool::new(false));
+        Arc::new(Self { dir, options, cache, open, index_memory, given_up })
     }
 
     /// To be called before others can get at the directory: what files are there from then on, says nothing about this
@@ -122,6 +128,14 @@ impl Shelf {
         let path = self.dir.path().join(&name);
         let contents = self.contents(&name).map_err(|e| not_opened(&path, e))?;
         ChunkedFile::open_contents(path, contents, magic, self.options.verify_always)
+    }
+
+    /// Gives what there is of the memory for mapped indexes to those tables that have found none left, in the order given. To be
+    /// called when others have gone.
+    pub(crate) fn share_index_memory<'t>(&self, tables: impl IntoIterator<Item = &'t Arc<Table>>) {
+        if self.index_memory.has_refused() {
+            tables.into_iter().for_each(|table| table.take_index_memory());
+        }
     }
 
     /// Bytes that unpacked blocks take in the cache.
@@ -238,6 +252,13 @@ impl Table {
         match self.desk.pinned() {
             Some(reader) => reader.lost_index(),
             None => self.desk.state().kept.as_ref().filter(|kept| kept.index_lost)?.index.clone(),
+        }
+    }
+
+    /// Takes a share of the memory for mapped indexes if the table is open and has none.
+    fn take_index_memory(&self) {
+        if let Some(reader) = self.desk.pinned() {
+            reader.take_index_memory(&self.shelf);
         }
     }
 

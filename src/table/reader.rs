@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Shelf;
 use super::body::{Body, Verify, contains, end, first};
+use super::budget::Share;
 use super::file::ChunkedFile;
 use super::index::{Index, Point, Side, Start};
 use super::kept::{Kept, open_index};
@@ -38,6 +39,8 @@ pub(crate) struct TableReader {
     pub(super) index_lost: AtomicBool,
     /// Why the one on disk could not be used when the table was opened. Nothing that reads needs to know.
     pub(super) index_refused: Option<Error>,
+    /// Of the memory for mapped indexes.
+    pub(super) index_share: OnceLock<Share>,
 }
 
 impl TableReader {
@@ -86,8 +89,10 @@ impl TableReader {
             index.file.recall(&kept.index_file);
         }
         let index_lost = AtomicBool::new(index_refused.is_some() || kept.is_some_and(|kept| kept.index_lost));
-        let (points, rebuilt) = (points.to_vec(), OnceLock::new());
-        Ok(Self { body, ranges, options, points, index, rebuilt, index_lost, index_refused })
+        let (points, rebuilt, index_share) = (points.to_vec(), OnceLock::new(), OnceLock::new());
+        let reader = Self { body, ranges, options, points, index, rebuilt, index_lost, index_refused, index_share };
+        reader.take_index_memory(shelf);
+        Ok(reader)
     }
 
     /// For the sections of a table that the manifest gives a sequence number: see [`Section::set_global_sequence`].

@@ -334,3 +334,41 @@ fn threads_open_and_let_go_beside_each_other() {
         check_limit(&fs, &db, mode);
     }
 }
+
+/// The shares that indexes have of the memory for them end with their tables, and answers do not depend on who has one.
+#[test]
+fn mapped_indexes_take_what_there_is_for_them_and_give_it_back() {
+    let indexes = |db: &Db| db.stats().tables.iter().map(|table| table.index_bytes).sum::<u64>();
+    for (mode, memory) in [(IoMode::Map, None), (IoMode::Map, Some(2100)), (IoMode::Map, Some(0)), (IoMode::Read, None)]
+    {
+        let fs = SimFs::new();
+        let mut options = options(&fs, mode);
+        options.max_open_tables(1000).large_value_bytes(None);
+        if let Some(memory) = memory {
+            options.index_memory_bytes(memory);
+        }
+        let db = options.open(DIR).unwrap();
+        let tables = one_level(&db, 300);
+        check_gets(&db, 300);
+        let (stats, all) = (db.stats(), indexes(&db));
+        assert!(tables > 3 && all > 4200, "{stats:?}");
+        let expected = |kept: u64, all: u64| match (mode, memory) {
+            (IoMode::Map, None) => kept == all,
+            (IoMode::Map, Some(memory)) => kept <= memory && (kept > 0) == (memory > 0),
+            _ => kept == 0,
+        };
+        assert!(expected(stats.kept_index_bytes, all), "{mode:?} {memory:?} {stats:?}");
+        assert!(memory.is_none_or(|memory| stats.index_memory_bytes == memory), "{stats:?}");
+
+        // Fewer tables, and others.
+        db.remove_range(key(100)..).unwrap();
+        db.compact().unwrap();
+        for i in 0..100 {
+            assert!(db.get(key(i)).unwrap().unwrap() == value(i), "key {i}");
+        }
+        assert!(db.get(key(100)).unwrap().is_none());
+        let (stats, left) = (db.stats(), indexes(&db));
+        assert!(stats.tables.len() < tables && left < all, "{stats:?}");
+        assert!(expected(stats.kept_index_bytes, left), "{mode:?} {memory:?} {stats:?}");
+    }
+}

@@ -17,6 +17,12 @@ pub(crate) fn write_text(out: &mut (impl Write + ?Sized), stats: &Stats) -> io::
     row(out, "SSTable files", format_args!("{}, {bytes}", stats.tables.len()))?;
     let values = |of: fn(&ValueFileStats) -> u64| Size(stats.value_files.iter().map(of).fold(0, u64::saturating_add));
     let (size, garbage) = (values(|file| file.bytes), values(|file| file.garbage_bytes));
+    let indexes = stats.tables.iter().map(|table| table.index_bytes).fold(0, u64::saturating_add);
+    row(
+        out,
+        "indexes",
+        format_args!("{}, of open tables kept in memory {}", Size(indexes), Size(stats.kept_index_bytes)),
+    )?;
     row(out, "value files", format_args!("{}, {size}, of it garbage {garbage}", stats.value_files.len()))?;
     row(out, "log segments", stats.log_segments)?;
     row(out, "last sequence", stats.last_sequence)?;
@@ -109,6 +115,8 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
         "oldest_snapshot": stats.oldest_snapshot,
         "hidden_bytes": stats.hidden_bytes,
         "open_tables": stats.open_tables,
+        "kept_index_bytes": stats.kept_index_bytes,
+        "index_memory_bytes": stats.index_memory_bytes,
         "table_openings": stats.table_openings,
         "write_pressure": stats.write_pressure,
     })

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 
 use super::{ArenaWriter, Mapping, Memory};
-use crate::sys::PAGE_BYTES;
+use crate::sys::{Advice, PAGE_BYTES};
 
 /// The system is asked for this much at a time: of more than its own readahead is set to, which is 128 KiB by default, Linux
 /// leaves out the rest.
@@ -58,6 +58,20 @@ impl Mapping {
         let _ = range;
     }
 
+    /// Tells the system how all of a mapped file is read from now on. Of the whole mapping: that of a part would make two of it,
+    /// which are counted.
+    pub(crate) fn advise(&self, advice: Advice) {
+        #[cfg(unix)]
+        if let Memory::File(map, _) = &self.region.memory {
+            let _ = map.advise(match advice {
+                Advice::Normal => memmap2::Advice::Normal,
+                Advice::Random => memmap2::Advice::Random,
+            });
+        }
+        #[cfg(not(unix))]
+        let _ = advice;
+    }
+
     /// Brings a range of a mapped file into memory and [into the page tables](Self::touch).
     pub(crate) fn fetch(&self, range: Range<usize>) -> io::Result<()> {
         // What is advised to be read at random would come in page by page.
@@ -65,6 +79,13 @@ impl Mapping {
             self.read_ahead(range.clone());
         }
         self.touch(range)
+    }
+
+    /// Brings all of a mapped file into memory. What is there by now comes into the page tables when it is used: an index of
+    /// 500,000 keys takes 0.4 ms for it at once, most of an open with its first get.
+    pub(crate) fn bring_in(&self) -> io::Result<()> {
+        let all = 0..self.bytes().len();
+        if self.is_present(all.clone()) { Ok(()) } else { self.fetch(all) }
     }
 
     /// Brings a range of a mapped file into the page tables, so that a page that cannot be read is an error here and not a
