@@ -101,6 +101,15 @@ fn ask_for_pages(map: &Mmap, start: usize, pages: &mut [u8]) -> bool {
     answer == 0 && length.div_ceil(PAGE_BYTES) == pages.len()
 }
 
+/// Tells the system that it may take these pages of a mapped file before others; a hint.
+#[cfg(target_os = "linux")]
+fn give_back_first(pages: &[u8]) {
+    let start = pages.as_ptr().cast_mut().cast();
+    // SAFETY: the range lies inside of a mapping; nothing that it shows is changed, only how soon the system gives its memory
+    // to somebody else, after which it is read from the file again.
+    let _ = unsafe { rustix::mm::madvise(start, pages.len(), rustix::mm::Advice::LinuxCold) };
+}
+
 impl Memory {
     /// A copy of `bytes` that begins at a multiple of 16.
     fn words(bytes: &[u8]) -> Self {

@@ -251,6 +251,9 @@ impl Body {
     ) -> Result<()> {
         let is_present = window.present.start <= chunks.start && chunks.end <= window.present.end;
         if !is_present {
+            if verify == Verify::Again {
+                self.file.leave(window.ahead.fetched(&window.present));
+            }
             window.present = window.ahead.asked(chunks, PRESENT_BYTES);
             self.file.touch(window.present.clone())?;
         }
@@ -263,8 +266,8 @@ impl Body {
     /// Asks for what the walk comes to, now that it comes to `step`.
     fn ask(&self, ahead: &mut Readahead, step: &Range<usize>) {
         let asked = ahead.step(step.clone(), position(self.file.frame().body_end), self.readahead_bytes());
-        if !asked.is_empty() {
-            self.file.read_ahead(asked);
+        if !asked.is_empty() && self.file.read_ahead(asked.clone()) {
+            ahead.note_fetched(asked);
         }
     }
 

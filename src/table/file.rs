@@ -246,11 +246,18 @@ impl ChunkedFile {
         word.is_some_and(|word| word.load(Ordering::Relaxed) >> (chunk % 64) & 1 == 1)
     }
 
-    /// Asks for what is to be read soon, unless it is in memory; see `sys`.
-    pub(super) fn read_ahead(&self, range: Range<usize>) {
-        if !self.residence.covers(&range, || self.mapping.is_present(range.clone())) {
+    /// Asks for what is to be read soon, unless it is in memory; answers whether it was not. See `sys`.
+    pub(super) fn read_ahead(&self, range: Range<usize>) -> bool {
+        let is_missing = !self.residence.covers(&range, || self.mapping.is_present(range.clone()));
+        if is_missing {
             self.mapping.read_ahead(range);
         }
+        is_missing
+    }
+
+    /// Tells the system that a range will not be needed soon.
+    pub(super) fn leave(&self, range: Range<usize>) {
+        self.mapping.leave(range);
     }
 
     /// Brings a range into memory.

@@ -11,6 +11,12 @@
 //! a scan 26 and 24. 4 M entries in 256 MiB of memory, one run: seek + 10 87.4 and 87.0 us, seek + 100 205 and 197, a step of a
 //! scan 164 and 182 ns, backwards 173 and 159 (`benches/compare`).
 //!
+//! What a job (a compaction, whose inputs are going to be removed, or a verification) has brought in, nobody needs behind it. So
+//! it says so (`MADV_COLD`), of what it had to ask for only: what was in memory before, others may use. 4 M entries in 256 MiB, a
+//! reader beside a writer, three runs of each in turns: a get takes 117, 117 and 127 us, and 127, 160 and 170 if nothing is said; a
+//! put 1.63, 1.64 and 1.69 us against 1.54, 1.70 and 1.71. If the system is made to take these pages at once (`MADV_PAGEOUT`), a
+//! get takes 105 to 148 us, and loading the entries a half longer.
+//!
 //! 3 M entries of 16 + 100 B in 256 MiB of memory, kernel readahead of 8 MiB, machine busy, ns an entry forwards / backwards:
 //! without advice 325 / 487; at random and without windows 2,078 / 1,328; with windows up to 512 KiB 395 / 459.
 
@@ -33,6 +39,8 @@ pub(super) struct Readahead {
     walked: Range<usize>,
     /// What has been asked for; around `walked`.
     asked: Range<usize>,
+    /// The last of what was asked for and was not in memory, forwards in a row.
+    fetched: Range<usize>,
     /// The last window in each direction.
     forward: usize,
     backward: usize,
@@ -61,7 +69,7 @@ impl Readahead {
         if is_first || !goes_on {
             let window = if is_first { self.forward.min(most) } else { 0 };
             let asked = step.start..step.end.max(step.start.saturating_add(window)).min(end);
-            *self = Self { walked: step.clone(), asked: asked.clone(), forward: window, backward: 0 };
+            *self = Self { walked: step.clone(), asked: asked.clone(), forward: window, ..Self::default() };
             // A single page is read at once anyway.
             return if asked.len() > PAGE_BYTES { asked } else { 0..0 };
         }
@@ -83,6 +91,17 @@ impl Readahead {
             }
         }
         0..0
+    }
+
+    /// Notes that a range that was to be asked for was not in memory.
+    pub(super) fn note_fetched(&mut self, range: Range<usize>) {
+        let start = if range.start == self.fetched.end { self.fetched.start } else { range.start };
+        self.fetched = start..range.end;
+    }
+
+    /// The part of a range that this walk has brought into memory, as far as it remembers.
+    pub(super) fn fetched(&self, range: &Range<usize>) -> Range<usize> {
+        range.start.max(self.fetched.start)..range.end.min(self.fetched.end)
     }
 
     /// The part of `step` and what lies `bytes` behind it that has been asked for: reading it waits for the disk at most once.
@@ -161,6 +180,19 @@ mod tests {
         let backward = asked(&mut Readahead::default(), (0..300).rev());
         assert_eq!(backward[..4], [295..299, 287..295, 271..287, 239..271]);
         assert_eq!(backward.last().unwrap().start, 0);
+    }
+
+    #[test]
+    fn what_was_brought_in_in_a_row_is_remembered() {
+        let mut ahead = Readahead::default();
+        assert!(ahead.fetched(&(0..100)).is_empty());
+        ahead.note_fetched(40..80);
+        ahead.note_fetched(80..160);
+        assert_eq!([0..100, 50..90, 100..200].map(|range| ahead.fetched(&range)), [40..100, 50..90, 100..160]);
+        // What lies between was in memory before.
+        ahead.note_fetched(200..300);
+        assert!(ahead.fetched(&(0..180)).is_empty());
+        assert_eq!(ahead.fetched(&(150..250)), 200..250);
     }
 
     #[test]
