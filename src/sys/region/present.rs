@@ -45,7 +45,7 @@ impl Mapping {
     }
 
     /// Asks the system to begin to read a range of a mapped file, and does not wait for it; a hint. It takes no notice of
-    /// [`Advice::Random`](crate::sys::Advice::Random).
+    /// [`Advice::Random`].
     pub(crate) fn read_ahead(&self, range: Range<usize>) {
         #[cfg(unix)]
         if let Memory::File(map, _) = &self.region.memory {
