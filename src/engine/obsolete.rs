@@ -60,6 +60,12 @@ impl Engine {
         });
     }
 
+    /// Whether there are files that go when their last reader ends.
+    pub(super) fn has_obsolete(&self) -> bool {
+        let obsolete = self.obsolete.lock();
+        !obsolete.tables.is_empty() || !obsolete.values.is_empty()
+    }
+
     pub(crate) fn obsolete_bytes(&self) -> u64 {
         let obsolete = self.obsolete.lock();
         let values = obsolete.values.iter().map(|file| file.meta.file_bytes);

@@ -228,3 +228,35 @@ fn stats_show_what_snapshots_keep() {
     assert_eq!((db.stats().oldest_snapshot, db.stats().hidden_bytes), (None, 0));
     check(&db, 1000);
 }
+
+/// The end of a reader is enough: nobody has to call anything.
+#[test]
+fn what_a_reader_has_kept_goes_when_it_ends() {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).background_threads(1).memtable_entries(Some(200)).open("/db").unwrap();
+    let until = |what: &str, is_there: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !is_there() {
+            assert!(start.elapsed() < Duration::from_secs(60), "never {what}: {:?}", db.stats());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    // Files that are no part of the database any more.
+    fill(&db, 0..1000);
+    db.compact().unwrap();
+    let mut iter = db.iter();
+    iter.next().unwrap().unwrap();
+    fill(&db, 0..1000);
+    db.compact().unwrap();
+    assert!(db.stats().obsolete_bytes > 0);
+    drop(iter);
+    until("gone", &|| db.stats().obsolete_bytes == 0);
+    // Versions that nobody else sees.
+    let snapshot = db.snapshot();
+    fill(&db, 0..1000);
+    db.compact().unwrap();
+    assert!(db.stats().hidden_bytes > 0);
+    drop(snapshot);
+    until("merged", &|| db.stats().hidden_bytes == 0 && db.stats().obsolete_bytes == 0);
+    check(&db, 1000);
+}
