@@ -123,25 +123,9 @@
 //! If a filter drops the last handle, the compaction is cancelled, and a thread of its own closes the database as soon as it
 //! has ended; until then the directory is [locked](Error::Locked). Nobody learns the result of that close.
 //!
-//! # Map of the code
-//! Imports point down this list, which a test checks.
-//!
-//! - `db`, `keyspace`, `transaction`, `snapshot`, `iter`, `stats`, [`inspect`]: the public face; short methods.
-//! - `engine`: the parts in motion. Committing, syncing, flushing, compacting, recovering; threads and locks live here only.
-//! - `version`: which tables stand on which level; applying an edit and picking a compaction are pure functions.
-//! - `merge`: many sorted sources as one.
-//! - `memtable`: a hash index and sorted runs over a log segment. It has no copy of the entries.
-//! - `table`: writing, reading and indexing of tables, and of the value files that they point to.
-//! - `log`: appending groups, and finding out where a log ends.
-//! - `options`, `batch`, `slice`, `keyspace_state`: what callers hold and hand in.
-//! - `sys`: the file system seam, with its twin in memory ([`SimFs`]); mappings; the only `unsafe` code of the crate, in four
-//!   files: for memory, for who shares it, for what is lent of it, and for the signal that a lost mapping causes.
-//! - `visibility`: the one rule that says which versions of a key matter.
-//! - `format`: what bytes mean. No I/O; its files follow the sections of FORMAT.md.
-//!
-//! What is absent, on purpose: nothing below `engine` starts a thread or knows of another one; nothing outside `sys` calls
-//! `std::fs` or makes a system call; nothing outside `format` knows an offset; no file is ever truncated, rewritten or
-//! recycled; no wall clock is read.
+//! # How it is made
+//! `ARCHITECTURE.md`, beside the sources, is the map of the code, `FORMAT.md` specifies the files, and `CONTRIBUTING.md` says how to
+//! work on it.
 
 mod batch;
 mod db;

@@ -2,6 +2,7 @@
 
 mod io;
 mod section;
+mod write;
 
 use std::fmt;
 use std::sync::Arc;
@@ -105,6 +106,7 @@ pub struct Options {
     pub(crate) memtable_bytes: usize,
     pub(crate) memtable_entries: Option<usize>,
     pub(crate) max_batch_bytes: u64,
+    max_frozen_bytes: Option<u64>,
     pub(crate) background_threads: usize,
     pub(crate) table: TableOptions,
     pub(crate) table_bytes: u64,
@@ -154,6 +156,7 @@ impl Default for Options {
             memtable_bytes: 64 << 20,
             memtable_entries: None,
             max_batch_bytes: 8 << 30,
+            max_frozen_bytes: None,
             background_threads: 2,
             table: TableOptions::default(),
             table_bytes: 64 << 20,
@@ -191,25 +194,6 @@ impl Options {
     /// When a write counts as done, unless it says otherwise itself. Default: [`Durability::Sync`].
     pub fn durability(&mut self, durability: Durability) -> &mut Self {
         self.durability = durability;
-        self
-    }
-
-    /// Size of a log segment, in bytes, at which it is flushed into a table. More means fewer flushes and more memory and
-    /// recovery time. 4 KiB to 16 GiB; default: 64 MiB.
-    pub fn memtable_bytes(&mut self, bytes: usize) -> &mut Self {
-        self.memtable_bytes = bytes;
-        self
-    }
-
-    /// Entries at which the memtable is flushed even if it has not reached its size. Default: no such limit.
-    pub fn memtable_entries(&mut self, entries: Option<usize>) -> &mut Self {
-        self.memtable_entries = entries;
-        self
-    }
-
-    /// The largest batch, in bytes of log. At most 16 GiB; default: 8 GiB.
-    pub fn max_batch_bytes(&mut self, bytes: u64) -> &mut Self {
-        self.max_batch_bytes = bytes;
         self
     }
 
@@ -469,6 +453,11 @@ impl Options {
             ("memtable_bytes", limits.contains(&(self.memtable_bytes as u64)), "must be between 4 KiB and 16 GiB"),
             ("memtable_entries", self.memtable_entries != Some(0), "must be at least 1"),
             ("max_batch_bytes", self.max_batch_bytes <= 16 << 30, "must be at most 16 GiB"),
+            (
+                "max_frozen_bytes",
+                self.most_frozen_bytes() >= self.memtable_bytes as u64,
+                "must be at least `memtable_bytes`",
+            ),
             ("background_threads", self.background_threads <= 64, "must be at most 64"),
             ("max_open_tables", self.max_open_tables != Some(0), "must be at least 1"),
             ("cache_bytes", self.cache_bytes <= 1 << 40, "must be at most 1 TiB"),

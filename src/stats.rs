@@ -1,6 +1,7 @@
 //! Numbers about a running store.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::engine::{Engine, View};
 use crate::format::KeyspaceId;
@@ -46,6 +47,12 @@ pub struct Stats {
     /// How hard writers are slowed down by the debt of flushes and compactions: 0 not at all, 1 to 4 MB of log a second,
     /// and each quarter divides the rate by four. At most 2.
     pub write_pressure: f64,
+    /// Bytes of log in frozen memtables; see [`Options::max_frozen_bytes`](crate::Options::max_frozen_bytes).
+    pub frozen_bytes: u64,
+    /// Commits since the open that had to wait until something was flushed.
+    pub write_stalls: u64,
+    /// How long they have waited together.
+    pub write_stall_time: Duration,
     /// Flushes since the open.
     pub flushes: u64,
     /// Compactions since the open, moves not counted.
@@ -234,6 +241,7 @@ impl Engine {
         let used = levels.iter().rposition(|level| level.tables > 0).map_or(0, |deepest| deepest + 1);
         levels.truncate(used);
         let counters = self.counters();
+        let (write_stalls, write_stall_time) = self.stalls().total();
         let (cache_hits, cache_misses) = self.shelf.cache_hits_and_misses();
         Stats {
             memtable_entries: view.memtables.iter().map(|memtable| memtable.entries()).sum(),
@@ -251,6 +259,9 @@ impl Engine {
             reserve_bytes: self.reserve_bytes(),
             obsolete_bytes: self.obsolete_bytes(),
             write_pressure: self.pressure().debt(),
+            frozen_bytes: self.stalls().frozen(),
+            write_stalls,
+            write_stall_time,
             flushes: counters.flushes.load(Ordering::Relaxed),
             compactions: counters.compactions.load(Ordering::Relaxed),
             compacted_bytes: counters.compacted_bytes.load(Ordering::Relaxed),

@@ -8,6 +8,7 @@
 //! cargo bench --bench limits -- keyspaces 10000
 //! cargo bench --bench limits -- removed 1000000
 //! cargo bench --bench limits -- prefixes 1000000
+//! cargo bench --bench limits -- backlog 3072
 //! ```
 //!
 //! **tombstones**: commits (put, remove, remove range, put) over and over, the ranges laid out in several ways, as one batch,
@@ -24,7 +25,11 @@
 //!
 //! **prefixes**: so many entries in a memtable, whose keys begin with nothing, four, or eighteen bytes that all have: the first
 //! look in order, which sorts them, a seek, and a step in each direction.
+//!
+//! **backlog**: so many MiB, in batches of 32 MiB by one thread and of 1 MiB by 64, with one thread that flushes: the most log that
+//! was in memory at a time, and the longest time that a commit took.
 
+mod backlog;
 mod filled;
 mod keyspaces;
 mod prefixes;
@@ -41,12 +46,14 @@ fn main() {
         Some("keyspaces") => keyspaces::run(number(10_000)),
         Some("removed") => removed::run(number(1_000_000)),
         Some("prefixes") => prefixes::run(number(1_000_000)),
-        Some(other) => panic!("none of `tombstones`, `keyspaces`, `removed` and `prefixes`: {other}"),
+        Some("backlog") => backlog::run(number(3072)),
+        Some(other) => panic!("none of `tombstones`, `keyspaces`, `removed`, `prefixes` and `backlog`: {other}"),
         None => {
             tombstones::run(200_000, None);
             keyspaces::run(10_000);
             removed::run(1_000_000);
             prefixes::run(1_000_000);
+            backlog::run(3072);
         }
     }
 }

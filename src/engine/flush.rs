@@ -46,13 +46,14 @@ impl Engine {
     }
 
     /// Whether a frozen memtable should be flushed now. Those of this run always; those replayed by the open only when they
-    /// add up, so that a program which opens, writes a little and closes does not make a table each time.
+    /// add up or keep a commit waiting, so that a program which opens, writes a little and closes does not make a table each time.
     pub(super) fn flush_wanted(&self, view: &View) -> bool {
         let frozen = view.frozen();
         let bytes: u64 = frozen.iter().map(|memtable| memtable.log_bytes()).sum();
         let entries: u64 = view.memtables.iter().map(|memtable| memtable.entries()).sum();
         !frozen.is_empty()
-            && (frozen.iter().any(|memtable| memtable.number() >= self.first_number)
+            && (self.stalls.are_some_waiting()
+                || frozen.iter().any(|memtable| memtable.number() >= self.first_number)
                 || frozen.len() >= REPLAYED_MAX
                 || bytes >= self.options.memtable_bytes as u64 / 2
                 || self.options.memtable_entries.is_some_and(|cap| entries >= cap as u64))

@@ -36,6 +36,7 @@ mod registry;
 mod repair;
 mod reserve;
 mod shrink;
+mod stall;
 mod sync;
 mod validate;
 mod verify;
@@ -108,6 +109,7 @@ pub(crate) struct Engine {
     cancelled: Arc<std::sync::atomic::AtomicBool>,
     background: Background,
     pressure: Pressure,
+    stalls: stall::Stalls,
     reserve: reserve::Reserve,
     obsolete: Mutex<obsolete::Obsolete>,
     segments_removed_below: AtomicU64,
@@ -172,6 +174,10 @@ impl Engine {
 
     pub(crate) fn pressure(&self) -> &Pressure {
         &self.pressure
+    }
+
+    pub(crate) fn stalls(&self) -> &stall::Stalls {
+        &self.stalls
     }
 
     pub(crate) fn path(&self) -> &std::path::Path {

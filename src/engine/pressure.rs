@@ -3,8 +3,9 @@
 //! Debt is counted in frozen memtables and tables of level 0. It sets a rate for all writers together: from [`RATE_FREE`]
 //! bytes of log a second where the debt begins, down to [`RATE_FULL`] at pressure 1, and so on beyond: each step of equal
 //! debt divides the rate by the same factor. So the rate meets that of the background work somewhere, whatever the disk can
-//! do, and nothing ever stops. Each commit takes its bytes' worth of time from a shared budget and sleeps until the budget
-//! is even, but never longer than [`DELAY_MAX`]; what is owed beyond that is left to the commits after it.
+//! do, and nothing stops unless [too much](super::stall) is frozen. Each commit takes its bytes' worth of time from a shared
+//! budget and sleeps until the budget is even, but never longer than [`DELAY_MAX`] for each MiB that it has; what is owed beyond
+//! that is left to the commits after it. What frees space takes a [share](FREEING_SHARE) of its worth.
 
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ const PRESSURE_MAX: f64 = 2.0;
 /// Less is not worth a sleep, which takes 50 microseconds longer than it should.
 const DELAY_MIN: Duration = Duration::from_micros(500);
 const DELAY_MAX: Duration = Duration::from_millis(50);
+
+/// Of what a commit takes that frees space, only this share is charged, so that on a busy store it waits the least.
+const FREEING_SHARE: u64 = 8;
 
 /// What all writers together may owe at most.
 const OWED_MAX: Duration = Duration::from_secs(1);
@@ -81,6 +85,7 @@ impl Engine {
         let by_frozen = share(view.frozen().len(), FROZEN_FREE, FROZEN_FULL);
         let debt = by_tables.max(by_frozen).min(PRESSURE_MAX);
         self.pressure.debt.store((debt * 1e6) as u32, Ordering::Relaxed);
+        self.stalls.set_frozen(view.frozen().iter().map(|memtable| memtable.log_bytes()).sum());
     }
 
     /// Slows a writer down that is about to add `bytes` to the log. Work that keeps failing is no reason to refuse what may
@@ -113,9 +118,10 @@ impl Engine {
             Err(Error::Background(e)) if for_use == Use::Freeing && e.is_full() => return Ok(()),
             other => other?,
         }
-        let wait = self.pressure.charge(bytes);
+        let wait = self.pressure.charge(if for_use == Use::Freeing { bytes / FREEING_SHARE } else { bytes });
         if wait >= DELAY_MIN {
-            std::thread::sleep(wait.min(DELAY_MAX));
+            let steps = u32::try_from(bytes >> 20).unwrap_or(u32::MAX).max(1);
+            std::thread::sleep(wait.min(DELAY_MAX.saturating_mul(steps)));
         }
         Ok(())
     }

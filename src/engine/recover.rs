@@ -13,6 +13,7 @@ use super::job::Scheduler;
 use super::keyspaces::Keyspaces;
 use super::outputs::Outputs;
 use super::present::Present;
+use super::stall::Stalls;
 use super::write::Writer;
 use super::{Background, Counters, Engine, Pressure, Registry, Stage, View};
 use crate::error::{Damage, Error, Result, must};
@@ -169,6 +170,7 @@ impl Engine {
             cancelled: Arc::default(),
             background: Background::default(),
             pressure: Pressure::default(),
+            stalls: Stalls::default(),
             reserve: super::reserve::Reserve::default(),
             obsolete: Mutex::default(),
             segments_removed_below: AtomicU64::new(0),

@@ -145,10 +145,17 @@ impl Engine {
             return self.commit_nothing(durability).map(|()| true);
         }
         let (bytes, for_use) = (body.bytes(), body.for_use());
-        match patience {
-            Patience::Waits => self.wait_for_room(bytes, for_use)?,
-            Patience::Refuses => self.take_room(bytes)?,
-        }
+        let ticket = match patience {
+            Patience::Waits => {
+                self.wait_for_room(bytes, for_use)?;
+                self.admit(bytes, for_use)?
+            }
+            Patience::Refuses => {
+                let ticket = self.try_admit(bytes, for_use)?;
+                self.take_room(bytes)?;
+                ticket
+            }
+        };
         let alone = || {
             let mut writer = self.writer.lock();
             self.check_writable()?;
@@ -163,6 +170,7 @@ impl Engine {
             _ => alone()?,
         };
         let Some(end) = end else { return Ok(false) };
+        drop(ticket);
         self.background.committed();
         match durability {
             Durability::Sync => self.sync_to(end)?,

@@ -37,6 +37,7 @@ mod room;
 mod salvage;
 mod security;
 mod segments;
+mod stalls;
 mod stress;
 mod table_reader;
 mod transactions;

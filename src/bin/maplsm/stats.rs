@@ -119,6 +119,9 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
         "index_memory_bytes": stats.index_memory_bytes,
         "table_openings": stats.table_openings,
         "write_pressure": stats.write_pressure,
+        "frozen_bytes": stats.frozen_bytes,
+        "write_stalls": stats.write_stalls,
+        "write_stall_seconds": stats.write_stall_time.as_secs_f64(),
     })
 }
 

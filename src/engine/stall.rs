@@ -1,0 +1,181 @@
+//! Write stalls: how much may wait to be flushed.
+//!
+//! [Delays](super::pressure) slow writers down by what they have left undone, and can be too short: for commits as large as a
+//! memtable, or if many threads begin theirs at one moment. So there is a cap. Bytes are admitted before a commit takes any
+//! lock, and count until they are in the log; where they and what is frozen come to more than
+//! [`Options::max_frozen_bytes`](crate::Options::max_frozen_bytes), the commit waits for a flush. What is alone is always
+//! admitted, whatever its size.
+//!
+//! Small commits take no ticket while little is frozen: those of all threads together are not worth what two atomic operations
+//! on one cache line would cost each of them.
+
+use std::time::Duration;
+
+use super::Engine;
+use super::background::WAIT_STEP;
+use crate::error::{Error, Result};
+use crate::log::Use;
+use crate::sys::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sys::{Mutex, now};
+
+/// Commits of fewer bytes are not counted on their way into the log.
+const TICKET_BYTES: u64 = 64 << 10;
+
+#[derive(Debug, Default)]
+pub(crate) struct Stalls {
+    /// In frozen memtables.
+    frozen: AtomicU64,
+    /// On their way into the log.
+    admitted: AtomicU64,
+    /// Commits that wait now.
+    waiting: AtomicUsize,
+    /// Held by the first of them: a large one would wait for ever if small ones took all room that there ever is. In front of
+    /// all other locks.
+    turn: Mutex<()>,
+    /// Commits that had to wait, and for how long together, in nanoseconds.
+    count: AtomicU64,
+    nanos: AtomicU64,
+}
+
+/// Bytes that are on their way into the log until this is dropped.
+#[derive(Debug)]
+pub(super) struct Ticket<'s> {
+    stalls: &'s Stalls,
+    bytes: u64,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.stalls.admitted.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Stalls {
+    /// Notes how many bytes are frozen now.
+    pub(super) fn set_frozen(&self, bytes: u64) {
+        self.frozen.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether a commit needs no look at the cap: it is small, and nothing is near it.
+    #[inline]
+    pub(super) fn is_far(&self, bytes: u64, most: u64) -> bool {
+        bytes < TICKET_BYTES && self.frozen.load(Ordering::Relaxed) <= most / 2
+    }
+
+    /// Admits a commit, unless that is too much: more than the cap, and for one that takes a half of it alone, if more than a half
+    /// is taken.
+    fn admit(&self, bytes: u64, most: u64) -> Option<Ticket<'_>> {
+        let more = |admitted: u64| {
+            let before = admitted.saturating_add(self.frozen.load(Ordering::Relaxed));
+            let room = (most / 2).max(most.saturating_sub(bytes));
+            (before <= room).then(|| admitted.saturating_add(bytes))
+        };
+        self.admitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Ticket { stalls: self, bytes })
+    }
+
+    /// Admits a commit whatever there is.
+    fn admit_anyway(&self, bytes: u64) -> Ticket<'_> {
+        self.admitted.fetch_add(bytes, Ordering::Relaxed);
+        Ticket { stalls: self, bytes }
+    }
+
+    /// Whether a commit waits until something is flushed.
+    pub(super) fn are_some_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn note(&self, waited: Duration) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.nanos.fetch_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How many commits had to wait, and for how long together.
+    pub(crate) fn total(&self) -> (u64, Duration) {
+        (self.count.load(Ordering::Relaxed), Duration::from_nanos(self.nanos.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn frozen(&self) -> u64 {
+        self.frozen.load(Ordering::Relaxed)
+    }
+}
+
+impl Engine {
+    /// What may be frozen before a commit for this use waits. What frees space may use what is kept for a full disk on top.
+    fn most_frozen(&self, for_use: Use) -> u64 {
+        let most = self.options.most_frozen_bytes();
+        if for_use == Use::Freeing { most.saturating_add(self.options.reserve_bytes) } else { most }
+    }
+
+    /// Admits a commit of so many bytes of log, once what is frozen leaves room for it.
+    #[inline]
+    pub(super) fn admit(&self, bytes: u64, for_use: Use) -> Result<Option<Ticket<'_>>> {
+        if self.stalls.is_far(bytes, self.options.most_frozen_bytes()) {
+            return Ok(None);
+        }
+        self.admit_near(bytes, for_use).map(Some)
+    }
+
+    #[cold]
+    fn admit_near(&self, bytes: u64, for_use: Use) -> Result<Ticket<'_>> {
+        let most = self.most_frozen(for_use);
+        if !self.stalls.are_some_waiting()
+            && let Some(ticket) = self.stalls.admit(bytes, most)
+        {
+            return Ok(ticket);
+        }
+        let begun = now();
+        self.stalls.waiting.fetch_add(1, Ordering::Relaxed);
+        self.background.wake();
+        let admitted = self.stall(bytes, for_use, most);
+        self.stalls.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.stalls.note(now().saturating_sub(begun));
+        admitted
+    }
+
+    /// Waits until a commit is admitted, or until it is clear that it will not be.
+    fn stall(&self, bytes: u64, for_use: Use, most: u64) -> Result<Ticket<'_>> {
+        // In a callback, this thread may be the one that would flush: it flushes, which calls nobody back, and waits for nobody
+        // else's turn.
+        let helps = self.options.background_threads == 0 || self.within().is_some();
+        let _turn = (!helps).then(|| self.stalls.turn.lock());
+        loop {
+            self.check_writable()?;
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Err(Error::Closed);
+            }
+            if let Some(ticket) = self.stalls.admit(bytes, most) {
+                return Ok(ticket);
+            }
+            let flushed = if helps { self.flush_if_due() } else { self.background().failure().map(|()| false) };
+            match flushed {
+                Ok(true) => {}
+                Ok(false) => self.background.wait_for_progress(WAIT_STEP),
+                // Waiting for space would keep it from being made.
+                Err(e) if for_use == Use::Freeing && is_lack_of_space(&e) => {
+                    return Ok(self.stalls.admit_anyway(bytes));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Admits a commit if it need not wait.
+    pub(super) fn try_admit(&self, bytes: u64, for_use: Use) -> Result<Option<Ticket<'_>>> {
+        if self.stalls.is_far(bytes, self.options.most_frozen_bytes()) {
+            return Ok(None);
+        }
+        match self.stalls.admit(bytes, self.most_frozen(for_use)) {
+            Some(ticket) if !self.stalls.are_some_waiting() => Ok(Some(ticket)),
+            _ => Err(Error::WouldBlock),
+        }
+    }
+}
+
+/// Whether work has failed, now or in the background, because the disk is full.
+fn is_lack_of_space(error: &Error) -> bool {
+    match error {
+        Error::Background(cause) => cause.is_full(),
+        error => error.is_full(),
+    }
+}
