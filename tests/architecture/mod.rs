@@ -151,3 +151,22 @@ fn files_can_be_held_in_mind() {
         assert!(lines <= LINES_MAX, "{} has {lines} lines", source.path.display());
     }
 }
+
+/// Files and rooms that ARCHITECTURE.md speaks of are there, and all rooms are in it.
+#[test]
+fn the_map_names_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let mut quoted: Vec<&str> = map.split('`').skip(1).step_by(2).collect();
+    let is_source = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "rs");
+    for name in quoted.iter().filter(|name| is_source(name)) {
+        assert!(root.join("src").join(name).is_file(), "{name} is not there");
+    }
+    for name in quoted.iter().filter(|name| name.contains('/') && !name.contains('.')) {
+        assert!(root.join("src").join(name).is_dir() || root.join(name).is_dir(), "{name} is not there");
+    }
+    quoted.retain(|name| floor(name).is_some());
+    for room in FLOORS.iter().copied().flatten().filter(|room| **room != "lib") {
+        assert!(quoted.contains(room), "{room} is not on the map");
+    }
+}
