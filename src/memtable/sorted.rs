@@ -180,7 +180,8 @@ fn keep_visible(entries: Entries<'_>, items: &mut Vec<Item>, rule: &mut Visibili
         }
         in_key = same;
         previous = Some(*item);
-        let Some(entry) = entries.entry(*item).filter(|_| same) else { return true };
+        // The first version of a key stays: to read it, and most are that, would be a miss for each.
+        let Some(entry) = same.then(|| entries.entry(*item)).flatten() else { return true };
         let stays = rule.admits(entry.sequence) || operand;
         operand = stays && entry.kind() == Kind::Merge;
         stays
