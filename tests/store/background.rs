@@ -249,6 +249,8 @@ fn what_a_reader_has_kept_goes_when_it_ends() {
     fill(&db, 0..1000);
     db.compact().unwrap();
     assert!(db.stats().obsolete_bytes > 0);
+    // So long that a thread has nothing more to look for by itself.
+    std::thread::sleep(Duration::from_secs(3));
     drop(iter);
     until("gone", &|| db.stats().obsolete_bytes == 0);
     // Versions that nobody else sees.
@@ -256,6 +258,7 @@ fn what_a_reader_has_kept_goes_when_it_ends() {
     fill(&db, 0..1000);
     db.compact().unwrap();
     assert!(db.stats().hidden_bytes > 0);
+    std::thread::sleep(Duration::from_secs(3));
     drop(snapshot);
     until("merged", &|| db.stats().hidden_bytes == 0 && db.stats().obsolete_bytes == 0);
     check(&db, 1000);
