@@ -104,7 +104,7 @@ impl Engine {
             let mut merging = Merging::new(self, plan, share, &span)?;
             merging.filter = None;
             while let Some((found, _)) = &merging.next {
-                left += (found.entry.end - found.entry.start) as u64;
+                left += (found.entry.next() - found.entry.start) as u64;
                 merging.advance()?;
                 merging.step()?;
             }

@@ -481,7 +481,14 @@ fn removals_here_and_there_make_space() {
                 assert_eq!((snapshot.iter().count() as u64, db.iter().count()), (count, left), "{what}");
             }
             db.compact().unwrap_or_else(|e| panic!("{what}: {e}, {:?}", db.stats()));
-            println!("{what}: {left} of {count} entries left, {} bytes of space", fs.space());
+            let stats = db.stats();
+            println!(
+                "{what}: {left} of {count} entries left, {} bytes of space, {} compactions",
+                fs.space(),
+                stats.compactions
+            );
+            // What a table would not become smaller by is not done, over and over.
+            assert!(stats.compactions < 1000, "{what}: {stats:?}");
             assert!(fs.space() < 4 << 20, "{what}: {} bytes", fs.space());
             let again = options.file_system(fs.kill()).open(DIR).unwrap();
             for db in [db, again] {
