@@ -383,7 +383,7 @@ impl Db {
         self.engine().flush()
     }
 
-    /// Waits until no flush and no compaction is due.
+    /// Waits until no flush and no compaction is due. What has failed is tried again; an error if it keeps failing.
     pub fn wait_for_background(&self) -> Result<()> {
         self.engine().wait_for_background()
     }

@@ -352,7 +352,7 @@ impl Engine {
     }
 
     /// Waits until no flush and no compaction is due; does them itself if there are no threads. What has failed is tried again
-    /// at once, and is an error if it fails again.
+    /// at once, and is an error if it keeps failing.
     pub(crate) fn wait_for_background(&self) -> Result<()> {
         self.check_writable()?;
         self.check_not_within("wait_for_background")?;
