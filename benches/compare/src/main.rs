@@ -78,7 +78,7 @@ fn main() -> Result<()> {
     let mut stores = arguments.stores;
     if stores.is_empty() {
         stores = Kind::value_variants().to_vec();
-        stores.retain(|store| *store != Kind::MaplsmRead);
+        stores.retain(|store| !matches!(store, Kind::MaplsmRead | Kind::MaplsmBloom));
         stores.retain(|store| arguments.compression == Compression::None || store.compresses());
     }
     data::set_values(arguments.values, arguments.value_bytes as usize);

@@ -16,8 +16,11 @@ pub(crate) const LARGE_MEANING: &str = " Values stand in value files, as by defa
 pub(crate) const READ_MEANING: &str = "The same with `IoMode::Read`: nothing is mapped, the cache is its own, every read \
     verifies checksums. Runs if it is asked for.";
 
-/// With this mode.
-pub(crate) struct Maplsm<const MAPPED: bool>(Db);
+pub(crate) const BLOOM_MEANING: &str = "The same with `PointIndex::Bloom` for plain tables as well: indexes are a seventh as \
+    large. Runs if it is asked for.";
+
+/// With this mode and point index.
+pub(crate) struct Maplsm<const MAPPED: bool, const BLOOM: bool>(Db);
 
 /// Reads the present state; the cursor, made when the first scan needs it, is of that moment.
 pub(crate) struct MaplsmReader<'a> {
@@ -25,7 +28,7 @@ pub(crate) struct MaplsmReader<'a> {
     cursor: Option<Cursor>,
 }
 
-impl<const MAPPED: bool> Store for Maplsm<MAPPED> {
+impl<const MAPPED: bool, const BLOOM: bool> Store for Maplsm<MAPPED, BLOOM> {
     type Reader<'a> = MaplsmReader<'a>;
 
     fn open(directory: &Path, settings: Settings) -> Result<Self> {
@@ -46,8 +49,10 @@ impl<const MAPPED: bool> Store for Maplsm<MAPPED> {
             Compression::Zstd => maplsm::Compression::Zstd(3),
         };
         if settings.compression != Compression::None {
-            let bloom = PointIndex::Bloom { error_rate: 0.01 };
-            options.compression(compression).compressed_from_level(0).point_index(bloom);
+            options.compression(compression).compressed_from_level(0);
+        }
+        if BLOOM || settings.compression != Compression::None {
+            options.point_index(PointIndex::Bloom { error_rate: 0.01 });
         }
         if let Some(bytes) = settings.block_bytes {
             options.block_bytes(bytes);

@@ -25,6 +25,7 @@ use crate::workload::{self, Plan};
 pub(crate) enum Kind {
     Maplsm,
     MaplsmRead,
+    MaplsmBloom,
     Fjall,
     Redb,
     Lmdb,
@@ -41,6 +42,7 @@ impl Kind {
         match self {
             Self::Maplsm => "maplsm",
             Self::MaplsmRead => "maplsm, read",
+            Self::MaplsmBloom => "maplsm, bloom",
             Self::Fjall => "fjall",
             Self::Redb => "redb",
             Self::Lmdb => "LMDB",
@@ -56,7 +58,7 @@ impl Kind {
     /// The package or library in use, and its version.
     pub(crate) fn version(self) -> String {
         let package = match self {
-            Self::Maplsm | Self::MaplsmRead => "maplsm",
+            Self::Maplsm | Self::MaplsmRead | Self::MaplsmBloom => "maplsm",
             Self::Fjall => "fjall",
             Self::Redb => "redb",
             Self::Lmdb => "lmdb-master-sys",
@@ -73,7 +75,7 @@ impl Kind {
     /// Whether it has compression here.
     pub(crate) fn compresses(self) -> bool {
         match self {
-            Self::Maplsm | Self::MaplsmRead => true,
+            Self::Maplsm | Self::MaplsmRead | Self::MaplsmBloom => true,
             #[cfg(feature = "rocksdb")]
             Self::RocksDb => true,
             #[cfg(feature = "leveldb")]
@@ -86,7 +88,7 @@ impl Kind {
 
     /// Whether it is this project's.
     pub(crate) fn is_own(self) -> bool {
-        matches!(self, Self::Maplsm | Self::MaplsmRead)
+        matches!(self, Self::Maplsm | Self::MaplsmRead | Self::MaplsmBloom)
     }
 
     /// What the settings mean for this store.
@@ -94,6 +96,7 @@ impl Kind {
         match self {
             Self::Maplsm => maplsm::MEANING,
             Self::MaplsmRead => maplsm::READ_MEANING,
+            Self::MaplsmBloom => maplsm::BLOOM_MEANING,
             Self::Fjall => fjall::MEANING,
             Self::Redb => redb::MEANING,
             Self::Lmdb => lmdb::MEANING,
@@ -109,7 +112,9 @@ impl Kind {
     /// What is different with large values.
     pub(crate) fn large_meaning(self, settings: &Settings) -> &'static str {
         match self {
-            Self::Maplsm | Self::MaplsmRead if settings.compression == Compression::None => maplsm::LARGE_MEANING,
+            Self::Maplsm | Self::MaplsmRead | Self::MaplsmBloom if settings.compression == Compression::None => {
+                maplsm::LARGE_MEANING
+            }
             #[cfg(feature = "rocksdb")]
             Self::RocksDb => rocksdb::LARGE_MEANING,
             #[cfg(feature = "leveldb")]
@@ -117,15 +122,16 @@ impl Kind {
             #[cfg(feature = "surrealkv")]
             Self::SurrealKv => surrealkv::LARGE_MEANING,
             Self::Fjall => fjall::LARGE_MEANING,
-            Self::Maplsm | Self::MaplsmRead | Self::Redb | Self::Lmdb => "",
+            Self::Maplsm | Self::MaplsmRead | Self::MaplsmBloom | Self::Redb | Self::Lmdb => "",
         }
     }
 
     /// Runs the workloads once, in an empty directory.
     pub(crate) fn run(self, directory: &Path, plan: &Plan, samples: &mut Samples) -> Result<()> {
         match self {
-            Self::Maplsm => workload::run::<maplsm::Maplsm<true>>(directory, plan, samples),
-            Self::MaplsmRead => workload::run::<maplsm::Maplsm<false>>(directory, plan, samples),
+            Self::Maplsm => workload::run::<maplsm::Maplsm<true, false>>(directory, plan, samples),
+            Self::MaplsmRead => workload::run::<maplsm::Maplsm<false, false>>(directory, plan, samples),
+            Self::MaplsmBloom => workload::run::<maplsm::Maplsm<true, true>>(directory, plan, samples),
             Self::Fjall => workload::run::<fjall::Fjall>(directory, plan, samples),
             Self::Redb => workload::run::<redb::Redb>(directory, plan, samples),
             Self::Lmdb => workload::run::<lmdb::Lmdb>(directory, plan, samples),
