@@ -62,8 +62,7 @@ impl Engine {
 
     /// Whether there are files that go when their last reader ends.
     pub(super) fn has_obsolete(&self) -> bool {
-        let obsolete = self.obsolete.lock();
-        !obsolete.tables.is_empty() || !obsolete.values.is_empty()
+        !self.obsolete.lock().is_empty()
     }
 
     pub(crate) fn obsolete_bytes(&self) -> u64 {

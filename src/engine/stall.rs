@@ -18,7 +18,7 @@ use crate::log::Use;
 use crate::sys::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sys::{Mutex, now};
 
-/// Commits of fewer bytes are not counted on their way into the log.
+/// Commits of fewer bytes are not counted on their way into the log while little is frozen.
 const TICKET_BYTES: u64 = 64 << 10;
 
 #[derive(Debug, Default)]
@@ -74,6 +74,11 @@ impl Stalls {
         Some(Ticket { stalls: self, bytes })
     }
 
+    /// The same for one that comes behind all who wait.
+    fn admit_last(&self, bytes: u64, most: u64) -> Option<Ticket<'_>> {
+        if self.are_some_waiting() { None } else { self.admit(bytes, most) }
+    }
+
     /// Admits a commit whatever there is.
     fn admit_anyway(&self, bytes: u64) -> Ticket<'_> {
         self.admitted.fetch_add(bytes, Ordering::Relaxed);
@@ -119,9 +124,7 @@ impl Engine {
     #[cold]
     fn admit_near(&self, bytes: u64, for_use: Use) -> Result<Ticket<'_>> {
         let most = self.most_frozen(for_use);
-        if !self.stalls.are_some_waiting()
-            && let Some(ticket) = self.stalls.admit(bytes, most)
-        {
+        if let Some(ticket) = self.stalls.admit_last(bytes, most) {
             return Ok(ticket);
         }
         let begun = now();
@@ -165,10 +168,7 @@ impl Engine {
         if self.stalls.is_far(bytes, self.options.most_frozen_bytes()) {
             return Ok(None);
         }
-        match self.stalls.admit(bytes, self.most_frozen(for_use)) {
-            Some(ticket) if !self.stalls.are_some_waiting() => Ok(Some(ticket)),
-            _ => Err(Error::WouldBlock),
-        }
+        self.stalls.admit_last(bytes, self.most_frozen(for_use)).map(Some).ok_or(Error::WouldBlock)
     }
 }
 

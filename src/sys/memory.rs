@@ -40,12 +40,8 @@ fn limit_files(groups: &str) -> Vec<String> {
             }
             _ => continue,
         };
-        let mut path = path.trim_end_matches('/');
-        files.push(format!("{root}{path}/{file}"));
-        while let Some((outer, _)) = path.rsplit_once('/') {
-            path = outer;
-            files.push(format!("{root}{path}/{file}"));
-        }
+        let paths = std::iter::successors(Some(path.trim_end_matches('/')), |path| Some(path.rsplit_once('/')?.0));
+        files.extend(paths.map(|path| format!("{root}{path}/{file}")));
     }
     files
 }
