@@ -9,6 +9,7 @@
 //! cargo bench --bench limits -- removed 1000000
 //! cargo bench --bench limits -- prefixes 1000000
 //! cargo bench --bench limits -- backlog 3072
+//! cargo bench --bench limits -- loads 3000
 //! ```
 //!
 //! **tombstones**: commits (put, remove, remove range, put) over and over, the ranges laid out in several ways, as one batch,
@@ -28,10 +29,14 @@
 //!
 //! **backlog**: so many MiB, in batches of 32 MiB by one thread and of 1 MiB by 64, with one thread that flushes: the most log that
 //! was in memory at a time, and the longest time that a commit took.
+//!
+//! **loads**: so many loads of a hundred entries that do not overlap: what one takes at first and at last, and how many tables are
+//! left of them.
 
 mod backlog;
 mod filled;
 mod keyspaces;
+mod loads;
 mod prefixes;
 mod removed;
 mod tombstones;
@@ -47,13 +52,17 @@ fn main() {
         Some("removed") => removed::run(number(1_000_000)),
         Some("prefixes") => prefixes::run(number(1_000_000)),
         Some("backlog") => backlog::run(number(3072)),
-        Some(other) => panic!("none of `tombstones`, `keyspaces`, `removed`, `prefixes` and `backlog`: {other}"),
+        Some("loads") => loads::run(number(3000)),
+        Some(other) => {
+            panic!("none of `tombstones`, `keyspaces`, `removed`, `prefixes`, `backlog` and `loads`: {other}")
+        }
         None => {
             tombstones::run(200_000, None);
             keyspaces::run(10_000);
             removed::run(1_000_000);
             prefixes::run(1_000_000);
             backlog::run(3072);
+            loads::run(3000);
         }
     }
 }

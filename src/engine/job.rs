@@ -228,7 +228,7 @@ impl Engine {
 
     fn compact_planned(&self, begun: u64, plan: Arc<Plan>) -> Result<()> {
         let in_place = plan.inputs().all(|(level, ..)| level == plan.output);
-        let stays = in_place || plan.is_move();
+        let stays = (in_place || plan.is_move()) && !plan.has_small_tables(self.options.table_bytes, self.shares());
         if self.is_plain(&plan) && !plan.moves_values() && stays && self.has_codecs(&plan) {
             // Nothing to drop: what is on one level already stays.
             if in_place {
@@ -286,10 +286,15 @@ impl Engine {
         job
     }
 
+    /// The spans of a large compaction.
+    fn shares(&self) -> usize {
+        let threads = self.options.background_threads;
+        if threads > 1 { threads * SPANS_PER_THREAD } else { 1 }
+    }
+
     /// Spans of about equal size, at least as large as a table, for all threads.
     fn split(&self, plan: &Plan) -> Result<Vec<Span>> {
-        let threads = self.options.background_threads;
-        let most = if threads > 1 { threads * SPANS_PER_THREAD } else { 1 };
+        let most = self.shares();
         let by_size = usize::try_from(plan.input_bytes() / self.options.table_bytes).unwrap_or(usize::MAX);
         let [share] = &plan.shares[..] else { return Ok(vec![Span::default()]) };
         let largest = share.sections().max_by_key(|(_, section)| section.end - section.start);

@@ -189,6 +189,7 @@ impl Engine {
             level0_tables: self.options.l0_tables,
             level1_bytes: self.options.level_bytes_base,
             multiplier: self.options.level_multiplier,
+            table_bytes: self.options.table_bytes,
             small_bytes: self.options.level_bytes_base / SMALL_SHARE,
             calm,
             paid: self.learned.cost.paid(),

@@ -27,6 +27,10 @@ const COMPACTION_BYTES: u64 = 8 << 20;
 /// A merge within level 0 takes an older table along unless it is this many times as large as all newer ones.
 const TIER_RATIO: u64 = 4;
 
+/// So many neighbours that are smaller than this share of a table are joined: a byte is rewritten once for each time that its table
+/// grows by this factor.
+const JOINED: usize = 8;
+
 /// Value files with this many times as much garbage as they may have come before everything else.
 const GARBAGE_FIRST: f64 = 2.0;
 
@@ -43,6 +47,8 @@ enum Action<'a> {
     Deepen(u8),
     /// A table with much that is of no use is rewritten.
     Clean(u8, &'a Arc<Table>),
+    /// Small neighbours become one table of the same level.
+    Join(u8, &'a [Arc<Table>]),
 }
 
 impl Strategy for Leveled {
@@ -156,6 +162,7 @@ impl<'a> Shape<'a> {
         }
         urgencies.extend(self.when_calm(limits).map(|action| (1.0, action)));
         urgencies.extend(self.garbage(limits).map(|action| (1.0, action)));
+        urgencies.extend(self.small_neighbours(limits).map(|action| (1.0, action)));
         if self.is_paid(version, limits) {
             urgencies.push((1.0, Action::Level0));
         }
@@ -217,6 +224,15 @@ impl<'a> Shape<'a> {
         (1..=self.bottom).find_map(|level| Some(Action::Clean(level, self.tables(level).iter().find(is_garbage)?)))
     }
 
+    /// Small tables that stand side by side, as loads of a few entries leave them.
+    fn small_neighbours(&self, limits: &Limits) -> Option<Action<'a>> {
+        let is_small = |table: &Arc<Table>| table.meta.file_bytes < limits.table_bytes / JOINED as u64;
+        (1..=self.bottom).find_map(|level| {
+            let mut runs = self.tables(level).chunk_by(|a, b| is_small(a) && is_small(b));
+            runs.find(|run| run.len() >= JOINED).map(|run| Action::Join(level, &run[..JOINED]))
+        })
+    }
+
     /// The plan for an action, if it may run now.
     fn plan(&self, version: &Version, action: Action<'_>, running: &Running) -> Option<Plan> {
         let allowed = |plan: Plan| running.allows(&plan).then_some(plan);
@@ -232,6 +248,10 @@ impl<'a> Shape<'a> {
                 allowed(Plan::new(version, self.keyspace, inputs, level + 1))
             }
             Action::Clean(level, table) => allowed(self.plan_cleaning(version, level, table)),
+            Action::Join(level, tables) => {
+                let inputs = tables.iter().map(|table| (level, Arc::clone(table))).collect();
+                allowed(Plan::new(version, self.keyspace, inputs, level))
+            }
         }
     }
 
@@ -310,6 +330,7 @@ mod tests {
         level0_tables: 2,
         level1_bytes: 100,
         multiplier: 10,
+        table_bytes: 40,
         small_bytes: 20,
         calm: false,
         paid: Paid::NOTHING,
@@ -443,6 +464,25 @@ mod tests {
         assert_eq!(pick(&above, &LIMITS), Some((vec![(1, 5), (2, 3)], 2, true, false)));
     }
 
+    #[test]
+    fn small_neighbours_are_joined_eight_at_a_time() {
+        let bounds: Vec<String> = (0..20).map(|number| format!("{number:02}")).collect();
+        let on_level = |sizes: &[u64]| {
+            let table = |(number, bytes): (usize, &u64)| {
+                (1, meta(number as u64 + 1, &[(0, &bounds[number], &bounds[number])], *bytes))
+            };
+            let add = sizes.iter().enumerate().map(table).collect();
+            apply(&Version::default(), &Edit { add, ..Edit::default() }).unwrap()
+        };
+        let limits = Limits { level1_bytes: 100_000, ..LIMITS };
+        let joined = |numbers: std::ops::RangeInclusive<u64>| Some((numbers.map(|n| (1, n)).collect(), 1, true, false));
+        assert_eq!(pick(&on_level(&[4; 7]), &limits), None);
+        assert_eq!(pick(&on_level(&[4; 8]), &limits), joined(1..=8));
+        assert_eq!(pick(&on_level(&[4; 19]), &limits), joined(1..=8));
+        assert_eq!(pick(&on_level(&[4, 4, 4, 4, 5, 4, 4, 4, 4]), &limits), None, "one between them is large enough");
+        assert_eq!(pick(&on_level(&[40, 4, 4, 4, 4, 4, 4, 4, 4, 40]), &limits), joined(2..=9));
+    }
+
     /// A store whose tables are sets of numbers; everything takes its size in entries.
     struct Simulation {
         version: Version,
@@ -557,6 +597,7 @@ mod tests {
             level0_tables: 8,
             level1_bytes: 5 * u64::from(FLUSH),
             multiplier: 10,
+            table_bytes: FLUSH.into(),
             small_bytes: 20,
             calm,
             paid: Paid::NOTHING,

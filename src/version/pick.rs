@@ -22,6 +22,8 @@ pub(crate) struct Limits {
     pub(crate) level0_tables: usize,
     pub(crate) level1_bytes: u64,
     pub(crate) multiplier: u32,
+    /// Size at which a compaction begins a new table.
+    pub(crate) table_bytes: u64,
     /// Below this, what a keyspace has in level 0 is not worth tables of its own.
     pub(crate) small_bytes: u64,
     /// Nobody writes, or somebody waits for the store to settle: space counts more than what a rewrite costs.
@@ -163,6 +165,14 @@ impl Plan {
 
     pub(crate) fn moves_values(&self) -> bool {
         !self.emptied.is_empty()
+    }
+
+    /// Whether the inputs, all on one level, are many more than tables of their full size would be: the files of a share of a
+    /// compaction may each have a smaller one at their end.
+    pub(crate) fn has_small_tables(&self, table_bytes: u64, shares: usize) -> bool {
+        let bytes: u64 = self.inputs().map(|(_, table, _)| table.meta.file_bytes).sum();
+        let full_sized = usize::try_from(bytes.div_ceil(table_bytes.max(1))).unwrap_or(usize::MAX);
+        self.inputs().count() > full_sized.saturating_mul(2).saturating_add(shares)
     }
 
     /// Bytes of the values that move.

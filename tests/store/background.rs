@@ -263,3 +263,33 @@ fn what_a_reader_has_kept_goes_when_it_ends() {
     until("merged", &|| db.stats().hidden_bytes == 0 && db.stats().obsolete_bytes == 0);
     check(&db, 1000);
 }
+
+/// Loads of a few entries that do not overlap are moved to a level as they are; small neighbours are joined there, and `compact`
+/// leaves full tables.
+#[test]
+fn small_loads_do_not_leave_a_table_each() {
+    const LOADS: u32 = 600;
+    let fs = SimFs::new();
+    let db = sim_options(&fs).open("/db").unwrap();
+    let entries =
+        |load: u32| (0..10u32).map(move |entry| ([load.to_be_bytes(), entry.to_be_bytes()].concat(), [7; 30]));
+    let check = |most: usize| {
+        let stats = db.stats();
+        assert!(stats.tables.len() <= most, "{} tables", stats.tables.len());
+        let expected = (0..LOADS).flat_map(entries).map(|(key, value)| (key, value.to_vec()));
+        assert!(db.iter().map(|entry| entry.unwrap()).map(|e| (e.key().to_vec(), e.value().to_vec())).eq(expected));
+    };
+    for load in 0..LOADS {
+        db.ingest(entries(load)).unwrap();
+    }
+    check(LOADS as usize);
+    // A table that has been joined is one of eight again, and so on: fewer than eight of each size are left.
+    db.maintain().unwrap();
+    check(4 * 7);
+    db.compact().unwrap();
+    check(1);
+    let before = db.stats().compactions;
+    db.compact().unwrap();
+    assert_eq!(db.stats().compactions, before, "full tables stay as they are");
+    assert!(db.verify().is_ok());
+}

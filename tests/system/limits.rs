@@ -104,11 +104,16 @@ fn value_of(number: u32) -> Vec<u8> {
     [&number.to_be_bytes()[..], &[7; VALUE_BYTES]].concat()
 }
 
+/// With the smallest tables that there are; with larger ones, the store would join those of [`make_tables`].
+fn small_tables() -> maplsm::Options {
+    let mut options = maplsm::Options::new();
+    options.table_bytes(4 << 10);
+    options
+}
+
 /// A database of so many tables, all on one level. One load, whose tables are cut at the smallest size.
 fn make_tables(path: &std::path::Path, tables: u32) {
-    let mut options = maplsm::Options::new();
-    options.table_bytes(4 << 10).background_threads(0);
-    let db = options.open(path).unwrap();
+    let db = small_tables().background_threads(0).open(path).unwrap();
     let loaded = db.ingest((0..2 * tables).map(|number| (number.to_be_bytes(), value_of(number)))).unwrap();
     assert_eq!(loaded.tables, usize::try_from(tables).unwrap());
     db.close().unwrap();
@@ -142,7 +147,7 @@ fn mappings() -> usize {
 #[ignore = "a program for the other tests of this module"]
 fn few_descriptors() {
     let Some(path) = std::env::var_os("TABLES_DB") else { return };
-    let db = maplsm::Options::new().io_mode(IoMode::Read).open(&path).unwrap();
+    let db = small_tables().io_mode(IoMode::Read).open(&path).unwrap();
     let good = (0..600).filter(|number: &u32| {
         let found = db.get((number * 2 % 600).to_be_bytes());
         found.is_ok_and(|value| value.is_some_and(|value| *value == value_of(number * 2 % 600)))
@@ -185,7 +190,7 @@ fn many_mappings() {
         println!("{what}: {each:?} a get, {} tables open, {} mappings", db.stats().open_tables, mappings());
         assert!(mappings() < allowed / 2 + 1000);
     };
-    let db = maplsm::Options::new().open(&path).unwrap();
+    let db = small_tables().open(&path).unwrap();
     assert!(db.stats().open_tables == 0 && mappings() < 1000, "an open maps no table");
     let memory = of_this_process("status", "RssAnon:");
     gets(&db, "first");
@@ -217,7 +222,7 @@ fn many_mappings() {
     // A handle that is left keeps open what its iterators would still read.
     drop(db);
     assert!(mappings() < 1000);
-    let db = maplsm::Options::new().max_open_tables(100).open(&path).unwrap();
+    let db = small_tables().max_open_tables(100).open(&path).unwrap();
     gets(&db, "with 100 open");
     gets(&db, "with 100 open, again");
     assert!(db.stats().open_tables <= 100 && mappings() < 1000);
