@@ -136,9 +136,10 @@ impl<'a> Shape<'a> {
         self.tree.map_or(&[], |tree| tree.level(level))
     }
 
-    /// Whether what is in level 0 is worth no tables of level 1.
+    /// Whether what is in level 0 is worth no tables of level 1: it is little, and so is what its tombstones hide.
     fn is_small(&self, limits: &Limits) -> bool {
-        self.level0_tables > 0 && self.bytes[0] < limits.small_bytes.max(self.bytes[1] / SMALL_SHARE)
+        let worth = self.bytes[0].saturating_add(self.shadowed_bytes);
+        self.level0_tables > 0 && worth < limits.small_bytes.max(self.bytes[1] / SMALL_SHARE)
     }
 
     /// How many times each level is over its limit, and what to do about it.
@@ -191,7 +192,8 @@ impl<'a> Shape<'a> {
             return None;
         }
         let level = (0..self.bottom.max(1)).max_by_key(|level| space(*level))?;
-        let is_small = space(0) < limits.small_bytes.max(space(1) / SMALL_SHARE);
+        let worth = space(0).saturating_add(self.shadowed_bytes);
+        let is_small = worth < limits.small_bytes.max(space(1) / SMALL_SHARE);
         match level {
             0 if is_small || self.level0_tables == 0 => None,
             0 => Some(Action::Level0),
@@ -481,6 +483,21 @@ mod tests {
         assert_eq!(pick(&on_level(&[4; 19]), &limits), joined(1..=8));
         assert_eq!(pick(&on_level(&[4, 4, 4, 4, 5, 4, 4, 4, 4]), &limits), None, "one between them is large enough");
         assert_eq!(pick(&on_level(&[40, 4, 4, 4, 4, 4, 4, 4, 4, 40]), &limits), joined(2..=9));
+    }
+
+    #[test]
+    fn a_few_tombstones_that_hide_much_are_not_small() {
+        let on_two_levels = |tombstones| {
+            let [mut above, mut below] =
+                [(9, 20), (1, 300)].map(|(number, bytes)| meta(number, &[(0, "a", "z")], bytes));
+            (above.sections[0].entries, above.sections[0].keys) = (20, 20);
+            above.sections[0].tombstones = tombstones;
+            (below.sections[0].entries, below.sections[0].keys) = (100, 100);
+            apply(&Version::default(), &Edit { add: vec![(0, above), (1, below)], ..Edit::default() }).unwrap()
+        };
+        assert_eq!(pick(&on_two_levels(0), &CALM), None);
+        assert_eq!(pick(&on_two_levels(20), &CALM), Some((vec![(0, 9), (1, 1)], 1, true, false)));
+        assert_eq!(pick(&on_two_levels(20), &LIMITS), None, "one table, while it is busy");
     }
 
     /// A store whose tables are sets of numbers; everything takes its size in entries.

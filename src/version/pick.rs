@@ -113,14 +113,19 @@ impl Plan {
         Self::of(version, keyspaces.iter().filter_map(share).collect(), 0)
     }
 
-    /// A rewrite of one table where it is, without what newer tables hide in it; `None` if there are no such tables. They stay,
-    /// so that this takes no more space than the one.
-    pub(crate) fn shrinking(version: &Version, level: u8, table: &Arc<Table>) -> Option<Self> {
+    /// A rewrite of neighbours where they are, as one table and without what newer tables hide in them; `None` if one of them is
+    /// gone, or it is one table of which nothing can be hidden. The newer tables stay, so this takes no more space than the
+    /// neighbours.
+    pub(crate) fn shrinking(version: &Version, neighbours: &[FileNumber]) -> Option<Self> {
+        let is_one = |table: &Arc<Table>| neighbours.contains(&table.number());
+        let tables: Vec<(u8, &Arc<Table>)> = version.tables().filter(|(_, table)| is_one(table)).collect();
+        let (level, first) = *tables.first().filter(|_| tables.len() == neighbours.len())?;
         let share = |section: &Section| {
             let keyspace = section.keyspace;
-            let mut share = Share::new(version, keyspace, vec![(level, Arc::clone(table))], level);
-            // From the newest one on down to this one.
-            let newer = version.of_keyspace(keyspace).take_while(|(_, other)| other.number() != table.number());
+            let inputs = tables.iter().map(|(level, table)| (*level, Arc::clone(table))).collect();
+            let mut share = Share::new(version, keyspace, inputs, level);
+            // From the newest one on down to these.
+            let newer = version.of_keyspace(keyspace).take_while(|(_, other)| !is_one(other));
             let overlapping =
                 |other: &Arc<Table>| other.section(keyspace).is_some_and(|other| overlaps(other, share.range()));
             let newer = newer.filter(|(_, other)| overlapping(other));
@@ -128,9 +133,10 @@ impl Plan {
             share
         };
         let sections =
-            table.meta.sections.iter().filter(|section| level > 0 || version.serves(table, section.keyspace));
+            first.meta.sections.iter().filter(|section| level > 0 || version.serves(first, section.keyspace));
         let shares: Vec<Share> = sections.map(share).collect();
-        shares.iter().any(|share| !share.newer.is_empty()).then(|| Self::of(version, shares, level))
+        let is_of_use = tables.len() > 1 || shares.iter().any(|share| !share.newer.is_empty());
+        is_of_use.then(|| Self::of(version, shares, level))
     }
 
     pub(super) fn of(version: &Version, shares: Vec<Share>, output: u8) -> Self {
@@ -276,6 +282,27 @@ fn overlaps(section: &Section, (lower, upper): Range<'_>) -> bool {
 /// The tables of a level with keys in a range.
 pub(super) fn overlapping<'a>(tables: &'a [Arc<Table>], range: Range<'_>) -> Vec<&'a Arc<Table>> {
     tables.iter().filter(|table| table.only_section().is_some_and(|section| overlaps(section, range))).collect()
+}
+
+/// What [`Plan::shrinking`] rewrites at a time, and the bytes of its files, the smallest first: each table of level 0, and below
+/// it neighbours that one table has room for.
+pub(crate) fn neighbours(version: &Version, table_bytes: u64) -> Vec<(u64, Vec<FileNumber>)> {
+    let mut groups: Vec<(u64, Vec<FileNumber>)> = Vec::new();
+    let mut last = None;
+    for (level, table) in version.tables() {
+        let bytes = table.meta.file_bytes;
+        let tree = table.only_section().filter(|_| level > 0).map(|section| (level, section.keyspace));
+        match groups.last_mut().filter(|_| tree.is_some() && tree == last) {
+            Some((sum, numbers)) if *sum + bytes <= table_bytes => {
+                *sum += bytes;
+                numbers.push(table.number());
+            }
+            _ => groups.push((bytes, vec![table.number()])),
+        }
+        last = tree;
+    }
+    groups.sort_unstable();
+    groups
 }
 
 /// The smallest range with everything of a keyspace in `tables`.
