@@ -308,6 +308,11 @@ impl Error {
         matches!(self, Self::Io(e) if is_full(&e.source))
     }
 
+    /// Whether work has failed, here or in the background, because the disk is full.
+    pub(crate) fn is_lack_of_space(&self) -> bool {
+        matches!(self, Self::Background(cause) if cause.is_full()) || self.is_full()
+    }
+
     pub(crate) fn corrupt(path: &Path, offset: u64, what: Damage) -> Self {
         Self::Corruption(Arc::new(Corruption { path: path.to_owned(), offset, what }))
     }

@@ -42,7 +42,14 @@ impl Engine {
     }
 
     /// Removes obsolete tables and value files that no reader uses any more. Slices do not count: what they need stays mapped.
+    /// The memory for indexes that this frees is for the tables that have found none.
     pub(crate) fn purge(&self) {
+        self.remove_obsolete();
+        let version = Arc::clone(&self.view.load().version);
+        self.shelf.share_index_memory(version.tables().map(|(_, table)| table));
+    }
+
+    fn remove_obsolete(&self) {
         let mut obsolete = self.obsolete.lock();
         obsolete.tables.retain(|table| {
             if !is_last(table) {

@@ -115,7 +115,7 @@ impl Engine {
         }
         match self.background().failure() {
             // Nobody makes up for the debt; waiting would not help.
-            Err(Error::Background(e)) if for_use == Use::Freeing && e.is_full() => return Ok(()),
+            Err(e) if for_use == Use::Freeing && e.is_lack_of_space() => return Ok(()),
             other => other?,
         }
         let wait = self.pressure.charge(if for_use == Use::Freeing { bytes / FREEING_SHARE } else { bytes });

@@ -155,7 +155,7 @@ impl Engine {
                 Ok(true) => {}
                 Ok(false) => self.background.wait_for_progress(WAIT_STEP),
                 // Waiting for space would keep it from being made.
-                Err(e) if for_use == Use::Freeing && is_lack_of_space(&e) => {
+                Err(e) if for_use == Use::Freeing && e.is_lack_of_space() => {
                     return Ok(self.stalls.admit_anyway(bytes));
                 }
                 Err(e) => return Err(e),
@@ -169,13 +169,5 @@ impl Engine {
             return Ok(None);
         }
         self.stalls.admit_last(bytes, self.most_frozen(for_use)).map(Some).ok_or(Error::WouldBlock)
-    }
-}
-
-/// Whether work has failed, now or in the background, because the disk is full.
-fn is_lack_of_space(error: &Error) -> bool {
-    match error {
-        Error::Background(cause) => cause.is_full(),
-        error => error.is_full(),
     }
 }

@@ -23,42 +23,50 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 #[derive(Debug)]
 pub(crate) struct Budget {
     most: u64,
-    taken: Arc<AtomicU64>,
+    parts: Arc<Parts>,
     /// Whether somebody has gone away with nothing.
     refused: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
+    taken: AtomicU64,
+    /// Whether a part has been given back.
+    returned: AtomicBool,
 }
 
 /// A part that is taken until this is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
-    taken: Arc<AtomicU64>,
+    parts: Arc<Parts>,
     bytes: u64,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.parts.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.parts.returned.store(true, Ordering::Release);
     }
 }
 
 impl Budget {
     pub(super) fn new(most: u64) -> Self {
-        Self { most, taken: Arc::default(), refused: AtomicBool::new(false) }
+        Self { most, parts: Arc::default(), refused: AtomicBool::new(false) }
     }
 
     /// Takes a part, if there is as much left.
     pub(super) fn take(&self, bytes: u64) -> Option<Share> {
         let more = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= self.most);
-        if self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+        if self.parts.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
             self.refused.store(true, Ordering::Relaxed);
             return None;
         }
-        Some(Share { taken: Arc::clone(&self.taken), bytes })
+        Some(Share { parts: Arc::clone(&self.parts), bytes })
     }
 
-    /// Whether somebody has been refused a part since this was asked last.
-    pub(super) fn has_refused(&self) -> bool {
-        self.refused.swap(false, Ordering::Relaxed)
+    /// Whether somebody has been refused a part, and one has been given back since this was asked last.
+    pub(super) fn has_room_again(&self) -> bool {
+        self.refused.load(Ordering::Relaxed) && self.parts.returned.swap(false, Ordering::Acquire)
     }
 
     pub(crate) fn most(&self) -> u64 {
@@ -66,6 +74,6 @@ impl Budget {
     }
 
     pub(crate) fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+        self.parts.taken.load(Ordering::Relaxed)
     }
 }

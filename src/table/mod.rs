@@ -133,7 +133,7 @@ impl Shelf {
     /// Gives what there is of the memory for mapped indexes to those tables that have found none left, in the order given. To be
     /// called when others have gone.
     pub(crate) fn share_index_memory<'t>(&self, tables: impl IntoIterator<Item = &'t Arc<Table>>) {
-        if self.index_memory.has_refused() {
+        if self.index_memory.has_room_again() {
             tables.into_iter().for_each(|table| table.take_index_memory());
         }
     }
