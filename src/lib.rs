@@ -160,9 +160,10 @@ pub use options::{
 };
 pub use slice::Slice;
 pub use snapshot::{Ref, Snapshot};
-pub use stats::{KeyspaceStats, LevelStats, Stats, TableStats, ValueFileStats};
+pub use stats::{CompactionStats, KeyspaceStats, LevelStats, Stats, TableStats, ValueFileStats};
 pub use sys::sim::{Fault, SimFs};
 pub use sys::{FileSystem, guard_mappings};
 pub use transaction::{Savepoint, Transaction, TransactionIter};
+pub use version::CompactionReason;
 /// The crate whose traits [`Slice::get_as`] asks for, in the version that it needs.
 pub use zerocopy;

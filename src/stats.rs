@@ -1,15 +1,16 @@
 //! Numbers about a running store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::engine::{Engine, View};
-use crate::format::KeyspaceId;
 use crate::format::edit::LEVELS;
 use crate::format::section::Section;
+use crate::format::{FileNumber, KeyspaceId};
 use crate::options::{Compression, PointIndex, SectionOptions};
 use crate::sys::atomic::Ordering;
 use crate::table::Stored;
+use crate::version::{CompactionReason, Keyspaces, Limits, Plan, due, scores};
 
 /// What the store holds and has done, at one moment. Costs a look at every table's metadata.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -53,6 +54,12 @@ pub struct Stats {
     pub write_stalls: u64,
     /// How long they have waited together.
     pub write_stall_time: Duration,
+    /// Compactions under way.
+    pub compactions_running: Vec<CompactionStats>,
+    /// Compactions that are due, the most urgent first, as if none were under way; those for
+    /// [`Calm`](crate::CompactionReason::Calm) and other reasons of space are once nobody has written for a second. Each is planned
+    /// as if it were the only one, so two of them may be about the same tables.
+    pub compactions_due: Vec<CompactionStats>,
     /// Flushes since the open.
     pub flushes: u64,
     /// Compactions since the open, moves not counted.
@@ -146,6 +153,46 @@ pub struct TableStats {
     pub tombstones: u64,
 }
 
+/// One compaction, under way or due.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct CompactionStats {
+    /// Why it is done.
+    pub reason: CompactionReason,
+    /// How many times what it is about is over its limit; 1 where there is no such number.
+    pub score: f64,
+    /// The names of the keyspaces that it is about.
+    pub keyspaces: Vec<String>,
+    /// The youngest level that it takes tables from.
+    pub level: u8,
+    /// The level that its tables go to.
+    pub output_level: u8,
+    /// The tables that it takes.
+    pub tables: usize,
+    /// What they have of these keyspaces, and what moves to other value files, in bytes.
+    pub bytes: u64,
+}
+
+impl CompactionStats {
+    fn new(plan: &Plan, named: &Keyspaces) -> Self {
+        // One that has been dropped meanwhile has none any more.
+        let name = |keyspace: KeyspaceId| match keyspace {
+            KeyspaceId::DEFAULT => Some(KeyspaceId::DEFAULT_NAME.to_owned()),
+            _ => named.get(keyspace).map(|meta| meta.name.clone()),
+        };
+        let tables: BTreeSet<FileNumber> = plan.inputs().map(|(_, table, _)| table.number()).collect();
+        Self {
+            reason: plan.urgency.reason,
+            score: plan.urgency.score,
+            keyspaces: plan.shares.iter().filter_map(|share| name(share.keyspace)).collect(),
+            level: plan.inputs().map(|(level, ..)| level).min().unwrap_or(plan.output),
+            output_level: plan.output,
+            tables: tables.len(),
+            bytes: plan.input_bytes(),
+        }
+    }
+}
+
 /// One keyspace.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
@@ -164,6 +211,9 @@ pub struct KeyspaceStats {
     pub value_bytes: u64,
     /// The tables that have entries of it.
     pub tables: usize,
+    /// How many times each of its levels is over its limit, from level 0 to its deepest one: level 0 in tables, the others in
+    /// bytes, and the deepest one against what it may have before all of it moves a level down. A compaction is due from 1 on.
+    pub level_scores: Vec<f64>,
     /// Its [`index_interval`](crate::KeyspaceOptions::index_interval).
     pub index_interval: u16,
     /// Its [`point_index`](crate::KeyspaceOptions::point_index).
@@ -187,7 +237,7 @@ impl KeyspaceStats {
         }
     }
 
-    fn all(view: &View, default: SectionOptions) -> Vec<Self> {
+    fn all(view: &View, default: SectionOptions, limits: &Limits) -> Vec<Self> {
         let mut all = BTreeMap::new();
         all.insert(KeyspaceId::DEFAULT, Self::new(view, KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME, default));
         for meta in view.version.named().iter() {
@@ -200,6 +250,9 @@ impl KeyspaceStats {
             sum.bytes += section.end - section.start;
             sum.value_bytes += section.value_files.iter().map(|share| share.bytes).sum::<u64>();
             sum.tables += 1;
+        }
+        for (id, keyspace) in &mut all {
+            keyspace.level_scores = scores(&view.version, *id, limits);
         }
         let first = all.remove(&KeyspaceId::DEFAULT);
         let mut others: Vec<Self> = all.into_values().collect();
@@ -241,6 +294,8 @@ impl Engine {
         let used = levels.iter().rposition(|level| level.tables > 0).map_or(0, |deepest| deepest + 1);
         levels.truncate(used);
         let counters = self.counters();
+        let limits = self.limits(true);
+        let of_plan = |plan: &Plan| CompactionStats::new(plan, view.version.named());
         let (write_stalls, write_stall_time) = self.stalls().total();
         let (cache_hits, cache_misses) = self.shelf.cache_hits_and_misses();
         Stats {
@@ -250,7 +305,7 @@ impl Engine {
             levels,
             tables,
             value_files: view.version.values().iter().map(ValueFileStats::new).collect(),
-            keyspaces: KeyspaceStats::all(&view, self.options.table.section),
+            keyspaces: KeyspaceStats::all(&view, self.options.table.section, &limits),
             log_segments: view.memtables.len(),
             last_sequence: self.visible().0,
             snapshots: self.registry().len(),
@@ -262,6 +317,8 @@ impl Engine {
             frozen_bytes: self.stalls().frozen(),
             write_stalls,
             write_stall_time,
+            compactions_running: self.compactions().iter().map(|plan| of_plan(plan)).collect(),
+            compactions_due: due(&view.version, &limits).iter().map(of_plan).collect(),
             flushes: counters.flushes.load(Ordering::Relaxed),
             compactions: counters.compactions.load(Ordering::Relaxed),
             compacted_bytes: counters.compacted_bytes.load(Ordering::Relaxed),

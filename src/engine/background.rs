@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::Position;
 use crate::sys::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sys::{Condvar, Mutex, now};
-use crate::version::{Leveled, Limits, Running, Strategy};
+use crate::version::{Limits, Running, pick};
 
 /// Without a commit for this long, the log is synced and marked.
 const IDLE: Duration = Duration::from_millis(100);
@@ -287,7 +287,7 @@ impl Engine {
         let is_due = || {
             let version = Arc::clone(&self.view.load().version);
             let without_readers = Limits { seen_by_all: self.visible(), ..self.limits(true) };
-            Leveled.pick(&version, &without_readers, &Running::default()).is_some()
+            pick(&version, &without_readers, &Running::default()).is_some()
         };
         self.has_obsolete() || !self.registry.is_empty() && is_due()
     }

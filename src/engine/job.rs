@@ -13,7 +13,7 @@ use crate::format::edit::Edit;
 use crate::format::range::{Edge, Range};
 use crate::sys::atomic::Ordering;
 use crate::sys::{Condvar, Mutex, MutexGuard, OnceLock};
-use crate::version::{Leveled, Plan, Running, Strategy, plan_range};
+use crate::version::{Plan, Running, pick, plan_range};
 
 /// Spans for each thread, so that one that has to flush in between does not hold up the others for long.
 const SPANS_PER_THREAD: usize = 2;
@@ -125,7 +125,12 @@ impl Engine {
     /// Whether a compaction is due.
     pub(super) fn compaction_wanted(&self, calm: bool) -> bool {
         let version = Arc::clone(&self.view.load().version);
-        Leveled.pick(&version, &self.limits(calm), &Running::default()).is_some()
+        pick(&version, &self.limits(calm), &Running::default()).is_some()
+    }
+
+    /// The compactions under way.
+    pub(crate) fn compactions(&self) -> Vec<Arc<Plan>> {
+        self.scheduler.compactions.lock().running.plans().map(Arc::clone).collect()
     }
 
     /// Helps with a compaction under way, or begins the most urgent one that may run beside those.
@@ -151,7 +156,7 @@ impl Engine {
             if let Some(edit) = self.covered(&version, &compactions.running)? {
                 return self.install_edit(edit).map(|_| true);
             }
-            let plan = Leveled.pick(&version, &self.limits(calm), &compactions.running).map(Arc::new);
+            let plan = pick(&version, &self.limits(calm), &compactions.running).map(Arc::new);
             plan.map(|plan| (compactions.running.begin(&plan), plan))
         };
         match begun {
@@ -369,8 +374,6 @@ impl Engine {
         }
         let at_work = AtWork(self);
         self.purge();
-        let version = Arc::clone(&self.view.load().version);
-        self.shelf.share_index_memory(version.tables().map(|(_, table)| table));
         drop(at_work);
         self.background.wake();
     }

@@ -184,7 +184,7 @@ impl Engine {
         self.dir.path()
     }
 
-    fn limits(&self, calm: bool) -> Limits {
+    pub(crate) fn limits(&self, calm: bool) -> Limits {
         Limits {
             level0_tables: self.options.l0_tables,
             level1_bytes: self.options.level_bytes_base,

@@ -9,7 +9,9 @@
 use std::sync::Arc;
 
 use super::garbage::Garbage;
-use super::pick::{DEEPEST, Limits, Plan, Running, Strategy, overlapping, range_of, section_bytes, value_bytes};
+use super::pick::{
+    CompactionReason, DEEPEST, Limits, Plan, Running, Urgency, overlapping, range_of, section_bytes, value_bytes,
+};
 use super::{Tree, Version};
 use crate::format::KeyspaceId;
 use crate::format::range::Range;
@@ -34,9 +36,7 @@ const JOINED: usize = 8;
 /// Value files with this many times as much garbage as they may have come before everything else.
 const GARBAGE_FIRST: f64 = 2.0;
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Leveled;
-
+/// Something that a keyspace may need.
 #[derive(Debug, Clone, Copy)]
 enum Action<'a> {
     /// All of level 0 goes to level 1.
@@ -51,28 +51,85 @@ enum Action<'a> {
     Join(u8, &'a [Arc<Table>]),
 }
 
-impl Strategy for Leveled {
-    fn pick(&self, version: &Version, limits: &Limits, running: &Running) -> Option<Plan> {
-        let mut due: Vec<(f64, Shape<'_>, Action<'_>)> = Vec::new();
+/// A compaction that is due, before it is planned.
+#[derive(Debug)]
+enum Due<'a> {
+    /// Of one keyspace.
+    Tree(Shape<'a>, Action<'a>),
+    /// Tables of level 0, for keyspaces that have little in them.
+    Small(Plan),
+    /// A table that points to value files with much garbage.
+    Values,
+}
+
+/// All compactions that are due, the most urgent first; what collects garbage of value files on its way does so.
+struct Picking<'a> {
+    version: &'a Version,
+    garbage: Garbage,
+    due: Vec<(Urgency, Due<'a>)>,
+}
+
+impl<'a> Picking<'a> {
+    fn new(version: &'a Version, limits: &Limits) -> Self {
+        let mut trees: Vec<(Urgency, Due<'a>)> = Vec::new();
         let mut small = Vec::new();
         for keyspace in version.keyspaces() {
             let shape = Shape::new(version, keyspace);
             if shape.is_small(limits) {
                 small.push(keyspace);
             }
-            due.extend(shape.urgencies(version, limits).into_iter().map(|(urgency, action)| (urgency, shape, action)));
+            let urgent = shape.urgencies(version, limits).into_iter().filter(|(urgency, _)| urgency.score >= 1.0);
+            trees.extend(urgent.map(|(urgency, action)| (urgency, Due::Tree(shape, action))));
         }
-        due.retain(|(urgency, ..)| *urgency >= 1.0);
-        due.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
-        let plan_small = || merge_small(version, &small, limits).filter(|plan| running.allows(plan));
-        let plan_due = || due.iter().find_map(|(_, shape, action)| shape.plan(version, *action, running));
+        // Moves first: they cost nothing, and each merge that comes first makes the level larger.
+        let key = |urgency: &Urgency| (urgency.reason == CompactionReason::LevelsFull, urgency.score);
+        trees.sort_by(|(a, _), (b, _)| {
+            let ((a, x), (b, y)) = (key(a), key(b));
+            b.cmp(&a).then(y.total_cmp(&x))
+        });
         let garbage = Garbage::of(version, limits);
+        let values = Urgency::new(CompactionReason::ValueGarbage, garbage.urgency);
         // Other compactions collect it on their way; if that is not enough, it goes first.
         let (first, last) = if garbage.urgency > GARBAGE_FIRST { (true, false) } else { (false, true) };
-        let collect = |now: bool| now.then(|| garbage.plan(version, running)).flatten();
-        let plan = collect(first).or_else(plan_small).or_else(plan_due).or_else(|| collect(last))?;
-        Some(if plan.is_move() { plan } else { plan.moving_values(&garbage.files) })
+        let collect = |now: bool| (now && !garbage.files.is_empty()).then_some((values, Due::Values));
+        let mut due: Vec<(Urgency, Due<'a>)> = collect(first).into_iter().collect();
+        due.extend(merge_small(version, &small, limits).map(|(urgency, plan)| (urgency, Due::Small(plan))));
+        due.extend(trees);
+        due.extend(collect(last));
+        Self { version, garbage, due }
     }
+
+    /// The plan of what is due, if it may run beside others.
+    fn plan(&self, urgency: Urgency, due: &Due<'a>, running: &Running) -> Option<Plan> {
+        let plan = match due {
+            Due::Tree(shape, action) => shape.plan(self.version, *action, running)?,
+            Due::Small(plan) => running.allows(plan).then(|| plan.clone())?,
+            Due::Values => self.garbage.plan(self.version, running)?,
+        };
+        let plan = if plan.is_move() { plan } else { plan.moving_values(&self.garbage.files) };
+        Some(plan.because(urgency))
+    }
+
+    fn plans(&self, running: &Running) -> impl Iterator<Item = Plan> {
+        self.due.iter().filter_map(move |(urgency, due)| self.plan(*urgency, due, running))
+    }
+}
+
+/// The most urgent compaction that may run beside `running`, if any is due.
+pub(crate) fn pick(version: &Version, limits: &Limits, running: &Running) -> Option<Plan> {
+    Picking::new(version, limits).plans(running).next()
+}
+
+/// Every compaction that would be picked, one by one, if nothing else were done; the most urgent first.
+pub(crate) fn due(version: &Version, limits: &Limits) -> Vec<Plan> {
+    Picking::new(version, limits).plans(&Running::default()).collect()
+}
+
+/// How many times each level of a keyspace is over its limit, from level 0 to its deepest one; see
+/// [`KeyspaceStats::level_scores`](crate::KeyspaceStats::level_scores).
+pub(crate) fn scores(version: &Version, keyspace: KeyspaceId, limits: &Limits) -> Vec<f64> {
+    let shape = Shape::new(version, keyspace);
+    (0..=shape.bottom).map(|level| shape.score(level, limits)).collect()
 }
 
 /// The sizes of one keyspace's levels.
@@ -142,31 +199,44 @@ impl<'a> Shape<'a> {
         self.level0_tables > 0 && worth < limits.small_bytes.max(self.bytes[1] / SMALL_SHARE)
     }
 
-    /// How many times each level is over its limit, and what to do about it.
+    /// How many times a level is over its limit: level 0 in tables, the others in bytes, the deepest one against what it may have
+    /// before all levels move down.
     #[expect(clippy::cast_precision_loss, reason = "ratios")]
-    fn urgencies(&self, version: &Version, limits: &Limits) -> Vec<(f64, Action<'a>)> {
+    fn score(&self, level: u8, limits: &Limits) -> f64 {
+        let bytes = self.level_bytes(level) as f64;
+        match level {
+            0 => {
+                let lazy = if self.bytes[0] >= 2 * self.bytes[1] { 1 } else { 2 };
+                self.level0_tables as f64 / limits.level0_tables.saturating_mul(lazy) as f64
+            }
+            DEEPEST => 0.0,
+            level if level < self.bottom => bytes / self.target(level, limits),
+            level => bytes / (limits.level1_bytes as f64 * f64::from(limits.multiplier).powi(level.into())),
+        }
+    }
+
+    /// What the keyspace may need, and how much.
+    fn urgencies(&self, version: &Version, limits: &Limits) -> Vec<(Urgency, Action<'a>)> {
         let mut urgencies = Vec::new();
+        let mut add = |reason, score, action| urgencies.push((Urgency::new(reason, score), action));
         if !self.is_small(limits) {
-            let lazy = if self.bytes[0] >= 2 * self.bytes[1] { 1 } else { 2 };
-            let tables = limits.level0_tables.saturating_mul(lazy);
-            urgencies.push((self.level0_tables as f64 / tables as f64, Action::Level0));
+            add(CompactionReason::Level0Tables, self.score(0, limits), Action::Level0);
         }
         for level in 1..self.bottom {
-            let target = self.target(level, limits);
-            urgencies.push((self.level_bytes(level) as f64 / target, Action::Level(level)));
+            add(CompactionReason::LevelBytes, self.score(level, limits), Action::Level(level));
         }
-        if (1..DEEPEST).contains(&self.bottom) {
-            let most = limits.level1_bytes as f64 * f64::from(limits.multiplier).powi(i32::from(self.bottom));
-            // Costs nothing, and each merge that comes first makes it larger.
-            let urgency = self.level_bytes(self.bottom) as f64 / most;
-            urgencies.push((if urgency > 1.0 { urgency * 1e6 } else { 0.0 }, Action::Deepen(self.bottom)));
+        if self.bottom > 0 && self.score(self.bottom, limits) > 1.0 {
+            add(CompactionReason::LevelsFull, self.score(self.bottom, limits), Action::Deepen(self.bottom));
         }
-        urgencies.extend(self.when_calm(limits).map(|action| (1.0, action)));
-        urgencies.extend(self.garbage(limits).map(|action| (1.0, action)));
-        urgencies.extend(self.small_neighbours(limits).map(|action| (1.0, action)));
-        if self.is_paid(version, limits) {
-            urgencies.push((1.0, Action::Level0));
-        }
+        let mut add_due = |reason, action: Option<Action<'a>>| {
+            if let Some(action) = action {
+                add(reason, 1.0, action);
+            }
+        };
+        add_due(CompactionReason::Calm, self.when_calm(limits));
+        add_due(CompactionReason::Tombstones, self.garbage(limits));
+        add_due(CompactionReason::SmallTables, self.small_neighbours(limits));
+        add_due(CompactionReason::Readers, self.is_paid(version, limits).then_some(Action::Level0));
         urgencies
     }
 
@@ -294,7 +364,8 @@ impl<'a> Shape<'a> {
 
 /// Merges tables of level 0 for keyspaces that have little in them: newest tables first, and no table that is much larger
 /// than all newer ones together, so that each byte is rewritten a logarithmic number of times.
-fn merge_small(version: &Version, small: &[KeyspaceId], limits: &Limits) -> Option<Plan> {
+#[expect(clippy::cast_precision_loss, reason = "a ratio")]
+fn merge_small(version: &Version, small: &[KeyspaceId], limits: &Limits) -> Option<(Urgency, Plan)> {
     let bytes_in = |table: &Arc<Table>| -> u64 {
         small.iter().filter_map(|keyspace| table.section(*keyspace)).map(section_bytes).sum()
     };
@@ -315,7 +386,8 @@ fn merge_small(version: &Version, small: &[KeyspaceId], limits: &Limits) -> Opti
     });
     let taken: Vec<&Arc<Table>> = taken.map(|(_, table)| *table).collect();
     let plan = Plan::within_level0(version, small, &taken);
-    (!plan.shares.is_empty()).then_some(plan)
+    let score = (tables.len() as f64 / limits.level0_tables as f64).max(1.0);
+    (!plan.shares.is_empty()).then_some((Urgency::new(CompactionReason::SmallKeyspaces, score), plan))
 }
 
 #[cfg(test)]
@@ -344,7 +416,7 @@ mod tests {
     type Numbers = (Vec<(u8, u64)>, u8, bool, bool);
 
     fn pick(version: &Version, limits: &Limits) -> Option<Numbers> {
-        Leveled.pick(version, limits, &Running::default()).map(|plan| {
+        super::pick(version, limits, &Running::default()).map(|plan| {
             let inputs = plan.inputs().map(|(level, table, _)| (level, table.number().0)).collect();
             (inputs, plan.output, plan.shares.iter().all(|share| share.bottom), plan.is_move())
         })
@@ -448,7 +520,7 @@ mod tests {
             (1, 1, &[(2, "x", "z")], 10),
         ]);
         let limits = Limits { small_bytes: 40, ..LIMITS };
-        let plan = Leveled.pick(&shape, &limits, &Running::default()).unwrap();
+        let plan = super::pick(&shape, &limits, &Running::default()).unwrap();
         let shares: Vec<_> = plan.shares.iter().map(|s| (s.keyspace.0, s.inputs.len(), s.bottom)).collect();
         assert_eq!((shares, plan.output), (vec![(0, 1, true), (1, 3, true), (2, 2, false)], 0));
     }
@@ -464,6 +536,27 @@ mod tests {
         let edit = Edit { add: vec![(2, meta(3, &[(0, "b", "z")], 500))], ..Edit::default() };
         let above = apply(&alone, &edit).unwrap();
         assert_eq!(pick(&above, &LIMITS), Some((vec![(1, 5), (2, 3)], 2, true, false)));
+    }
+
+    #[test]
+    fn what_is_due_says_why_the_most_urgent_first() {
+        let full = version(&[
+            (0, 9, &[(0, "a", "z")], 50),
+            (0, 8, &[(0, "a", "z")], 50),
+            (0, 7, &[(0, "a", "z")], 50),
+            (1, 4, &[(0, "a", "m")], 150),
+            (2, 1, &[(0, "a", "z")], 12_000),
+        ]);
+        let reasons = |limits: &Limits| -> Vec<(CompactionReason, u8)> {
+            due(&full, limits).iter().map(|plan| (plan.urgency.reason, plan.output)).collect()
+        };
+        let scores = scores(&full, KeyspaceId(0), &LIMITS);
+        assert_eq!(scores, [0.75, 150.0 / (100.0 * 120_f64.sqrt()), 1.2]);
+        assert_eq!(reasons(&LIMITS), [(CompactionReason::LevelsFull, 3)]);
+        let narrow = Limits { level0_tables: 1, ..LIMITS };
+        assert_eq!(reasons(&narrow), [(CompactionReason::LevelsFull, 3), (CompactionReason::Level0Tables, 1)]);
+        let calm = Limits { level1_bytes: 1000, multiplier: 100, small_bytes: 0, ..CALM };
+        assert_eq!(reasons(&calm), [(CompactionReason::Calm, 2)]);
     }
 
     #[test]
@@ -557,7 +650,7 @@ mod tests {
 
         fn settle(&mut self, calm: bool) {
             let mut plans = 0;
-            while let Some(plan) = Leveled.pick(&self.version, &Limits { calm, ..self.limits }, &Running::default()) {
+            while let Some(plan) = super::pick(&self.version, &Limits { calm, ..self.limits }, &Running::default()) {
                 plans += 1;
                 assert!(plans < 10_000, "there is no end to it: {plan:?}");
                 self.run(&plan);

@@ -34,10 +34,47 @@ pub(crate) struct Limits {
     pub(crate) seen_by_all: Sequence,
 }
 
-/// A rule that says what to compact next.
-pub(crate) trait Strategy {
-    /// The most urgent compaction that may run beside `running`, if any is due.
-    fn pick(&self, version: &Version, limits: &Limits, running: &Running) -> Option<Plan>;
+/// Why a compaction is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CompactionReason {
+    /// Level 0 has as many tables as it may have: [`Options::l0_tables`](crate::Options::l0_tables), twice that over a large
+    /// level 1.
+    Level0Tables,
+    /// A level above the deepest one has more bytes than it may have.
+    LevelBytes,
+    /// The deepest level has more bytes than it may have, so all of it moves one level down. Nothing is rewritten.
+    LevelsFull,
+    /// Nobody has written for a second, and what stands above the deepest level takes much space.
+    Calm,
+    /// Reads had to merge level 0 so often that merging it for good is cheaper.
+    Readers,
+    /// Much of a table is tombstones and old versions that nobody needs any more.
+    Tombstones,
+    /// Neighbours on a level are much smaller than [`Options::table_bytes`](crate::Options::table_bytes), and become one table.
+    SmallTables,
+    /// Keyspaces have too little in many tables of level 0 for tables of their own: these become one that they share.
+    SmallKeyspaces,
+    /// Much of the value files is garbage.
+    ValueGarbage,
+    /// The disk is full, and newer removals hide a part of these tables.
+    FullDisk,
+    /// Somebody has asked for it: [`Db::compact`](crate::Db::compact), [`Db::compact_range`](crate::Db::compact_range).
+    Asked,
+}
+
+/// Why a compaction is done, and how many times what it is about is over its limit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Urgency {
+    pub(crate) reason: CompactionReason,
+    /// At least 1 if it is due.
+    pub(crate) score: f64,
+}
+
+impl Urgency {
+    pub(super) fn new(reason: CompactionReason, score: f64) -> Self {
+        Self { reason, score }
+    }
 }
 
 /// One keyspace's share in a compaction.
@@ -94,6 +131,7 @@ pub(crate) struct Plan {
     pub(crate) emptied: BTreeSet<FileNumber>,
     /// Where the values of the inputs are.
     pub(crate) values: Arc<Values>,
+    pub(crate) urgency: Urgency,
 }
 
 impl Plan {
@@ -136,11 +174,19 @@ impl Plan {
             first.meta.sections.iter().filter(|section| level > 0 || version.serves(first, section.keyspace));
         let shares: Vec<Share> = sections.map(share).collect();
         let is_of_use = tables.len() > 1 || shares.iter().any(|share| !share.newer.is_empty());
-        is_of_use.then(|| Self::of(version, shares, level))
+        let urgency = Urgency::new(CompactionReason::FullDisk, 1.0);
+        is_of_use.then(|| Self::of(version, shares, level).because(urgency))
     }
 
     pub(super) fn of(version: &Version, shares: Vec<Share>, output: u8) -> Self {
-        Self { shares, output, emptied: BTreeSet::new(), values: Arc::clone(version.values()) }
+        let urgency = Urgency::new(CompactionReason::Asked, 1.0);
+        Self { shares, output, emptied: BTreeSet::new(), values: Arc::clone(version.values()), urgency }
+    }
+
+    /// The same plan, for another reason than that somebody has asked for it.
+    pub(super) fn because(mut self, urgency: Urgency) -> Self {
+        self.urgency = urgency;
+        self
     }
 
     /// The same plan, which also moves what its inputs have in these value files.
@@ -261,6 +307,11 @@ impl Running {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.plans.is_empty()
+    }
+
+    /// All of them, in the order in which they have begun.
+    pub(crate) fn plans(&self) -> impl Iterator<Item = &Arc<Plan>> {
+        self.plans.iter().map(|(_, plan)| plan)
     }
 }
 

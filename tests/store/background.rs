@@ -3,11 +3,15 @@
 use std::io::ErrorKind as IoErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use maplsm::{Db, Durability, Error, ErrorKind, Fault, Options, SimFs, Verdict, WriteBatch};
+use maplsm::{
+    CompactionReason, CompactionStats, Db, Durability, Error, ErrorKind, Fault, KeyspaceOptions, Options, SimFs,
+    Verdict, WriteBatch,
+};
 
-use crate::support::sim_options;
+use crate::support::{Gate, sim_options, until};
 
 fn key(number: u64) -> [u8; 8] {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()
@@ -234,13 +238,6 @@ fn stats_show_what_snapshots_keep() {
 fn what_a_reader_has_kept_goes_when_it_ends() {
     let fs = SimFs::new();
     let db = sim_options(&fs).background_threads(1).memtable_entries(Some(200)).open("/db").unwrap();
-    let until = |what: &str, is_there: &dyn Fn() -> bool| {
-        let start = Instant::now();
-        while !is_there() {
-            assert!(start.elapsed() < Duration::from_secs(60), "never {what}: {:?}", db.stats());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    };
     // Files that are no part of the database any more.
     fill(&db, 0..1000);
     db.compact().unwrap();
@@ -252,7 +249,7 @@ fn what_a_reader_has_kept_goes_when_it_ends() {
     // So long that a thread has nothing more to look for by itself.
     std::thread::sleep(Duration::from_secs(3));
     drop(iter);
-    until("gone", &|| db.stats().obsolete_bytes == 0);
+    until("gone", || db.stats().obsolete_bytes == 0);
     // Versions that nobody else sees.
     let snapshot = db.snapshot();
     fill(&db, 0..1000);
@@ -260,7 +257,7 @@ fn what_a_reader_has_kept_goes_when_it_ends() {
     assert!(db.stats().hidden_bytes > 0);
     std::thread::sleep(Duration::from_secs(3));
     drop(snapshot);
-    until("merged", &|| db.stats().hidden_bytes == 0 && db.stats().obsolete_bytes == 0);
+    until("merged", || db.stats().hidden_bytes == 0 && db.stats().obsolete_bytes == 0);
     check(&db, 1000);
 }
 
@@ -292,4 +289,44 @@ fn small_loads_do_not_leave_a_table_each() {
     db.compact().unwrap();
     assert_eq!(db.stats().compactions, before, "full tables stay as they are");
     assert!(db.verify().is_ok());
+}
+
+/// What is due, what it is for, and what is under way can be asked for, and goes when it is done.
+#[test]
+fn statistics_say_what_is_due_and_what_is_under_way() {
+    let (gate, mut options) = (Gate::default(), sim_options(&SimFs::new()));
+    let held = gate.clone();
+    options.l0_tables(3).large_value_bytes(None).compaction_filter(move |_| {
+        held.pass();
+        Verdict::Keep
+    });
+    let db = options.open("/db").unwrap();
+    db.create_keyspace("little", &KeyspaceOptions::new()).unwrap().insert("a", "b").unwrap();
+    for round in 1..=4u32 {
+        // So much that it is worth tables of its own.
+        let value = vec![7; 1 << 20];
+        (0..2u32).for_each(|number| db.insert(number.to_be_bytes(), &value).unwrap());
+        db.flush().unwrap();
+        let (stats, scores) = (db.stats(), f64::from(round) / 3.0);
+        assert_eq!(stats.keyspaces[0].level_scores, [scores], "{:?}", stats.keyspaces);
+        let by_count = stats.compactions_due.iter().find(|due| due.reason == CompactionReason::Level0Tables);
+        assert_eq!(by_count.is_some(), round >= 3, "{:?}", stats.compactions_due);
+    }
+    let due = db.stats().compactions_due;
+    let by_count = &due[0];
+    assert_eq!((by_count.reason, by_count.level, by_count.output_level), (CompactionReason::Level0Tables, 0, 1));
+    assert!(by_count.tables == 4 && by_count.bytes > 8 << 20 && by_count.score > 1.3, "{by_count:?}");
+    assert_eq!(by_count.keyspaces, ["default"]);
+    assert!(db.stats().compactions_running.is_empty());
+    thread::scope(|scope| {
+        let compaction = scope.spawn(|| db.maintain());
+        gate.wait();
+        let running: Vec<CompactionStats> = db.stats().compactions_running;
+        gate.open();
+        compaction.join().unwrap().unwrap();
+        assert_eq!(running, due[..1]);
+    });
+    let stats = db.stats();
+    assert!(stats.compactions_due.is_empty() && stats.compactions_running.is_empty(), "{stats:?}");
+    assert!(stats.keyspaces[0].level_scores.iter().all(|score| *score < 1.0), "{:?}", stats.keyspaces);
 }

@@ -2,15 +2,14 @@
 
 use std::io::ErrorKind as IoErrorKind;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use maplsm::{Db, Durability, Error, Fault, IoMode, Options, Result, SimFs, Verdict, WriteBatch};
 
-use crate::support::{DIR, sim_options};
+use crate::support::{DIR, Gate, sim_options};
 
 /// A load of so many tables has an edit of some 150 KB.
 const TABLES: u64 = 500;
@@ -504,22 +503,17 @@ fn removals_here_and_there_make_space() {
 struct Held {
     fs: SimFs,
     db: Db,
-    is_reached: Receiver<()>,
-    release: Sender<()>,
+    gate: Gate,
 }
 
 impl Held {
     fn new() -> Self {
         let fs = SimFs::new();
-        let (reached, is_reached) = channel();
-        let (release, released) = channel();
-        let (released, armed) = (Mutex::new(released), AtomicBool::new(true));
-        let mut options = sim_options(&fs);
+        let (gate, mut options) = (Gate::default(), sim_options(&fs));
+        let held = gate.clone();
         options.reserve_bytes(0).memtable_bytes(64 << 10).table_bytes(64 << 10).compaction_filter(move |entry| {
-            if entry.key == key(300) && armed.swap(false, Ordering::SeqCst) {
-                reached.send(()).unwrap();
-                // What hangs fails after this long.
-                let _ = released.lock().unwrap().recv_timeout(Duration::from_secs(30));
+            if entry.key == key(300) {
+                held.pass();
             }
             Verdict::Keep
         });
@@ -532,7 +526,7 @@ impl Held {
             db.keyspace("other").unwrap().insert(key(number), [1; 1000]).unwrap();
         }
         db.flush().unwrap();
-        Self { fs, db, is_reached, release }
+        Self { fs, db, gate }
     }
 
     /// Compacts beside `work`, which must release the compaction. That finds no space for its rest then, and gives back what it
@@ -541,7 +535,7 @@ impl Held {
         let db = &self.db;
         thread::scope(|scope| {
             let compaction = scope.spawn(|| db.compact());
-            self.is_reached.recv().unwrap();
+            self.gate.wait();
             self.fs.set_capacity(Some(self.fs.space()));
             work();
             let compacted = compaction.join().unwrap();
@@ -577,7 +571,7 @@ fn what_makes_space_waits_for_work_under_way() {
                 while !made.is_finished() && begun.elapsed() < Duration::from_millis(300) {
                     thread::sleep(Duration::from_millis(5));
                 }
-                held.release.send(()).unwrap();
+                held.gate.open();
                 made.join().unwrap().unwrap_or_else(|e| panic!("{name}: {e}"));
             });
         });
@@ -591,7 +585,7 @@ fn what_makes_space_waits_for_nothing_for_ever() {
     held.compact_beside(|| {
         let removed = remove_much(&held.db);
         assert!(removed.as_ref().is_err_and(is_full), "{removed:?}");
-        held.release.send(()).unwrap();
+        held.gate.open();
     });
     remove_much(&held.db).unwrap();
 }

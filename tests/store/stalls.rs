@@ -1,10 +1,12 @@
 //! How much waits to be flushed: `Options::max_frozen_bytes`.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use maplsm::{Db, Durability, Error, Options, SimFs, Verdict, WriteBatch};
+
+use crate::support::Gate;
 
 const MEMTABLE: usize = 64 << 10;
 const MOST: u64 = 4 * MEMTABLE as u64;
@@ -14,15 +16,6 @@ fn options(fs: &SimFs, threads: usize) -> Options {
     options.file_system(fs.clone()).durability(Durability::Buffered).memtable_bytes(MEMTABLE).reserve_bytes(0);
     options.background_threads(threads).large_value_bytes(None);
     options
-}
-
-/// Waits for what must come.
-fn until(what: &str, mut is_there: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_there() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Batches of all sizes, of one thread and of several, with threads that flush and without: the bound holds at every moment, and
@@ -61,20 +54,15 @@ fn what_waits_to_be_flushed_is_bounded() {
 /// A filter that holds up the only thread that would flush.
 struct HeldUp {
     db: Db,
-    entered: Arc<AtomicBool>,
-    release: Arc<AtomicBool>,
+    gate: Gate,
 }
 
 impl HeldUp {
     fn new() -> Self {
-        let [entered, release] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
-        let (is_entered, is_released) = (Arc::clone(&entered), Arc::clone(&release));
-        let mut options = options(&SimFs::new(), 1);
+        let gate = Gate::default();
+        let (held, mut options) = (gate.clone(), options(&SimFs::new(), 1));
         options.l0_tables(1).compaction_filter(move |_| {
-            is_entered.store(true, Ordering::Relaxed);
-            while !is_released.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            held.pass();
             Verdict::Keep
         });
         let db = options.open("/db").unwrap();
@@ -82,8 +70,8 @@ impl HeldUp {
             db.insert("again", "and again").unwrap();
             db.flush().unwrap();
         }
-        until("in the filter", || entered.load(Ordering::Relaxed));
-        Self { db, entered, release }
+        gate.wait();
+        Self { db, gate }
     }
 
     /// Writes until there is no room.
@@ -103,8 +91,7 @@ impl HeldUp {
 
 impl Drop for HeldUp {
     fn drop(&mut self) {
-        assert!(self.entered.load(Ordering::Relaxed));
-        self.release.store(true, Ordering::Relaxed);
+        self.gate.open();
     }
 }
 
@@ -121,7 +108,7 @@ fn a_commit_waits_for_a_flush_and_is_counted() {
         });
         std::thread::sleep(Duration::from_millis(50));
         assert!(!writer.is_finished() && db.stats().frozen_bytes <= MOST, "{:?}", db.stats());
-        held_up.release.store(true, Ordering::Relaxed);
+        held_up.gate.open();
         writer.join().unwrap();
     });
     let after = db.stats();
@@ -147,7 +134,7 @@ fn closing_ends_the_wait() {
         let closer = scope.spawn(|| db.close());
         let refused = writer.join().unwrap();
         assert!(matches!(refused, Error::Closed), "{refused}");
-        held_up.release.store(true, Ordering::Relaxed);
+        held_up.gate.open();
         closer.join().unwrap().unwrap();
     });
 }

@@ -5,6 +5,10 @@ pub(crate) mod model;
 pub(crate) mod reseal;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use maplsm::{Db, Durability, Options, SimFs, WriteBatch};
 
@@ -63,4 +67,45 @@ pub(crate) fn load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         }
     }
     db.write_with(&batch, Durability::Buffered).unwrap();
+}
+
+/// Waits for what must come.
+pub(crate) fn until(what: &str, mut is_there: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_there() {
+        assert!(start.elapsed() < Duration::from_secs(60), "never {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Holds up the caller's code inside of the engine, such as a filter, until a test lets it go on.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<[AtomicBool; 2]>);
+
+impl Gate {
+    fn reached(&self) -> &AtomicBool {
+        &self.0[0]
+    }
+
+    fn opened(&self) -> &AtomicBool {
+        &self.0[1]
+    }
+
+    /// For the code that is held up: waits until it is open, once and for all. What hangs goes on after half a minute.
+    pub(crate) fn pass(&self) {
+        self.reached().store(true, Ordering::SeqCst);
+        let start = Instant::now();
+        while !self.opened().load(Ordering::SeqCst) && start.elapsed() < Duration::from_secs(30) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits until somebody is held up.
+    pub(crate) fn wait(&self) {
+        until("at the gate", || self.reached().load(Ordering::SeqCst));
+    }
+
+    pub(crate) fn open(&self) {
+        self.opened().store(true, Ordering::SeqCst);
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use maplsm::{Stats, ValueFileStats};
+use maplsm::{CompactionStats, Stats, ValueFileStats};
 use serde_json::{Value, json};
 
 use crate::escape::Escaped;
@@ -34,6 +34,15 @@ pub(crate) fn write_text(out: &mut (impl Write + ?Sized), stats: &Stats) -> io::
         let (size, name) = (Size(keyspace.bytes).to_string(), Escaped(keyspace.name.as_bytes()));
         write!(out, "{:>12}  {:>12}  {:>7}", keyspace.memtable_entries, keyspace.entries, keyspace.tables)?;
         writeln!(out, "  {size:>10}  {name}")?;
+    }
+    for (what, compactions) in [("under way", &stats.compactions_running), ("due", &stats.compactions_due)] {
+        for compaction in compactions {
+            let (size, names) = (Size(compaction.bytes), compaction.keyspaces.join(", "));
+            write!(out, "compaction {what}: {:?}, score {:.2}, ", compaction.reason, compaction.score)?;
+            write!(out, "{} tables, {size}, ", compaction.tables)?;
+            let names = Escaped(names.as_bytes());
+            writeln!(out, "level {} to {}, of {names}", compaction.level, compaction.output_level)?;
+        }
     }
     if !stats.levels.is_empty() {
         writeln!(out, "\n{:>5}  {:>7}  {:>10}  {:>12}  {:>12}", "level", "tables", "size", "entries", "tombstones")?;
@@ -99,8 +108,23 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
             "bytes": keyspace.bytes,
             "value_bytes": keyspace.value_bytes,
             "tables": keyspace.tables,
+            "level_scores": keyspace.level_scores,
         })
     });
+    let compactions = |compactions: &[CompactionStats]| {
+        let compactions = compactions.iter().map(|compaction| {
+            json!({
+                "reason": format!("{:?}", compaction.reason),
+                "score": compaction.score,
+                "keyspaces": compaction.keyspaces,
+                "level": compaction.level,
+                "output_level": compaction.output_level,
+                "tables": compaction.tables,
+                "bytes": compaction.bytes,
+            })
+        });
+        compactions.collect::<Vec<_>>()
+    };
     json!({
         "memtable_entries": stats.memtable_entries,
         "memtable_bytes": stats.memtable_bytes,
@@ -118,6 +142,8 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
         "kept_index_bytes": stats.kept_index_bytes,
         "index_memory_bytes": stats.index_memory_bytes,
         "table_openings": stats.table_openings,
+        "compactions_running": compactions(&stats.compactions_running),
+        "compactions_due": compactions(&stats.compactions_due),
         "write_pressure": stats.write_pressure,
         "frozen_bytes": stats.frozen_bytes,
         "write_stalls": stats.write_stalls,
