@@ -4,14 +4,14 @@
 //! block`, and a locator counts it in units, as it counts the places of a plain section.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::codec::{lz4, zstandard};
-use super::section::{Codec, Section};
+use super::codec::{Codec, lz4, zstandard};
 use super::{UNIT, bytes};
-use crate::error::{Damage, Fault, Feature};
+use crate::error::{Damage, Fault};
 
 /// Smallest and largest block size as powers of two: 4 KiB to 1 MiB.
 pub(crate) const BLOCK_LOG2: std::ops::RangeInclusive<u8> = 12..=20;
@@ -94,19 +94,19 @@ impl BlockPlace {
         out.extend_from_slice(record.as_bytes());
     }
 
-    /// The record of block `number` of a section, whose directory of blocks begins `directory`. Whatever it says, the block
-    /// lies in the section, and its unpacked length is bounded by what is stored.
-    pub(crate) fn read(directory: &[u8], number: u32, section: &Section) -> Result<Self, Damage> {
+    /// The record of block `number` of a section at `within`, whose directory of blocks begins `directory`. Whatever it says,
+    /// the block lies in the section, and its unpacked length is bounded by what is stored.
+    pub(super) fn read(directory: &[u8], number: u32, within: &Range<u64>, block_log2: u8) -> Result<Self, Damage> {
         let record: BlockRecord = bytes::read(directory, u64::from(number).saturating_mul(BLOCK_RECORD_BYTES))?;
         let place = Self {
             start: u64::from(record.start_units.get()).saturating_mul(UNIT),
             stored: record.stored_bytes.get(),
             raw: u64::from(record.raw_units.get()).saturating_mul(UNIT),
         };
-        let inside = place.start >= section.start
-            && place.start.checked_add(place.stored).is_some_and(|end| end <= section.end)
+        let inside = place.start >= within.start
+            && place.start.checked_add(place.stored).is_some_and(|end| end <= within.end)
             && place.start.is_multiple_of(BLOCK_ALIGNMENT);
-        let largest = place.stored.saturating_mul(RATIO_MAX).max(1 << section.block_log2);
+        let largest = place.stored.saturating_mul(RATIO_MAX).max(1 << block_log2);
         if !inside {
             return Err(Damage::OutOfBounds);
         }
@@ -115,25 +115,6 @@ impl BlockPlace {
         }
         Ok(place)
     }
-}
-
-/// Checks all records of a section's directory of blocks: the blocks follow each other and fill the section, and there is
-/// room in them for its entries. On damage, answers the number of the record.
-pub(crate) fn check_blocks(directory: &[u8], section: &Section) -> Result<(), (u32, Damage)> {
-    let mut start = align_block(section.start);
-    let mut raw = 0u64;
-    for number in 0..section.blocks {
-        let place = BlockPlace::read(directory, number, section).map_err(|damage| (number, damage))?;
-        if place.start != start {
-            return Err((number, Damage::OutOfOrder));
-        }
-        start = place.next();
-        raw = raw.saturating_add(place.raw);
-    }
-    if start != section.end || section.entries > raw / super::entry::ENTRY_BYTES_MIN {
-        return Err((section.blocks, Damage::BadField));
-    }
-    Ok(())
 }
 
 /// Packs blocks with one codec.
@@ -185,25 +166,9 @@ pub(crate) fn unpack(codec: Codec, stored: &[u8], out: &mut [u8]) -> Result<(), 
     if unpacked == Some(expected) { Ok(()) } else { Err(Damage::BadBlock.into()) }
 }
 
-impl Codec {
-    /// Refuses a codec that this build does not have.
-    pub(crate) fn check_built(self) -> Result<(), Feature> {
-        let built = match self {
-            Self::None => true,
-            Self::Lz4 => cfg!(feature = "lz4"),
-            Self::Zstd => cfg!(feature = "zstd"),
-        };
-        if built { Ok(()) } else { Err(Feature::Compression(self as u8)) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::alignment::Alignment;
-    use crate::format::range::Edge;
-    use crate::format::section::Later;
-    use crate::format::{KeyspaceId, Sequence};
 
     fn codecs() -> Vec<Codec> {
         [Codec::Lz4, Codec::Zstd].into_iter().filter(|codec| codec.check_built().is_ok()).collect()
@@ -255,59 +220,5 @@ mod tests {
         if Codec::Zstd.check_built().is_ok() {
             assert_eq!(packed(Codec::Zstd, &vec![0; 4 << 20], 12), None, "a bomb is not written");
         }
-    }
-
-    #[test]
-    fn records_are_bounded_by_the_section_and_by_what_is_stored() {
-        let section = Section {
-            keyspace: KeyspaceId(0),
-            start: 64,
-            end: 64 + 4096,
-            entries: 2,
-            keys: 2,
-            tombstones: 0,
-            range_tombstones: 0,
-            range_tombstones_bytes: 0,
-            min_sequence: Sequence(1),
-            max_sequence: Sequence(2),
-            interval: 16,
-            lower: Edge::Before(b"a".to_vec()),
-            upper: Edge::After(b"b".to_vec()),
-            codec: Codec::Lz4,
-            blocks: 2,
-            block_log2: 12,
-            alignment: Alignment::None,
-            takes_global_sequence: false,
-            value_files: Vec::new(),
-            later: Later::default(),
-        };
-        let good = [
-            BlockPlace { start: 64, stored: 100, raw: 4096 },
-            BlockPlace { start: 176, stored: 3984, raw: 3984 * 1024 },
-        ];
-        let directory = |places: &[BlockPlace]| {
-            let mut out = Vec::new();
-            for place in places {
-                place.encode(&mut out);
-            }
-            out
-        };
-        assert_eq!(check_blocks(&directory(&good), &section), Ok(()));
-        assert_eq!(check_blocks(&directory(&good[..1]), &section), Err((1, Damage::OutOfBounds)));
-        let with = |change: fn(&mut [BlockPlace; 2])| {
-            let mut places = good;
-            change(&mut places);
-            check_blocks(&directory(&places), &section)
-        };
-        assert_eq!(with(|p| p[0].raw = 0), Err((0, Damage::BadField)));
-        assert_eq!(with(|p| p[0].raw = 96), Err((0, Damage::BadField)), "it must not grow");
-        assert_eq!(with(|p| p[1].raw += 8), Err((1, Damage::BadField)), "a bomb");
-        assert_eq!(with(|p| p[0].stored = 0), Err((0, Damage::BadField)));
-        assert_eq!(with(|p| p[0].stored = u64::MAX), Err((0, Damage::OutOfBounds)));
-        assert_eq!(with(|p| p[0].start = 48), Err((0, Damage::OutOfBounds)));
-        assert_eq!(with(|p| p[0].start = 80), Err((0, Damage::OutOfOrder)));
-        let shorter = |p: &mut [BlockPlace; 2]| (p[1].stored, p[1].raw) = (3968, 4096);
-        assert_eq!(with(shorter), Err((2, Damage::BadField)), "blocks fill the section");
-        assert_eq!(with(|p| p[1].stored += 1), Err((1, Damage::OutOfBounds)));
     }
 }

@@ -1,5 +1,38 @@
 //! The codecs of compressed blocks, as far as this build has them.
 
+use crate::error::{Fault, Feature};
+
+/// How the blocks of a section are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub(crate) enum Codec {
+    /// There are no blocks: entries stand in the file as they are.
+    #[default]
+    None = 0,
+    Lz4 = 1,
+    Zstd = 2,
+}
+
+impl Codec {
+    pub(crate) fn decode(byte: u8) -> Result<Self, Fault> {
+        match byte {
+            0 => Ok(Self::None),
+            1 => Ok(Self::Lz4),
+            2 => Ok(Self::Zstd),
+            other => Err(Feature::Algorithm(other).into()),
+        }
+    }
+    /// Refuses a codec that this build does not have.
+    pub(crate) fn check_built(self) -> Result<(), Feature> {
+        let built = match self {
+            Self::None => true,
+            Self::Lz4 => cfg!(feature = "lz4"),
+            Self::Zstd => cfg!(feature = "zstd"),
+        };
+        if built { Ok(()) } else { Err(Feature::Compression(self as u8)) }
+    }
+}
+
 /// The LZ4 block format.
 #[cfg(feature = "lz4")]
 pub(super) mod lz4 {

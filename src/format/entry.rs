@@ -20,7 +20,7 @@ use super::alignment::Alignment;
 use super::extension::{Extension, extension_bytes};
 pub(crate) use super::kind::Kind;
 use super::values::{POINTER_BYTES, Pointer};
-use super::{SEQUENCE_SPAN, Sequence, align_up, bytes};
+use super::{SEQUENCE_SPAN, Sequence, align_up, bytes, pad};
 use crate::error::{Bug, Damage, Fault, Feature, bug, must};
 
 /// What completes the numbers in the headers of entries to sequence numbers.
@@ -425,11 +425,6 @@ pub(crate) fn copy_with_pointer(out: &mut Vec<u8>, entry: &Entry, file: &[u8], p
     out.resize(usize::try_from(padded).map_err(|_| bug("an entry without its value is too long"))?, 0);
     let [key_start, key_end] = [entry.key_start, entry.key_end].map(|at| at.saturating_sub(entry.start));
     Ok(Entry { start: 0, key_start, key_end, end, sequence: entry.sequence, shape: entry.shape.of_kind(Kind::Pointer) })
-}
-
-/// Appends zeros up to the next multiple of [`UNIT`](super::UNIT).
-pub(crate) fn pad(out: &mut Vec<u8>) {
-    out.resize(out.len().next_multiple_of(8), 0);
 }
 
 /// Copies an entry into `out`, which has exactly [`entry_bytes`] bytes, and every one of them is written.

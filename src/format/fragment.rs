@@ -53,7 +53,7 @@ impl Fragment<'_> {
         }
         out.extend_from_slice(self.start.key());
         out.extend_from_slice(self.end.key());
-        super::entry::pad(out);
+        super::pad(out);
     }
 
     /// Length of the record of a table.

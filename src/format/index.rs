@@ -203,7 +203,7 @@ impl IndexSection {
         };
         out.extend_from_slice(record.as_bytes());
         out.extend_from_slice(&self.common_prefix);
-        super::entry::pad(out);
+        super::pad(out);
     }
 
     /// Decodes the record at the front of `rest`; every structure lies inside the first `body_end` bytes of the file. Fields

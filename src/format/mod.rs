@@ -13,7 +13,7 @@ pub(crate) mod alignment;
 pub(crate) mod block;
 pub(crate) mod bytes;
 pub(crate) mod checksum;
-mod codec;
+pub(crate) mod codec;
 pub(crate) mod current;
 pub(crate) mod edit;
 pub(crate) mod entry;
@@ -91,6 +91,11 @@ pub(crate) struct Position {
 #[expect(clippy::arithmetic_side_effects, reason = "arguments are below 2^63: offsets plus 32-bit lengths")]
 pub(crate) const fn align_up(bytes: u64) -> u64 {
     (bytes + (UNIT - 1)) & !(UNIT - 1)
+}
+
+/// Appends zeros up to the next multiple of [`UNIT`].
+fn pad(out: &mut Vec<u8>) {
+    out.resize(out.len().next_multiple_of(8), 0);
 }
 
 /// The hash of a key for indexes and filters: XXH3 with 64 bits, seeded with the keyspace.

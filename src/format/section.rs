@@ -4,7 +4,8 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::alignment::Alignment;
-use super::block::{BLOCK_LOG2, BLOCK_RECORD_BYTES, blocks_max};
+use super::block::{BLOCK_LOG2, BLOCK_RECORD_BYTES, BlockPlace, align_block, blocks_max};
+use super::codec::Codec;
 use super::entry::{Base, ENTRY_BYTES_MIN};
 use super::fragment::FragmentList;
 use super::range::{Edge, bounds, bounds_byte};
@@ -93,28 +94,6 @@ struct ValueFileRecord {
 
 const VALUE_FILE_RECORD_BYTES: u64 = 24;
 const _: () = assert!(size_of::<ValueFileRecord>() == 24 && align_of::<ValueFileRecord>() == 1);
-
-/// How the blocks of a section are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(u8)]
-pub(crate) enum Codec {
-    /// There are no blocks: entries stand in the file as they are.
-    #[default]
-    None = 0,
-    Lz4 = 1,
-    Zstd = 2,
-}
-
-impl Codec {
-    pub(crate) fn decode(byte: u8) -> Result<Self, Fault> {
-        match byte {
-            0 => Ok(Self::None),
-            1 => Ok(Self::Lz4),
-            2 => Ok(Self::Zstd),
-            other => Err(Feature::Algorithm(other).into()),
-        }
-    }
-}
 
 /// What a section has in one value file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,7 +194,7 @@ impl Section {
         out.extend_from_slice(&self.later.fields);
         out.extend_from_slice(self.lower.key());
         out.extend_from_slice(self.upper.key());
-        super::entry::pad(out);
+        super::pad(out);
         for share in &self.value_files {
             let (number, values, bytes) = (U64::new(share.file.0), U64::new(share.values), U64::new(share.bytes));
             out.extend_from_slice(ValueFileRecord { number, values, bytes }.as_bytes());
@@ -374,6 +353,30 @@ impl Section {
         self.blocks_offset().saturating_add(self.blocks_bytes())
     }
 
+    /// Where block `number` is. Its record stands in the section's directory of blocks, whose chunks have been verified.
+    pub(crate) fn block(&self, directory: &[u8], number: u32) -> Result<BlockPlace, Damage> {
+        BlockPlace::read(directory, number, &(self.start..self.end), self.block_log2)
+    }
+
+    /// Checks all records of the directory of blocks: the blocks follow each other and fill the section, and there is room in
+    /// them for its entries. On damage, answers the number of the record.
+    pub(crate) fn check_block_records(&self, directory: &[u8]) -> Result<(), (u32, Damage)> {
+        let mut start = align_block(self.start);
+        let mut raw = 0u64;
+        for number in 0..self.blocks {
+            let place = self.block(directory, number).map_err(|damage| (number, damage))?;
+            if place.start != start {
+                return Err((number, Damage::OutOfOrder));
+            }
+            start = place.next();
+            raw = raw.saturating_add(place.raw);
+        }
+        if start != self.end || self.entries > raw / ENTRY_BYTES_MIN {
+            return Err((self.blocks, Damage::BadField));
+        }
+        Ok(())
+    }
+
     /// The range tombstones of the section, whose chunks have been verified, from the bytes that they take.
     pub(crate) fn fragments(&self, bytes: &[u8]) -> Result<FragmentList, Damage> {
         FragmentList::decode(bytes, self.range_tombstones, (&self.lower, &self.upper), self.max_sequence)
@@ -425,4 +428,63 @@ fn decode_value_files(rest: &[u8], count: u32) -> Result<(Vec<ValueFileShare>, &
     }
     let rest = usize::try_from(bytes).ok().and_then(|bytes| rest.get(bytes..)).ok_or(Damage::OutOfBounds)?;
     Ok((shares, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_bounded_by_the_section_and_by_what_is_stored() {
+        let section = Section {
+            keyspace: KeyspaceId(0),
+            start: 64,
+            end: 64 + 4096,
+            entries: 2,
+            keys: 2,
+            tombstones: 0,
+            range_tombstones: 0,
+            range_tombstones_bytes: 0,
+            min_sequence: Sequence(1),
+            max_sequence: Sequence(2),
+            interval: 16,
+            lower: Edge::Before(b"a".to_vec()),
+            upper: Edge::After(b"b".to_vec()),
+            codec: Codec::Lz4,
+            blocks: 2,
+            block_log2: 12,
+            alignment: Alignment::None,
+            takes_global_sequence: false,
+            value_files: Vec::new(),
+            later: Later::default(),
+        };
+        let good = [
+            BlockPlace { start: 64, stored: 100, raw: 4096 },
+            BlockPlace { start: 176, stored: 3984, raw: 3984 * 1024 },
+        ];
+        let directory = |places: &[BlockPlace]| {
+            let mut out = Vec::new();
+            for place in places {
+                place.encode(&mut out);
+            }
+            out
+        };
+        assert_eq!(section.check_block_records(&directory(&good)), Ok(()));
+        assert_eq!(section.check_block_records(&directory(&good[..1])), Err((1, Damage::OutOfBounds)));
+        let with = |change: fn(&mut [BlockPlace; 2])| {
+            let mut places = good;
+            change(&mut places);
+            section.check_block_records(&directory(&places))
+        };
+        assert_eq!(with(|p| p[0].raw = 0), Err((0, Damage::BadField)));
+        assert_eq!(with(|p| p[0].raw = 96), Err((0, Damage::BadField)), "it must not grow");
+        assert_eq!(with(|p| p[1].raw += 8), Err((1, Damage::BadField)), "a bomb");
+        assert_eq!(with(|p| p[0].stored = 0), Err((0, Damage::BadField)));
+        assert_eq!(with(|p| p[0].stored = u64::MAX), Err((0, Damage::OutOfBounds)));
+        assert_eq!(with(|p| p[0].start = 48), Err((0, Damage::OutOfBounds)));
+        assert_eq!(with(|p| p[0].start = 80), Err((0, Damage::OutOfOrder)));
+        let shorter = |p: &mut [BlockPlace; 2]| (p[1].stored, p[1].raw) = (3968, 4096);
+        assert_eq!(with(shorter), Err((2, Damage::BadField)), "blocks fill the section");
+        assert_eq!(with(|p| p[1].stored += 1), Err((1, Damage::OutOfBounds)));
+    }
 }

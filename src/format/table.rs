@@ -159,7 +159,7 @@ pub(crate) fn encode_tail(
         let page_sum = seed.sum(body_end + start as u64, tail.get(start..).unwrap_or_default());
         tail.extend_from_slice(&page_sum.to_le_bytes());
     }
-    super::entry::pad(&mut tail);
+    super::pad(&mut tail);
     let directory_offset = body_end + tail.len() as u64;
     tail.extend_from_slice(directory);
     let footer = Footer::new(magic, id, body_end, directory_offset, directory, section_count, totals);

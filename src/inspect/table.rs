@@ -5,12 +5,13 @@ use super::{Sink, Value};
 use crate::error::{Error, Fault, Result};
 use crate::format::alignment::Alignment;
 use crate::format::bytes::{self, Part};
+use crate::format::codec::Codec;
 use crate::format::entry::{Entry, Kind};
 use crate::format::extension::Extension;
 use crate::format::fragment::FRAGMENT_HEADER_BYTES;
 use crate::format::prefix::Magic;
 use crate::format::range::{Edge, range_of};
-use crate::format::section::{Codec, Section};
+use crate::format::section::Section;
 use crate::format::values::Pointer;
 use crate::table::{InBytes, TableBytes, Walk};
 

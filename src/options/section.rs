@@ -5,9 +5,10 @@ use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::alignment::Alignment;
 use crate::format::block::BLOCK_LOG2;
+use crate::format::codec::Codec;
 use crate::format::edit::{ERROR_RATE, INTERVAL, KeyspaceMeta, LARGE_VALUE_BYTES_MIN, LEVELS, ZSTD_LEVEL};
 use crate::format::entry::{Entry, Kind};
-use crate::format::section::{Codec, Later};
+use crate::format::section::Later;
 
 /// The default of [`Options::large_value_bytes`](crate::Options::large_value_bytes) without compression.
 const LARGE_VALUE_BYTES: u32 = 4 << 10;

@@ -16,10 +16,11 @@ use super::readahead::Readahead;
 use super::window::Window;
 use crate::error::{Damage, Error, Result};
 use crate::format::FileNumber;
-use crate::format::block::{BlockPlace, check_blocks, unpack};
+use crate::format::block::{BlockPlace, unpack};
 use crate::format::bytes;
+use crate::format::codec::Codec;
 use crate::format::entry::{Entry, EntryHeader, header_at, skim_in_table};
-use crate::format::section::{Codec, Section};
+use crate::format::section::Section;
 use crate::sys::{Block, BlockBuffer, prefetch};
 
 /// Whether a walk relies on what was verified earlier.
@@ -94,7 +95,8 @@ impl Body {
             }
         }
         for section in body.sections.iter().filter(|section| section.blocks > 0) {
-            check_blocks(body.blocks(section)?, section)
+            section
+                .check_block_records(body.blocks(section)?)
                 .map_err(|(record, damage)| body.at_record(section, record, damage))?;
         }
         Ok(body)
@@ -111,7 +113,9 @@ impl Body {
             return Ok(());
         }
         self.file.check(position(section.blocks_offset()), position(section.parts_end()))?;
-        check_blocks(self.blocks(section)?, section).map_err(|(record, damage)| self.at_record(section, record, damage))
+        section
+            .check_block_records(self.blocks(section)?)
+            .map_err(|(record, damage)| self.at_record(section, record, damage))
     }
 
     /// Whether the entries of a section are read where they stand in the file.
@@ -300,8 +304,8 @@ impl Body {
             return self.page(section, place, verify);
         }
         let number = u32::try_from(place >> section.block_log2).unwrap_or(u32::MAX);
-        let found = BlockPlace::read(self.blocks(section)?, number, section)
-            .map_err(|damage| self.at_record(section, number, damage))?;
+        let found =
+            section.block(self.blocks(section)?, number).map_err(|damage| self.at_record(section, number, damage))?;
         let start = (number as usize) << section.block_log2;
         let (end, next) = (start + position(found.raw), start + (1 << section.block_log2));
         if place >= end {
@@ -407,14 +411,15 @@ impl Body {
         }
         let number = u32::try_from(place >> section.block_log2).unwrap_or(u32::MAX);
         let blocks = self.blocks(section).unwrap_or_default();
-        BlockPlace::read(blocks, number, section).map_or(section.start, |found| found.start)
+        section.block(blocks, number).map_or(section.start, |found| found.start)
     }
 
     /// Checks what stands between the blocks of a section, whose checksums match.
     pub(super) fn check_gaps(&self, section: &Section) -> Result<()> {
         let mut end = section.start;
         for number in 0..section.blocks {
-            let found = BlockPlace::read(self.blocks(section)?, number, section)
+            let found = section
+                .block(self.blocks(section)?, number)
                 .map_err(|damage| self.at_record(section, number, damage))?;
             self.check_gap(end, found.start)?;
             end = found.start + found.stored;

@@ -7,10 +7,11 @@ use super::body::{end, first};
 use super::file::position;
 use super::walk::Walk;
 use crate::error::{Damage, Error, Fault, Result};
-use crate::format::block::{BLOCK_RECORD_BYTES, BlockPlace, check_blocks};
+use crate::format::block::{BLOCK_RECORD_BYTES, BlockPlace};
 use crate::format::bytes;
+use crate::format::codec::Codec;
 use crate::format::entry::{ENTRY_HEADER_BYTES, Entry};
-use crate::format::section::{Codec, Section};
+use crate::format::section::Section;
 
 /// Bytes that hold all of a table, and are verified as they are needed.
 pub(crate) trait TableBytes<'a> {
@@ -36,7 +37,7 @@ pub(crate) trait TableBytes<'a> {
         let start = section.blocks_offset();
         let blocks = self.verified(start, section.blocks_bytes())?;
         if section.blocks > 0 {
-            check_blocks(blocks, section).map_err(|(number, damage)| {
+            section.check_block_records(blocks).map_err(|(number, damage)| {
                 self.damaged(start + u64::from(number) * BLOCK_RECORD_BYTES, damage.into())
             })?;
         }
@@ -72,7 +73,9 @@ impl<'a, 's, B: TableBytes<'a>> InBytes<'a, 's, B> {
         let start = place >> self.section.block_log2 << self.section.block_log2;
         if self.block.as_ref().is_none_or(|(at, ..)| *at != start) {
             let number = u32::try_from(place >> self.section.block_log2).unwrap_or(u32::MAX);
-            let found = BlockPlace::read(self.blocks, number, self.section)
+            let found = self
+                .section
+                .block(self.blocks, number)
                 .map_err(|damage| self.of.damaged(self.section.blocks_offset(), damage.into()))?;
             let stored = self.of.verified(found.start, found.stored)?;
             let raw = found.unpacked(self.section.codec, stored);

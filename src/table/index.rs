@@ -179,8 +179,9 @@ mod tests {
 
     use super::*;
     use crate::format::alignment::Alignment;
+    use crate::format::codec::Codec;
     use crate::format::range::Edge;
-    use crate::format::section::{Codec, Later};
+    use crate::format::section::Later;
     use crate::format::{KeyspaceId, Sequence, key_hash};
     use crate::options::{PointIndex, SectionOptions, TableOptions};
 

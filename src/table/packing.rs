@@ -5,7 +5,7 @@ use std::io;
 use super::chunked::ChunkedWriter;
 use crate::error::bug;
 use crate::format::block::{BLOCK_ALIGNMENT, BlockPlace, Packer, align_block, blocks_max};
-use crate::format::section::Codec;
+use crate::format::codec::Codec;
 use crate::options::SectionOptions;
 
 /// What stands between blocks.

@@ -232,9 +232,10 @@ pub(crate) mod tests {
     use super::*;
     use crate::format::Sequence;
     use crate::format::alignment::Alignment;
+    use crate::format::codec::Codec;
     use crate::format::edit::TableMeta;
     use crate::format::range::Edge;
-    use crate::format::section::{Codec, Later, ValueFileShare};
+    use crate::format::section::{Later, ValueFileShare};
     use crate::format::values::ValuesMeta;
     use crate::options::TableOptions;
     use crate::sys::{Access, FileSystem, sim::SimFs};
