@@ -9,10 +9,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Shelf;
 use super::cache::BlockKey;
 use super::file::{ChunkedFile, position};
 use super::readahead::Readahead;
+use super::shelf::Shelf;
 use super::window::Window;
 use crate::error::{Damage, Error, Result};
 use crate::format::FileNumber;

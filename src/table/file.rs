@@ -22,6 +22,15 @@ const LONG_BYTES: usize = 16 << 10;
 /// What is read at a time to verify a file that is not in memory.
 const VERIFY_BYTES: u64 = 1 << 20;
 
+/// What was read, unless it is damaged. A disk that fails says nothing about what is on it.
+pub(super) fn intact<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(e) if e.is_corruption() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 /// An offset or a place as a number of bytes of the address space; files are not larger than that.
 #[inline]
 pub(super) fn position(offset: u64) -> usize {

@@ -1,25 +1,24 @@
 //! Index files: point index or bloom filter, and the order index of each section.
 
 mod build;
+mod intact;
 mod order;
 mod points;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 pub(crate) use build::IndexBuilder;
-pub(super) use order::{Order, Side, Start};
+pub(super) use order::{Side, Start};
 pub(crate) use points::Point;
 
 use super::file::ChunkedFile;
-use super::intact;
 use crate::error::{Damage, Error, Fault, Result};
 use crate::format::bytes;
 use crate::format::checksum::Id;
-use crate::format::index::{BUCKET_BYTES, BUCKET_SLOTS, Bucket, Group, IndexSection, OrderKind, PointKind};
+use crate::format::index::IndexSection;
 use crate::format::prefix::Magic;
 use crate::format::section::Section;
 use crate::sys::Mapping;
@@ -87,68 +86,6 @@ impl Index {
         self.file.check(start, start.saturating_add(size_of::<T>()))?;
         let line = bytes::slice(self.file.bytes(), offset, size_of::<T>() as u64).map_err(self.at(offset))?;
         T::ref_from_bytes(line).map_err(|_| self.mismatch(offset))
-    }
-
-    /// The order index of a section, whose heads are verified as a whole by the first use.
-    #[inline]
-    pub(super) fn order(&self, number: usize) -> Result<Order<'_>> {
-        let section = self.section(number)?;
-        let (offset, count) = (section.heads_offset, section.order_count);
-        let heads: &[U64] = bytes::array(self.file.bytes(), offset, count).map_err(self.at(offset))?;
-        if self.heads_verified.get(number).is_none_or(|verified| !verified.load(Ordering::Relaxed)) {
-            let start = usize::try_from(offset).map_err(|_| self.mismatch(offset))?;
-            if !heads.is_empty() {
-                self.file.check(start, start.saturating_add(size_of_val(heads)))?;
-            }
-            if let Some(verified) = self.heads_verified.get(number) {
-                verified.store(true, Ordering::Relaxed);
-            }
-        }
-        Ok(Order::new(self, section, heads))
-    }
-
-    /// The places at which the intact parts of the index say that entries of a section begin, ascending; every other part may
-    /// be damaged. O(n log n).
-    pub(super) fn intact_places(&self, section: usize) -> Result<Vec<usize>> {
-        let section = self.section(section)?;
-        let mut places = Vec::new();
-        let place = |locator: &U32| locator.get() as usize * 8;
-        if section.point == PointKind::Hash {
-            let bytes = u64::from(section.point_count).saturating_mul(BUCKET_BYTES);
-            self.intact_pieces(section.point_offset, bytes, |piece| {
-                let buckets = <[Bucket]>::ref_from_bytes(piece).unwrap_or_default();
-                for bucket in buckets.iter().filter(|bucket| usize::from(bucket.count) <= BUCKET_SLOTS) {
-                    places.extend(bucket.locators.iter().take(bucket.count.into()).map(place));
-                }
-            })?;
-        }
-        let bytes = section.order_count.saturating_mul(section.order_bytes());
-        self.intact_pieces(section.order_offset, bytes, |piece| match section.order {
-            OrderKind::Sparse { .. } => {
-                places.extend(<[U32]>::ref_from_bytes(piece).unwrap_or_default().iter().map(place));
-            }
-            OrderKind::Groups => {
-                let groups = <[Group]>::ref_from_bytes(piece).unwrap_or_default();
-                places.extend(groups.iter().flat_map(order::places));
-            }
-        })?;
-        places.sort_unstable();
-        places.dedup();
-        Ok(places)
-    }
-
-    /// Shows what is intact of an array, chunk by chunk: no bucket, group or locator lies in two.
-    fn intact_pieces(&self, offset: u64, length: u64, mut show: impl FnMut(&[u8])) -> Result<()> {
-        let place = |offset: u64| usize::try_from(offset).map_err(|_| self.mismatch(offset));
-        let (mut at, end) = (place(offset)?, place(offset.saturating_add(length))?);
-        while at < end {
-            let stop = end.min(self.file.chunk_end(at));
-            if intact(self.file.check(at, stop))?.is_some() {
-                show(self.file.bytes().get(at..stop).unwrap_or_default());
-            }
-            at = stop;
-        }
-        Ok(())
     }
 }
 

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::file::Known;
-use super::reader::TableReader;
-use super::{Shelf, not_opened};
+use super::shelf::{Shelf, not_opened};
 use crate::error::Result;
 use crate::format::edit::TableMeta;
 use crate::format::names::FileKind;
@@ -23,50 +21,6 @@ pub(super) struct Kept {
     pub(super) index: Option<Mapping>,
     /// Whether it is not on disk and should be.
     pub(super) index_lost: bool,
-}
-
-impl TableReader {
-    /// The bytes of an index that is not on disk and should be.
-    pub(super) fn lost_index(&self) -> Option<Mapping> {
-        self.index_lost.load(Ordering::Relaxed).then(|| self.index().file().mapping().clone())
-    }
-
-    /// See `is_pinned` of the file.
-    pub(super) fn is_pinned(&self) -> bool {
-        self.body.file.is_pinned()
-    }
-
-    /// What stays known of the table when it is let go.
-    pub(super) fn kept(&self) -> Kept {
-        let index_file = self.index().file();
-        Kept {
-            file: self.body.file.known(),
-            index_file: index_file.known(),
-            ranges: self.ranges.clone(),
-            index: (!index_file.mapping().is_of_file()).then(|| index_file.mapping().clone()),
-            index_lost: self.index_lost.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Takes a share of the memory for mapped indexes, unless it has one; without, the index is not to stay in memory.
-    pub(super) fn take_index_memory(&self, shelf: &Shelf) {
-        let mapping = self.index.file.mapping();
-        if !mapping.is_of_file() || self.index_share.get().is_some() {
-            return;
-        }
-        let share = shelf.index_memory.take(mapping.bytes().len() as u64);
-        if shelf.options.advise_random {
-            mapping.advise(if share.is_some() { Advice::Normal } else { Advice::Random });
-        }
-        if let Some(share) = share {
-            // Whoever was faster has taken the same; this one goes back.
-            let _ = self.index_share.set(share);
-        }
-    }
-
-    pub(super) fn index_restored(&self) {
-        self.index_lost.store(false, Ordering::Relaxed);
-    }
 }
 
 /// The bytes of a table's index: those that are in memory, or those on disk.

@@ -7,6 +7,7 @@ mod budget;
 mod cache;
 mod chunked;
 mod cursor;
+mod desk;
 mod digest;
 mod file;
 mod in_bytes;
@@ -18,6 +19,7 @@ mod readahead;
 mod reader;
 mod rebuild;
 mod salvage;
+mod shelf;
 mod standalone;
 mod values;
 mod verify;
@@ -25,129 +27,33 @@ mod walk;
 mod window;
 mod writer;
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::fmt;
 use std::sync::{Arc, Weak};
-use std::{fmt, io};
 
 pub(crate) use body::Verify;
-use budget::Budget;
-use cache::BlockCache;
 pub(crate) use cursor::{Home, TableCursor};
+use desk::Desk;
 pub(crate) use file::ChunkedFile;
 pub(crate) use in_bytes::{InBytes, TableBytes};
 use kept::Kept;
-use open::{Desk, Lending};
-pub(crate) use open::{OpenTables, Renew};
+use open::Lending;
+pub(crate) use open::Renew;
 pub(crate) use reader::{Answer, TableReader};
 pub(crate) use salvage::{Piece, Salvage, mend_values, read_id, read_meta, read_values_meta};
+pub(crate) use shelf::Shelf;
 pub use standalone::{Entries, Entry, EntryKind, RangeTombstone, Reader};
 pub(crate) use values::{Found, Stored, Value, ValueFile, ValueWriter, Values};
 pub(crate) use walk::Walk;
 pub(crate) use writer::{TableWriter, WrittenTable, write_index};
 
-use crate::error::{Damage, Error, Result};
+use crate::error::Result;
 use crate::format::edit::TableMeta;
 use crate::format::names::FileKind;
-use crate::format::prefix::Magic;
 use crate::format::section::Section;
 use crate::format::{FileNumber, KeyspaceId};
-use crate::options::{PointIndex, TableOptions};
-use crate::sys::{Advice, Contents, Dir, Era, Mapping, Taken, memory_allowed};
+use crate::options::PointIndex;
+use crate::sys::{Era, Mapping, Taken};
 use crate::visibility::Fragments;
-
-/// What the tables of a database have in common: where they are, how they are read, and the cache of their blocks.
-#[derive(Debug)]
-pub(crate) struct Shelf {
-    pub(crate) dir: Arc<dyn Dir>,
-    pub(crate) options: TableOptions,
-    cache: BlockCache,
-    pub(crate) open: OpenTables,
-    /// For indexes that are mapped.
-    pub(crate) index_memory: Budget,
-    /// The directory may be another database's.
-    given_up: AtomicBool,
-}
-
-/// Why a file that must be there cannot be opened: only its absence is damage.
-fn not_opened(path: &Path, e: io::Error) -> Error {
-    match e.kind() {
-        io::ErrorKind::NotFound => Error::corrupt(path, 0, Damage::Missing),
-        _ => Error::io("open", path, e),
-    }
-}
-
-/// What was read, unless it is damaged. A disk that fails says nothing about what is on it.
-fn intact<T>(read: Result<T>) -> Result<Option<T>> {
-    match read {
-        Ok(read) => Ok(Some(read)),
-        Err(e) if e.is_corruption() => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-impl Shelf {
-    /// With a cache of at most `cache_bytes`, and at most `max_open` tables and value files open, or as many as suits the
-    /// system.
-    pub(crate) fn new(
-        dir: Arc<dyn Dir>,
-        options: TableOptions,
-        cache_bytes: u64,
-        max_open: Option<usize>,
-    ) -> Arc<Self> {
-        let open = OpenTables::new(max_open, dir.open_files().clone());
-        let index_memory = Budget::new(options.index_memory_bytes.unwrap_or_else(|| memory_allowed() / 2));
-        let (cache, given_up) = (BlockCache::new(cache_bytes), AtomicBool::new(false));
-        Arc::new(Self { dir, options, cache, open, index_memory, given_up })
-    }
-
-    /// To be called before others can get at the directory: what files are there from then on, says nothing about this
-    /// database.
-    pub(crate) fn give_up(&self) {
-        self.given_up.store(true, Ordering::SeqCst);
-    }
-
-    /// What a look at a file has come to. The flag is up before a file can be another one, or gone; so if it is not up behind
-    /// the look, what was seen is this database's.
-    fn looked<T>(&self, look: Result<T>) -> Result<T> {
-        look.map_err(|e| {
-            fence(Ordering::SeqCst);
-            if self.given_up.load(Ordering::SeqCst) { Error::Closed } else { e }
-        })
-    }
-
-    /// What a table or value file holds.
-    fn contents(&self, name: &str) -> io::Result<Contents> {
-        let advice = if self.options.advise_random { Advice::Random } else { Advice::Normal };
-        self.dir.contents(name, advice)
-    }
-
-    /// Opens a table or value file.
-    fn file(&self, kind: FileKind, magic: Magic, number: FileNumber) -> Result<ChunkedFile> {
-        let name = kind.name(number);
-        let path = self.dir.path().join(&name);
-        let contents = self.contents(&name).map_err(|e| not_opened(&path, e))?;
-        ChunkedFile::open_contents(path, contents, magic, self.options.verify_always)
-    }
-
-    /// Gives what there is of the memory for mapped indexes to those tables that have found none left, in the order given. To be
-    /// called when others have gone.
-    pub(crate) fn share_index_memory<'t>(&self, tables: impl IntoIterator<Item = &'t Arc<Table>>) {
-        if self.index_memory.has_room_again() {
-            tables.into_iter().for_each(|table| table.take_index_memory());
-        }
-    }
-
-    /// Bytes that unpacked blocks take in the cache.
-    pub(crate) fn cache_bytes(&self) -> u64 {
-        self.cache.bytes()
-    }
-
-    /// How often a read found its block in the cache, and how often not.
-    pub(crate) fn cache_hits_and_misses(&self) -> (u64, u64) {
-        self.cache.hits_and_misses()
-    }
-}
 
 /// A table of the current version: what the manifest knows of it, and, while it is open, its mapping.
 pub(crate) struct Table {
@@ -158,6 +64,16 @@ pub(crate) struct Table {
     points: Vec<PointIndex>,
     // Own synchronization.
     desk: Desk<TableReader, Kept>,
+}
+
+impl Shelf {
+    /// Gives what there is of the memory for mapped indexes to those tables that have found none left, in the order given. To be
+    /// called when others have gone.
+    pub(crate) fn share_index_memory<'t>(&self, tables: impl IntoIterator<Item = &'t Arc<Table>>) {
+        if self.index_memory.has_room_again() {
+            tables.into_iter().for_each(|table| table.take_index_memory());
+        }
+    }
 }
 
 impl fmt::Debug for Table {

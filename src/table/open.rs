@@ -15,10 +15,9 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use super::Shelf;
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sys::{Era, Eras, Lent, Mutex, MutexGuard, OnceLock, OpenFiles, Taken, is_shortage, pause};
+use crate::sys::{Era, Eras, Mutex, OnceLock, OpenFiles, Taken, is_shortage, pause};
 
 /// At most this many are let go at a time, so that an era ends for many of them.
 const AT_A_TIME: usize = 32;
@@ -91,7 +90,7 @@ impl Clock {
 pub(crate) struct OpenTables {
     most: usize,
     files: OpenFiles,
-    eras: Eras,
+    pub(super) eras: Eras,
     clock: Mutex<Clock>,
     open: AtomicUsize,
     openings: AtomicU64,
@@ -140,7 +139,7 @@ impl OpenTables {
 
     /// Opens one more with `open`, when others have been let go if there are too many. Whoever calls this holds no era,
     /// since it may have to wait for those who do.
-    fn admit<T>(&self, open: impl Fn() -> Result<T>) -> Result<T> {
+    pub(super) fn admit<T>(&self, open: impl Fn() -> Result<T>) -> Result<T> {
         loop {
             match open() {
                 // Others than tables may have used up what there is.
@@ -151,7 +150,7 @@ impl OpenTables {
     }
 
     /// Makes room for one more.
-    fn make_room(&self) -> Result<()> {
+    pub(super) fn make_room(&self) -> Result<()> {
         self.eras.release();
         let over = (self.len() + 1).saturating_sub(self.most);
         if over > 0 || self.is_above(self.files.comfortable()) {
@@ -214,143 +213,14 @@ impl OpenTables {
         self.eras.release();
     }
 
-    fn sit(&self, who: Weak<dyn Lending>) -> usize {
+    pub(super) fn sit(&self, who: Weak<dyn Lending>) -> usize {
         self.openings.fetch_add(1, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
         self.clock.lock().sit(who)
     }
 
-    fn leave(&self, seat: usize) {
+    pub(super) fn leave(&self, seat: usize) {
         self.clock.lock().leave(seat);
         self.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A file in its handle: what is open of it, and what stays known of it while it is not.
-#[derive(Debug)]
-pub(super) struct Desk<T, K> {
-    lent: Lent<T>,
-    /// Recency: the number of the last era in which it was used.
-    last_use: AtomicU64,
-    /// Held by who opens it or lets it go.
-    state: Mutex<State<K>>,
-}
-
-#[derive(Debug)]
-pub(super) struct State<K> {
-    pub(super) kept: Option<K>,
-    seat: Option<usize>,
-}
-
-impl<T: Send + Sync + 'static, K> Desk<T, K> {
-    pub(super) fn new(shelf: &Shelf, kept: Option<K>) -> Self {
-        let state = Mutex::new(State { kept, seat: None });
-        Self { lent: Lent::new(&shelf.open.eras), last_use: AtomicU64::new(0), state }
-    }
-
-    /// What is open, for as long as the era is held.
-    #[inline]
-    pub(super) fn borrow<'d>(&'d self, era: &'d Era) -> Option<&'d T> {
-        let open = self.lent.get(era)?;
-        self.note_use(era.number());
-        Some(open)
-    }
-
-    /// The same without counting as a use.
-    #[inline]
-    pub(super) fn peek<'d>(&'d self, era: &'d Era) -> Option<&'d T> {
-        self.lent.get(era)
-    }
-
-    #[inline]
-    fn note_use(&self, era: u64) {
-        // A store only once in an era: the line stays shared between threads.
-        if self.last_use.load(Ordering::Relaxed) != era {
-            self.last_use.store(era, Ordering::Relaxed);
-        }
-    }
-
-    /// What is open, if it is, counted.
-    pub(super) fn pinned(&self) -> Option<Arc<T>> {
-        self.lent.pin()
-    }
-
-    /// What is open, counted; opened by `open` if it is not, for `who`.
-    pub(super) fn pin(
-        &self,
-        shelf: &Shelf,
-        who: impl FnOnce() -> Weak<dyn Lending>,
-        open: impl Fn(Option<&K>) -> Result<(T, K)>,
-    ) -> Result<Arc<T>> {
-        if let Some(open) = self.lent.pin() {
-            self.note_use(shelf.open.eras.number());
-            return Ok(open);
-        }
-        // Before the lock: those who are waited for may be waiting for it.
-        shelf.open.make_room()?;
-        let mut state = self.state.lock();
-        if let Some(open) = self.lent.pin() {
-            return Ok(open);
-        }
-        let (opened, kept) = shelf.open.admit(|| open(state.kept.as_ref()))?;
-        Ok(self.set(shelf, &mut state, who(), Arc::new(opened), kept))
-    }
-
-    /// Takes over what has just been opened.
-    pub(super) fn adopt(&self, shelf: &Shelf, who: Weak<dyn Lending>, opened: T, kept: K) {
-        // It is open already; room is made if there is any to be had.
-        let _ = shelf.open.make_room();
-        self.set(shelf, &mut self.state.lock(), who, Arc::new(opened), kept);
-    }
-
-    fn set(&self, shelf: &Shelf, state: &mut State<K>, who: Weak<dyn Lending>, open: Arc<T>, kept: K) -> Arc<T> {
-        state.kept = Some(kept);
-        state.seat = Some(shelf.open.sit(who));
-        self.note_use(shelf.open.eras.number());
-        self.lent.set(Arc::clone(&open));
-        open
-    }
-
-    /// What is known of it while it is not open. Whoever holds this keeps it from being opened or let go.
-    pub(super) fn state(&self) -> MutexGuard<'_, State<K>> {
-        self.state.lock()
-    }
-
-    pub(super) fn last_use(&self) -> u64 {
-        self.last_use.load(Ordering::Relaxed)
-    }
-
-    /// Lets it go, unless it is pinned; `is_pinned` tells of what is counted elsewhere, `keep` what stays known.
-    pub(super) fn let_go(
-        &self,
-        shelf: &Shelf,
-        taken: &mut Taken<'_>,
-        is_pinned: impl FnOnce(&T) -> bool,
-        keep: impl FnOnce(&T) -> K,
-    ) -> bool {
-        let Some(mut state) = self.state.try_lock() else { return false };
-        let mut kept = None;
-        let may = |open: &T, is_counted: bool| {
-            let may = !is_counted && !is_pinned(open);
-            if may {
-                kept = Some(keep(open));
-            }
-            may
-        };
-        if !self.lent.take(taken, may) {
-            return false;
-        }
-        state.kept = kept;
-        if let Some(seat) = state.seat.take() {
-            shelf.open.leave(seat);
-        }
-        true
-    }
-
-    /// To be called when its handle is dropped.
-    pub(super) fn leave(&self, shelf: &Shelf) {
-        if let Some(seat) = self.state.lock().seat.take() {
-            shelf.open.leave(seat);
-        }
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Shelf;
 use super::body::{Body, Verify, contains, end, first};
 use super::budget::Share;
 use super::file::ChunkedFile;
 use super::index::{Index, Point, Side, Start};
 use super::kept::{Kept, open_index};
 use super::rebuild::rebuild_index;
+use super::shelf::Shelf;
 use super::walk::{InPlace, InWindows, Keep, Walk, Walked};
 use crate::error::{Damage, Error, Result, bug};
 use crate::format::edit::TableMeta;
@@ -21,7 +21,7 @@ use crate::format::section::Section;
 use crate::format::{KeyspaceId, Sequence};
 use crate::options::{PointIndex, TableOptions};
 use crate::sys::OnceLock;
-use crate::sys::{Block, Mapping, is_shortage};
+use crate::sys::{Advice, Block, Mapping, is_shortage};
 use crate::visibility::Fragments;
 
 /// An open table.
@@ -308,7 +308,7 @@ impl TableReader {
     }
 
     /// Where to begin to look for the first key at or behind `key` (behind it, if `past`): see
-    /// [`Order::search`](super::index::Order::search).
+    /// `Order::search` of the index.
     #[inline]
     pub(super) fn start(
         &self,
@@ -370,7 +370,7 @@ impl TableReader {
     }
 
     /// Fills in the places of landmarks in front of `place` and near it, at least one: see
-    /// [`Order::before`](super::index::Order::before).
+    /// `Order::before` of the index.
     pub(super) fn before(&self, number: usize, place: usize, near: &mut usize, places: &mut Vec<usize>) -> Result<()> {
         let section = self.section(number)?;
         self.with_index(|index| {
@@ -387,6 +387,48 @@ impl TableReader {
             }
             Ok(())
         })
+    }
+
+    /// The bytes of an index that is not on disk and should be.
+    pub(super) fn lost_index(&self) -> Option<Mapping> {
+        self.index_lost.load(Ordering::Relaxed).then(|| self.index().file().mapping().clone())
+    }
+
+    /// See `is_pinned` of the file.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.body.file.is_pinned()
+    }
+
+    /// What stays known of the table when it is let go.
+    pub(super) fn kept(&self) -> Kept {
+        let index_file = self.index().file();
+        Kept {
+            file: self.body.file.known(),
+            index_file: index_file.known(),
+            ranges: self.ranges.clone(),
+            index: (!index_file.mapping().is_of_file()).then(|| index_file.mapping().clone()),
+            index_lost: self.index_lost.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes a share of the memory for mapped indexes, unless it has one; without, the index is not to stay in memory.
+    pub(super) fn take_index_memory(&self, shelf: &Shelf) {
+        let mapping = self.index.file.mapping();
+        if !mapping.is_of_file() || self.index_share.get().is_some() {
+            return;
+        }
+        let share = shelf.index_memory.take(mapping.bytes().len() as u64);
+        if shelf.options.advise_random {
+            mapping.advise(if share.is_some() { Advice::Normal } else { Advice::Random });
+        }
+        if let Some(share) = share {
+            // Whoever was faster has taken the same; this one goes back.
+            let _ = self.index_share.set(share);
+        }
+    }
+
+    pub(super) fn index_restored(&self) {
+        self.index_lost.store(false, Ordering::Relaxed);
     }
 }
 

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::body::{Body, Verify, contains, end, first};
-use super::file::{ChunkedFile, position};
+use super::file::{ChunkedFile, intact, position};
 use super::index::Index;
 use super::reader::{TableReader, decode_sections, read_ranges};
+use super::shelf::Shelf;
 use super::values::ValueFile;
 use super::walk::{InWindows, Walk};
-use super::{Shelf, intact};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
 use crate::format::codec::Codec;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use zerocopy::IntoBytes;
 
+use super::Table;
 use super::chunked::ChunkedWriter;
 use super::digest::Digest;
 use super::file::ChunkedFile;
@@ -15,7 +16,7 @@ use super::index::IndexBuilder;
 use super::kept::Kept;
 use super::packing::Packing;
 use super::reader::TableReader;
-use super::{Shelf, Table};
+use super::shelf::Shelf;
 use crate::error::{Bug, Damage, Error, Result, bug, must};
 use crate::format::alignment::Alignment;
 use crate::format::checksum::{Id, Seed};

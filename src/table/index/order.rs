@@ -1,11 +1,13 @@
 //! The order index of a section: where a key stands among the others.
 
 use std::cmp::Ordering;
+use std::sync::atomic;
 
 use zerocopy::little_endian::{U16, U32, U64};
 
 use super::Index;
 use crate::error::Result;
+use crate::format::bytes;
 use crate::format::index::{GROUP_BYTES, GROUP_LANDMARKS, Group, IndexSection, OrderKind, VERSIONS_INTERVAL, fragment};
 use crate::format::key_head;
 use crate::sys::prefetch;
@@ -39,6 +41,26 @@ pub(crate) enum Start {
     At(usize),
     /// Every key is in front.
     End,
+}
+
+impl Index {
+    /// The order index of a section, whose heads are verified as a whole by the first use.
+    #[inline]
+    pub(crate) fn order(&self, number: usize) -> Result<Order<'_>> {
+        let section = self.section(number)?;
+        let (offset, count) = (section.heads_offset, section.order_count);
+        let heads: &[U64] = bytes::array(self.file.bytes(), offset, count).map_err(self.at(offset))?;
+        if self.heads_verified.get(number).is_none_or(|verified| !verified.load(atomic::Ordering::Relaxed)) {
+            let start = usize::try_from(offset).map_err(|_| self.mismatch(offset))?;
+            if !heads.is_empty() {
+                self.file.check(start, start.saturating_add(size_of_val(heads)))?;
+            }
+            if let Some(verified) = self.heads_verified.get(number) {
+                verified.store(true, atomic::Ordering::Relaxed);
+            }
+        }
+        Ok(Order::new(self, section, heads))
+    }
 }
 
 impl<'a> Order<'a> {

@@ -13,10 +13,11 @@ use std::sync::{Arc, Weak};
 pub(crate) use set::{Stored, Values};
 pub(crate) use writer::ValueWriter;
 
-use super::Shelf;
+use super::desk::Desk;
 use super::digest::Digest;
 use super::file::{ChunkedFile, Known, position};
-use super::open::{Desk, Lending};
+use super::open::Lending;
+use super::shelf::Shelf;
 use crate::error::{Damage, Error, Result};
 use crate::format::bytes::Part;
 use crate::format::names::FileKind;
