@@ -8,6 +8,7 @@ mod hash;
 mod ranges;
 mod run;
 mod sorted;
+mod space;
 mod spaces;
 
 use std::fmt;
@@ -15,11 +16,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use cursor::RunCursor;
-use hash::{Found, HashIndex};
-use ranges::Ranges;
+use hash::Found;
 pub(crate) use ranges::Removals;
 pub(crate) use run::Run;
-use sorted::{Entries, Pending, Sorted};
+use sorted::{Entries, Pending};
+use space::Space;
 use spaces::Spaces;
 
 use crate::error::{Bug, Damage, Fault, bug};
@@ -43,28 +44,6 @@ pub(crate) enum Lookup {
     Missing,
     /// The version that an unregistered reader sees may have been left out; it must begin again with a fresh sequence.
     Retry,
-}
-
-/// The part of a memtable that belongs to one keyspace.
-struct Space {
-    keyspace: KeyspaceId,
-    index: HashIndex,
-    sorted: Sorted,
-    ranges: Ranges,
-    /// Entries, all versions counted. Written by the writer only.
-    entries: AtomicU64,
-}
-
-impl Space {
-    fn new(keyspace: KeyspaceId, expected: usize) -> Self {
-        Self {
-            keyspace,
-            index: HashIndex::new(expected),
-            sorted: Sorted::default(),
-            ranges: Ranges::default(),
-            entries: AtomicU64::new(0),
-        }
-    }
 }
 
 /// Which entries of a keyspace a replay indexes.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::Space;
+use super::space::Space;
 use crate::format::KeyspaceId;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicUsize, Ordering};

@@ -8,13 +8,27 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use super::grouped::Grouped;
-use super::{Handles, Keyspaces, Level, Shared, Tree, Version};
+use super::{Age, Handles, Keyspaces, Level, Shared, Tree, Version};
 use crate::error::Damage;
 use crate::format::edit::{Edit, LEVELS};
 use crate::format::range::Edge;
 use crate::format::section::Section;
-use crate::format::{FileNumber, KeyspaceId, Sequence};
+use crate::format::{FileNumber, KeyspaceId};
 use crate::table::{Table, ValueFile, Values};
+
+impl Version {
+    /// The version after an edit. `handles` makes those of the files that the edit adds.
+    pub(crate) fn apply(&self, edit: &Edit, handles: &Handles<'_>) -> Result<Self, Damage> {
+        self.replace(edit, handles).map(|(next, _)| next)
+    }
+
+    /// The same, with the tables that are part of this version, or of the edit, and not of the next version.
+    pub(crate) fn replace(&self, edit: &Edit, handles: &Handles<'_>) -> Result<(Self, Vec<Arc<Table>>), Damage> {
+        let mut draft = Draft::of(self);
+        draft.apply(edit, handles)?;
+        draft.finish()
+    }
+}
 
 /// Edits are applied to it in place. To begin and to end takes time by the tables of level 0; the first edit that names tables
 /// takes time by the size of the version; and otherwise an edit takes time by its own size and the logarithm of the version's.
@@ -70,10 +84,6 @@ impl Placed {
         Self { level, age: age(table), table: Arc::clone(table) }
     }
 }
-
-/// Tables of level 0 are ordered by their data. File numbers tell nothing but tables apart: a merge of older tables has a
-/// higher number than a flush that began later.
-pub(super) type Age = (Option<Sequence>, FileNumber);
 
 fn age(table: &Table) -> Reverse<Age> {
     Reverse((table.meta.sections.iter().map(|section| section.max_sequence).max(), table.number()))

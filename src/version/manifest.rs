@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
-use super::{Draft, Handles, Version};
+use super::draft::Draft;
+use super::{Handles, Version};
 use crate::error::{Bug, Damage, Error, Result, bug, is_full, must};
 use crate::format::checksum::Id;
 use crate::format::current::Current;

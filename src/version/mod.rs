@@ -2,7 +2,7 @@
 //! level.
 //!
 //! A [`Version`] is immutable. Applying an edit to one is a pure function, used alike by flush and compaction, and by
-//! recovery, which applies many to one [`Draft`]; so is picking the next compaction.
+//! recovery, which applies many to one [`Draft`](draft::Draft); so is picking the next compaction.
 
 mod draft;
 mod garbage;
@@ -17,7 +17,6 @@ mod place;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use draft::Draft;
 use grouped::Grouped;
 pub(crate) use handles::Handles;
 pub(crate) use keyspaces::Keyspaces;
@@ -54,11 +53,15 @@ impl Tree {
     }
 }
 
+/// Tables of level 0 are ordered by their data. File numbers tell nothing but tables apart: a merge of older tables has a
+/// higher number than a flush that began later.
+type Age = (Option<Sequence>, FileNumber);
+
 /// A table of level 0, which belongs to all keyspaces.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     pub(crate) table: Arc<Table>,
-    age: draft::Age,
+    age: Age,
     /// Keyspaces whose section has been compacted into their tree, or that have been dropped.
     consumed: Grouped<()>,
 }
@@ -196,18 +199,6 @@ impl Version {
         let sections = added.flat_map(|(_, meta)| meta.sections.iter().map(|section| (meta.number, section.keyspace)));
         let gone = |keyspace| !self.named.is_live(keyspace) && self.named.was_created(keyspace);
         sections.filter(|(_, keyspace)| gone(*keyspace)).collect()
-    }
-
-    /// The version after an edit. `handles` makes those of the files that the edit adds.
-    pub(crate) fn apply(&self, edit: &Edit, handles: &Handles<'_>) -> Result<Self, Damage> {
-        self.replace(edit, handles).map(|(next, _)| next)
-    }
-
-    /// The same, with the tables that are part of this version, or of the edit, and not of the next version.
-    pub(crate) fn replace(&self, edit: &Edit, handles: &Handles<'_>) -> Result<(Self, Vec<Arc<Table>>), Damage> {
-        let mut draft = Draft::of(self);
-        draft.apply(edit, handles)?;
-        draft.finish()
     }
 
     /// An edit that makes this version from nothing.
