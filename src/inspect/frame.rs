@@ -1,6 +1,6 @@
 //! What tables and indexes have in common: header, footer, and checksums of the body.
 
-use super::{Sink, Value, version};
+use super::item::{Sink, Value, version};
 use crate::error::Result;
 use crate::format::bytes::Part;
 use crate::format::prefix::Magic;

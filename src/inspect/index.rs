@@ -4,7 +4,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::frame::Framed;
-use super::{Sink, Value};
+use super::item::{Sink, Value};
 use crate::error::{Damage, Result};
 use crate::format::UNIT;
 use crate::format::bytes::{self, Part};

@@ -1,7 +1,7 @@
 //! Log segments and manifests: groups, and what is in them.
 
+use super::item::{Sink, Value, position, version};
 use super::table::{codec, entry_fields, show_section};
-use super::{Sink, Value, position, version};
 use crate::error::{Damage, Result};
 use crate::format::checksum::Seed;
 use crate::format::codec::Codec;

@@ -24,6 +24,7 @@
 
 mod frame;
 mod index;
+mod item;
 mod log;
 mod table;
 mod values;
@@ -31,37 +32,15 @@ mod values;
 use std::io;
 use std::path::Path;
 
-use crate::error::{Damage, Error, Fault, Result};
+pub use item::{Item, Value};
+use item::{Sink, version};
+
+use crate::error::{Damage, Error, Result};
 use crate::format::bytes::all_zero;
 use crate::format::current::Current;
 use crate::format::names::{self, FileKind};
-use crate::format::prefix::{Magic, VERSION};
+use crate::format::prefix::Magic;
 use crate::sys::{Access, Fs as _, disk::DiskFs};
-
-/// A structure found in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item<'a> {
-    /// Where it stands, in bytes from the start of the file.
-    pub offset: u64,
-    /// What it is: `table`, `group`, `entry`, ...
-    pub kind: &'static str,
-    /// What it says, in order; each name occurs once.
-    pub fields: Vec<(&'static str, Value<'a>)>,
-}
-
-/// The value of a field.
-#[non_exhaustive]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Value<'a> {
-    /// A number, length or offset.
-    Number(u64),
-    /// One of a few names.
-    Text(&'static str),
-    /// Bytes of the user: a key or a value.
-    Bytes(&'a [u8]),
-    /// The id of a database or table.
-    Id([u8; 16]),
-}
 
 /// Shows the file at `path`, which may belong to an open database. It is read into memory as a whole.
 ///
@@ -118,29 +97,4 @@ fn current(sink: &mut Sink<'_>, bytes: &[u8]) -> Result<()> {
         ("manifest", Value::Number(current.manifest().0)),
     ];
     sink.item(0, "current", fields)
-}
-
-/// Where items go, and how their file is named in errors.
-struct Sink<'s> {
-    path: &'s Path,
-    show: &'s mut dyn FnMut(Item<'_>) -> io::Result<()>,
-}
-
-impl Sink<'_> {
-    fn item(&mut self, offset: u64, kind: &'static str, fields: Vec<(&'static str, Value<'_>)>) -> Result<()> {
-        (self.show)(Item { offset, kind, fields }).map_err(|e| Error::io("show", self.path, e))
-    }
-
-    fn damaged(&self, offset: u64, fault: impl Into<Fault>) -> Error {
-        fault.into().at(self.path, offset)
-    }
-}
-
-/// The version of the format; checked by whoever parses a header.
-fn version() -> Value<'static> {
-    Value::Number(u64::from(VERSION))
-}
-
-fn position(offset: u64) -> usize {
-    usize::try_from(offset).unwrap_or(usize::MAX)
 }

@@ -1,7 +1,7 @@
 //! Tables: sections and their entries.
 
 use super::frame::Framed;
-use super::{Sink, Value};
+use super::item::{Sink, Value};
 use crate::error::{Error, Fault, Result};
 use crate::format::alignment::Alignment;
 use crate::format::bytes::{self, Part};

@@ -1,7 +1,7 @@
 //! Value files: their records.
 
 use super::frame::Framed;
-use super::{Sink, Value, position};
+use super::item::{Sink, Value, position};
 use crate::error::Result;
 use crate::format::bytes::Part;
 use crate::format::prefix::Magic;
