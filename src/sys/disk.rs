@@ -2,6 +2,7 @@
 //!
 //! A path is looked up once, when a directory is opened; from then on, names are looked up in what is held open ([`Handle`]).
 
+mod how;
 mod lock;
 mod log;
 #[cfg(not(unix))]
@@ -17,35 +18,20 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use super::access::{Access, Advice};
+use super::ahead::{Ahead, first_that_fits};
 use super::files::{self, OpenFile, OpenFiles};
 use super::guard::Owner;
-use super::{
-    Access, Advice, Ahead, AppendError, AppendFile, Contents, Dir, Fs, Lock, LockMode, LogFile, Mapping, RandomFile,
-    first_that_fits,
-};
+use super::region::Mapping;
+use super::seam::{AppendError, AppendFile, Contents, Dir, Fs, Lock, LockMode, LogFile, RandomFile};
 use crate::error::is_full;
+use how::{How, not_regular};
 use log::DiskLog;
 #[cfg(not(unix))]
 use portable::Handle;
 use space::{Length, allocate, write_at};
 #[cfg(unix)]
 use unix::Handle;
-
-/// How a file is opened.
-#[derive(Debug, Clone, Copy)]
-enum How {
-    Read,
-    /// To read and to write, made if it is missing and `create` is set.
-    Write {
-        create: bool,
-    },
-    /// To read and to write, and it must not be there.
-    New,
-}
-
-fn not_regular() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
-}
 
 #[derive(Debug)]
 pub(crate) struct DiskFs;

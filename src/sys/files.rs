@@ -7,8 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Access, Dir};
-use crate::error::{Error, Result};
+use super::access::Access;
 
 /// The account of one kind of file: those that are mapped, or those that are read through a descriptor.
 #[derive(Debug, Clone)]
@@ -67,16 +66,6 @@ impl OpenFiles {
         const RANGE: (usize, usize) = (8, 8192);
         (self.limit / 4 / self.by_table).clamp(RANGE.0, RANGE.1)
     }
-}
-
-/// Makes a file with these bytes, given in pieces, durable but for its name; an error names what could not be done.
-pub(crate) fn write_file<'b>(dir: &dyn Dir, name: &str, bytes: impl IntoIterator<Item = &'b [u8]>) -> Result<()> {
-    let path = dir.path().join(name);
-    let mut file = dir.create(name).map_err(|e| Error::io("create", &path, e))?;
-    for piece in bytes {
-        file.append(piece).map_err(|e| Error::io("write", &path, e.into()))?;
-    }
-    file.sync().map_err(|e| Error::io("sync", &path, e))
 }
 
 /// Whether an error says that there are too many mappings or descriptors.

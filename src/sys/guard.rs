@@ -2,7 +2,7 @@
 //!
 //! The guard is a handler of that signal for the whole process. It looks the address up in a table of our mappings; if it is
 //! in one, it notes the mapping as lost, puts zero pages in place of the rest of it, and lets the program go on. Whoever was
-//! reading then sees zeros, which is why everything that is read from a mapping is followed by [`Mappings::check`] before it
+//! reading then sees zeros, which is why everything that is read from a mapping is followed by [`Mappings::check`](super::Mappings::check) before it
 //! is handed out, and why nothing is acknowledged or installed without it. A signal for any other address goes to the handler
 //! that was there before.
 //!
@@ -14,11 +14,9 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering, compiler_fence};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use super::Dir;
 use crate::error::{Error, Result};
 
 /// Whether the guard is installed, and whether it has had anything to do.
@@ -179,41 +177,17 @@ impl Drop for Watched {
     }
 }
 
-/// The mappings of a directory, as far as they are what was written.
-#[derive(Debug, Clone)]
-pub(crate) struct Mappings(Arc<dyn Dir>);
+/// Whether the guard is installed; if not, there is nothing to check.
+#[inline]
+pub(super) fn is_installed() -> bool {
+    STATE.load(Ordering::Relaxed) != OFF
+}
 
-impl Mappings {
-    pub(crate) fn of(dir: &Arc<dyn Dir>) -> Self {
-        Self(Arc::clone(dir))
-    }
-
-    /// Whether the guard is installed; if not, there is nothing to check.
-    #[inline]
-    pub(crate) fn are_guarded() -> bool {
-        STATE.load(Ordering::Relaxed) != OFF
-    }
-
-    /// To be called behind whatever has read from mappings, before anyone gets to see it: an error if some of it may have
-    /// been zeros in place of a file. `found` is what will be handed out; with the guard, its pages are made present now.
-    #[inline]
-    pub(crate) fn check(&self, found: &[u8]) -> Result<()> {
-        if Self::are_guarded() { self.check_now(found) } else { Ok(()) }
-    }
-
-    #[cold]
-    fn check_now(&self, found: &[u8]) -> Result<()> {
-        for byte in found.iter().step_by(PAGE).chain(found.last()) {
-            std::hint::black_box(*byte);
-        }
-        // A signal comes at the load that faults, so the handler is done when the loads above are.
-        compiler_fence(Ordering::SeqCst);
-        if STATE.load(Ordering::SeqCst) != LOST {
-            return Ok(());
-        }
-        let path = |name| Error::MappingLost(Arc::new(self.0.path().join::<PathBuf>(String::into(name))));
-        self.0.lost().map_or(Ok(()), |name| Err(path(name)))
-    }
+/// Whether a mapping has been lost. To be asked behind a load from one.
+pub(super) fn has_lost() -> bool {
+    // A signal comes at the load that faults, so the handler is done when the loads before this are.
+    compiler_fence(Ordering::SeqCst);
+    STATE.load(Ordering::SeqCst) == LOST
 }
 
 /// Makes the loss of a mapped file an error in place of the end of the process.

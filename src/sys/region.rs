@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 mod block;
+mod buffer;
 mod present;
 
 use std::fmt;
@@ -24,15 +25,16 @@ use std::sync::Arc;
 use memmap2::{Mmap, MmapMut, MmapOptions, MmapRaw};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::Advice;
+use super::access::Advice;
 #[cfg(target_os = "linux")]
-use super::PAGE_BYTES;
+use super::access::PAGE_BYTES;
 use super::atomic::{AtomicUsize, Ordering};
 use super::files::OpenFile;
 use super::guard::{Place, Watched};
 use super::share::{self, Share};
 use crate::error::{Bug, must};
-pub(crate) use block::{Block, BlockBuffer};
+pub(crate) use block::Block;
+pub(crate) use buffer::BlockBuffer;
 
 /// What owns the bytes.
 enum Memory {
@@ -89,6 +91,21 @@ impl Region {
     }
 }
 
+/// Whether the system tells what of a file is in memory. Linux does so to its owner and to who may write it; of other files
+/// it says that all of them is.
+fn is_told(file: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::MetadataExt;
+        file.metadata().is_ok_and(|metadata| metadata.uid() == rustix::process::geteuid().as_raw())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        false
+    }
+}
+
 /// Notes in the lowest bit of each byte whether that page is in memory, of pages in a row from `start`, where one begins. False
 /// if the system does not say, or has not so many.
 #[cfg(target_os = "linux")]
@@ -126,7 +143,7 @@ const STRIPES: usize = 8;
 enum Held {
     /// One stripe of a region.
     Region(#[expect(dead_code, reason = "held for its drop")] Arc<Region>),
-    Block(BlockBuffer),
+    Buffer(BlockBuffer),
 }
 
 /// Keeps a region or a block alive: a share of one stripe, or of the block.
@@ -187,7 +204,7 @@ impl Mapping {
         }
         // SAFETY: the file is one of ours and complete; the module's contract says that it never changes again.
         let map = unsafe { MmapOptions::new().len(length).map(file) }?;
-        let mapping = Self::new(Memory::File(map, present::is_told(file)), Some(place), Some(counted));
+        let mapping = Self::new(Memory::File(map, is_told(file)), Some(place), Some(counted));
         if advice != Advice::Normal {
             mapping.advise(advice);
         }

@@ -9,8 +9,13 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::sync::Arc;
 
-use super::{Handle, How};
-use crate::sys::{Flag, HeldLock, Lock, LockMode};
+use super::how::{How, not_regular};
+#[cfg(not(unix))]
+use super::portable::Handle;
+#[cfg(unix)]
+use super::unix::Handle;
+use crate::sys::flag::Flag;
+use crate::sys::seam::{HeldLock, Lock, LockMode};
 
 /// A lock file that has gone when it is locked is made or opened again, but somebody who keeps removing it is not worth
 /// a loop without end.
@@ -47,7 +52,7 @@ fn lock_file(dir: &Handle, name: &str, mode: LockMode) -> io::Result<Result<File
             Err(e) => return Err(e),
         };
         if !file.metadata()?.is_file() {
-            return Err(super::not_regular());
+            return Err(not_regular());
         }
         if !try_lock(&file, mode)? {
             return Ok(Err(Lock::Busy));

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::space::{Length, allocate, write_at};
 use crate::error::{bug, is_full};
+use crate::sys::access::Access;
+use crate::sys::ahead::{Ahead, LOG_STEP_BYTES, first_that_fits, log_sizes};
 use crate::sys::guard::Place;
-use crate::sys::region::ArenaWriter;
-use crate::sys::{Access, Ahead, AppendError, LOG_STEP_BYTES, LogFile, Mapping, SyncFile, first_that_fits, log_sizes};
+use crate::sys::region::{ArenaWriter, Mapping};
+use crate::sys::seam::{AppendError, LogFile, SyncFile};
 
 /// Whether stores through a mapping of this file are sound: a preallocated block cannot be refused at writeback. Known for
 /// ext4, XFS and tmpfs.

@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::How;
+use super::how::{How, not_regular};
 
 #[derive(Debug)]
 pub(super) struct Handle(PathBuf);
@@ -67,7 +67,7 @@ impl Handle {
     /// The length of a regular file.
     pub(super) fn length(&self, name: &str) -> io::Result<u64> {
         let metadata = fs::symlink_metadata(self.0.join(name))?;
-        if metadata.is_file() { Ok(metadata.len()) } else { Err(super::not_regular()) }
+        if metadata.is_file() { Ok(metadata.len()) } else { Err(not_regular()) }
     }
 
     /// Whether there is such a file; a lock file cannot be another one, since it cannot be removed while it is open.

@@ -12,7 +12,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::How;
+use super::how::{How, not_regular};
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 const DIR_MODE: Mode = Mode::from_raw_mode(0o700);
@@ -86,7 +86,7 @@ impl Handle {
     pub(super) fn length(&self, name: &str) -> io::Result<u64> {
         let stat = self.stat(name)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(super::not_regular());
+            return Err(not_regular());
         }
         u64::try_from(stat.st_size).map_err(|_| io::ErrorKind::InvalidData.into())
     }

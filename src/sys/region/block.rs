@@ -1,43 +1,16 @@
-//! Bytes in memory of their own.
+//! Blocks: bytes in memory of their own, pinned like those of a mapping.
 
 use std::fmt;
 use std::io;
 use std::ops::Range;
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
-
+use super::buffer::BlockBuffer;
 use super::{Held, Pin, Pinned, Purse};
 use crate::sys::share::Share;
 
-/// The unit of [`BlockBuffer`]s, for its alignment.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C, align(16))]
-struct Line([u8; 16]);
-
-/// Memory for a [`Block`] that is being filled, all zero at first.
-pub(crate) struct BlockBuffer {
-    lines: Box<[Line]>,
-    length: usize,
-}
-
 impl BlockBuffer {
-    /// An error if there is no memory for it.
-    pub(crate) fn new(length: usize) -> io::Result<Self> {
-        let lines = <[Line]>::new_box_zeroed_with_elems(length.div_ceil(size_of::<Line>()));
-        Ok(Self { lines: lines.map_err(|_| io::ErrorKind::OutOfMemory)?, length })
-    }
-
-    #[inline]
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.lines.as_bytes().get(..self.length).unwrap_or_default()
-    }
-
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        self.lines.as_mut_bytes().get_mut(..self.length).unwrap_or_default()
-    }
-
     pub(crate) fn into_block(self) -> Block {
-        Block(Share::new(Held::Block(self)))
+        Block(Share::new(Held::Buffer(self)))
     }
 }
 
@@ -62,7 +35,7 @@ impl Block {
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         match &*self.0 {
-            Held::Block(buffer) => buffer.bytes(),
+            Held::Buffer(buffer) => buffer.bytes(),
             Held::Region(_) => &[],
         }
     }

@@ -1,31 +1,15 @@
 //! Bringing what is mapped into memory before it is used.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 
 use super::{ArenaWriter, Mapping, Memory};
-use crate::sys::{Advice, PAGE_BYTES};
+use crate::sys::access::{Advice, PAGE_BYTES};
 
 /// The system is asked for this much at a time: of more than its own readahead is set to, which is 128 KiB by default, Linux
 /// leaves out the rest.
 #[cfg(unix)]
 const ASK_BYTES: usize = 128 << 10;
-
-/// Whether the system tells what of a file is in memory. Linux does so to its owner and to who may write it; of other files
-/// it says that all of them is.
-pub(super) fn is_told(file: &File) -> bool {
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::unix::fs::MetadataExt;
-        file.metadata().is_ok_and(|metadata| metadata.uid() == rustix::process::geteuid().as_raw())
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = file;
-        false
-    }
-}
 
 impl Mapping {
     /// Whether all of a range of a mapped file is known to be in memory.

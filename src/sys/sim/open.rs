@@ -8,11 +8,11 @@ use super::SimFs;
 use super::names::FileId;
 use super::tree::{FolderId, Lockable};
 use crate::error::bug;
+use crate::sys::ahead::{Ahead, first_that_fits, log_sizes};
 use crate::sys::files::OpenFile;
 use crate::sys::region::ArenaWriter;
-use crate::sys::{
-    Ahead, AppendError, AppendFile, HeldLock, LogFile, Mapping, RandomFile, SyncFile, first_that_fits, log_sizes,
-};
+use crate::sys::region::Mapping;
+use crate::sys::seam::{AppendError, AppendFile, HeldLock, LogFile, RandomFile, SyncFile};
 
 /// A file that nobody writes any more, so its bytes are those that it had when it was opened.
 pub(super) struct SimRandom {

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::sys::{Access, Ahead, Dir, Fs, Lock, LockMode};
 
 const SEEDS: std::ops::Range<u64> = 0..500;
 
