@@ -1,6 +1,7 @@
 //! Options: few, flat, checked once at open.
 
 mod io;
+mod reading;
 mod section;
 mod write;
 
@@ -12,7 +13,7 @@ use crate::format::table::CHUNK_LOG2;
 use crate::sys::FileSystem;
 pub use io::IoMode;
 pub(crate) use section::SectionOptions;
-pub use section::{Compression, KeyspaceOptions};
+pub use section::{Compression, KeyspaceOptions, PointIndex};
 use section::{exact_log2, threshold};
 
 /// When a write counts as done.
@@ -38,21 +39,6 @@ pub enum Isolation {
     /// On what it has written: nobody else may have written the same keys since it began. Remembers no reads and so costs
     /// less, but two transactions that each read what the other writes may both commit (write skew).
     Snapshot,
-}
-
-/// How a table answers whether a key is in it.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum PointIndex {
-    /// A hash index from keys to entries: 9.1 bytes a key, about two cache misses a lookup, and it is the filter as well. Seeks
-    /// find their entry in groups of 31 keys, 4.4 bytes a key. For what is read much and mostly fits into memory.
-    #[default]
-    Hash,
-    /// A bloom filter, about 1.3 bytes a key at 1 %, in front of a sparse index, which has the place of every so many keys; see
-    /// [`Options::index_interval`]. For data much larger than memory.
-    Bloom {
-        /// The share of lookups for absent keys that the filter lets pass: 0.000001 to 0.5; the textbook value is 0.01.
-        error_rate: f64,
-    },
 }
 
 /// What a compaction filter is asked about: an entry that everyone who reads the store sees, and that nothing older hides

@@ -5,7 +5,7 @@
 //! 1. An input: an argument, the answer of the operating system, the bytes of a file. It is refused with a typed error of its
 //!    own, and nothing here is for it: what a *reader* finds in a file is damage, whoever is to blame.
 //! 2. Impossible: [`bug`] or [`must`]. With debug assertions, and so in all tests, it panics. In a release it is an
-//!    [`Error::Bug`], and the store takes no more writes: what would follow is a table without an entry or a log that no
+//!    [`Error::Bug`](crate::Error::Bug), and the store takes no more writes: what would follow is a table without an entry or a log that no
 //!    open accepts, and both are worse than an error.
 //! 3. Harmless by definition. A comment says why.
 //!
@@ -14,9 +14,7 @@
 use std::fmt;
 use std::io;
 
-use super::Error;
-
-/// The case that cannot happen behind [`Error::Bug`].
+/// The case that cannot happen behind [`Error::Bug`](crate::Error::Bug).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bug {
     /// What was found.
@@ -61,12 +59,6 @@ impl fmt::Display for Bug {
 
 impl std::error::Error for Bug {}
 
-impl From<Bug> for Error {
-    fn from(bug: Bug) -> Self {
-        Self::Bug(bug)
-    }
-}
-
 /// Wherever an error of the operating system is expected; `Error::io` takes it out again.
 impl From<Bug> for io::Error {
     fn from(bug: Bug) -> Self {
@@ -77,6 +69,7 @@ impl From<Bug> for io::Error {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::error::Error;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     /// What `attempt`, which must come to a bug, says of it: by a panic with debug assertions, by its error without.

@@ -1,6 +1,5 @@
 //! Options of one keyspace.
 
-use super::PointIndex;
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::alignment::Alignment;
@@ -27,6 +26,21 @@ pub enum Compression {
     Lz4,
     /// Zstandard of the given level, -7 to 22; 3 is its own default. Needs the feature `zstd`.
     Zstd(i32),
+}
+
+/// How a table answers whether a key is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum PointIndex {
+    /// A hash index from keys to entries: 9.1 bytes a key, about two cache misses a lookup, and it is the filter as well. Seeks
+    /// find their entry in groups of 31 keys, 4.4 bytes a key. For what is read much and mostly fits into memory.
+    #[default]
+    Hash,
+    /// A bloom filter, about 1.3 bytes a key at 1 %, in front of a sparse index, which has the place of every so many keys; see
+    /// [`Options::index_interval`](crate::Options::index_interval). For data much larger than memory.
+    Bloom {
+        /// The share of lookups for absent keys that the filter lets pass: 0.000001 to 0.5; the textbook value is 0.01.
+        error_rate: f64,
+    },
 }
 
 /// What decides the bytes of one keyspace's section of a table, and of its index.

@@ -15,9 +15,9 @@ use crate::store::layout::with_changed_entry;
 use crate::support::reseal::{Kind, adopt, reseal};
 use crate::support::{DIR, load, names, sim_options};
 
-/// The variants of an enum of `src/error.rs`, by name: a new one is asked for as soon as it is written down there.
+/// The variants of an enum of the room `error`, by name: a new one is asked for as soon as it is written down there.
 fn variants(of: &str) -> BTreeSet<String> {
-    let source = include_str!("../../src/error.rs");
+    let source = concat!(include_str!("../../src/error.rs"), include_str!("../../src/error/damage.rs"));
     let (_, rest) = source.split_once(&format!("pub enum {of} {{\n")).expect("the enum is there");
     let (body, _) = rest.split_once("\n}\n").expect("it ends");
     let names =
