@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges};
+use crate::handle::Handle;
 use crate::iter::{Cursor, Entry, Iter, KeyRange};
 use crate::keyspace::Keyspace;
 use crate::options::{Durability, Isolation, KeyspaceOptions, Options};
@@ -42,18 +43,7 @@ use crate::transaction::{Pauses, Transaction};
 /// ```
 #[derive(Clone)]
 pub struct Db {
-    inner: Arc<Inner>,
-}
-
-/// Closes the engine with the last handle; background threads have the engine alone.
-struct Inner {
-    engine: Arc<Engine>,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.engine.close_unasked();
-    }
+    handle: Handle,
 }
 
 impl Options {
@@ -67,7 +57,7 @@ impl Options {
     /// of these files.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Db> {
         self.check()?;
-        Ok(Db { inner: Arc::new(Inner { engine: Engine::open(self, path.as_ref())? }) })
+        Ok(Db { handle: Handle::new(Engine::open(self, path.as_ref())?) })
     }
 }
 
@@ -142,7 +132,7 @@ pub fn examine(path: impl AsRef<Path>, options: &Options) -> Result<Vec<Finding>
 
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Db({})", self.engine().path().display())
+        self.handle.fmt(f)
     }
 }
 
@@ -154,7 +144,7 @@ impl Db {
 
     #[inline]
     pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.inner.engine
+        self.handle.engine()
     }
 
     /// The value of a key, read in place. Expected O(1) for each memtable and each level: a hash lookup in each that may have
@@ -412,13 +402,13 @@ impl Db {
     /// itself read and write. A new keyspace is durable when this returns. Fails with
     /// [`KeyspaceNotFound`](crate::Error::KeyspaceNotFound) if there is none and the database is open read-only.
     pub fn keyspace(&self, name: impl AsRef<str>) -> Result<Keyspace> {
-        Ok(Keyspace::new(self, self.engine().keyspace(name.as_ref())?))
+        Ok(Keyspace::new(&self.handle, self.engine().keyspace(name.as_ref())?))
     }
 
     /// Makes a keyspace with its own options; fails with [`KeyspaceExists`](crate::Error::KeyspaceExists) if there is one of
     /// this name.
     pub fn create_keyspace(&self, name: impl AsRef<str>, options: &KeyspaceOptions) -> Result<Keyspace> {
-        Ok(Keyspace::new(self, self.engine().create_keyspace(name.as_ref(), options)?))
+        Ok(Keyspace::new(&self.handle, self.engine().create_keyspace(name.as_ref(), options)?))
     }
 
     /// The names of all keyspaces but the default one, sorted.

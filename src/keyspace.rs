@@ -5,11 +5,11 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use crate::batch::WriteBatch;
-use crate::db::Db;
 use crate::engine::Ingested;
 use crate::error::{Error, Result};
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges};
+use crate::handle::Handle;
 use crate::iter::{Cursor, Entry, Iter, KeyRange};
 use crate::keyspace_state::KeyspaceState;
 use crate::slice::Slice;
@@ -19,7 +19,7 @@ use crate::snapshot::Snapshot;
 /// little more than one, and one [`WriteBatch`] may change several.
 ///
 /// A handle is cheap to clone, may be used from any number of threads, and keeps the database open. When the keyspace is
-/// [dropped](Db::drop_keyspace), all its handles answer [`KeyspaceDropped`](crate::Error::KeyspaceDropped).
+/// [dropped](crate::Db::drop_keyspace), all its handles answer [`KeyspaceDropped`](crate::Error::KeyspaceDropped).
 ///
 /// ```
 /// # fn main() -> maplsm::Result<()> {
@@ -43,7 +43,7 @@ use crate::snapshot::Snapshot;
 /// ```
 #[derive(Clone)]
 pub struct Keyspace {
-    db: Db,
+    db: Handle,
     state: Arc<KeyspaceState>,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Debug for Keyspace {
 }
 
 impl Keyspace {
-    pub(crate) fn new(db: &Db, state: Arc<KeyspaceState>) -> Self {
+    pub(crate) fn new(db: &Handle, state: Arc<KeyspaceState>) -> Self {
         Self { db: db.clone(), state }
     }
 
@@ -67,37 +67,37 @@ impl Keyspace {
         &self.state.name
     }
 
-    /// See [`Db::get`].
+    /// See [`Db::get`](crate::Db::get).
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         let found = self.db.engine().get(self.state.id, key.as_ref())?;
         self.state.checked(found.map(Slice))
     }
 
-    /// See [`Db::contains_key`].
+    /// See [`Db::contains_key`](crate::Db::contains_key).
     #[inline]
     pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.get(key)?.is_some())
     }
 
-    /// See [`Db::insert`].
+    /// See [`Db::insert`](crate::Db::insert).
     #[inline]
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.db.engine().commit_one(&self.state, Kind::Put, key.as_ref(), value.as_ref())
     }
 
-    /// See [`Db::remove`].
+    /// See [`Db::remove`](crate::Db::remove).
     #[inline]
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.db.engine().commit_one(&self.state, Kind::Delete, key.as_ref(), &[])
     }
 
-    /// See [`Db::remove_range`].
+    /// See [`Db::remove_range`](crate::Db::remove_range).
     pub fn remove_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         self.db.engine().remove_range(&self.state, &range)
     }
 
-    /// See [`Db::ingest`].
+    /// See [`Db::ingest`](crate::Db::ingest).
     pub fn ingest<K, V>(&self, entries: impl IntoIterator<Item = (K, V)>) -> Result<Ingested>
     where
         K: AsRef<[u8]>,
@@ -106,7 +106,7 @@ impl Keyspace {
         self.try_ingest(entries.into_iter().map(Ok::<_, Error>))
     }
 
-    /// See [`Db::try_ingest`].
+    /// See [`Db::try_ingest`](crate::Db::try_ingest).
     pub fn try_ingest<K, V, E>(&self, entries: impl IntoIterator<Item = Result<(K, V), E>>) -> Result<Ingested, E>
     where
         K: AsRef<[u8]>,
@@ -116,22 +116,22 @@ impl Keyspace {
         self.db.engine().ingest(&self.state, entries)
     }
 
-    /// See [`Db::iter`].
+    /// See [`Db::iter`](crate::Db::iter).
     pub fn iter(&self) -> Iter {
         Iter::now(self.db.engine(), &self.state, KeyRange::all())
     }
 
-    /// See [`Db::range`].
+    /// See [`Db::range`](crate::Db::range).
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
         Iter::now(self.db.engine(), &self.state, KeyRange::new(&range))
     }
 
-    /// See [`Db::prefix`].
+    /// See [`Db::prefix`](crate::Db::prefix).
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
         Iter::now(self.db.engine(), &self.state, KeyRange::prefix(prefix.as_ref()))
     }
 
-    /// See [`Db::cursor`].
+    /// See [`Db::cursor`](crate::Db::cursor).
     pub fn cursor(&self) -> Cursor {
         Cursor::now(self.db.engine(), &self.state)
     }
@@ -141,20 +141,20 @@ impl Keyspace {
         Snapshot::new(self.db.engine(), &self.state)
     }
 
-    /// See [`Db::memtable_keys`].
+    /// See [`Db::memtable_keys`](crate::Db::memtable_keys).
     pub fn memtable_keys(&self) -> Result<Vec<Vec<u8>>> {
         let keys = self.db.engine().memtable_keys(self.state.id)?;
         self.state.checked(keys)
     }
 
-    /// See [`Db::compact`]. Flushes all keyspaces and merges the tables of this one.
+    /// See [`Db::compact`](crate::Db::compact). Flushes all keyspaces and merges the tables of this one.
     pub fn compact(&self) -> Result<()> {
         self.state.checked(())?;
         self.db.engine().compact_range(self.state.id, (Edge::START, Edge::End))?;
         self.state.checked(())
     }
 
-    /// See [`Db::compact_range`].
+    /// See [`Db::compact_range`](crate::Db::compact_range).
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         self.state.checked(())?;
         let (start, end) = edges(&range);

@@ -132,6 +132,7 @@ mod db;
 mod engine;
 mod error;
 mod format;
+mod handle;
 pub mod inspect;
 mod iter;
 mod keyspace;

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges};
-use crate::iter::{Entry, Iter, KeyRange};
+use crate::iter::Entry;
 use crate::keyspace::Keyspace;
 use crate::keyspace_state::KeyspaceState;
 use crate::options::{Durability, Isolation};
@@ -187,31 +187,6 @@ impl Transaction {
         Ok(self.get(key)?.is_some())
     }
 
-    /// All entries, in order of key.
-    pub fn iter(&self) -> TransactionIter<'_> {
-        self.iterate(self.engine.default_keyspace(), KeyRange::all())
-    }
-
-    /// The entries of a range of keys, in order; what is passed of it counts as read, keys that are not there included.
-    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> TransactionIter<'_> {
-        self.iterate(self.engine.default_keyspace(), KeyRange::new(&range))
-    }
-
-    /// The entries of a range of keys of a keyspace.
-    pub fn range_of<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> TransactionIter<'_> {
-        self.iterate(keyspace.state(), KeyRange::new(&range))
-    }
-
-    /// The entries whose keys begin with `prefix`, in order.
-    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> TransactionIter<'_> {
-        self.iterate(self.engine.default_keyspace(), KeyRange::prefix(prefix.as_ref()))
-    }
-
-    /// The entries of a keyspace whose keys begin with `prefix`.
-    pub fn prefix_of(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> TransactionIter<'_> {
-        self.iterate(keyspace.state(), KeyRange::prefix(prefix.as_ref()))
-    }
-
     /// Sets the value of a key.
     pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let keyspace = Arc::clone(self.engine.default_keyspace());
@@ -355,12 +330,6 @@ impl Transaction {
         keyspace.checked(found.map(Slice))
     }
 
-    fn iterate(&self, keyspace: &Arc<KeyspaceState>, range: KeyRange) -> TransactionIter<'_> {
-        let (start, end) = (range.start.clone(), range.end.clone());
-        let stored = Iter::new(self.engine.reading(keyspace, self.at.clone()), range);
-        TransactionIter::new(self, keyspace, stored, [start, end])
-    }
-
     fn put(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8], value: &[u8]) -> Result<()> {
         check_lengths(key, value)?;
         let entry = Entry::new(key, value, keyspace.alignment);
@@ -403,14 +372,5 @@ impl Transaction {
         if self.savepoints > 0 {
             self.undo.push(undo);
         }
-    }
-}
-
-impl<'t> IntoIterator for &'t Transaction {
-    type Item = Result<Entry>;
-    type IntoIter = TransactionIter<'t>;
-
-    fn into_iter(self) -> TransactionIter<'t> {
-        self.iter()
     }
 }

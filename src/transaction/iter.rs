@@ -1,12 +1,14 @@
 //! Iterating over what a transaction sees: the store as it was, under the transaction's own changes.
 
 use std::fmt;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use super::{Changes, Transaction, between};
 use crate::error::Result;
 use crate::format::range::Edge;
-use crate::iter::{Entry, Iter};
+use crate::iter::{Entry, Iter, KeyRange};
+use crate::keyspace::Keyspace;
 use crate::keyspace_state::KeyspaceState;
 
 /// The entries of a range as a [`Transaction`] sees them, in order of key, from both ends.
@@ -37,6 +39,48 @@ enum Own {
 
 const FRONT: usize = 0;
 const BACK: usize = 1;
+
+impl Transaction {
+    /// All entries, in order of key.
+    pub fn iter(&self) -> TransactionIter<'_> {
+        self.iterate(self.engine.default_keyspace(), KeyRange::all())
+    }
+
+    /// The entries of a range of keys, in order; what is passed of it counts as read, keys that are not there included.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> TransactionIter<'_> {
+        self.iterate(self.engine.default_keyspace(), KeyRange::new(&range))
+    }
+
+    /// The entries of a range of keys of a keyspace.
+    pub fn range_of<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> TransactionIter<'_> {
+        self.iterate(keyspace.state(), KeyRange::new(&range))
+    }
+
+    /// The entries whose keys begin with `prefix`, in order.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> TransactionIter<'_> {
+        self.iterate(self.engine.default_keyspace(), KeyRange::prefix(prefix.as_ref()))
+    }
+
+    /// The entries of a keyspace whose keys begin with `prefix`.
+    pub fn prefix_of(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> TransactionIter<'_> {
+        self.iterate(keyspace.state(), KeyRange::prefix(prefix.as_ref()))
+    }
+
+    fn iterate(&self, keyspace: &Arc<KeyspaceState>, range: KeyRange) -> TransactionIter<'_> {
+        let (start, end) = (range.start.clone(), range.end.clone());
+        let stored = Iter::new(self.engine.reading(keyspace, self.at.clone()), range);
+        TransactionIter::new(self, keyspace, stored, [start, end])
+    }
+}
+
+impl<'t> IntoIterator for &'t Transaction {
+    type Item = Result<Entry>;
+    type IntoIter = TransactionIter<'t>;
+
+    fn into_iter(self) -> TransactionIter<'t> {
+        self.iter()
+    }
+}
 
 impl fmt::Debug for TransactionIter<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// one room from each other.
 const FLOORS: [&[&str]; 11] = [
     &["lib"],
-    &["db", "inspect", "iter", "keyspace", "snapshot", "stats", "transaction"],
+    &["db", "handle", "inspect", "iter", "keyspace", "snapshot", "stats", "transaction"],
     &["engine"],
     &["version"],
     &["merge"],
@@ -43,12 +43,23 @@ fn sources() -> Vec<Source> {
         let first = inside.components().next().unwrap();
         let room = Path::new(first.as_os_str()).file_stem().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(path).unwrap();
-        let code = text.split("\n#[cfg(test)]\n").next().unwrap();
+        let code = without_tests(&text);
         let code: Vec<&str> = code.lines().map(|line| line.find("//").map_or(line, |at| &line[..at])).collect();
         found.push(Source { room, path: inside.to_owned(), code: code.join("\n") });
     });
     assert!(found.len() > 40, "the sources are found");
     found
+}
+
+/// What stands in front of the module of tests.
+fn without_tests(text: &str) -> &str {
+    let mark = "\n#[cfg(test)]\n";
+    let is_module = |at: &usize| {
+        let next = text[at + mark.len()..].lines().next().unwrap_or_default();
+        next.starts_with("mod ") || next.starts_with("pub") && next.contains(" mod ")
+    };
+    let tests = text.match_indices(mark).map(|(at, _)| at).find(is_module);
+    &text[..tests.unwrap_or(text.len())]
 }
 
 fn visit(dir: &Path, with: &mut impl FnMut(&Path)) {
