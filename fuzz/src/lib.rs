@@ -2,7 +2,7 @@
 
 #[path = "../../tests/support/damage.rs"]
 mod damage;
-#[path = "../../tests/support/model.rs"]
+#[path = "../../tests/support/model/mod.rs"]
 mod model;
 #[path = "../../tests/support/reseal.rs"]
 mod reseal;

@@ -1,0 +1,137 @@
+//! Compares what a database answers with its history.
+
+use std::path::Path;
+
+use maplsm::{Error, SimFs};
+
+use super::Map;
+use super::driver::Driver;
+use super::history::{State, difference, state_difference};
+use super::operation::{Bytes, Move, Op};
+use super::place::{DIR, Place, read_state};
+use super::setup::Setup;
+
+/// Of the checks of a fuzzer's run, one in so many is a thorough one.
+const QUICK: u64 = 8;
+
+impl Driver {
+    pub(super) fn get(&self, key: &[u8]) {
+        let found = self.keyspace().get(key).expect("a value is read");
+        let found = found.map(|value| {
+            self.aligned.check(&value);
+            Bytes(value.to_vec())
+        });
+        let expected = self.history.now.first.get(key).cloned().map(Bytes);
+        assert_eq!(found, expected, "the value of {:?}", Bytes(key.to_vec()));
+        assert_eq!(self.keyspace().contains_key(key).expect("a key is looked up"), expected.is_some());
+    }
+
+    pub(super) fn look(&self, slot: usize, key: &[u8]) {
+        let Some((snapshot, state)) = self.snapshots.get(slot) else { return };
+        let expected = state.get(key).cloned().map(Bytes);
+        let of = Bytes(key.to_vec());
+        let read = |value: &[u8]| {
+            self.aligned.check(value);
+            Bytes(value.to_vec())
+        };
+        let found = snapshot.get(key).expect("a snapshot is read").map(|value| read(&value));
+        assert_eq!(found, expected, "the value of {of:?} in a snapshot");
+        if self.stamp.is_multiple_of(2) {
+            let found = snapshot.get_ref(key).expect("a snapshot is read").map(|value| read(&value));
+            assert_eq!(found, expected, "the borrowed value of {of:?} in a snapshot");
+            assert_eq!(snapshot.contains_key(key).expect("a snapshot is read"), expected.is_some());
+        }
+        let mut cursor = snapshot.cursor();
+        let found = cursor.seek(key).expect("a snapshot is read");
+        let behind = state.range(key.to_vec()..).next();
+        assert_eq!(found, behind.is_some());
+        assert_eq!(Bytes(cursor.key().to_vec()), Bytes(behind.map(|(key, _)| key.clone()).unwrap_or_default()));
+    }
+
+    /// Compares everything.
+    pub(super) fn check(&self) {
+        let (db, keyspace) = (self.db(), self.keyspace());
+        let now = &self.history.now.first;
+        let found = read_state(db, self.aligned.0).expect("everything is read");
+        let expected = &self.history.now;
+        assert!(found == *expected, "forwards: {}", state_difference(&found, expected));
+        if self.quick && !self.step.is_multiple_of(QUICK) {
+            return;
+        }
+        let found: Map = keyspace
+            .iter()
+            .rev()
+            .map(|entry| entry.map(|entry| (entry.key().to_vec(), entry.value().to_vec())))
+            .collect::<maplsm::Result<_>>()
+            .expect("everything is read");
+        assert!(found == *now, "backwards: {}", difference(&found, now));
+        for key in now.keys() {
+            self.get(key);
+        }
+        for i in 0..150 {
+            self.get(format!("k{i:03}").as_bytes());
+        }
+        if let (Some(second), Some(expected)) = (&self.second, &expected.second) {
+            for (key, value) in expected {
+                let found = second.get(key).expect("a value is read");
+                assert!(found.as_deref() == Some(&value[..]), "the value of {:?}", Bytes(key.clone()));
+            }
+        }
+        let report = db.verify();
+        assert!(report.is_ok(), "verify: {:?}", report.problems);
+        for (slice, expected) in &self.held {
+            assert!(*slice == *expected, "a slice that was kept");
+        }
+        let stats = db.stats();
+        assert_eq!(stats.tables.len(), stats.levels.iter().map(|level| level.tables).sum::<usize>());
+    }
+
+    /// What a read-only open of this disk shows; it changes nothing.
+    pub(super) fn look_read_only(&self, setup: Setup) -> Option<State> {
+        let fs = self.sim()?;
+        let files = |fs: &SimFs| -> Vec<_> {
+            let files = fs.files(Path::new(DIR));
+            files.into_iter().map(|(name, _)| (fs.read(&Path::new(DIR).join(&name)), name)).collect()
+        };
+        let (before, operations) = (files(fs), fs.operations());
+        let db = self.place.open(setup.options().read_only(true).clone()).expect("the database opens read-only");
+        let shown = read_state(&db, self.aligned.0).expect("everything is read");
+        assert!(db.verify().is_ok(), "verify: {:?}", db.verify().problems);
+        assert!(matches!(db.insert(b"a", b"b"), Err(Error::ReadOnly)));
+        drop(db);
+        assert!(files(fs) == before, "a read-only open changes files");
+        assert_eq!(fs.operations(), operations, "a read-only open changes the disk");
+        Some(shown)
+    }
+
+    pub(super) fn read_only(&mut self) {
+        let opened = self.place.open(self.setup.options().read_only(true).clone());
+        assert!(matches!(opened, Err(Error::Locked(_))), "a read-only open beside a writer: {opened:?}");
+        let Some(fs) = self.sim() else { return };
+        let beside = Place::Memory(fs.kill());
+        let live = std::mem::replace(&mut self.place, beside);
+        let shown = self.look_read_only(self.setup).unwrap_or_default();
+        self.place = live;
+        assert!(shown == self.history.now, "a read-only open: {}", state_difference(&shown, &self.history.now));
+    }
+
+    /// The end of a run: what is still alive is compared, then the database once more, and once more after a close.
+    pub(crate) fn finish(&mut self) {
+        for walk in self.walks.drain(..) {
+            walk.run(&[]);
+        }
+        for position in &mut self.positions {
+            let mut more = position.step(Move::First, b"");
+            for _ in 0..position.over.len() {
+                more = more && position.step(Move::Next, b"");
+            }
+        }
+        for slot in 0..self.snapshots.len() {
+            self.apply(Op::LookAll(slot));
+        }
+        self.check();
+        self.reopen(self.setup);
+        self.snapshots.clear();
+        self.db().close().expect("the database closes");
+    }
+}
