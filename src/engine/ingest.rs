@@ -169,8 +169,8 @@ fn has_keys_in(
         while let Some((lower, _)) = next.first() {
             cursor.seek(lower.key());
             cursor.check()?;
-            let Some((entry, bytes)) = cursor.entry() else { break };
-            let key = entry.key(bytes);
+            let Some(entry) = cursor.entry() else { break };
+            let key = entry.key();
             next = &next[next.partition_point(|(_, upper)| upper.is_in_front_of(key))..];
             if next.first().is_some_and(|(lower, _)| lower.is_in_front_of(key)) {
                 return Ok(true);

@@ -279,7 +279,7 @@ impl View {
         bytes: &[u8],
     ) -> Result<Find<'v>> {
         let path = || reader.file().path().to_owned();
-        let (pointer, file) = self.version.values().find(entry, bytes, path)?;
+        let (pointer, file) = self.version.values().find(entry.in_bytes(bytes), path)?;
         let Some(open) = file.borrow(era).or_else(|| opened.values(file.number())) else {
             return Ok(Find::Closed(Closed::Values(Arc::clone(file))));
         };

@@ -17,6 +17,7 @@ pub(crate) mod codec;
 pub(crate) mod current;
 pub(crate) mod edit;
 pub(crate) mod entry;
+pub(crate) mod entry_ref;
 pub(crate) mod extension;
 pub(crate) mod fragment;
 pub(crate) mod group;

@@ -110,7 +110,7 @@ fn show_runs(
             if entry.sequence != *next {
                 return Err(sink.damaged(at as u64, Damage::BadSequence));
             }
-            sink.item(at as u64, "entry", entry_fields(&entry, file))?;
+            sink.item(at as u64, "entry", entry_fields(entry.in_bytes(file)))?;
             next.0 += 1;
             at = entry.next();
         }

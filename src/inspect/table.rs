@@ -6,7 +6,8 @@ use crate::error::{Error, Fault, Result};
 use crate::format::alignment::Alignment;
 use crate::format::bytes::{self, Part};
 use crate::format::codec::Codec;
-use crate::format::entry::{Entry, Kind};
+use crate::format::entry::Kind;
+use crate::format::entry_ref::EntryRef;
 use crate::format::extension::Extension;
 use crate::format::fragment::FRAGMENT_HEADER_BYTES;
 use crate::format::prefix::Magic;
@@ -51,7 +52,7 @@ fn show_entries(sink: &mut Sink<'_>, table: &mut Framed<'_>, section: &Section) 
         }
         let entry = walk.entry(place)?;
         let (shown, bytes) = walk.parts();
-        let mut fields = entry_fields(&entry, bytes);
+        let mut fields = entry_fields(entry.in_bytes(bytes));
         fields.extend(block.map(|(start, _)| ("offset_in_block", Value::Number((place - start) as u64))));
         shown.sink.item(block.map_or(place as u64, |(_, block)| block.start), "entry", fields)?;
         place = walk.behind(place, &entry);
@@ -114,7 +115,7 @@ fn side<K: AsRef<[u8]>>(edge: &Edge<K>) -> Value<'static> {
     })
 }
 
-pub(super) fn entry_fields<'a>(entry: &Entry, file: &'a [u8]) -> Vec<(&'static str, Value<'a>)> {
+pub(super) fn entry_fields(entry: EntryRef<'_>) -> Vec<(&'static str, Value<'_>)> {
     let kind = match entry.kind() {
         Kind::Put => "put",
         Kind::Delete => "delete",
@@ -125,18 +126,18 @@ pub(super) fn entry_fields<'a>(entry: &Entry, file: &'a [u8]) -> Vec<(&'static s
     let mut fields = vec![
         ("sequence", Value::Number(entry.sequence.0)),
         ("kind", Value::Text(kind)),
-        ("key", Value::Bytes(entry.key(file))),
+        ("key", Value::Bytes(entry.key())),
     ];
     if entry.alignment() != Alignment::None {
         fields.push(("alignment", Value::Number(1 << entry.alignment().log2())));
     }
-    match entry.extension(file) {
+    match entry.extension() {
         Some(Extension::Expiry(seconds)) => fields.push(("expiry", Value::Number(seconds))),
         Some(Extension::Ignored(kind)) => fields.push(("extension", Value::Number(kind.into()))),
         None => {}
     }
-    match (entry.kind(), range_of(entry.key(file), entry.value(file))) {
-        (Kind::Put | Kind::Merge, _) => fields.push(("value", Value::Bytes(entry.value(file)))),
+    match (entry.kind(), range_of(entry.key(), entry.value())) {
+        (Kind::Put | Kind::Merge, _) => fields.push(("value", Value::Bytes(entry.value()))),
         (Kind::RangeDelete, Ok((start, end))) => fields.extend([
             ("start_side", side(&start)),
             ("end_side", side(&end)),
@@ -151,7 +152,7 @@ pub(super) fn entry_fields<'a>(entry: &Entry, file: &'a [u8]) -> Vec<(&'static s
                     ("value_bytes", Value::Number(pointer.length.into())),
                 ]
             };
-            fields.extend(entry.pointer(file).ok().into_iter().flat_map(fields_of));
+            fields.extend(entry.pointer().ok().into_iter().flat_map(fields_of));
         }
         (Kind::Delete | Kind::RangeDelete, _) => {}
     }

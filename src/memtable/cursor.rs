@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Memtable, Run};
 use crate::error::{Bug, must};
 use crate::format::entry::Entry;
+use crate::format::entry_ref::EntryRef;
 use crate::sys::{Pinned, Purse, prefetch};
 
 /// How many entries ahead a walk looks, and how many cache lines of each it asks for.
@@ -72,10 +73,9 @@ impl RunCursor {
         must(self.current.is_some() || self.at >= self.run.len(), "a sorted run leads to no entry")
     }
 
-    /// The current entry and the bytes that it is in.
     #[inline]
-    pub(crate) fn entry(&self) -> Option<(&Entry, &[u8])> {
-        Some((self.current.as_ref()?, self.bytes()))
+    pub(crate) fn entry(&self) -> Option<EntryRef<'_>> {
+        Some(self.current.as_ref()?.in_bytes(self.bytes()))
     }
 
     /// The same of the entry that the last step has left.

@@ -315,7 +315,7 @@ impl Memtable {
         self.max_sequence.store(entry.sequence.0, Ordering::Relaxed);
         space.entries.store(space.entries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         if entry.kind() == Kind::RangeDelete {
-            return removals.add(keyspace, entry, self.bytes()).map(|()| true);
+            return removals.add(keyspace, entry.in_bytes(self.bytes())).map(|()| true);
         }
         let indexed = space.index.insert(tag(hash), locator, is_key, droppable);
         if space.index.is_full() {

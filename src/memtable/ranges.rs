@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::error::Damage;
-use crate::format::entry::Entry;
+use crate::format::entry_ref::EntryRef;
 use crate::format::fragment::FragmentList;
 use crate::format::range::range_of;
 use crate::format::{KeyspaceId, Sequence};
@@ -21,10 +21,10 @@ use crate::visibility::{Fragments, Visibility};
 pub(crate) struct Removals(Option<BTreeMap<KeyspaceId, FragmentList>>);
 
 impl Removals {
-    /// Adds the range delete `entry`, which stands in `bytes`.
+    /// Adds a range delete.
     #[cold]
-    pub(super) fn add(&mut self, keyspace: KeyspaceId, entry: &Entry, bytes: &[u8]) -> Result<(), Damage> {
-        let (start, end) = range_of(entry.key(bytes), entry.value(bytes))?;
+    pub(super) fn add(&mut self, keyspace: KeyspaceId, entry: EntryRef<'_>) -> Result<(), Damage> {
+        let (start, end) = range_of(entry.key(), entry.value())?;
         self.0.get_or_insert_default().entry(keyspace).or_default().push(start, end, &[entry.sequence]);
         Ok(())
     }

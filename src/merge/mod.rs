@@ -28,6 +28,7 @@ pub(crate) use versions::Versions;
 use crate::error::{Damage, Error, Fault, Feature, Result};
 use crate::format::Sequence;
 use crate::format::entry::{Entry, Kind};
+use crate::format::entry_ref::EntryRef;
 use crate::format::values::Pointer;
 use crate::sys::{Block, Pinned};
 use crate::table::{Home, ValueFile, Values};
@@ -127,7 +128,7 @@ impl Merge {
     /// The rank of a source's current key.
     #[inline]
     fn rank(&self, source: &Source) -> Rank {
-        source.entry().map_or(Rank::EXHAUSTED, |(entry, bytes)| self.prefix.rank_going(self.forward, entry.key(bytes)))
+        source.entry().map_or(Rank::EXHAUSTED, |entry| self.prefix.rank_going(self.forward, entry.key()))
     }
 
     fn build(&mut self) {
@@ -164,9 +165,9 @@ impl Merge {
     /// the newer one, in both directions: a forged table may have another value than the log that it is of, and all readers
     /// are to see the same of the two.
     fn before_tied(&self, a: usize, b: usize) -> bool {
-        let Some((x, of_x)) = self.sources[a].entry() else { return false };
-        let Some((y, of_y)) = self.sources[b].entry() else { return true };
-        let order = x.key(of_x).cmp(y.key(of_y));
+        let Some(x) = self.sources[a].entry() else { return false };
+        let Some(y) = self.sources[b].entry() else { return true };
+        let order = x.key().cmp(y.key());
         let order = order.then_with(|| y.sequence.cmp(&x.sequence)).then(a.cmp(&b));
         if self.forward { order == Ordering::Less } else { order == Ordering::Greater }
     }
@@ -176,27 +177,27 @@ impl Merge {
     pub(crate) fn top(&self) -> Option<Located> {
         let source = self.sources.get(self.winner)?;
         let (table, home) = source.home();
-        let (entry, _) = source.entry()?;
+        let entry = source.entry()?;
         Some(Located { source: number(self.winner), table: number(table), home, entry: *entry })
     }
 
     /// The current entry in its bytes.
     #[inline]
-    fn top_in_place(&self) -> Option<(&Entry, &[u8])> {
+    fn top_in_place(&self) -> Option<EntryRef<'_>> {
         self.sources.get(self.winner)?.entry()
     }
 
     /// Which version the current entry is.
     #[inline]
     fn top_version(&self) -> Option<Version> {
-        self.top_in_place().map(|(entry, _)| Version::of(entry))
+        self.top_in_place().map(|entry| Version::of(entry.place()))
     }
 
     /// Whether the current entry, which comes after one with `key` in the direction of travel, has the same one. If it has one
     /// that should have come before, a table is out of order, which checksums cannot tell.
     fn is_at(&self, key: &[u8], last: Option<usize>) -> Result<bool> {
-        let Some((entry, bytes)) = self.top_in_place() else { return Ok(false) };
-        let order = key.cmp(entry.key(bytes));
+        let Some(entry) = self.top_in_place() else { return Ok(false) };
+        let order = key.cmp(entry.key());
         match if self.forward { order } else { order.reverse() } {
             Ordering::Less => Ok(false),
             Ordering::Equal => Ok(true),
@@ -210,8 +211,8 @@ impl Merge {
         let place = if self.forward { Place::AtOrBehind(key) } else { Place::AtOrInFront(key) };
         for at in from..self.sources.len() {
             let source = &mut self.sources[at];
-            let Some((entry, bytes)) = source.entry() else { continue };
-            let order = entry.key(bytes).cmp(key);
+            let Some(entry) = source.entry() else { continue };
+            let order = entry.key().cmp(key);
             if if self.forward { order.is_lt() } else { order.is_gt() } {
                 source.go(place)?;
                 self.ranks[at] = self.rank(&self.sources[at]);
@@ -254,7 +255,7 @@ impl Merge {
 
     /// Where the value of an entry stands that is a pointer.
     pub(crate) fn find_value<'v>(&self, of: &Located, values: &'v Values) -> Result<(Pointer, &'v Arc<ValueFile>)> {
-        values.find(&of.entry, self.bytes(of), || self.path(of).unwrap_or(Path::new("")).to_owned())
+        values.find(of.entry.in_bytes(self.bytes(of)), || self.path(of).unwrap_or(Path::new("")).to_owned())
     }
 
     /// The file that an entry is in; memtables have none.
@@ -297,7 +298,7 @@ impl Merge {
     fn disorder(&self, source: usize, last: Option<usize>) -> Error {
         let current = || {
             let source = self.sources.get(source)?;
-            Some((source.path(source.home().0)?, source.entry()?.0.start))
+            Some((source.path(source.home().0)?, source.entry()?.start))
         };
         let left = || {
             let (entry, _, path) = self.sources.get(last?)?.left()?;

@@ -7,6 +7,7 @@ use super::step::{Alone, Came};
 use super::{Bill, Gaps, Located, Merge, Place, ReadCost, Source, Version};
 use crate::error::Result;
 use crate::format::entry::{Entry, Kind};
+use crate::format::entry_ref::EntryRef;
 use crate::format::range::Edge;
 use crate::format::{KeyspaceId, Sequence};
 use crate::sys::{Block, Mappings, Pinned, Purse};
@@ -128,17 +129,17 @@ impl Scan {
         self.shared.mappings.check(self.value())
     }
 
-    /// The current entry and the bytes that it is in.
+    /// The current entry.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "of each key and value that a scan shows")]
-    fn entry(&self) -> Option<(&Entry, &[u8])> {
+    fn entry(&self) -> Option<EntryRef<'_>> {
         if matches!(self.current, Current::Top) { self.merge.top_in_place() } else { self.left_entry() }
     }
 
     #[inline(never)]
-    fn left_entry(&self) -> Option<(&Entry, &[u8])> {
+    fn left_entry(&self) -> Option<EntryRef<'_>> {
         let Current::Left(left, block) = &self.current else { return None };
-        Some((&left.entry, bytes_of(&self.merge, left, block.as_ref())))
+        Some(left.entry.in_bytes(bytes_of(&self.merge, left, block.as_ref())))
     }
 
     /// Whether the scan is at an entry.
@@ -150,22 +151,22 @@ impl Scan {
     /// The key of the current entry; empty if there is none.
     #[inline]
     pub(crate) fn key(&self) -> &[u8] {
-        self.entry().map_or(&[], |(entry, bytes)| entry.key(bytes))
+        self.entry().map_or(&[], EntryRef::key)
     }
 
     /// The value of the current entry; empty if there is none.
     #[inline]
     pub(crate) fn value(&self) -> &[u8] {
-        let Some((entry, bytes)) = self.entry() else { return &[] };
+        let Some(entry) = self.entry() else { return &[] };
         match &self.apart {
             Some((_, value)) if entry.kind() == Kind::Pointer => value.bytes(),
-            _ => entry.value(bytes),
+            _ => entry.value(),
         }
     }
 
     /// The current entry, kept alive on its own.
     pub(crate) fn pin(&self) -> Option<PinnedEntry> {
-        let (entry, _) = self.entry()?;
+        let entry = self.entry()?;
         let bytes = match &self.current {
             Current::Nowhere => return None,
             Current::Top => self.merge.pin(&self.merge.top()?)?,
@@ -173,7 +174,7 @@ impl Scan {
             Current::Left(left, None) => self.merge.pin(left)?,
         };
         let value = self.apart.as_ref().filter(|_| entry.kind() == Kind::Pointer).map(|(_, value)| value.pin());
-        Some(PinnedEntry::new(bytes, entry, value))
+        Some(PinnedEntry::new(bytes, entry.place(), value))
     }
 
     /// The same for who pins one entry after another: of what they are in, many pins are counted at once.
@@ -189,19 +190,19 @@ impl Scan {
             Some((_, value)) if self.is_at_pointer() => Some(value.pin_from(&mut self.purse)),
             _ => None,
         };
-        let (entry, _) = self.entry()?;
-        Some(PinnedEntry::new(bytes, entry, value))
+        let entry = self.entry()?;
+        Some(PinnedEntry::new(bytes, entry.place(), value))
     }
 
     #[inline]
     fn is_at_pointer(&self) -> bool {
-        self.entry().is_some_and(|(entry, _)| entry.kind() == Kind::Pointer)
+        self.entry().is_some_and(|entry| entry.kind() == Kind::Pointer)
     }
 
     /// Finds the value that the current entry points to, and verifies it.
     fn resolve(&mut self) -> Result<bool> {
-        let Some((entry, bytes)) = self.entry() else { return Ok(false) };
-        let found = self.shared.values.find(entry, bytes, || self.path());
+        let Some(entry) = self.entry() else { return Ok(false) };
+        let found = self.shared.values.find(entry, || self.path());
         let resolved = found.and_then(|(pointer, file)| match &mut self.apart {
             // Most often the same file as before.
             Some((held, value)) if Arc::ptr_eq(held, file) => held.move_to(value, pointer),
@@ -376,15 +377,15 @@ impl Scan {
 
     /// Whether a range tombstone that this reader sees covers the current entry of the merge.
     fn is_top_removed(&mut self) -> bool {
-        let Some((entry, bytes)) = self.merge.top_in_place() else { return false };
-        is_removed(&mut self.cover, self.look.at, (entry, bytes))
+        let Some(entry) = self.merge.top_in_place() else { return false };
+        is_removed(&mut self.cover, self.look.at, entry)
     }
 
     /// The same of the current entry of the scan, on the way back.
     fn is_current_removed(&mut self) -> bool {
         let Current::Left(left, block) = &self.current else { return false };
         let bytes = bytes_of(&self.merge, left, block.as_ref());
-        is_removed(&mut self.cover, self.look.at, (&left.entry, bytes))
+        is_removed(&mut self.cover, self.look.at, left.entry.in_bytes(bytes))
     }
 
     /// Going backwards, versions come from old to new, so the merge stands in front of all versions of the current entry's key.
@@ -476,8 +477,8 @@ impl Drop for Scan {
 }
 
 /// Whether a range tombstone removes an entry.
-fn is_removed(cover: &mut Cover, at: Sequence, (entry, bytes): (&Entry, &[u8])) -> bool {
-    cover.removed(entry.key(bytes), at).is_some_and(|(removal, _)| removal > entry.sequence)
+fn is_removed(cover: &mut Cover, at: Sequence, entry: EntryRef<'_>) -> bool {
+    cover.removed(entry.key(), at).is_some_and(|(removal, _)| removal > entry.sequence)
 }
 
 /// What an entry is in that the merge has left.

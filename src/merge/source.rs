@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::format::KeyspaceId;
 use crate::format::entry::Entry;
+use crate::format::entry_ref::EntryRef;
 use crate::format::range::{self as key, Edge};
 use crate::format::section::Section;
 use crate::memtable::RunCursor;
@@ -136,7 +137,7 @@ impl LevelCursor {
     }
 
     #[inline]
-    fn entry(&self) -> Option<(&Entry, &[u8])> {
+    fn entry(&self) -> Option<EntryRef<'_>> {
         self.cursor.as_deref()?.entry()
     }
 
@@ -264,9 +265,8 @@ impl From<TableCursor> for Source {
 
 /// Calls the method of the same name of whichever cursor it is; those of runs cannot fail, or there is a bug.
 impl Source {
-    /// The current entry and the bytes that it is in.
     #[inline]
-    pub(super) fn entry(&self) -> Option<(&Entry, &[u8])> {
+    pub(super) fn entry(&self) -> Option<EntryRef<'_>> {
         match self {
             Self::Run(cursor) => cursor.entry(),
             Self::Table(cursor) => cursor.entry(),

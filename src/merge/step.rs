@@ -34,9 +34,9 @@ impl Merge {
             && let Some(cursor) = source.cursor_mut()
         {
             let moved = if self.forward { cursor.next_if_sure() } else { cursor.prev_if_sure() };
-            if let Some((entry, bytes)) = moved {
-                let rank = self.prefix.rank_going(self.forward, entry.key(bytes));
-                let came = (rank, Version::of(entry));
+            if let Some(entry) = moved {
+                let rank = self.prefix.rank_going(self.forward, entry.key());
+                let came = (rank, Version::of(entry.place()));
                 return Ok(self.note_step(Some(came)));
             }
         }
@@ -51,7 +51,7 @@ impl Merge {
         let moved = if forward { source.next() } else { source.prev() };
         moved?;
         let came = source.entry();
-        let came = came.map(|(entry, bytes)| (prefix.rank_going(forward, entry.key(bytes)), Version::of(entry)));
+        let came = came.map(|entry| (prefix.rank_going(forward, entry.key()), Version::of(entry.place())));
         Ok(self.note_step(came))
     }
 
@@ -126,11 +126,11 @@ impl Merge {
     /// Brings source `other` past the key of the current entry, if it stands on it; answers whether it did.
     fn pass_copies_of(&mut self, other: usize) -> Result<bool> {
         let Ok([winner, source]) = self.sources.get_disjoint_mut([self.winner, other]) else { return Ok(false) };
-        let Some((entry, bytes)) = winner.entry() else { return Ok(false) };
-        let (key, mut newer) = (entry.key(bytes), entry.sequence);
+        let Some(entry) = winner.entry() else { return Ok(false) };
+        let (key, mut newer) = (entry.key(), entry.sequence);
         let mut moved = false;
-        while let Some((entry, bytes)) = source.entry() {
-            match key.cmp(entry.key(bytes)) {
+        while let Some(entry) = source.entry() {
+            match key.cmp(entry.key()) {
                 Ordering::Equal if entry.sequence <= newer => newer = entry.sequence,
                 Ordering::Less => break,
                 _ => return Err(self.disorder(other, None)),
@@ -160,9 +160,9 @@ impl Merge {
         if !FORWARD && !cursor.has_single_versions() {
             return None;
         }
-        let (entry, bytes) = if FORWARD { cursor.next_if_sure() } else { cursor.prev_if_sure() }?;
-        let after = self.prefix.rank_going(FORWARD, entry.key(bytes));
-        let version = Version::of(entry);
+        let entry = if FORWARD { cursor.next_if_sure() } else { cursor.prev_if_sure() }?;
+        let after = self.prefix.rank_going(FORWARD, entry.key());
+        let version = Version::of(entry.place());
         if before < after && after < self.limit && version.kind == Kind::Put && version.sequence <= at {
             *rank = after;
             return Some(Alone::ToValue);

@@ -11,6 +11,7 @@ use crate::error::{Damage, Result, bug};
 use crate::format::KeyspaceId;
 use crate::format::alignment::Alignment;
 use crate::format::entry::Entry;
+use crate::format::entry_ref::EntryRef;
 use crate::format::section::Section;
 use crate::sys::{Block, Pinned, Purse, prefetch};
 
@@ -163,10 +164,9 @@ impl TableCursor {
         self.current.is_some()
     }
 
-    /// The current entry and the bytes that it is in.
     #[inline]
-    pub(crate) fn entry(&self) -> Option<(&Entry, &[u8])> {
-        Some((self.current.as_ref()?, self.bytes()))
+    pub(crate) fn entry(&self) -> Option<EntryRef<'_>> {
+        Some(self.current.as_ref()?.in_bytes(self.bytes()))
     }
 
     /// The same of the entry that the last step has left.
@@ -319,7 +319,7 @@ impl TableCursor {
     /// Goes on to the next entry, if there is no more to it than to read its header: most often.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "of each step of a scan: a call costs a tenth of it")]
-    pub(crate) fn next_if_sure(&mut self) -> Option<(&Entry, &[u8])> {
+    pub(crate) fn next_if_sure(&mut self) -> Option<EntryRef<'_>> {
         let left = self.current.as_ref()?;
         let place = self.window.behind(self.place, left);
         let entry = self.sure_entry(place)?;
@@ -330,13 +330,13 @@ impl TableCursor {
         self.place = place;
         let bytes = self.reader.body.bytes(&self.window);
         prefetch_at(bytes, entry.start.wrapping_add(STEP_BYTES));
-        Some((self.current.insert(entry), bytes))
+        Some(self.current.insert(entry).in_bytes(bytes))
     }
 
     /// The same backwards, if the order index has been asked for what is in front, and there is one version of it.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "as above")]
-    pub(crate) fn prev_if_sure(&mut self) -> Option<(&Entry, &[u8])> {
+    pub(crate) fn prev_if_sure(&mut self) -> Option<EntryRef<'_>> {
         let left = self.current.as_ref()?;
         let place = *self.places.last().filter(|_| self.behind.is_empty())?;
         let entry = self.sure_entry(place)?;
@@ -349,7 +349,7 @@ impl TableCursor {
         let bytes = self.reader.body.bytes(&self.window);
         // In front of the file this wraps, to where there is nothing.
         prefetch_at(bytes, entry.start.wrapping_sub(STEP_BYTES));
-        Some((self.current.insert(entry), bytes))
+        Some(self.current.insert(entry).in_bytes(bytes))
     }
 
     pub(crate) fn next(&mut self) -> Result<()> {

@@ -18,8 +18,8 @@ pub(super) fn rebuild_index(body: &Body, options: TableOptions, points: &[PointI
         builder.start_section(SectionOptions { interval: section.interval, point_index, ..options.section });
         let mut keys = 0;
         let mut walk = InWindows::new(body, section, Verify::Apart);
-        walk.visit(first(section), |place, entry, bytes, is_new_key| {
-            let (key, locator) = (entry.key(bytes), u32::try_from(place / 8));
+        walk.visit(first(section), |place, entry, is_new_key| {
+            let (key, locator) = (entry.key(), u32::try_from(place / 8));
             let locator = locator.map_err(|_| body.file.corrupt(section.start, Damage::OutOfBounds))?;
             keys += u64::from(is_new_key);
             let added = if is_new_key {

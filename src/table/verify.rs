@@ -9,7 +9,7 @@ use super::reader::TableReader;
 use super::values::Values;
 use super::walk::{InWindows, Walk};
 use crate::error::{Bug, Damage, Error, Result, bug, must};
-use crate::format::entry::{Entry, Kind, header_at};
+use crate::format::entry::{Entry, Kind};
 use crate::format::range::Edge;
 use crate::format::section::{Section, ValueFileShare, count_value};
 use crate::format::table::Totals;
@@ -129,15 +129,15 @@ impl TableReader {
         let mut lookups = Lookups::default();
         let mut hash = 0;
         let mut walk = InWindows::new(&self.body, section, Verify::Again);
-        walk.visit(first(section), |place, entry, bytes, is_new_key| {
-            let pointer = entry.any_pointer(bytes).map_err(|fault| fault.at(self.file().path(), place as u64))?;
-            let leads = order.leads_to(entry.key(bytes), place, is_new_key)?;
+        walk.visit(first(section), |place, entry, is_new_key| {
+            let pointer = entry.any_pointer().map_err(|fault| fault.at(self.file().path(), place as u64))?;
+            let leads = order.leads_to(entry.key(), place, is_new_key)?;
             must(leads, "an order index does not lead to its key")?;
             if is_new_key {
                 if counts.keys.is_multiple_of(STOP_KEYS) && stop.load(Ordering::Relaxed) {
                     return Err(Error::Closed);
                 }
-                let key = entry.key(bytes);
+                let key = entry.key();
                 hash = key_hash(section.keyspace, key);
                 let inside = !section.lower.as_ref().cmp(&Edge::Before(key)).is_gt()
                     && !section.upper.as_ref().cmp(&Edge::After(key)).is_lt();
@@ -145,9 +145,9 @@ impl TableReader {
                 self.index.prefetch(number, hash);
                 lookups.push((hash, place), |hash, place| self.must_find(number, hash, place))?;
             }
-            let marked = header_at(bytes, entry.start).is_ok_and(|header| header.is_marked_oldest());
-            digest.add(hash, if marked { Sequence(0) } else { entry.sequence }, entry, pointer);
-            counts.add(entry, marked, pointer);
+            let marked = entry.header().is_ok_and(|header| header.is_marked_oldest());
+            digest.add(hash, if marked { Sequence(0) } else { entry.sequence }, entry.place(), pointer);
+            counts.add(entry.place(), marked, pointer);
             counts.keys += u64::from(is_new_key);
             Ok(())
         })?;
@@ -204,11 +204,11 @@ impl TableReader {
         let mut order = self.index().order(number)?.check();
         let wrong_index = || Err(self.index().file().corrupt(0, Damage::IndexMismatch));
         let mut walk = InWindows::new(&self.body, section, Verify::Apart);
-        walk.visit(first(section), |place, entry, bytes, is_new_key| {
+        walk.visit(first(section), |place, entry, is_new_key| {
             entries += 1;
             tombstones += u64::from(entry.kind() == Kind::Delete);
             let damaged = |what| Err(self.file().corrupt(self.body.offset(section, place), what));
-            let key = entry.key(bytes);
+            let key = entry.key();
             let in_order = previous.as_ref().is_none_or(|(last, sequence)| match last.as_slice().cmp(key) {
                 std::cmp::Ordering::Less => true,
                 std::cmp::Ordering::Equal => *sequence > entry.sequence,
@@ -220,14 +220,14 @@ impl TableReader {
             if entry.alignment() != section.alignment {
                 return damaged(Damage::BadField);
             }
-            let marked = header_at(bytes, entry.start).is_ok_and(|header| header.is_marked_oldest());
+            let marked = entry.header().is_ok_and(|header| header.is_marked_oldest());
             let numbered = marked || (entry.sequence >= section.min_sequence && !section.takes_global_sequence);
             if !numbered || entry.sequence > section.max_sequence {
                 return damaged(Damage::BadSequence);
             }
             if entry.kind() == Kind::Pointer {
                 let at = self.body.offset(section, place);
-                let pointer = entry.pointer(bytes).map_err(|fault| fault.at(self.file().path(), at))?;
+                let pointer = entry.pointer().map_err(|fault| fault.at(self.file().path(), at))?;
                 count_value(&mut value_files, pointer, key.len());
                 if let Some(values) = values {
                     let file = values.file(pointer).ok_or_else(|| self.file().corrupt(at, Damage::BadPointer))?;

@@ -6,6 +6,7 @@ use super::window::Window;
 use crate::error::Result;
 use crate::format::Sequence;
 use crate::format::entry::{Entry, EntryHeader};
+use crate::format::entry_ref::EntryRef;
 use crate::format::section::Section;
 use crate::sys::Block;
 
@@ -45,22 +46,22 @@ pub(crate) trait Walk {
         Ok(None)
     }
 
-    /// Shows every entry from `place` on in order, with its place and its bytes, and whether it is the first one of its key.
+    /// Shows every entry from `place` on in order, with its place, and whether it is the first one of its key.
     fn visit(
         &mut self,
         mut place: usize,
-        mut visit: impl FnMut(usize, &Entry, &[u8], bool) -> Result<()>,
+        mut visit: impl FnMut(usize, EntryRef<'_>, bool) -> Result<()>,
     ) -> Result<()> {
         let mut last: Option<Vec<u8>> = None;
         while place < self.end() {
             let entry = self.entry(place)?;
-            let key = entry.key(self.bytes());
-            let same = last.as_deref() == Some(key);
-            visit(place, &entry, self.bytes(), !same)?;
+            let found = entry.in_bytes(self.bytes());
+            let same = last.as_deref() == Some(found.key());
+            visit(place, found, !same)?;
             if !same {
                 let last = last.get_or_insert_default();
                 last.clear();
-                last.extend_from_slice(key);
+                last.extend_from_slice(found.key());
             }
             place = self.behind(place, &entry);
         }

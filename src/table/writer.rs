@@ -587,7 +587,7 @@ mod tests {
             let fixture = write(300, options);
             let reader = Arc::new(TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap());
             let mut cursor = TableCursor::new(Arc::clone(&reader), KeyspaceId(5), Verify::Again).unwrap();
-            let here = |c: &TableCursor| c.entry().map(|(e, bytes)| (e.key(bytes).to_vec(), e.sequence.0));
+            let here = |c: &TableCursor| c.entry().map(|e| (e.key().to_vec(), e.sequence.0));
             cursor.seek_first().unwrap();
             let mut forward = Vec::new();
             while let Some(at) = here(&cursor) {
@@ -679,9 +679,9 @@ mod tests {
         for section in reader.sections() {
             let mut n = 0;
             let mut walk = InWindows::new(&reader.body, section, Verify::Once);
-            let walked = walk.visit(first(section), |place, entry, bytes, is_new_key| {
+            let walked = walk.visit(first(section), |place, entry, is_new_key| {
                 if is_new_key {
-                    let key = entry.key(bytes).to_vec();
+                    let key = entry.key().to_vec();
                     let hash = key_hash(section.keyspace, &key);
                     let mut point = (key, hash, u32::try_from(place / 8).unwrap());
                     change(n, &mut point);
@@ -747,8 +747,8 @@ mod tests {
         let mut cursor = TableCursor::new(Arc::clone(&reader), KeyspaceId(0), Verify::Once).unwrap();
         let mut found = Vec::new();
         cursor.seek_last().unwrap();
-        while let Some((entry, bytes)) = cursor.entry() {
-            found.push((entry.key(bytes).to_vec(), entry.sequence.0));
+        while let Some(entry) = cursor.entry() {
+            found.push((entry.key().to_vec(), entry.sequence.0));
             cursor.prev().unwrap();
         }
         assert!(reader.index_lost.load(std::sync::atomic::Ordering::Relaxed), "the index was not found to be wrong");

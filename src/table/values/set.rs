@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::ValueFile;
 use crate::error::{Damage, Fault, Result};
 use crate::format::FileNumber;
-use crate::format::entry::Entry;
+use crate::format::entry_ref::EntryRef;
 use crate::format::section::Section;
 use crate::format::values::Pointer;
 
@@ -44,16 +44,11 @@ impl Values {
         self.files.get(&pointer.file).map(|stored| &stored.file)
     }
 
-    /// Where the value of an entry stands that is a pointer, in `bytes` of the table at `path`: its place and its file.
+    /// Where the value of an entry stands that is a pointer, in the table at `path`: its place and its file.
     #[inline]
-    pub(crate) fn find(
-        &self,
-        entry: &Entry,
-        bytes: &[u8],
-        path: impl Fn() -> PathBuf,
-    ) -> Result<(Pointer, &Arc<ValueFile>)> {
+    pub(crate) fn find(&self, entry: EntryRef<'_>, path: impl Fn() -> PathBuf) -> Result<(Pointer, &Arc<ValueFile>)> {
         let refused = |fault: Fault| fault.at(&path(), entry.start as u64);
-        let pointer = entry.pointer(bytes).map_err(refused)?;
+        let pointer = entry.pointer().map_err(refused)?;
         Ok((pointer, self.file(pointer).ok_or_else(|| refused(Damage::BadPointer.into()))?))
     }
 
