@@ -9,11 +9,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+pub(crate) use crate::format::section_options::SectionOptions;
+pub use crate::format::section_options::{Compression, PointIndex};
 use crate::format::table::CHUNK_LOG2;
 use crate::sys::FileSystem;
 pub use io::IoMode;
-pub(crate) use section::SectionOptions;
-pub use section::{Compression, KeyspaceOptions, PointIndex};
+pub use section::KeyspaceOptions;
 use section::{exact_log2, threshold};
 
 /// When a write counts as done.
@@ -464,6 +465,6 @@ impl Options {
                 return Err(Error::InvalidOptions { option, problem });
             }
         }
-        self.table.section.check()
+        section::check(self.table.section)
     }
 }

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::engine::{Engine, View};
-use crate::format::edit::LEVELS;
 use crate::format::section::Section;
-use crate::format::{FileNumber, KeyspaceId};
+use crate::format::{FileNumber, KeyspaceId, LEVELS};
 use crate::options::{Compression, PointIndex, SectionOptions};
 use crate::sys::atomic::Ordering;
 use crate::table::Stored;
@@ -241,7 +240,7 @@ impl KeyspaceStats {
         let mut all = BTreeMap::new();
         all.insert(KeyspaceId::DEFAULT, Self::new(view, KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME, default));
         for meta in view.version.named().iter() {
-            all.insert(meta.id, Self::new(view, meta.id, &meta.name, SectionOptions::from(&**meta)));
+            all.insert(meta.id, Self::new(view, meta.id, &meta.name, meta.options));
         }
         for section in view.version.sections() {
             let Some(sum) = all.get_mut(&section.keyspace) else { continue };

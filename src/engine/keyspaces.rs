@@ -35,7 +35,7 @@ impl Keyspaces {
     }
 
     fn add(&self, meta: &KeyspaceMeta) -> Arc<KeyspaceState> {
-        let state = Arc::new(KeyspaceState::new(meta.id, &meta.name, meta.alignment, &self.owner));
+        let state = Arc::new(KeyspaceState::new(meta.id, &meta.name, meta.options.alignment, &self.owner));
         self.named.lock().insert(Arc::clone(&state.name), Arc::clone(&state));
         state
     }

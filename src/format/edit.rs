@@ -4,50 +4,24 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::alignment::Alignment;
-use super::block::BLOCK_LOG2;
 use super::checksum::Id;
 use super::codec::Codec;
 use super::section::{Later, Section};
+use super::section_options::{PointIndex, SectionOptions};
 use super::values::ValuesMeta;
 use super::{FILE_BYTES_MAX, FileNumber, KeyspaceId, NUMBER_MAX, Position, Sequence, bytes};
 use crate::error::{Bug, Damage, Fault, Feature, bug};
 
-/// Levels 0 to 6.
-pub(crate) const LEVELS: u8 = 7;
+pub(crate) use super::LEVELS;
 
 /// Longest name of a keyspace in bytes.
 pub(crate) const KEYSPACE_NAME_MAX: usize = 255;
 
-/// Smallest and largest error rate of a bloom filter.
-pub(crate) const ERROR_RATE: std::ops::RangeInclusive<f64> = 0.000_001..=0.5;
-
-/// Levels of Zstandard.
-pub(crate) const ZSTD_LEVEL: std::ops::RangeInclusive<i32> = -7..=22;
-
-/// Keys for each locator of an order index that has those of some keys.
-pub(crate) const INTERVAL: std::ops::RangeInclusive<u16> = 1..=256;
-
-/// Shorter values never go into a value file: a pointer would save nothing.
-pub(crate) const LARGE_VALUE_BYTES_MIN: u32 = 64;
-
 /// What the manifest knows of a keyspace other than the default one. Nothing of it ever changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct KeyspaceMeta {
     pub(crate) id: KeyspaceId,
-    pub(crate) interval: u16,
-    /// The error rate of the bloom filter, as the bits of an IEEE 754 binary64; `None` for a point index.
-    pub(crate) bloom: Option<u64>,
-    pub(crate) codec: Codec,
-    /// The level to compress with; 0 without Zstandard.
-    pub(crate) zstd_level: i8,
-    /// Tables on this level of the tree and below have the codec; those above are plain.
-    pub(crate) compressed_from: u8,
-    /// The block size of compressed sections as a power of two.
-    pub(crate) block_log2: u8,
-    /// Values of at least this many bytes go into value files; 0 for none.
-    pub(crate) large_value_bytes: u32,
-    /// Of its values.
-    pub(crate) alignment: Alignment,
+    pub(crate) options: SectionOptions,
     pub(crate) name: String,
     pub(crate) later: Later,
 }
@@ -86,7 +60,7 @@ impl TableMeta {
 }
 
 /// A durable change of the state of the database.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Edit {
     /// Every file made from now on has this number or a higher one.
     pub(crate) next_number: Option<FileNumber>,
@@ -401,23 +375,29 @@ fn decode_table(payload: &[u8]) -> Result<(u8, TableMeta), Fault> {
 }
 
 fn encode_keyspace(keyspace: &KeyspaceMeta) -> Vec<u8> {
+    let options = &keyspace.options;
+    let (codec, zstd_level) = options.codec();
+    let (point_kind, error_rate) = match options.point_index {
+        PointIndex::Hash => (POINT_HASH, 0),
+        PointIndex::Bloom { error_rate } => (POINT_BLOOM, error_rate.to_bits()),
+    };
     let record = KeyspaceRecord {
         record_bytes: keyspace.later.record_bytes(KEYSPACE_RECORD_BYTES),
-        interval: U16::new(keyspace.interval),
+        interval: U16::new(options.interval),
         id: U32::new(keyspace.id.0),
-        error_rate: U64::new(keyspace.bloom.unwrap_or_default()),
+        error_rate: U64::new(error_rate),
         key_order: 0,
         hash: 0,
-        compression: keyspace.codec as u8,
+        compression: codec as u8,
         encryption: 0,
-        alignment_log2: keyspace.alignment.log2(),
-        zstd_level: keyspace.zstd_level,
-        compressed_from: keyspace.compressed_from,
-        block_log2: keyspace.block_log2,
+        alignment_log2: options.alignment.log2(),
+        zstd_level,
+        compressed_from: options.compressed_from,
+        block_log2: options.block_log2,
         required: U32::ZERO,
         optional: U32::new(keyspace.later.optional),
-        large_value_bytes: U32::new(keyspace.large_value_bytes),
-        point_kind: if keyspace.bloom.is_some() { POINT_BLOOM } else { POINT_HASH },
+        large_value_bytes: U32::new(options.large_value_bytes().unwrap_or(0)),
+        point_kind,
         name_bytes: u8::try_from(keyspace.name.len()).unwrap_or(u8::MAX),
         operator_bytes: 0,
         reserved: 0,
@@ -445,27 +425,25 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
     }
     let log2 = record.alignment_log2;
     let alignment = Alignment::of_log2(log2).ok_or(Feature::Algorithm(log2))?;
-    let bloom = match (record.point_kind, record.error_rate.get()) {
-        (POINT_HASH, 0) => None,
-        (POINT_BLOOM, bits) if ERROR_RATE.contains(&f64::from_bits(bits)) => Some(bits),
-        (POINT_HASH | POINT_BLOOM, _) => return Err(Damage::BadField.into()),
+    let point_index = match (record.point_kind, record.error_rate.get()) {
+        (POINT_HASH, 0) => PointIndex::Hash,
+        (POINT_BLOOM, bits) => PointIndex::Bloom { error_rate: f64::from_bits(bits) },
+        (POINT_HASH, _) => return Err(Damage::BadField.into()),
         (other, _) => return Err(Feature::Algorithm(other).into()),
     };
-    let large_value_bytes = record.large_value_bytes.get();
-    if large_value_bytes != 0 && large_value_bytes < LARGE_VALUE_BYTES_MIN {
-        return Err(Damage::BadField.into());
-    }
     let codec = Codec::decode(record.compression)?;
     codec.check_built()?;
-    let levels = if codec == Codec::Zstd { ZSTD_LEVEL } else { 0..=0 };
-    let blocks = levels.contains(&record.zstd_level.into())
-        && record.compressed_from < LEVELS
-        && BLOCK_LOG2.contains(&record.block_log2);
-    if record.reserved != 0
-        || !blocks
-        || !INTERVAL.contains(&record.interval.get())
-        || record.id.get() == KeyspaceId::DEFAULT.0
-    {
+    let options = SectionOptions {
+        interval: record.interval.get(),
+        point_index,
+        compression: SectionOptions::compression_of(codec, record.zstd_level)?,
+        compressed_from: record.compressed_from,
+        block_log2: record.block_log2,
+        threshold: Some(record.large_value_bytes.get()),
+        alignment,
+    };
+    options.check().map_err(|_| Damage::BadField)?;
+    if record.reserved != 0 || record.id.get() == KeyspaceId::DEFAULT.0 {
         return Err(Damage::BadField.into());
     }
     let (name, padding) = rest.split_at_checked(usize::from(record.name_bytes)).ok_or(Damage::OutOfBounds)?;
@@ -474,19 +452,7 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
     }
     let name = str::from_utf8(name).map_err(|_| Damage::BadField)?;
     check_keyspace_name(name).map_err(|_| Damage::BadField)?;
-    Ok(KeyspaceMeta {
-        id: KeyspaceId(record.id.get()),
-        interval: record.interval.get(),
-        bloom,
-        codec,
-        zstd_level: record.zstd_level,
-        compressed_from: record.compressed_from,
-        block_log2: record.block_log2,
-        large_value_bytes,
-        alignment,
-        name: name.to_owned(),
-        later,
-    })
+    Ok(KeyspaceMeta { id: KeyspaceId(record.id.get()), options, name: name.to_owned(), later })
 }
 
 #[cfg(test)]
@@ -562,7 +528,7 @@ mod tests {
             next_keyspace: Some(KeyspaceId(7)),
             create: vec![
                 keyspace(3, "caf\u{e9}", None),
-                keyspace(4, "x", Some(0.01f64.to_bits())),
+                keyspace(4, "x", Some(0.01)),
                 keyspace(5, &"n".repeat(255), None),
             ],
             drop: vec![KeyspaceId(4), KeyspaceId(6)],
@@ -576,20 +542,14 @@ mod tests {
         assert_eq!(Edit::decode(&[14, 0, 0, 0, 0, 0, 0, 0], 1), Err(Feature::RecordKind(14).into()));
     }
 
-    fn keyspace(id: u32, name: &str, bloom: Option<u64>) -> KeyspaceMeta {
-        KeyspaceMeta {
-            id: KeyspaceId(id),
-            interval: 16,
-            bloom,
-            codec: Codec::None,
-            zstd_level: 0,
-            compressed_from: 1,
-            block_log2: 14,
-            large_value_bytes: if id == 3 { 4096 } else { 0 },
+    fn keyspace(id: u32, name: &str, bloom: Option<f64>) -> KeyspaceMeta {
+        let options = SectionOptions {
+            point_index: bloom.map_or(PointIndex::Hash, |error_rate| PointIndex::Bloom { error_rate }),
+            threshold: Some(if id == 3 { 4096 } else { 0 }),
             alignment: if id == 5 { Alignment::Sixteen } else { Alignment::None },
-            name: name.to_owned(),
-            later: Later::default(),
-        }
+            ..SectionOptions::default()
+        };
+        KeyspaceMeta { id: KeyspaceId(id), options, name: name.to_owned(), later: Later::default() }
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) mod names;
 pub(crate) mod prefix;
 pub(crate) mod range;
 pub(crate) mod section;
+pub(crate) mod section_options;
 pub(crate) mod segment;
 pub(crate) mod table;
 pub(crate) mod values;
@@ -36,6 +37,9 @@ use std::fmt;
 
 /// Everything in a file begins at a multiple of this many bytes, so that a place fits into 32 bits of units.
 pub(crate) const UNIT: u64 = 8;
+
+/// Levels 0 to 6.
+pub(crate) const LEVELS: u8 = 7;
 
 /// Longest key in bytes.
 pub(crate) const KEY_BYTES_MAX: usize = u16::MAX as usize;

@@ -9,6 +9,7 @@ use crate::format::edit::{self, Edit};
 use crate::format::entry::Entry;
 use crate::format::group::{GROUP_HEADER_BYTES, Group, GroupHeader, GroupKind, RUN_HEADER_BYTES};
 use crate::format::prefix::Magic;
+use crate::format::section_options::PointIndex;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Sequence};
 use crate::log::{self, Scan};
@@ -191,21 +192,28 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
         sink.item(offset, "next-keyspace", vec![id(next)])?;
     }
     for keyspace in &edit.create {
+        let options = &keyspace.options;
+        let (point_index, error_rate) = match options.point_index {
+            PointIndex::Hash => ("hash", None),
+            PointIndex::Bloom { error_rate } => ("bloom", Some(error_rate.to_bits())),
+        };
+        let large = options.large_value_bytes().unwrap_or(0);
         let mut fields = vec![
             id(keyspace.id),
             ("name", Value::Bytes(keyspace.name.as_bytes())),
-            ("interval", Value::Number(keyspace.interval.into())),
-            ("point_index", Value::Text(if keyspace.bloom.is_some() { "bloom" } else { "hash" })),
-            ("large_value_bytes", Value::Number(keyspace.large_value_bytes.into())),
-            ("alignment_log2", Value::Number(keyspace.alignment.log2().into())),
+            ("interval", Value::Number(options.interval.into())),
+            ("point_index", Value::Text(point_index)),
+            ("large_value_bytes", Value::Number(large.into())),
+            ("alignment_log2", Value::Number(options.alignment.log2().into())),
         ];
-        fields.extend(keyspace.bloom.map(|bits| ("error_rate_bits", Value::Number(bits))));
-        if keyspace.codec != Codec::None {
+        fields.extend(error_rate.map(|bits| ("error_rate_bits", Value::Number(bits))));
+        let (packed, level) = options.codec();
+        if packed != Codec::None {
             fields.extend([
-                ("codec", Value::Text(codec(keyspace.codec))),
-                ("zstd_level_byte", Value::Number(keyspace.zstd_level.cast_unsigned().into())),
-                ("compressed_from", Value::Number(keyspace.compressed_from.into())),
-                ("block_bytes", Value::Number(1 << keyspace.block_log2)),
+                ("codec", Value::Text(codec(packed))),
+                ("zstd_level_byte", Value::Number(level.cast_unsigned().into())),
+                ("compressed_from", Value::Number(options.compressed_from.into())),
+                ("block_bytes", Value::Number(1 << options.block_log2)),
             ]);
         }
         sink.item(offset, "create-keyspace", fields)?;

@@ -3,151 +3,19 @@
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::alignment::Alignment;
-use crate::format::block::BLOCK_LOG2;
-use crate::format::codec::Codec;
-use crate::format::edit::{ERROR_RATE, INTERVAL, KeyspaceMeta, LARGE_VALUE_BYTES_MIN, LEVELS, ZSTD_LEVEL};
-use crate::format::entry::{Entry, Kind};
+use crate::format::edit::KeyspaceMeta;
 use crate::format::section::Later;
+use crate::format::section_options::{Compression, PointIndex, SectionOptions};
 
-/// The default of [`Options::large_value_bytes`](crate::Options::large_value_bytes) without compression.
-const LARGE_VALUE_BYTES: u32 = 4 << 10;
-
-/// Compression of the entries of a table, block by block.
-///
-/// Entries of compressed tables are read from unpacked blocks, which are kept in a cache of
-/// [`Options::cache_bytes`](crate::Options::cache_bytes). A block that does not shrink by an eighth is stored as it is, and
-/// read in place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Compression {
-    /// Entries are stored as they are and read in place.
-    #[default]
-    None,
-    /// LZ4: fast, about half of what Zstandard saves. Needs the feature `lz4`.
-    Lz4,
-    /// Zstandard of the given level, -7 to 22; 3 is its own default. Needs the feature `zstd`.
-    Zstd(i32),
-}
-
-/// How a table answers whether a key is in it.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum PointIndex {
-    /// A hash index from keys to entries: 9.1 bytes a key, about two cache misses a lookup, and it is the filter as well. Seeks
-    /// find their entry in groups of 31 keys, 4.4 bytes a key. For what is read much and mostly fits into memory.
-    #[default]
-    Hash,
-    /// A bloom filter, about 1.3 bytes a key at 1 %, in front of a sparse index, which has the place of every so many keys; see
-    /// [`Options::index_interval`](crate::Options::index_interval). For data much larger than memory.
-    Bloom {
-        /// The share of lookups for absent keys that the filter lets pass: 0.000001 to 0.5; the textbook value is 0.01.
-        error_rate: f64,
-    },
-}
-
-/// What decides the bytes of one keyspace's section of a table, and of its index.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct SectionOptions {
-    pub(crate) interval: u16,
-    pub(crate) point_index: PointIndex,
-    pub(crate) compression: Compression,
-    /// The first level that is compressed.
-    pub(crate) compressed_from: u8,
-    pub(crate) block_log2: u8,
-    /// Values of at least this many bytes go into value files, 0 for none; see [`large_value_bytes`](Self::large_value_bytes).
-    pub(crate) threshold: Option<u32>,
-}
-
-impl Default for SectionOptions {
-    fn default() -> Self {
-        Self {
-            interval: 16,
-            point_index: PointIndex::Hash,
-            compression: Compression::None,
-            compressed_from: 1,
-            block_log2: 14,
-            threshold: None,
-        }
-    }
-}
-
-impl SectionOptions {
-    /// The options for sections on `level`.
-    pub(crate) fn at_level(self, level: u8) -> Self {
-        let threshold = Some(self.large_value_bytes().unwrap_or(0));
-        let compression = if level < self.compressed_from { Compression::None } else { self.compression };
-        Self { compression, threshold, ..self }
-    }
-
-    /// The length from which on values go into value files. Without a choice that depends on whether they would be compressed
-    /// elsewhere.
-    pub(crate) fn large_value_bytes(self) -> Option<u32> {
-        let default = if self.compression == Compression::None { LARGE_VALUE_BYTES } else { 0 };
-        Some(self.threshold.unwrap_or(default)).filter(|bytes| *bytes > 0)
-    }
-
-    /// Whether the value of an entry belongs into a value file. The options are those of a level.
-    #[inline]
-    pub(crate) fn stands_apart(&self, entry: &Entry) -> bool {
-        let large = |bytes: u32| bytes > 0 && entry.value_bytes() >= bytes as usize;
-        entry.kind() == Kind::Put && self.threshold.is_some_and(large)
-    }
-
-    /// The codec and, for Zstandard, its level.
-    pub(crate) fn codec(self) -> (Codec, i8) {
-        match self.compression {
-            Compression::None => (Codec::None, 0),
-            Compression::Lz4 => (Codec::Lz4, 0),
-            Compression::Zstd(level) => (Codec::Zstd, i8::try_from(level).unwrap_or(i8::MAX)),
-        }
-    }
-
-    pub(super) fn check(self) -> Result<()> {
-        let refuse = |option, problem| Err(Error::InvalidOptions { option, problem });
-        match (self.compression, self.codec().0.check_built()) {
-            (Compression::Zstd(level), _) if !ZSTD_LEVEL.contains(&level) => {
-                return refuse("compression", "the level of Zstandard must be between -7 and 22");
-            }
-            (Compression::Lz4, Err(_)) => {
-                return refuse("compression", "this build has no LZ4: it needs feature `lz4`");
-            }
-            (_, Err(_)) => return refuse("compression", "this build has no Zstandard: it needs feature `zstd`"),
-            _ => {}
-        }
-        if self.compressed_from >= LEVELS {
-            return refuse("compressed_from_level", "must be at most 6");
-        }
-        if !BLOCK_LOG2.contains(&self.block_log2) {
-            return refuse("block_bytes", "must be a power of two from 4 KiB to 1 MiB");
-        }
-        if self.threshold.is_some_and(|bytes| bytes != 0 && bytes < LARGE_VALUE_BYTES_MIN) {
-            return refuse("large_value_bytes", "must be at least 64");
-        }
-        if !INTERVAL.contains(&self.interval) {
-            return Err(Error::InvalidOptions { option: "index_interval", problem: "must be between 1 and 256" });
-        }
-        match self.point_index {
-            PointIndex::Bloom { error_rate } if !ERROR_RATE.contains(&error_rate) => {
-                Err(Error::InvalidOptions { option: "point_index", problem: "error_rate must be in 0.000001..=0.5" })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl From<&KeyspaceMeta> for SectionOptions {
-    fn from(meta: &KeyspaceMeta) -> Self {
-        let bloom = |bits| PointIndex::Bloom { error_rate: f64::from_bits(bits) };
-        let compression = match meta.codec {
-            Codec::None => Compression::None,
-            Codec::Lz4 => Compression::Lz4,
-            Codec::Zstd => Compression::Zstd(meta.zstd_level.into()),
-        };
-        Self {
-            interval: meta.interval,
-            point_index: meta.bloom.map_or(PointIndex::Hash, bloom),
-            compression,
-            compressed_from: meta.compressed_from,
-            block_log2: meta.block_log2,
-            threshold: Some(meta.large_value_bytes),
+/// Refuses what is out of its limits, and what this build cannot do.
+pub(super) fn check(options: SectionOptions) -> Result<()> {
+    let refuse = |(option, problem)| Error::InvalidOptions { option, problem };
+    options.check().map_err(refuse)?;
+    match (options.compression, options.codec().0.check_built()) {
+        (Compression::None, _) | (_, Ok(())) => Ok(()),
+        (Compression::Lz4, Err(_)) => Err(refuse(("compression", "this build has no LZ4: it needs feature `lz4`"))),
+        (Compression::Zstd(_), Err(_)) => {
+            Err(refuse(("compression", "this build has no Zstandard: it needs feature `zstd`")))
         }
     }
 }
@@ -247,19 +115,6 @@ impl KeyspaceOptions {
 
     /// The record of a new keyspace in a database with these options.
     pub(crate) fn record(&self, database: SectionOptions, id: KeyspaceId, name: &str) -> Result<KeyspaceMeta> {
-        let options = SectionOptions {
-            interval: self.interval.unwrap_or(database.interval),
-            point_index: self.point_index.unwrap_or(database.point_index),
-            compression: self.compression.unwrap_or(database.compression),
-            compressed_from: self.compressed_from.unwrap_or(database.compressed_from),
-            block_log2: self.block_log2.unwrap_or(database.block_log2),
-            threshold: self.threshold.or(database.threshold),
-        };
-        options.check()?;
-        let bloom = match options.point_index {
-            PointIndex::Hash => None,
-            PointIndex::Bloom { error_rate } => Some(error_rate.to_bits()),
-        };
         let problem = "must be 1, 8 or 16";
         let alignment = match self.value_alignment {
             None | Some(1) => Alignment::None,
@@ -267,20 +122,19 @@ impl KeyspaceOptions {
             Some(16) => Alignment::Sixteen,
             Some(_) => return Err(Error::InvalidOptions { option: "value_alignment", problem }),
         };
-        let (codec, zstd_level) = options.codec();
-        Ok(KeyspaceMeta {
-            id,
-            interval: options.interval,
-            bloom,
-            codec,
-            zstd_level,
-            compressed_from: options.compressed_from,
-            block_log2: options.block_log2,
-            large_value_bytes: options.large_value_bytes().unwrap_or(0),
+        let options = SectionOptions {
+            interval: self.interval.unwrap_or(database.interval),
+            point_index: self.point_index.unwrap_or(database.point_index),
+            compression: self.compression.unwrap_or(database.compression),
+            compressed_from: self.compressed_from.unwrap_or(database.compressed_from),
+            block_log2: self.block_log2.unwrap_or(database.block_log2),
+            threshold: self.threshold.or(database.threshold),
             alignment,
-            name: name.to_owned(),
-            later: Later::default(),
-        })
+        };
+        check(options)?;
+        let threshold = Some(options.large_value_bytes().unwrap_or(0));
+        let options = SectionOptions { threshold, ..options };
+        Ok(KeyspaceMeta { id, options, name: name.to_owned(), later: Later::default() })
     }
 }
 

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use super::grouped::Grouped;
 use super::{Age, Handles, Keyspaces, Level, Shared, Tree, Version};
 use crate::error::Damage;
-use crate::format::edit::{Edit, LEVELS};
+use crate::format::edit::Edit;
 use crate::format::range::Edge;
 use crate::format::section::Section;
-use crate::format::{FileNumber, KeyspaceId};
+use crate::format::{FileNumber, KeyspaceId, LEVELS};
 use crate::table::{Table, ValueFile, Values};
 
 impl Version {

@@ -50,7 +50,7 @@ impl Keyspaces {
         if keyspace == KeyspaceId::DEFAULT {
             return Some(Alignment::None);
         }
-        self.get(keyspace).map(|meta| meta.alignment)
+        self.get(keyspace).map(|meta| meta.options.alignment)
     }
 
     /// Whether a keyspace is there or was there once.
@@ -60,7 +60,7 @@ impl Keyspaces {
 
     /// The options for the sections of a keyspace; `default` are those of the default one, and do for one that is gone.
     pub(crate) fn section_options(&self, keyspace: KeyspaceId, default: SectionOptions) -> SectionOptions {
-        self.get(keyspace).map_or(default, |meta| SectionOptions::from(&**meta))
+        self.get(keyspace).map_or(default, |meta| meta.options)
     }
 
     /// The kinds of point index of a table's sections; none if the table belongs to the default keyspace alone.

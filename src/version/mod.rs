@@ -27,9 +27,9 @@ pub(crate) use pick::{Limits, Plan, Running, Share, neighbours, plan_range};
 pub(crate) use place::level_for;
 
 use crate::error::Damage;
-use crate::format::edit::{Edit, KeyspaceMeta, LEVELS};
+use crate::format::edit::{Edit, KeyspaceMeta};
 use crate::format::section::Section;
-use crate::format::{FileNumber, KeyspaceId, Sequence};
+use crate::format::{FileNumber, KeyspaceId, LEVELS, Sequence};
 use crate::table::{Table, Values};
 
 /// The tables of one level of one keyspace: in order of key, not overlapping.
@@ -228,7 +228,7 @@ pub(crate) mod tests {
     use crate::format::range::Edge;
     use crate::format::section::{Later, ValueFileShare};
     use crate::format::values::ValuesMeta;
-    use crate::options::TableOptions;
+    use crate::options::{SectionOptions, TableOptions};
     use crate::sys::{Access, FileSystem, sim::SimFs};
     use crate::table::Shelf;
 
@@ -275,19 +275,8 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn named(id: u32, name: &str) -> KeyspaceMeta {
-        KeyspaceMeta {
-            id: KeyspaceId(id),
-            interval: 16,
-            bloom: None,
-            codec: Codec::None,
-            zstd_level: 0,
-            compressed_from: 1,
-            block_log2: 14,
-            large_value_bytes: 0,
-            alignment: Alignment::None,
-            name: name.to_owned(),
-            later: Later::default(),
-        }
+        let options = SectionOptions { threshold: Some(0), ..SectionOptions::default() };
+        KeyspaceMeta { id: KeyspaceId(id), options, name: name.to_owned(), later: Later::default() }
     }
 
     pub(crate) fn apply(version: &Version, edit: &Edit) -> Result<Version, Damage> {
