@@ -14,7 +14,7 @@ use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::merge::{LevelCursor, Located, Merge, Place, Source, Tables, Versions};
 use crate::options::{Compression, Filter, FilterEntry, SectionOptions, Verdict};
 use crate::sys::atomic::Ordering;
-use crate::table::{Table, TableCursor, TableWriter, Value, Verify};
+use crate::table::{StoredValue, Table, TableCursor, TableWriter, Verify};
 use crate::version::{Plan, Running, Share, Version};
 use crate::visibility::{Cover, Fragments, Visibility};
 
@@ -284,7 +284,7 @@ impl<'a> Merging<'a> {
             }
             _ => None,
         };
-        let value = apart.as_ref().map_or_else(|| merge.value(found), Value::bytes);
+        let value = apart.as_ref().map_or_else(|| merge.value(found), StoredValue::bytes);
         let entry = FilterEntry { key: merge.key(found), value };
         let verdict = {
             let _within = self.engine.enter(Callback::CompactionFilter);

@@ -23,7 +23,7 @@ use crate::format::names::{self, FileKind};
 use crate::format::prefix::Magic;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
-use crate::log::{self, Scan};
+use crate::log::{self, LogScan};
 use crate::memtable::{Memtable, Wanted};
 use crate::merge::Learned;
 use crate::options::Options;
@@ -377,7 +377,7 @@ fn index_segment(
     Ok(indexed.then_some(memtable))
 }
 
-fn report(scan: &Scan, entries: u64, path: &impl Fn(FileNumber) -> PathBuf) -> RecoveryReport {
+fn report(scan: &LogScan, entries: u64, path: &impl Fn(FileNumber) -> PathBuf) -> RecoveryReport {
     let dropped = scan.dropped.map(|tail| DroppedTail {
         path: path(tail.start.segment),
         offset: tail.start.offset,

@@ -13,7 +13,7 @@ use crate::format::names::FileKind;
 use crate::format::range::Range;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
-use crate::merge::{Learned, LevelCursor, Look, Scan, Shared, Source, Tables};
+use crate::merge::{Learned, LevelCursor, Look, Scan, ScanShared, Source, Tables};
 use crate::sys::{Block, Era, Mapping, Mappings, Mutex, MutexGuard, Pinned};
 use crate::table::{Answer, ChunkedFile, Found, Renew, Shelf, Table, TableReader, ValueFile, Verify};
 use crate::version::{Tree, Version};
@@ -328,7 +328,7 @@ impl View {
         let (start, end) = within;
         let look = Look { keyspace, at: at.at, within: (start.to_owned(), end.to_owned()) };
         let (values, learned) = (Arc::clone(self.version.values()), Arc::clone(&self.learned));
-        Ok(Scan::new(sources, cover, look, Shared { values, learned, mappings: self.mappings.clone() }))
+        Ok(Scan::new(sources, cover, look, ScanShared { values, learned, mappings: self.mappings.clone() }))
     }
 }
 

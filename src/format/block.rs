@@ -120,7 +120,7 @@ impl BlockPlace {
 /// Packs blocks with one codec.
 pub(crate) enum Packer {
     Lz4,
-    Zstd(zstandard::Packer),
+    Zstd(zstandard::ZstdPacker),
 }
 
 impl std::fmt::Debug for Packer {
@@ -135,7 +135,7 @@ impl Packer {
         match codec {
             Codec::None => Ok(None),
             Codec::Lz4 => Ok(Some(Self::Lz4)),
-            Codec::Zstd => zstandard::Packer::new(level).map(|packer| Some(Self::Zstd(packer))),
+            Codec::Zstd => zstandard::ZstdPacker::new(level).map(|packer| Some(Self::Zstd(packer))),
         }
     }
 

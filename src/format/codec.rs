@@ -67,9 +67,9 @@ pub(super) mod zstandard {
 
     use zstd::bulk::{Compressor, Decompressor};
 
-    pub(crate) struct Packer(Compressor<'static>);
+    pub(crate) struct ZstdPacker(Compressor<'static>);
 
-    impl Packer {
+    impl ZstdPacker {
         pub(crate) fn new(level: i8) -> io::Result<Self> {
             Compressor::new(level.into()).map(Self)
         }
@@ -103,9 +103,9 @@ pub(super) mod zstandard {
 pub(super) mod zstandard {
     use std::io;
 
-    pub(crate) struct Packer;
+    pub(crate) struct ZstdPacker;
 
-    impl Packer {
+    impl ZstdPacker {
         pub(crate) fn new(_: i8) -> io::Result<Self> {
             Err(io::ErrorKind::Unsupported.into())
         }

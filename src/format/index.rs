@@ -50,7 +50,7 @@ pub(crate) fn fingerprint(hash: u64) -> u16 {
 
 /// A block of the bloom filter has 512 bits.
 pub(crate) const BLOCK_BYTES: u64 = 64;
-pub(crate) type Block = [u8; 64];
+pub(crate) type FilterBlock = [u8; 64];
 
 /// Probes that are taken from one mixed hash: nine bits each.
 const PROBES_PER_MIX: u8 = 7;
@@ -97,7 +97,7 @@ pub(crate) const GROUP_UNITS: u32 = 1 << 16;
 /// slots from 1 on, and are zero from `landmarks` on.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-pub(crate) struct Group {
+pub(crate) struct KeyGroup {
     /// The place of the first landmark, in units from the start of the `.sst`.
     pub(crate) first: U32,
     /// Bytes that all keys of the group begin with.
@@ -111,7 +111,7 @@ pub(crate) struct Group {
 }
 
 pub(crate) const GROUP_BYTES: u64 = 128;
-const _: () = assert!(size_of::<Group>() == 128 && align_of::<Group>() == 1);
+const _: () = assert!(size_of::<KeyGroup>() == 128 && align_of::<KeyGroup>() == 1);
 
 /// The two bytes of a key behind the first `shared` ones as a number, zero-padded: among keys that share those, it orders like
 /// the key; equal ones decide nothing.

@@ -23,7 +23,7 @@ use crate::error::{Damage, Fault};
 
 /// What is known of a file with a frame from elsewhere.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Known<'k> {
+pub(crate) enum Expected<'k> {
     Nothing,
     Table(&'k TableMeta),
     Values(&'k ValuesMeta),
@@ -31,7 +31,7 @@ pub(crate) enum Known<'k> {
     Index(&'k Id),
 }
 
-impl Known<'_> {
+impl Expected<'_> {
     fn id(&self) -> Option<Id> {
         match self {
             Self::Nothing => None,
@@ -78,7 +78,7 @@ struct End {
 
 /// The bytes of a file with a frame as they were written, but for its body; none if there is nothing to mend. What cannot be
 /// mended is answered with its place. Chunks whose checksum is lost do not match the one that stands there now.
-pub(crate) fn mend_frame(file: &[u8], magic: Magic, known: Known<'_>) -> Result<Option<Vec<u8>>, (u64, Fault)> {
+pub(crate) fn mend_frame(file: &[u8], magic: Magic, known: Expected<'_>) -> Result<Option<Vec<u8>>, (u64, Fault)> {
     let wrong = || Err((0, Damage::WrongFile.into()));
     let header = match TableHeader::parse(file, magic) {
         Ok(header) => Some(header),
@@ -137,7 +137,7 @@ fn ends(
     magic: Magic,
     id: Id,
     chunk_log2: u8,
-    known: Known<'_>,
+    known: Expected<'_>,
     sealed: Option<Footer>,
 ) -> impl Iterator<Item = End> {
     let length = file.len() as u64;
@@ -162,7 +162,7 @@ fn ends(
             let offset = directory_offset(body_end, chunk_log2).filter(|_| body_end < length)?;
             let directory = from_manifest(own, offset, file_bytes.checked_sub(FOOTER_BYTES)?)?;
             let (count, totals) = match known {
-                Known::Values(meta) => (0, Totals { entries: meta.records, ..Totals::default() }),
+                Expected::Values(meta) => (0, Totals { entries: meta.records, ..Totals::default() }),
                 _ => sum_up(&directory)?,
             };
             let footer = Footer::new(magic, id, body_end, offset, &directory, count, totals);
@@ -236,18 +236,18 @@ pub(crate) fn stated_owner(file: &[u8], magic: Magic, number: FileNumber) -> Opt
         return (header.number() == number).then(|| header.database());
     }
     let stated = SegmentHeader::stated_database(file)?;
-    matches!(find_owner(file, magic, number, &[stated]), Ok(Owner::Proven(_))).then_some(stated)
+    matches!(find_owner(file, magic, number, &[stated]), Ok(LogOwner::Proven(_))).then_some(stated)
 }
 
 /// Whose a segment or manifest is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Owner {
+pub(crate) enum LogOwner {
     Header(SegmentHeader),
     /// The header is damaged, and a group verifies under the number of the file and this database.
     Proven(Id),
 }
 
-impl Owner {
+impl LogOwner {
     pub(crate) fn database(&self) -> Id {
         match self {
             Self::Header(header) => header.database(),
@@ -257,12 +257,12 @@ impl Owner {
 }
 
 /// Finds out whether a file is segment or manifest `number` of one of `databases`; if none is known, of whichever one.
-pub(crate) fn find_owner(file: &[u8], magic: Magic, number: FileNumber, databases: &[Id]) -> Result<Owner, Fault> {
+pub(crate) fn find_owner(file: &[u8], magic: Magic, number: FileNumber, databases: &[Id]) -> Result<LogOwner, Fault> {
     let damage = match SegmentHeader::parse_any(file, magic) {
         Ok(header) => {
             let known = databases.is_empty() || databases.contains(&header.database());
             let right = known && header.number() == number;
-            return if right { Ok(Owner::Header(header)) } else { Err(Damage::WrongFile.into()) };
+            return if right { Ok(LogOwner::Header(header)) } else { Err(Damage::WrongFile.into()) };
         }
         Err(fault @ Fault::Unsupported(_)) => return Err(fault),
         Err(fault) => fault,
@@ -270,7 +270,7 @@ pub(crate) fn find_owner(file: &[u8], magic: Magic, number: FileNumber, database
     for database in databases {
         let seed = Seed::of_file(database, number);
         if next_group(file, seed, number, SEGMENT_HEADER_BYTES).map_err(|(_, fault)| fault)?.is_some() {
-            return Ok(Owner::Proven(*database));
+            return Ok(LogOwner::Proven(*database));
         }
     }
     Err(damage)
@@ -350,16 +350,16 @@ mod tests {
     fn every_bit_of_header_checksums_and_footer_is_made_good() {
         for (body, chunk_log2) in [(200, 12), (20_000, 12), (20_000, 13), (9_000, 16)] {
             let (file, meta) = values(body, chunk_log2);
-            assert_eq!(mend_frame(&file, Magic::VALUES, Known::Values(&meta)), Ok(None));
+            assert_eq!(mend_frame(&file, Magic::VALUES, Expected::Values(&meta)), Ok(None));
             let tail = 64 + body..file.len();
             let (mut alone, mut bits) = (0, 0);
             for bit in (0..64).chain(tail).flat_map(|byte| [byte * 8, byte * 8 + 5]) {
                 let mut bad = file.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
-                let mended = mend_frame(&bad, Magic::VALUES, Known::Values(&meta));
+                let mended = mend_frame(&bad, Magic::VALUES, Expected::Values(&meta));
                 assert!(is_unsupported(&mended) || is_mended(&mended, &file), "{body}: bit {bit}");
                 // Without a manifest: the right one or none.
-                let mended = mend_frame(&bad, Magic::VALUES, Known::Nothing);
+                let mended = mend_frame(&bad, Magic::VALUES, Expected::Nothing);
                 let right = is_mended(&mended, &file);
                 assert!(right || mended.is_err(), "{body}: bit {bit}");
                 (alone, bits) = (alone + usize::from(right), bits + 1);
@@ -372,31 +372,34 @@ mod tests {
     fn what_is_cut_off_is_made_good_and_what_names_another_file_is_not() {
         let (file, meta) = values(20_000, 12);
         for cut in [1, 60, 128] {
-            let mended = mend_frame(&file[..file.len() - cut], Magic::VALUES, Known::Values(&meta));
+            let mended = mend_frame(&file[..file.len() - cut], Magic::VALUES, Expected::Values(&meta));
             assert_eq!(mended, Ok(Some(file.clone())), "{cut}");
         }
-        assert!(mend_frame(&file[..20_064], Magic::VALUES, Known::Values(&meta)).is_err(), "nothing proves its body");
-        assert!(mend_frame(&[], Magic::VALUES, Known::Values(&meta)).is_err());
+        assert!(
+            mend_frame(&file[..20_064], Magic::VALUES, Expected::Values(&meta)).is_err(),
+            "nothing proves its body"
+        );
+        assert!(mend_frame(&[], Magic::VALUES, Expected::Values(&meta)).is_err());
         let other = ValuesMeta { id: [8; 16], ..meta };
         let refused = Err((0, Damage::WrongFile.into()));
-        assert_eq!(mend_frame(&file, Magic::VALUES, Known::Values(&other)), refused);
+        assert_eq!(mend_frame(&file, Magic::VALUES, Expected::Values(&other)), refused);
         for zeroed in [0..64, file.len() - 128..file.len()] {
             let mut bad = file.clone();
             bad[zeroed.clone()].fill(0);
-            assert_eq!(mend_frame(&bad, Magic::VALUES, Known::Values(&meta)), Ok(Some(file.clone())), "{zeroed:?}");
+            assert_eq!(mend_frame(&bad, Magic::VALUES, Expected::Values(&meta)), Ok(Some(file.clone())), "{zeroed:?}");
             // The other end is intact and names another file.
-            assert_eq!(mend_frame(&bad, Magic::VALUES, Known::Values(&other)), refused, "{zeroed:?}");
+            assert_eq!(mend_frame(&bad, Magic::VALUES, Expected::Values(&other)), refused, "{zeroed:?}");
             bad[..64].fill(0);
             bad[file.len() - 128..].fill(0);
-            assert_eq!(mend_frame(&bad, Magic::VALUES, Known::Values(&meta)), Ok(Some(file.clone())), "both");
-            assert!(mend_frame(&bad, Magic::VALUES, Known::Values(&other)).is_err());
-            assert!(mend_frame(&bad, Magic::VALUES, Known::Nothing).is_err());
+            assert_eq!(mend_frame(&bad, Magic::VALUES, Expected::Values(&meta)), Ok(Some(file.clone())), "both");
+            assert!(mend_frame(&bad, Magic::VALUES, Expected::Values(&other)).is_err());
+            assert!(mend_frame(&bad, Magic::VALUES, Expected::Nothing).is_err());
         }
         // Two ends of two files.
         let mut both = file.clone();
         let header = TableHeader::new(Magic::VALUES, [9; 16], 12);
         bytes::write(&mut both, 0, header.as_bytes());
-        assert_eq!(mend_frame(&both, Magic::VALUES, Known::Nothing), refused);
+        assert_eq!(mend_frame(&both, Magic::VALUES, Expected::Nothing), refused);
     }
 
     /// A number that nobody has held against the file must not become a length.
@@ -415,9 +418,9 @@ mod tests {
             let sum = Seed::of_table(&ID).sum(footer as u64, &bad[footer..footer + 124]);
             bad[footer + 124..].copy_from_slice(&sum.to_le_bytes());
             let wrong = ValuesMeta { file_bytes: number, record_bytes: number, ..meta };
-            for known in [Known::Nothing, Known::Values(&meta), Known::Values(&wrong), Known::Index(&ID)] {
+            for known in [Expected::Nothing, Expected::Values(&meta), Expected::Values(&wrong), Expected::Index(&ID)] {
                 let mended = mend_frame(&bad, Magic::VALUES, known);
-                let of_manifest = matches!(known, Known::Values(known) if *known == meta);
+                let of_manifest = matches!(known, Expected::Values(known) if *known == meta);
                 assert!(
                     mended.is_err() || of_manifest && is_mended(&mended, &file),
                     "{number:#x} at {field}: {known:?}"
@@ -462,7 +465,7 @@ mod tests {
         // Chunk 1 itself, the checksum of chunk 2, and so the one of the page.
         bad[5000] ^= 1;
         bad[20_064 + 8] ^= 1;
-        let mended = mend_frame(&bad, Magic::VALUES, Known::Values(&meta)).unwrap().unwrap();
+        let mended = mend_frame(&bad, Magic::VALUES, Expected::Values(&meta)).unwrap().unwrap();
         let frame = Frame::parse(&mended, Magic::VALUES).unwrap();
         let whole = Part::whole(&mended);
         let intact: Vec<u64> =
@@ -479,11 +482,11 @@ mod tests {
         file.extend_from_slice(group.seal(Seed::of_file(&ID, number), number, 80, &[]).unwrap().as_bytes());
         let owner =
             |file: &[u8], number, databases: &[Id]| find_owner(file, Magic::SEGMENT, FileNumber(number), databases);
-        assert!(matches!(owner(&file, 6, &[]), Ok(Owner::Header(_))));
+        assert!(matches!(owner(&file, 6, &[]), Ok(LogOwner::Header(_))));
         assert_eq!(owner(&file, 7, &[]).unwrap_err(), Damage::WrongFile.into());
         assert_eq!(owner(&file, 6, &[[8; 16]]).unwrap_err(), Damage::WrongFile.into());
         file[..80].fill(0);
-        assert!(matches!(owner(&file, 6, &[[8; 16], ID]), Ok(Owner::Proven(ID))));
+        assert!(matches!(owner(&file, 6, &[[8; 16], ID]), Ok(LogOwner::Proven(ID))));
         assert!(owner(&file, 7, &[ID]).is_err() && owner(&file, 6, &[]).is_err());
         file.truncate(90);
         assert!(owner(&file, 6, &[ID]).is_err());

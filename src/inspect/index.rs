@@ -8,7 +8,9 @@ use super::item::{Sink, Value};
 use crate::error::{Damage, Result};
 use crate::format::UNIT;
 use crate::format::bytes::{self, Part};
-use crate::format::index::{BUCKET_SLOTS, Block, Bucket, GROUP_LANDMARKS, Group, IndexSection, OrderKind, PointKind};
+use crate::format::index::{
+    BUCKET_SLOTS, Bucket, FilterBlock, GROUP_LANDMARKS, IndexSection, KeyGroup, OrderKind, PointKind,
+};
 use crate::format::prefix::Magic;
 
 pub(super) fn show(sink: &mut Sink<'_>, file: &[u8]) -> Result<()> {
@@ -88,7 +90,7 @@ fn show_buckets(sink: &mut Sink<'_>, index: &mut Framed<'_>, section: &IndexSect
 }
 
 fn show_blocks(sink: &mut Sink<'_>, index: &mut Framed<'_>, section: &IndexSection, probes: u8) -> Result<()> {
-    let blocks: &[Block] = array(sink, index, section.point_offset, section.point_count.into())?;
+    let blocks: &[FilterBlock] = array(sink, index, section.point_offset, section.point_count.into())?;
     let ones = blocks.as_flattened().iter().map(|byte| u64::from(byte.count_ones())).sum();
     let fields = vec![
         ("count", Value::Number(blocks.len() as u64)),
@@ -113,8 +115,8 @@ fn show_order(sink: &mut Sink<'_>, index: &mut Framed<'_>, section: &IndexSectio
             }
         }
         OrderKind::Groups => {
-            let groups: &[Group] = array(sink, index, section.order_offset, count)?;
-            let group_at = (section.order_offset..).step_by(size_of::<Group>());
+            let groups: &[KeyGroup] = array(sink, index, section.order_offset, count)?;
+            let group_at = (section.order_offset..).step_by(size_of::<KeyGroup>());
             for ((head, group), offset) in heads.iter().zip(groups).zip(group_at) {
                 let landmarks = usize::from(group.landmarks);
                 if !(1..=GROUP_LANDMARKS).contains(&landmarks) {

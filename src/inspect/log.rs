@@ -12,7 +12,7 @@ use crate::format::prefix::Magic;
 use crate::format::section_options::PointIndex;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Sequence};
-use crate::log::{self, Scan};
+use crate::log::{self, LogScan};
 
 pub(super) fn show(sink: &mut Sink<'_>, file: &[u8], magic: Magic) -> Result<()> {
     let header = SegmentHeader::parse_any(file, magic).map_err(|fault| sink.damaged(0, fault))?;
@@ -224,7 +224,7 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
     Ok(())
 }
 
-fn show_end(sink: &mut Sink<'_>, end: u64, scan: &Scan) -> Result<()> {
+fn show_end(sink: &mut Sink<'_>, end: u64, scan: &LogScan) -> Result<()> {
     // Behind the end there is space for more, or what a crash has left of a group.
     match scan.dropped {
         _ if scan.clean => sink.item(end, "end", end_fields("closed", 0)),

@@ -6,5 +6,5 @@ mod chains;
 mod reader;
 mod writer;
 
-pub(crate) use reader::{Input, Known, Scan, runs, scan, visit_entries};
+pub(crate) use reader::{Input, Known, LogScan, runs, scan, visit_entries};
 pub(crate) use writer::{SegmentWriter, Space, Use, encode_group};

@@ -29,7 +29,7 @@ pub(crate) struct Tail {
 
 /// The outcome of a scan.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Scan {
+pub(crate) struct LogScan {
     /// The segments that are part of the log, and where each ends; a close mark that ends it is not part of it.
     pub(crate) ends: Vec<(FileNumber, u64)>,
     /// Whether the log ends with a close mark or at a recorded end.
@@ -74,7 +74,7 @@ struct Scanner<'a> {
     magic: Magic,
     database: &'a Id,
     known: Known,
-    out: Scan,
+    out: LogScan,
     /// A skip has given a sequence number to something that is not there.
     skipped: bool,
     /// A close mark has ended the log.
@@ -86,12 +86,12 @@ struct Scanner<'a> {
 /// A group that does not verify ends the log. Whether that is a torn tail, which was never acknowledged, or damage to
 /// acknowledged data is decided by the durable positions that intact groups carry, in front of and behind the bad place:
 /// damage below the highest of them is an error.
-pub(crate) fn scan(magic: Magic, database: &Id, known: Known, segments: &[Input<'_>]) -> Result<Scan, ScanError> {
+pub(crate) fn scan(magic: Magic, database: &Id, known: Known, segments: &[Input<'_>]) -> Result<LogScan, ScanError> {
     let Known { first, durable, .. } = known;
     // An end that is recorded was durable when it was; the log must not end in front of it, with or without a mark.
     let recorded = segments.iter().filter_map(|s| Some(Position { segment: s.number, offset: s.end? })).max();
     let durable = durable.filter(|durable| durable.segment >= first).max(recorded);
-    let out = Scan { ends: Vec::new(), clean: true, durable, dropped: None, groups: 0, next_sequence: None };
+    let out = LogScan { ends: Vec::new(), clean: true, durable, dropped: None, groups: 0, next_sequence: None };
     let mut scanner = Scanner { magic, database, known, out, skipped: false, closed: false };
     let mut previous: Option<Position> = None;
     for (index, segment) in segments.iter().enumerate() {
@@ -426,7 +426,7 @@ pub(super) mod tests {
         file.extend(encode_group(&DATABASE, FileNumber(number), offset, kind, count, durable, &body).unwrap());
     }
 
-    fn run(segments: &[(u64, &[u8])]) -> Result<Scan, ScanError> {
+    fn run(segments: &[(u64, &[u8])]) -> Result<LogScan, ScanError> {
         let inputs: Vec<Input<'_>> =
             segments.iter().map(|(n, b)| Input { number: FileNumber(*n), bytes: b, end: None }).collect();
         scan(Magic::SEGMENT, &DATABASE, Known::nothing(FileNumber(1)), &inputs)

@@ -588,7 +588,7 @@ pub(crate) mod tests {
         let rule = || Visibility::retain(vec![], fixture.memtable.max_sequence());
         let runs = fixture.memtable.runs(KeyspaceId(0), rule).unwrap();
         let entries = Entries { bytes: fixture.memtable.bytes(), base: Sequence(1) };
-        let key = |item: run::Item| {
+        let key = |item: run::RunItem| {
             Entry::parse(entries.bytes, item.locator as usize * 8, entries.bytes.len(), Sequence(1))
                 .unwrap()
                 .key(entries.bytes)

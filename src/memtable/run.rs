@@ -6,14 +6,14 @@ use crate::sys::prefetch;
 
 /// An entry of a sorted run.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Item {
+pub(crate) struct RunItem {
     /// The first eight bytes of the key, behind what all keys of the run begin with.
     pub(super) head: u64,
     /// Offset of the entry in units of 8 bytes.
     pub(super) locator: u32,
 }
 
-impl Item {
+impl RunItem {
     /// Its key. Only what has been read is in a run, so there is one; if not, whoever comes to the entry gets a bug.
     #[inline]
     pub(super) fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
@@ -27,7 +27,7 @@ impl Item {
 const SAMPLED: usize = 32;
 
 /// Items in a cache line.
-const LINE: usize = 64 / size_of::<Item>();
+const LINE: usize = 64 / size_of::<RunItem>();
 
 /// Entries in order: by key, and within a key the newest first.
 ///
@@ -41,13 +41,13 @@ pub(crate) struct Run {
     /// What all keys begin with: heads that do not decide cost two misses a comparison, in sorting as in searching.
     prefix: Vec<u8>,
     // Without room to grow: runs stay as they are for as long as their memtable.
-    items: Box<[Item]>,
+    items: Box<[RunItem]>,
     samples: Box<[u64]>,
 }
 
 impl Run {
     /// Of items in order, whose keys all begin with `prefix`.
-    pub(super) fn new(prefix: Vec<u8>, items: Vec<Item>) -> Self {
+    pub(super) fn new(prefix: Vec<u8>, items: Vec<RunItem>) -> Self {
         let samples = items.iter().step_by(SAMPLED).map(|item| item.head).collect();
         Self { prefix, items: items.into_boxed_slice(), samples }
     }
@@ -62,20 +62,20 @@ impl Run {
     }
 
     #[inline]
-    pub(super) fn get(&self, at: usize) -> Option<&Item> {
+    pub(super) fn get(&self, at: usize) -> Option<&RunItem> {
         self.items.get(at)
     }
 
     /// The items with their heads behind `prefix`, which is this run's own one or begins it.
-    pub(super) fn items_behind(&self, prefix: &[u8]) -> impl Iterator<Item = Item> {
+    pub(super) fn items_behind(&self, prefix: &[u8]) -> impl Iterator<Item = RunItem> {
         let between = self.prefix.get(prefix.len()..).unwrap_or_default();
         let front = key_head(between);
         let shift = u32::try_from(8 * between.len()).unwrap_or(u32::MAX);
-        self.items.iter().map(move |item| Item { head: front | item.head.checked_shr(shift).unwrap_or(0), ..*item })
+        self.items.iter().map(move |item| RunItem { head: front | item.head.checked_shr(shift).unwrap_or(0), ..*item })
     }
 
     /// How many items have a key below `key`, or, with `or_equal`, not above it.
-    pub(super) fn rank<'k>(&self, key: &[u8], or_equal: bool, key_of: impl Fn(&Item) -> &'k [u8]) -> usize {
+    pub(super) fn rank<'k>(&self, key: &[u8], or_equal: bool, key_of: impl Fn(&RunItem) -> &'k [u8]) -> usize {
         let Some(rest) = key.strip_prefix(&self.prefix[..]) else {
             return if key < &self.prefix[..] { 0 } else { self.len() };
         };
@@ -127,7 +127,7 @@ mod tests {
         }
         assert!(common.starts_with(prefix), "as the test means it");
         let head = |key: &Vec<u8>| key_head(&key[prefix.len()..]);
-        let items = (0..).zip(&keys).map(|(locator, key)| Item { head: head(key), locator }).collect();
+        let items = (0..).zip(&keys).map(|(locator, key)| RunItem { head: head(key), locator }).collect();
         (keys, Run::new(prefix.to_vec(), items))
     }
 

@@ -9,7 +9,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::run::{Item, Run, shorten};
+use super::run::{Run, RunItem, shorten};
 use crate::format::entry::{Entry, Kind};
 use crate::format::{Sequence, key_head};
 use crate::sys::{Mutex, MutexGuard};
@@ -28,7 +28,7 @@ struct State {
     /// Oldest and largest first.
     runs: Vec<Arc<Run>>,
     /// Entries that are in no run yet, in the order of the segment, with the heads of whole keys.
-    pending: Vec<Item>,
+    pending: Vec<RunItem>,
     /// What all their keys begin with.
     prefix: Vec<u8>,
     /// Items that readers have paid the merging of.
@@ -49,7 +49,7 @@ impl Pending<'_> {
             prefix.extend_from_slice(key);
         }
         shorten(prefix, key);
-        pending.push(Item { head: key_head(key), locator });
+        pending.push(RunItem { head: key_head(key), locator });
     }
 }
 
@@ -61,21 +61,21 @@ pub(super) struct Entries<'a> {
 }
 
 impl Entries<'_> {
-    fn entry(&self, item: Item) -> Option<Entry> {
+    fn entry(&self, item: RunItem) -> Option<Entry> {
         Entry::parse(self.bytes, item.locator as usize * 8, self.bytes.len(), self.base).ok()
     }
 
-    fn key(&self, item: Item) -> &[u8] {
+    fn key(&self, item: RunItem) -> &[u8] {
         item.key(self.bytes)
     }
 
     /// Key ascending, then newest first: within a segment a later place is a newer entry.
-    fn compare(&self, a: Item, b: Item) -> Ordering {
+    fn compare(&self, a: RunItem, b: RunItem) -> Ordering {
         let by_key = a.head.cmp(&b.head).then_with(|| self.key(a).cmp(self.key(b)));
         by_key.then_with(|| b.locator.cmp(&a.locator))
     }
 
-    fn same_key(&self, a: Item, b: Item) -> bool {
+    fn same_key(&self, a: RunItem, b: RunItem) -> bool {
         a.head == b.head && self.key(a) == self.key(b)
     }
 }
@@ -150,7 +150,11 @@ impl State {
     }
 }
 
-fn merge(entries: Entries<'_>, older: impl Iterator<Item = Item>, younger: impl Iterator<Item = Item>) -> Vec<Item> {
+fn merge(
+    entries: Entries<'_>,
+    older: impl Iterator<Item = RunItem>,
+    younger: impl Iterator<Item = RunItem>,
+) -> Vec<RunItem> {
     let (mut older, mut younger) = (older.peekable(), younger.peekable());
     let mut merged = Vec::with_capacity(older.size_hint().0 + younger.size_hint().0);
     while let (Some(a), Some(b)) = (older.peek(), younger.peek()) {
@@ -163,8 +167,8 @@ fn merge(entries: Entries<'_>, older: impl Iterator<Item = Item>, younger: impl 
 }
 
 /// Leaves out the versions that nobody sees, so that a scan does not step over the history of a hot key.
-fn keep_visible(entries: Entries<'_>, items: &mut Vec<Item>, rule: &mut Visibility) {
-    let mut previous: Option<Item> = None;
+fn keep_visible(entries: Entries<'_>, items: &mut Vec<RunItem>, rule: &mut Visibility) {
+    let mut previous: Option<RunItem> = None;
     let mut in_key = false;
     // Whether the version in front stays and is a merge operand: what it works on is seen with it.
     let mut operand = false;

@@ -21,7 +21,7 @@ use cost::{Bill, Owed};
 pub(crate) use cost::{Paid, ReadCost};
 use gaps::Gaps;
 use rank::{Prefix, Rank};
-pub(crate) use scan::{Learned, Look, PinnedEntry, Scan, Shared};
+pub(crate) use scan::{Learned, Look, PinnedEntry, Scan, ScanShared};
 pub(crate) use source::{LevelCursor, Place, Source, Tables};
 pub(crate) use versions::Versions;
 
@@ -392,7 +392,7 @@ mod tests {
         let within = (Edge::START.to_owned(), Edge::End);
         let look = Look { keyspace: KeyspaceId(0), at: Sequence(at), within };
         let learned = Arc::new(Learned::new(Sequence(at)));
-        let shared = Shared { values: Arc::default(), learned, mappings: Mappings::of(&fixtures[0].dir) };
+        let shared = ScanShared { values: Arc::default(), learned, mappings: Mappings::of(&fixtures[0].dir) };
         Scan::new(sources(fixtures), Cover::default(), look, shared)
     }
 

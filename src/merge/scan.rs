@@ -11,7 +11,7 @@ use crate::format::entry_ref::EntryRef;
 use crate::format::range::Edge;
 use crate::format::{KeyspaceId, Sequence};
 use crate::sys::{Block, Mappings, Pinned, Purse};
-use crate::table::{Value, ValueFile, Values};
+use crate::table::{StoredValue, ValueFile, Values};
 use crate::visibility::Cover;
 
 /// Keys in a row of which nothing is seen, after which a scan looks for a way past them: a seek costs about as much as this
@@ -35,11 +35,11 @@ pub(crate) struct Scan {
     pub(super) merge: Merge,
     pub(super) cover: Cover,
     pub(super) look: Look,
-    pub(super) shared: Shared,
+    pub(super) shared: ScanShared,
     pub(super) current: Current,
     bill: Bill,
     /// The value of the current entry if it is a pointer.
-    apart: Option<(Arc<ValueFile>, Value)>,
+    apart: Option<(Arc<ValueFile>, StoredValue)>,
     /// For who pins one value after another, of those that stand apart.
     purse: Purse,
 }
@@ -89,7 +89,7 @@ impl Learned {
 
 /// What scans share with others.
 #[derive(Debug, Clone)]
-pub(crate) struct Shared {
+pub(crate) struct ScanShared {
     /// Where values are that stand apart from their entries.
     pub(crate) values: Arc<Values>,
     pub(crate) learned: Arc<Learned>,
@@ -99,7 +99,7 @@ pub(crate) struct Shared {
 
 impl Scan {
     /// Sources come newest first; `cover` has the range tombstones of all of them.
-    pub(crate) fn new(sources: Vec<Source>, cover: Cover, look: Look, shared: Shared) -> Self {
+    pub(crate) fn new(sources: Vec<Source>, cover: Cover, look: Look, shared: ScanShared) -> Self {
         let bill = Bill::new(&sources);
         let (merge, current) = (Merge::new(sources), Current::Nowhere);
         Self { merge, cover, look, shared, current, bill, apart: None, purse: Purse::default() }

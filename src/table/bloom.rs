@@ -5,7 +5,7 @@
 //! textbook's because their loads differ. `m` is therefore raised until the computed rate is what was asked for.
 
 use crate::error::Damage;
-use crate::format::index::{BLOCK_BYTES, Block, block_bits, bucket_of};
+use crate::format::index::{BLOCK_BYTES, FilterBlock, block_bits, bucket_of};
 
 const BLOCK_BITS: f64 = 512.0;
 const _: () = assert!(BLOCK_BYTES * 8 == 512);
@@ -45,7 +45,7 @@ fn blocked_rate(n: f64, bits: f64, probes: u8) -> f64 {
 }
 
 /// A filter of `shape` over hashed keys.
-pub(super) fn build(shape: Shape, hashes: impl Iterator<Item = u64>) -> Result<Vec<Block>, Damage> {
+pub(super) fn build(shape: Shape, hashes: impl Iterator<Item = u64>) -> Result<Vec<FilterBlock>, Damage> {
     let mut blocks = vec![[0; 64]; shape.blocks as usize];
     for hash in hashes {
         let at = usize::try_from(bucket_of(hash, shape.blocks)).map_err(|_| Damage::OutOfBounds)?;
@@ -59,7 +59,7 @@ pub(super) fn build(shape: Shape, hashes: impl Iterator<Item = u64>) -> Result<V
 
 /// Whether a key with this hash may be in the filter that `block` is a part of.
 #[inline]
-pub(super) fn contains(block: &Block, hash: u64, probes: u8) -> bool {
+pub(super) fn contains(block: &FilterBlock, hash: u64, probes: u8) -> bool {
     block_bits(hash, probes).all(|bit| block.get(bit / 8).is_some_and(|byte| byte >> (bit % 8) & 1 == 1))
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct ChunkedFile {
     on_disk: Option<OnDisk>,
     frame: Frame,
     /// One bit a chunk: its checksum has matched. Set bits are never cleared; a relaxed order suffices, because a bit says
-    /// something about bytes that never change. It outlives the mapping; see [`Known`].
+    /// something about bytes that never change. It outlives the mapping; see [`KnownFile`].
     verified: Arc<[AtomicU64]>,
     residence: Residence,
     always: bool,
@@ -60,7 +60,7 @@ pub(crate) struct ChunkedFile {
 /// What stays known of a file while it is not open: its frame, and which of its chunks have been verified. That takes a bit
 /// for each chunk.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
+pub(crate) struct KnownFile {
     frame: Frame,
     verified: Arc<[AtomicU64]>,
 }
@@ -112,8 +112,8 @@ impl ChunkedFile {
     }
 
     /// What to remember when the file is let go.
-    pub(crate) fn known(&self) -> Known {
-        Known { frame: self.frame, verified: Arc::clone(&self.verified) }
+    pub(crate) fn known(&self) -> KnownFile {
+        KnownFile { frame: self.frame, verified: Arc::clone(&self.verified) }
     }
 
     /// Whether there is no point in letting the file go: slices keep it mapped, or it is memory of its own.
@@ -122,7 +122,7 @@ impl ChunkedFile {
     }
 
     /// Takes over what was known of the file when it was open before. Does nothing if it is another one.
-    pub(crate) fn recall(&mut self, known: &Known) {
+    pub(crate) fn recall(&mut self, known: &KnownFile) {
         if self.frame == known.frame && self.verified.len() == known.verified.len() {
             self.verified = Arc::clone(&known.verified);
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::file::Known;
+use super::file::KnownFile;
 use super::shelf::{Shelf, not_opened};
 use crate::error::Result;
 use crate::format::edit::TableMeta;
@@ -14,8 +14,8 @@ use crate::visibility::Fragments;
 /// What stays known of a table while it is not open.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
-    pub(super) file: Known,
-    pub(super) index_file: Known,
+    pub(super) file: KnownFile,
+    pub(super) index_file: KnownFile,
     pub(super) ranges: Vec<Arc<Fragments>>,
     /// The index, if it is in memory anyway: read into it, or made again because the one on disk was lost.
     pub(super) index: Option<Mapping>,

@@ -42,7 +42,7 @@ pub(crate) use reader::{Answer, TableReader};
 pub(crate) use salvage::{Piece, Salvage, mend_values, read_id, read_meta, read_values_meta};
 pub(crate) use shelf::Shelf;
 pub use standalone::{Entries, Entry, EntryKind, RangeTombstone, Reader};
-pub(crate) use values::{Found, Stored, Value, ValueFile, ValueWriter, Values};
+pub(crate) use values::{Found, Stored, StoredValue, ValueFile, ValueWriter, Values};
 pub(crate) use walk::Walk;
 pub(crate) use writer::{TableWriter, WrittenTable, write_index};
 

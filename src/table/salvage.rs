@@ -15,7 +15,7 @@ use crate::format::checksum::Id;
 use crate::format::codec::Codec;
 use crate::format::edit::TableMeta;
 use crate::format::entry::{Entry, EntryHeader};
-use crate::format::mend::{Known, frame_id, mend_frame};
+use crate::format::mend::{Expected, frame_id, mend_frame};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::section::Section;
@@ -55,14 +55,19 @@ impl Salvage {
         known: Option<&TableMeta>,
         global_sequence: impl FnOnce(&Id) -> Option<Sequence>,
     ) -> Result<Self> {
-        let file =
-            open_mended(shelf, FileKind::Table, Magic::TABLE, number, known.map_or(Known::Nothing, Known::Table))?;
+        let file = open_mended(
+            shelf,
+            FileKind::Table,
+            Magic::TABLE,
+            number,
+            known.map_or(Expected::Nothing, Expected::Table),
+        )?;
         let frame = *file.frame();
         let sections = numbered_sections(&file, global_sequence)?;
         if known.is_some_and(|meta| frame.footer_checksum != meta.footer_checksum || sections != meta.sections) {
             return Err(file.corrupt(frame.directory_offset, Damage::ManifestMismatch));
         }
-        let index = open_mended(shelf, FileKind::Index, Magic::INDEX, number, Known::Index(&frame.id));
+        let index = open_mended(shelf, FileKind::Index, Magic::INDEX, number, Expected::Index(&frame.id));
         let index = match index.and_then(|file| Index::of_file(file, &frame.id, &sections)) {
             // One of another version counts like a damaged one.
             Err(Error::UnsupportedFormat(_)) => None,
@@ -166,7 +171,7 @@ fn open_mended(
     kind: FileKind,
     magic: Magic,
     number: FileNumber,
-    known: Known<'_>,
+    known: Expected<'_>,
 ) -> Result<ChunkedFile> {
     let name = kind.name(number);
     let path = shelf.dir.path().join(&name);
@@ -236,7 +241,7 @@ pub(crate) fn mend_values(
     known: Option<&ValuesMeta>,
 ) -> Result<Arc<ValueFile>> {
     let file =
-        open_mended(shelf, FileKind::Values, Magic::VALUES, number, known.map_or(Known::Nothing, Known::Values))?;
+        open_mended(shelf, FileKind::Values, Magic::VALUES, number, known.map_or(Expected::Nothing, Expected::Values))?;
     let meta = known.copied().unwrap_or_else(|| ValuesMeta::of(number, file.frame(), file.length()));
     ValueFile::with_file(meta, Arc::clone(shelf), file)
 }

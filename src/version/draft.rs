@@ -8,7 +8,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use super::grouped::Grouped;
-use super::{Age, Handles, Keyspaces, Level, Shared, Tree, Version};
+use super::{Age, Handles, Keyspaces, Level, SharedTable, Tree, Version};
 use crate::error::Damage;
 use crate::format::edit::Edit;
 use crate::format::range::Edge;
@@ -38,7 +38,7 @@ pub(super) struct Draft {
     /// Made for the first edit that names one.
     tables: Option<BTreeMap<FileNumber, Placed>>,
     /// Newest data first. What speaks for nothing but dropped keyspaces goes at the end.
-    level0: BTreeMap<Reverse<Age>, Shared>,
+    level0: BTreeMap<Reverse<Age>, SharedTable>,
     /// Those that no edit has touched, and those that one has. No tree is in both.
     trees: Grouped<Arc<Tree>>,
     changed: BTreeMap<KeyspaceId, Runs>,
@@ -204,12 +204,12 @@ impl Draft {
     /// then. Sections that still speak for their keyspace must refer to value files that are there; those that have been
     /// consumed may name files that are gone.
     pub(super) fn finish(mut self) -> Result<(Version, Vec<Arc<Table>>), Damage> {
-        let mut level0: Vec<Shared> = std::mem::take(&mut self.level0).into_values().collect();
+        let mut level0: Vec<SharedTable> = std::mem::take(&mut self.level0).into_values().collect();
         if !self.dropped.is_empty() {
             for shared in &mut level0 {
                 self.forget_dropped(shared);
             }
-            let is_needed = |shared: &Shared| shared.consumed.len() < shared.table.meta.sections.len();
+            let is_needed = |shared: &SharedTable| shared.consumed.len() < shared.table.meta.sections.len();
             self.gone.extend(level0.iter().filter(|shared| !is_needed(shared)).map(|shared| Arc::clone(&shared.table)));
             level0.retain(is_needed);
         }
@@ -227,7 +227,7 @@ impl Draft {
     }
 
     /// Takes what dropped keyspaces have in a table of level 0 for consumed.
-    fn forget_dropped(&mut self, shared: &mut Shared) {
+    fn forget_dropped(&mut self, shared: &mut SharedTable) {
         let sections = &shared.table.meta.sections;
         let mut forget = |section: &Section| {
             if shared.consumed.insert(section.keyspace, ()).is_none() {
@@ -272,7 +272,7 @@ impl Draft {
         self.values.note_all(&table);
         let sections = &table.meta.sections;
         if level == 0 && !sections.is_empty() {
-            self.level0.insert(age, Shared { table, age: age.0, consumed: Grouped::default() });
+            self.level0.insert(age, SharedTable { table, age: age.0, consumed: Grouped::default() });
             return Ok(());
         }
         let [section] = sections.as_slice() else { return Err(Damage::BadField) };

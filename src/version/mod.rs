@@ -59,14 +59,14 @@ type Age = (Option<Sequence>, FileNumber);
 
 /// A table of level 0, which belongs to all keyspaces.
 #[derive(Debug, Clone)]
-pub(crate) struct Shared {
+pub(crate) struct SharedTable {
     pub(crate) table: Arc<Table>,
     age: Age,
     /// Keyspaces whose section has been compacted into their tree, or that have been dropped.
     consumed: Grouped<()>,
 }
 
-impl Shared {
+impl SharedTable {
     /// Whether the table still speaks for a keyspace.
     #[inline]
     pub(crate) fn serves(&self, keyspace: KeyspaceId) -> bool {
@@ -79,7 +79,7 @@ impl Shared {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Version {
     /// Level 0, newest data first: for each keyspace, all sequence numbers of a table are above those of the next one.
-    level0: Vec<Shared>,
+    level0: Vec<SharedTable>,
     trees: Grouped<Arc<Tree>>,
     named: Arc<Keyspaces>,
     values: Arc<Values>,
@@ -168,7 +168,7 @@ impl Version {
 
     /// Every section that is part of its keyspace.
     pub(crate) fn sections(&self) -> impl Iterator<Item = &Section> {
-        let of_shared = |shared: &Shared, section: &Section| shared.consumed.get(section.keyspace).is_none();
+        let of_shared = |shared: &SharedTable, section: &Section| shared.consumed.get(section.keyspace).is_none();
         let shared = self.level0.iter().flat_map(move |shared| {
             shared.table.meta.sections.iter().filter(move |section| of_shared(shared, section))
         });

@@ -2,6 +2,7 @@
 //! files are.
 
 mod faults;
+mod names;
 
 use std::collections::BTreeSet;
 use std::fs;

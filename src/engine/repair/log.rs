@@ -10,7 +10,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::checksum::{Id, Seed};
 use crate::format::entry::sequence_at;
 use crate::format::group::{GroupHeader, GroupKind};
-use crate::format::mend::{Owner, find_owner, next_group};
+use crate::format::mend::{LogOwner, find_owner, next_group};
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::segment::SEGMENT_HEADER_BYTES;
@@ -103,10 +103,10 @@ impl<'l> LogReader<'l> {
         let near = self.next.unwrap_or(self.chain.near);
         let guess = Sequence(near.0.saturating_sub(SEQUENCE_SPAN / 2));
         let (base, completed_with) = match owner {
-            Owner::Header(header) => (Some(header.base()), header.base()),
-            Owner::Proven(_) => (None, guess),
+            LogOwner::Header(header) => (Some(header.base()), header.base()),
+            LogOwner::Proven(_) => (None, guess),
         };
-        if let Owner::Header(header) = owner {
+        if let LogOwner::Header(header) = owner {
             self.link(number, header.predecessor(), header.base());
         } else {
             let problem = Error::corrupt(&path, 0, Damage::BadChecksum);

@@ -9,7 +9,7 @@ use super::common_prefix;
 use crate::error::Damage;
 use crate::format::checksum::{Id, Seed};
 use crate::format::index::{
-    BUCKET_BYTES, Bucket, GROUP_BYTES, GROUP_LANDMARKS, GROUP_UNITS, Group, IndexSection, OrderKind, PointKind,
+    BUCKET_BYTES, Bucket, GROUP_BYTES, GROUP_LANDMARKS, GROUP_UNITS, IndexSection, KeyGroup, OrderKind, PointKind,
     VERSIONS_INTERVAL, bucket_of, fragment,
 };
 use crate::format::prefix::Magic;
@@ -251,7 +251,7 @@ impl OrderBuilder {
         let [first, rest @ ..] = members.locators.as_slice() else { return Ok(()) };
         // What the first and the last one share, all between them do.
         let shared = common_prefix(members.key(0)?, members.key(rest.len())?).len();
-        let mut group = Group { first: U32::new(*first), ..Group::new_zeroed() };
+        let mut group = KeyGroup { first: U32::new(*first), ..KeyGroup::new_zeroed() };
         group.shared = to_u16(shared)?;
         group.landmarks = to_u16(members.locators.len())?;
         let slots = group.offsets.iter_mut().zip(&mut group.fragments);

@@ -7,7 +7,7 @@ use super::super::file::intact;
 use super::Index;
 use super::order;
 use crate::error::Result;
-use crate::format::index::{BUCKET_BYTES, BUCKET_SLOTS, Bucket, Group, OrderKind, PointKind};
+use crate::format::index::{BUCKET_BYTES, BUCKET_SLOTS, Bucket, KeyGroup, OrderKind, PointKind};
 
 impl Index {
     /// The places at which the intact parts of the index say that entries of a section begin, ascending; every other part may
@@ -31,7 +31,7 @@ impl Index {
                 places.extend(<[U32]>::ref_from_bytes(piece).unwrap_or_default().iter().map(place));
             }
             OrderKind::Groups => {
-                let groups = <[Group]>::ref_from_bytes(piece).unwrap_or_default();
+                let groups = <[KeyGroup]>::ref_from_bytes(piece).unwrap_or_default();
                 places.extend(groups.iter().flat_map(order::places));
             }
         })?;

@@ -8,7 +8,9 @@ use zerocopy::little_endian::{U16, U32, U64};
 use super::Index;
 use crate::error::Result;
 use crate::format::bytes;
-use crate::format::index::{GROUP_BYTES, GROUP_LANDMARKS, Group, IndexSection, OrderKind, VERSIONS_INTERVAL, fragment};
+use crate::format::index::{
+    GROUP_BYTES, GROUP_LANDMARKS, IndexSection, KeyGroup, OrderKind, VERSIONS_INTERVAL, fragment,
+};
 use crate::format::key_head;
 use crate::sys::prefetch;
 
@@ -112,7 +114,7 @@ impl<'a> Order<'a> {
         *near = at;
         if self.section.order == OrderKind::Groups {
             let offset = self.section.order_offset + at as u64 * GROUP_BYTES;
-            let group: &Group = self.index.line(offset)?;
+            let group: &KeyGroup = self.index.line(offset)?;
             prefetch(&group.first);
             prefetch(&group.fragments);
         }
@@ -217,9 +219,9 @@ impl<'a> Order<'a> {
 
     /// The verified group `at`.
     #[inline]
-    fn group(&self, at: usize) -> Result<&'a Group> {
+    fn group(&self, at: usize) -> Result<&'a KeyGroup> {
         let offset = self.section.order_offset + at as u64 * GROUP_BYTES;
-        let group: &Group = self.index.line(offset)?;
+        let group: &KeyGroup = self.index.line(offset)?;
         if !(1..=GROUP_LANDMARKS).contains(&usize::from(group.landmarks)) {
             return Err(self.index.mismatch(offset));
         }
@@ -306,7 +308,7 @@ impl OrderCheck<'_> {
 }
 
 /// The places of the landmarks of a group, which may be any bytes.
-pub(super) fn places(group: &Group) -> impl Iterator<Item = usize> {
+pub(super) fn places(group: &KeyGroup) -> impl Iterator<Item = usize> {
     let first = place(group.first.get());
     let offsets = group.offsets.iter().map(move |offset| first + place(offset.get().into()));
     std::iter::once(first).chain(offsets).take(group.landmarks.get().into())
@@ -314,7 +316,7 @@ pub(super) fn places(group: &Group) -> impl Iterator<Item = usize> {
 
 /// The place of a slot of a group.
 #[inline]
-fn place_in(group: &Group, slot: usize) -> usize {
+fn place_in(group: &KeyGroup, slot: usize) -> usize {
     let behind = slot.checked_sub(1).and_then(|slot| group.offsets.get(slot));
     place(group.first.get()) + behind.map_or(0, |offset| place(offset.get().into()))
 }
@@ -326,7 +328,7 @@ fn place(units: u32) -> usize {
 
 /// How many fragments of a group are such. All of the array, so that a processor does eight at a time.
 #[inline]
-fn count(group: &Group, is: impl Fn(u16) -> bool) -> usize {
+fn count(group: &KeyGroup, is: impl Fn(u16) -> bool) -> usize {
     let landmarks = group.landmarks.get();
     let counted =
         |count: u16, (slot, print): (u16, &U16)| count + (u16::from(is(print.get())) & u16::from(slot < landmarks));

@@ -8,7 +8,7 @@ use super::Index;
 use crate::error::Result;
 use crate::format::bytes;
 use crate::format::index::{
-    BLOCK_BYTES, BUCKET_BYTES, BUCKET_SLOTS, Block, Bucket, IndexSection, PointKind, bucket_of, fingerprint,
+    BLOCK_BYTES, BUCKET_BYTES, BUCKET_SLOTS, Bucket, FilterBlock, IndexSection, PointKind, bucket_of, fingerprint,
 };
 use crate::sys::prefetch;
 
@@ -40,7 +40,7 @@ impl Index {
         }
         match section.point {
             PointKind::Bloom { probes } => {
-                Block::ref_from_bytes(line).is_ok_and(|block| !bloom::contains(block, hash, probes))
+                FilterBlock::ref_from_bytes(line).is_ok_and(|block| !bloom::contains(block, hash, probes))
             }
             PointKind::Hash => Bucket::ref_from_bytes(line).is_ok_and(|bucket| {
                 bucket.overflow == 0
@@ -64,7 +64,7 @@ impl Index {
         let first = bucket_of(hash, count);
         if let PointKind::Bloom { probes } = section.point {
             const { assert!(BLOCK_BYTES == BUCKET_BYTES) };
-            let block: &Block = self.line(section.point_offset + first * BUCKET_BYTES)?;
+            let block: &FilterBlock = self.line(section.point_offset + first * BUCKET_BYTES)?;
             return Ok(if bloom::contains(block, hash, probes) { Point::Maybe } else { Point::Absent });
         }
         let print = fingerprint(hash);

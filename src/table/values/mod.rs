@@ -15,7 +15,7 @@ pub(crate) use writer::ValueWriter;
 
 use super::desk::Desk;
 use super::digest::Digest;
-use super::file::{ChunkedFile, Known, position};
+use super::file::{ChunkedFile, KnownFile, position};
 use super::open::Lending;
 use super::shelf::Shelf;
 use crate::error::{Damage, Error, Result};
@@ -39,12 +39,12 @@ pub(crate) enum Found {
 
 /// A verified value, with the file that it is in, which stays open for it.
 #[derive(Debug, Clone)]
-pub(crate) struct Value {
+pub(crate) struct StoredValue {
     file: Arc<ChunkedFile>,
     found: Found,
 }
 
-impl Value {
+impl StoredValue {
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.found {
@@ -73,7 +73,7 @@ pub(crate) struct ValueFile {
     pub(crate) meta: ValuesMeta,
     shelf: Arc<Shelf>,
     // Own synchronization.
-    desk: Desk<ChunkedFile, Known>,
+    desk: Desk<ChunkedFile, KnownFile>,
 }
 
 impl fmt::Debug for ValueFile {
@@ -186,15 +186,15 @@ impl ValueFile {
     }
 
     /// The value that a pointer names.
-    pub(crate) fn value(self: &Arc<Self>, pointer: Pointer) -> Result<Value> {
+    pub(crate) fn value(self: &Arc<Self>, pointer: Pointer) -> Result<StoredValue> {
         let file = self.pin()?;
         let found = self.find(&file, pointer)?;
-        Ok(Value { file, found })
+        Ok(StoredValue { file, found })
     }
 
     /// The same in place of another value of this file, which saves counting its users.
     #[inline]
-    pub(crate) fn move_to(&self, value: &mut Value, pointer: Pointer) -> Result<()> {
+    pub(crate) fn move_to(&self, value: &mut StoredValue, pointer: Pointer) -> Result<()> {
         value.found = self.find(&value.file, pointer)?;
         Ok(())
     }
@@ -206,7 +206,7 @@ impl ValueFile {
         keyspace: KeyspaceId,
         key: &[u8],
         pointer: Pointer,
-    ) -> Result<(Sequence, Value)> {
+    ) -> Result<(Sequence, StoredValue)> {
         let file = self.pin()?;
         let bad = || self.corrupt(pointer.offset, Damage::BadPointer);
         let (start, end) = (pointer.record_start(key.len()).map_err(|_| bad())?, pointer.record_end());
@@ -227,7 +227,7 @@ impl ValueFile {
             record.sequence
         };
         let found = self.find(&file, pointer)?;
-        Ok((sequence, Value { file, found }))
+        Ok((sequence, StoredValue { file, found }))
     }
 
     /// Checks every byte of the file and that records fill it; answers the digest of those. Ends with [`Error::Closed`] once
