@@ -159,7 +159,7 @@ impl Engine {
         while let Some((found, _)) = versions.next()? {
             // The rule has no say about what is newer than its cut.
             if found.entry.sequence <= at {
-                writer.add(keyspace, &found.entry, versions.merge().bytes(&found), false)?;
+                writer.add(keyspace, versions.merge().entry(&found), false)?;
             }
         }
         writer.add_ranges(keyspace, &ranges)

@@ -337,20 +337,20 @@ impl<'a> Merging<'a> {
     /// Copies an entry. Its value moves if it stands in a value file that is to be emptied, or inside the entry and is large.
     fn write(&self, writer: &mut TableWriter, sink: &mut ValueSink<'_>, found: &Located, oldest: bool) -> Result<()> {
         let (merge, keyspace) = (self.versions.merge(), self.share.keyspace);
-        let bytes = merge.bytes(found);
-        if found.entry.kind() == Kind::Pointer && self.plan.moves_values() {
+        let entry = merge.entry(found);
+        if entry.kind() == Kind::Pointer && self.plan.moves_values() {
             let (pointer, file) = merge.find_value(found, &self.plan.values)?;
             if self.plan.emptied.contains(&pointer.file) {
                 let (sequence, value) = file.record(keyspace, merge.key(found), pointer)?;
                 let value = (sequence, value.bytes());
-                return sink.add(writer, keyspace, (&found.entry, bytes), value, oldest);
+                return sink.add(writer, keyspace, entry, value, oldest);
             }
         }
-        if self.options.stands_apart(&found.entry) {
-            let value = (found.entry.sequence, found.entry.value(bytes));
-            return sink.add(writer, keyspace, (&found.entry, bytes), value, oldest);
+        if self.options.stands_apart(entry.place()) {
+            let value = (entry.sequence, entry.value());
+            return sink.add(writer, keyspace, entry, value, oldest);
         }
-        writer.add(keyspace, &found.entry, bytes, oldest)
+        writer.add(keyspace, entry, oldest)
     }
 
     /// Looks up from time to time: a cancelled store stops here, a dropped keyspace as well, and a flush that waits goes

@@ -173,12 +173,12 @@ impl Engine {
         let ranges = Fragments::merge(cover.fragments(), &mut rule.clone());
         let mut versions = Versions::new(Merge::new(sources), cover, rule)?;
         while let Some((found, _)) = versions.next()? {
-            let bytes = versions.merge().bytes(&found);
-            if options.stands_apart(&found.entry) {
-                let value = (found.entry.sequence, found.entry.value(bytes));
-                sink.add(writer, keyspace, (&found.entry, bytes), value, false)?;
+            let entry = versions.merge().entry(&found);
+            if options.stands_apart(entry.place()) {
+                let value = (entry.sequence, entry.value());
+                sink.add(writer, keyspace, entry, value, false)?;
             } else {
-                writer.add(keyspace, &found.entry, bytes, false)?;
+                writer.add(keyspace, entry, false)?;
             }
         }
         // The newest version of a key is never left out, unless a range tombstone has removed it. Index and runs know the keys

@@ -235,9 +235,9 @@ impl<'e> Load<'e> {
         if self.section.stands_apart(&entry) {
             // A value file may begin or end with this.
             let _at_work = self.engine.begin_work()?;
-            self.sink.add(writer, self.keyspace.id, (&entry, &self.entry), (Sequence(0), value), true)?;
+            self.sink.add(writer, self.keyspace.id, entry.in_bytes(&self.entry), (Sequence(0), value), true)?;
         } else {
-            writer.add(self.keyspace.id, &entry, &self.entry, true)?;
+            writer.add(self.keyspace.id, entry.in_bytes(&self.entry), true)?;
         }
         self.entries += 1;
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Engine;
 use crate::error::Result;
 use crate::format::edit::Edit;
-use crate::format::entry::{Entry, copy_with_pointer};
+use crate::format::entry_ref::EntryRef;
 use crate::format::{KeyspaceId, Sequence};
 use crate::table::{Table, TableWriter, ValueFile, ValueWriter};
 
@@ -86,18 +86,18 @@ impl<'e> ValueSink<'e> {
         Ok(())
     }
 
-    /// Writes an entry that stands in `bytes`, and its value, with the sequence number to go with it, apart from it.
+    /// Writes an entry, and its value, with the sequence number to go with it, apart from it.
     pub(super) fn add(
         &mut self,
         writer: &mut TableWriter,
         keyspace: KeyspaceId,
-        (entry, bytes): (&Entry, &[u8]),
+        entry: EntryRef<'_>,
         (sequence, value): (Sequence, &[u8]),
         oldest: bool,
     ) -> Result<()> {
-        let pointer = self.writer()?.add(keyspace, sequence, entry.key(bytes), value)?;
-        let copy = copy_with_pointer(&mut self.entry, entry, bytes, pointer)?;
-        writer.add(keyspace, &copy, &self.entry, oldest)
+        let pointer = self.writer()?.add(keyspace, sequence, entry.key(), value)?;
+        let copy = entry.copy_with_pointer(&mut self.entry, pointer)?;
+        writer.add(keyspace, copy.in_bytes(&self.entry), oldest)
     }
 
     /// Completes the files; their directory entries are not durable yet.

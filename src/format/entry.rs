@@ -408,7 +408,7 @@ pub(crate) fn push_entry(
 /// Replaces `out` by the same entry, which has been parsed from `file`, with a pointer as its value, and answers its places
 /// there.
 #[expect(clippy::cast_possible_truncation, reason = "a pointer has 24 bytes")]
-pub(crate) fn copy_with_pointer(out: &mut Vec<u8>, entry: &Entry, file: &[u8], pointer: Pointer) -> Result<Entry, Bug> {
+pub(super) fn copy_with_pointer(out: &mut Vec<u8>, entry: &Entry, file: &[u8], pointer: Pointer) -> Result<Entry, Bug> {
     let lost = |_| bug("an entry that has been parsed is not in its bytes");
     let mut header = header_at(file, entry.start).map_err(lost)?;
     header.flags = (header.flags & !KIND) | Kind::Pointer as u8;

@@ -2,10 +2,10 @@
 
 use std::ops::Deref;
 
-use super::entry::{Entry, EntryHeader, header_at};
+use super::entry::{Entry, EntryHeader, copy_with_pointer, header_at};
 use super::extension::Extension;
 use super::values::Pointer;
-use crate::error::{Damage, Fault};
+use crate::error::{Bug, Damage, Fault};
 
 /// An entry and what it has been decoded from, so that nobody asks it with other bytes, which would answer something.
 ///
@@ -62,6 +62,17 @@ impl<'a> EntryRef<'a> {
     #[inline]
     pub(crate) fn any_pointer(self) -> Result<Option<Pointer>, Fault> {
         self.entry.any_pointer(self.bytes)
+    }
+
+    /// The whole entry, padding included, as it is copied by flush and compaction.
+    #[inline]
+    pub(crate) fn raw(self) -> &'a [u8] {
+        self.entry.raw(self.bytes)
+    }
+
+    /// Replaces `out` by the same entry with a pointer as its value, and answers its places there.
+    pub(crate) fn copy_with_pointer(self, out: &mut Vec<u8>, pointer: Pointer) -> Result<Entry, Bug> {
+        copy_with_pointer(out, self.entry, self.bytes, pointer)
     }
 
     pub(crate) fn header(self) -> Result<EntryHeader, Damage> {

@@ -243,6 +243,12 @@ impl Merge {
         self.sources.get(of.source as usize)?.block(of.table as usize, of.home)
     }
 
+    /// The entry in its bytes.
+    #[inline]
+    pub(crate) fn entry<'m>(&'m self, of: &'m Located) -> EntryRef<'m> {
+        of.entry.in_bytes(self.bytes(of))
+    }
+
     #[inline]
     pub(crate) fn key(&self, of: &Located) -> &[u8] {
         of.entry.key(self.bytes(of))
@@ -255,7 +261,7 @@ impl Merge {
 
     /// Where the value of an entry stands that is a pointer.
     pub(crate) fn find_value<'v>(&self, of: &Located, values: &'v Values) -> Result<(Pointer, &'v Arc<ValueFile>)> {
-        values.find(of.entry.in_bytes(self.bytes(of)), || self.path(of).unwrap_or(Path::new("")).to_owned())
+        values.find(self.entry(of), || self.path(of).unwrap_or(Path::new("")).to_owned())
     }
 
     /// The file that an entry is in; memtables have none.

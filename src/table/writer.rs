@@ -22,7 +22,8 @@ use crate::format::alignment::Alignment;
 use crate::format::checksum::{Id, Seed};
 use crate::format::codec::Codec;
 use crate::format::edit::TableMeta;
-use crate::format::entry::{Entry, Kind, header_at};
+use crate::format::entry::Kind;
+use crate::format::entry_ref::EntryRef;
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::format::range::Edge;
@@ -184,10 +185,10 @@ impl TableWriter {
         if is_current { Ok(()) } else { self.start_section(options) }
     }
 
-    /// Appends an entry as it stands in `bytes`, behind those in front of it. With `oldest`, the copy is marked as seen by
+    /// Appends an entry as it stands in its bytes, behind those in front of it. With `oldest`, the copy is marked as seen by
     /// everyone and followed by no older version, and gives up its sequence number.
-    pub(crate) fn add(&mut self, keyspace: KeyspaceId, entry: &Entry, bytes: &[u8], oldest: bool) -> Result<()> {
-        let key = entry.key(bytes);
+    pub(crate) fn add(&mut self, keyspace: KeyspaceId, entry: EntryRef<'_>, oldest: bool) -> Result<()> {
+        let key = entry.key();
         if self.current.as_ref().is_none_or(|section| section.keyspace != keyspace) {
             self.finish_section()?;
             self.begin_entries(entry.alignment()).map_err(|e| self.error("write", e))?;
@@ -200,11 +201,11 @@ impl TableWriter {
             self.begin(section);
             self.packing = Packing::new(self.options.section).map_err(|e| self.error("compress", e))?;
         }
-        let raw = entry.raw(bytes);
+        let raw = entry.raw();
         must(raw.len() == entry.next() - entry.start, "an entry is not in its bytes")?;
         let place = self.place_for(raw.len()).map_err(|e| self.error("write", e))?;
         // Its checksum was right, so it was written that way.
-        let pointer = entry.any_pointer(bytes).map_err(|fault| fault.at(&self.path(), place))?;
+        let pointer = entry.any_pointer().map_err(|fault| fault.at(&self.path(), place))?;
         let sequence = if oldest { Sequence(0) } else { entry.sequence };
         let section = self.current.as_mut().ok_or_else(no_section)?;
         let order = if section.entries == 0 { Ordering::Less } else { self.last_key.as_slice().cmp(key) };
@@ -224,7 +225,7 @@ impl TableWriter {
         indexed.map_err(|_| bug("a key stands in front of one that was added before it"))?;
         self.last_sequence = sequence;
         let digest = self.digests.last_mut().ok_or_else(no_section)?;
-        digest.add(self.last_hash, sequence, entry, pointer);
+        digest.add(self.last_hash, sequence, entry.place(), pointer);
         section.entries += 1;
         section.tombstones += u64::from(entry.kind() == Kind::Delete);
         if let Some(pointer) = pointer {
@@ -239,9 +240,8 @@ impl TableWriter {
             }
         }
         // The number of an entry that was loaded is not in its header.
-        let unnumbered =
-            entry.sequence != Sequence(0) && header_at(bytes, entry.start).is_ok_and(|h| h.is_marked_oldest());
-        let pushed = if oldest || unnumbered { self.push_changed(entry, raw, bytes, oldest) } else { self.push(raw) };
+        let unnumbered = entry.sequence != Sequence(0) && entry.header().is_ok_and(|h| h.is_marked_oldest());
+        let pushed = if oldest || unnumbered { self.push_changed(entry, oldest) } else { self.push(raw) };
         pushed.map_err(|e| self.error("write", e))
     }
 
@@ -278,15 +278,15 @@ impl TableWriter {
         self.out.push(zeros.ok_or_else(|| bug("entries begin too far behind the end of the file"))?)
     }
 
-    fn push_changed(&mut self, entry: &Entry, raw: &[u8], bytes: &[u8], oldest: bool) -> io::Result<()> {
-        let mut header = header_at(bytes, entry.start).map_err(|_| bug("an entry has no header"))?;
+    fn push_changed(&mut self, entry: EntryRef<'_>, oldest: bool) -> io::Result<()> {
+        let mut header = entry.header().map_err(|_| bug("an entry has no header"))?;
         if oldest {
             header.mark_oldest();
         } else {
             header.unmark_oldest(entry.sequence);
         }
         self.push(header.as_bytes())?;
-        self.push(raw.get(header.as_bytes().len()..).ok_or_else(|| bug("an entry is shorter than its header"))?)
+        self.push(entry.raw().get(header.as_bytes().len()..).ok_or_else(|| bug("an entry is shorter than its header"))?)
     }
 
     fn begin(&mut self, section: Section) {
@@ -458,7 +458,7 @@ pub(crate) fn write_index<'b>(
 mod tests {
     use super::*;
     use crate::error::tests::found_by;
-    use crate::format::entry::push_entry;
+    use crate::format::entry::{Entry, push_entry};
     use crate::options::Compression;
     use crate::sys::{Access, Fs, disk::DiskFs};
     use crate::table::body::first;
@@ -501,7 +501,7 @@ mod tests {
                         Alignment::None,
                     );
                     let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(10)).unwrap();
-                    writer.add(KeyspaceId(keyspace), &entry, &bytes, false).unwrap();
+                    writer.add(KeyspaceId(keyspace), entry.in_bytes(&bytes), false).unwrap();
                 }
             }
         }
@@ -767,7 +767,7 @@ mod tests {
                 let mut bytes = Vec::new();
                 push_entry(&mut bytes, Kind::Put, Sequence(*sequence), key, b"v", Alignment::None);
                 let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(*sequence)).unwrap();
-                writer.add(KeyspaceId(0), &entry, &bytes, false)
+                writer.add(KeyspaceId(0), entry.in_bytes(&bytes), false)
             })
         };
         for (number, wrong) in
@@ -789,13 +789,13 @@ mod tests {
         push_entry(&mut bytes, Kind::Put, Sequence(5), b"old", b"v", Alignment::None);
         let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(5)).unwrap();
         assert!(writer.spans(Sequence(5)));
-        writer.add(KeyspaceId(0), &entry, &bytes, true).unwrap();
+        writer.add(KeyspaceId(0), entry.in_bytes(&bytes), true).unwrap();
         let far = 5 + SEQUENCE_SPAN + 100;
         let mut bytes = Vec::new();
         push_entry(&mut bytes, Kind::Put, Sequence(far), b"recent", b"v", Alignment::None);
         let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(far)).unwrap();
         assert!(writer.spans(Sequence(far)), "a marked entry does not count");
-        writer.add(KeyspaceId(0), &entry, &bytes, false).unwrap();
+        writer.add(KeyspaceId(0), entry.in_bytes(&bytes), false).unwrap();
         assert!(!writer.spans(Sequence(5)));
         let reader = writer.finish().unwrap().reader.unwrap();
         let get =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::checksum::Id;
-use crate::format::entry::{Entry, copy_with_pointer};
+use crate::format::entry::Entry;
 use crate::format::range::Edge;
 use crate::format::section::Section;
 use crate::format::values::Pointer;
@@ -77,7 +77,7 @@ impl Copy {
             let mut writer = TableWriter::create(shelf, second_number, second_id, &Arc::default())?;
             for stray in &strays {
                 writer.start_section_of(stray.keyspace, shelf.options.section.at_level(0))?;
-                writer.add(stray.keyspace, &stray.entry, &stray.bytes, false)?;
+                writer.add(stray.keyspace, stray.entry.in_bytes(&stray.bytes), false)?;
             }
             copy.keep(shelf, writer)?;
         }
@@ -113,7 +113,7 @@ impl Copier<'_> {
             };
             if !has_value {
                 let nowhere = Pointer { file: self.nowhere, offset: 0, length: 0 };
-                entry = copy_with_pointer(&mut pointed, &entry, bytes, nowhere)?;
+                entry = entry.in_bytes(bytes).copy_with_pointer(&mut pointed, nowhere)?;
                 bytes = &pointed;
             }
             let (key, sequence) = (entry.key(bytes), entry.sequence);
@@ -138,7 +138,7 @@ impl Copier<'_> {
             last.0.extend_from_slice(key);
             last.1 = sequence;
             self.copy.entries += u64::from(has_value);
-            self.writer.add(keyspace, &entry, bytes, false)
+            self.writer.add(keyspace, entry.in_bytes(bytes), false)
         })?;
         if is_gap {
             self.copy.ranges.push((keyspace, behind, section.upper.clone()));
