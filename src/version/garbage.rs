@@ -1,4 +1,4 @@
-//! Collecting garbage in value files: which files are worth it, and which table is to be rewritten for that.
+//! Collecting garbage in value files: which files are worth it.
 //!
 //! Records become garbage when a compaction drops what points to them. Once there is too much of it, the files with a large
 //! share of garbage are emptied: each compaction that comes along moves what its inputs still have in them into a new value
@@ -10,18 +10,16 @@
 //! that much has to be written again before there is too much of it the next time.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::Version;
-use super::pick::{Limits, Plan, Running};
 use crate::format::FileNumber;
-use crate::table::{Stored, Table};
+use crate::table::Stored;
 
 /// In a calm store, garbage may be this share of what is live; in a busy one, as much as that.
 pub(super) const CALM_SHARE: u64 = 4;
 
-fn share(limits: &Limits) -> u64 {
-    if limits.calm { CALM_SHARE } else { 1 }
+fn share(calm: bool) -> u64 {
+    if calm { CALM_SHARE } else { 1 }
 }
 
 /// The files to be emptied, and how many times as much garbage there is as there may be.
@@ -38,8 +36,8 @@ pub(super) fn is_wasteful(stored: &Stored, share: u64) -> bool {
 
 impl Garbage {
     #[expect(clippy::cast_precision_loss, reason = "a ratio")]
-    pub(super) fn of(version: &Version, limits: &Limits) -> Self {
-        let share = share(limits);
+    pub(super) fn of(version: &Version, calm: bool) -> Self {
+        let share = share(calm);
         let sum = |of: fn(&Stored) -> u64| version.values().iter().map(of).fold(0, u64::saturating_add);
         let (live, garbage) = (sum(|stored| stored.live_bytes), sum(Stored::garbage_bytes).saturating_mul(share));
         if garbage <= live {
@@ -49,27 +47,4 @@ impl Garbage {
         let files = wasteful.map(|stored| stored.file.number()).collect();
         Self { files, urgency: garbage as f64 / live.max(1) as f64 }
     }
-
-    /// A rewrite of one table that points to one of the files, if one may run now.
-    pub(super) fn plan(&self, version: &Version, running: &Running) -> Option<Plan> {
-        let points_there = |table: &Table| {
-            let shares = table.meta.sections.iter().flat_map(|section| &section.value_files);
-            shares.into_iter().any(|share| self.files.contains(&share.file))
-        };
-        let tables = version.tables().filter(|(_, table)| points_there(table));
-        let plans = tables.map(|(level, table)| in_place(version, level, table));
-        plans.map(|plan| plan.moving_values(&self.files)).find(|plan| {
-            // Sections that have been consumed point there as well.
-            plan.moves_values() && running.allows(plan)
-        })
-    }
-}
-
-fn in_place(version: &Version, level: u8, table: &Arc<Table>) -> Plan {
-    if level == 0 {
-        let keyspaces: Vec<_> = table.meta.sections.iter().map(|section| section.keyspace).collect();
-        return Plan::within_level0(version, &keyspaces, &[table]);
-    }
-    let keyspace = table.only_section().map(|section| section.keyspace).unwrap_or_default();
-    Plan::new(version, keyspace, vec![(level, Arc::clone(table))], level)
 }

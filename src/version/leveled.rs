@@ -87,7 +87,7 @@ impl<'a> Picking<'a> {
             let ((a, x), (b, y)) = (key(a), key(b));
             b.cmp(&a).then(y.total_cmp(&x))
         });
-        let garbage = Garbage::of(version, limits);
+        let garbage = Garbage::of(version, limits.calm);
         let values = Urgency::new(CompactionReason::ValueGarbage, garbage.urgency);
         // Other compactions collect it on their way; if that is not enough, it goes first.
         let (first, last) = if garbage.urgency > GARBAGE_FIRST { (true, false) } else { (false, true) };
@@ -104,7 +104,7 @@ impl<'a> Picking<'a> {
         let plan = match due {
             Due::Tree(shape, action) => shape.plan(self.version, *action, running)?,
             Due::Small(plan) => running.allows(plan).then(|| plan.clone())?,
-            Due::Values => self.garbage.plan(self.version, running)?,
+            Due::Values => Plan::emptying(self.version, &self.garbage.files, running)?,
         };
         let plan = if plan.is_move() { plan } else { plan.moving_values(&self.garbage.files) };
         Some(plan.because(urgency))

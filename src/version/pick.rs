@@ -178,6 +178,29 @@ impl Plan {
         is_of_use.then(|| Self::of(version, shares, level).because(urgency))
     }
 
+    /// A rewrite of one table that points to one of these value files, if one may run now.
+    pub(super) fn emptying(version: &Version, files: &BTreeSet<FileNumber>, running: &Running) -> Option<Self> {
+        let points_there = |table: &Table| {
+            let shares = table.meta.sections.iter().flat_map(|section| &section.value_files);
+            shares.into_iter().any(|share| files.contains(&share.file))
+        };
+        let tables = version.tables().filter(|(_, table)| points_there(table));
+        let plans = tables.map(|(level, table)| Self::in_place(version, level, table));
+        plans.map(|plan| plan.moving_values(files)).find(|plan| {
+            // Sections that have been consumed point there as well.
+            plan.moves_values() && running.allows(plan)
+        })
+    }
+
+    fn in_place(version: &Version, level: u8, table: &Arc<Table>) -> Self {
+        if level == 0 {
+            let keyspaces: Vec<_> = table.meta.sections.iter().map(|section| section.keyspace).collect();
+            return Self::within_level0(version, &keyspaces, &[table]);
+        }
+        let keyspace = table.only_section().map(|section| section.keyspace).unwrap_or_default();
+        Self::new(version, keyspace, vec![(level, Arc::clone(table))], level)
+    }
+
     pub(super) fn of(version: &Version, shares: Vec<Share>, output: u8) -> Self {
         let urgency = Urgency::new(CompactionReason::Asked, 1.0);
         Self { shares, output, emptied: BTreeSet::new(), values: Arc::clone(version.values()), urgency }

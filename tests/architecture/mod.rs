@@ -1,6 +1,7 @@
 //! What the compiler does not check about the code: which room imports which, where the outside world begins, and how long
 //! files are.
 
+mod circles;
 mod faults;
 mod names;
 
