@@ -9,7 +9,7 @@ use super::Engine;
 use crate::error::{Error, Result};
 use crate::format::Position;
 use crate::sys::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sys::{Condvar, Mutex, now};
+use crate::sys::{Condvar, LockRank, Mutex, now};
 use crate::version::{Limits, Running, pick};
 
 /// Without a commit for this long, the log is synced and marked.
@@ -33,7 +33,7 @@ const FAILURES_MAX: u32 = 5;
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Background {
     state: Mutex<State>,
     /// Something may have become possible: for threads that wait for work.
@@ -45,6 +45,19 @@ pub(crate) struct Background {
     asleep: AtomicBool,
     /// Callers that wait until nothing is left to do.
     settling: AtomicUsize,
+}
+
+impl Default for Background {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(LockRank::Background, State::default()),
+            work: Condvar::default(),
+            done: Condvar::default(),
+            threads: Mutex::new(LockRank::Threads, Vec::new()),
+            asleep: AtomicBool::new(false),
+            settling: AtomicUsize::new(0),
+        }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -12,19 +12,24 @@ use crate::format::KeyspaceId;
 use crate::format::edit::Edit;
 use crate::format::range::{Edge, Range};
 use crate::sys::atomic::Ordering;
-use crate::sys::{Condvar, Mutex, MutexGuard, OnceLock};
+use crate::sys::{Condvar, LockRank, Mutex, MutexGuard, OnceLock};
 use crate::version::{Plan, Running, pick, plan_range};
 
 /// Spans for each thread, so that one that has to flush in between does not hold up the others for long.
 const SPANS_PER_THREAD: usize = 2;
 
-/// The compactions under way. Its lock is outside of the numbered ones; the manifest may be changed under it, nothing else
-/// be carried out.
-#[derive(Debug, Default)]
+/// The compactions under way. Under its lock the manifest may be changed, and nothing else be carried out.
+#[derive(Debug)]
 pub(super) struct Scheduler {
     compactions: Mutex<Compactions>,
     /// A compaction has ended.
     ended: Condvar,
+}
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        Self { compactions: Mutex::new(LockRank::Compactions, Compactions::default()), ended: Condvar::default() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -250,7 +255,7 @@ impl Engine {
             match outcome.get() {
                 Some(outcome) => return own.and(outcome.clone()),
                 None => self.scheduler.ended.wait_for(&mut compactions, WAIT_STEP),
-            };
+            }
         }
     }
 
@@ -281,7 +286,8 @@ impl Engine {
 
     /// Lets other threads help with a plan.
     pub(super) fn enlist(&self, begun: u64, plan: Arc<Plan>, spans: Vec<Span>) -> Arc<Job> {
-        let job = Job { plan, begun, spans, progress: Mutex::default(), outcome: Arc::default() };
+        let progress = Mutex::new(LockRank::Job, Progress::default());
+        let job = Job { plan, begun, spans, progress, outcome: Arc::default() };
         let job = Arc::new(job);
         let helped = job.spans.len() > 1;
         self.scheduler.compactions.lock().jobs.push(Arc::clone(&job));

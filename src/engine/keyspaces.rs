@@ -10,7 +10,7 @@ use crate::format::alignment::Alignment;
 use crate::format::edit::{Edit, KeyspaceMeta, check_keyspace_name};
 use crate::keyspace_state::{KeyspaceState, Owner};
 use crate::options::{KeyspaceOptions, SectionOptions};
-use crate::sys::Mutex;
+use crate::sys::{LockRank, Mutex};
 use crate::version::Version;
 
 /// The keyspaces of an open database.
@@ -27,7 +27,7 @@ impl Keyspaces {
         let owner = Owner::default();
         let default =
             Arc::new(KeyspaceState::new(KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME, Alignment::None, &owner));
-        let keyspaces = Self { owner, default, named: Mutex::default() };
+        let keyspaces = Self { owner, default, named: Mutex::new(LockRank::Keyspaces, BTreeMap::new()) };
         for meta in version.named().iter() {
             keyspaces.add(meta);
         }

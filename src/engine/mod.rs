@@ -1,16 +1,7 @@
 //! The engine: the parts in motion. Everything below it is a data structure or a file.
 //!
-//! # Locks, in the order they are taken
-//! 0. `naming`: who creates or drops a keyspace; held until that is durable.
-//! 1. `syncing`: who syncs the log; held across `fdatasync`. Commits that want no more than to be durable wait in `turns` in
-//!    front of it, and share the next one.
-//! 2. `writer`: the end of the log, the growing memtable, the next sequence number. Held across a sync only by a load that is
-//!    being installed.
-//! 3. `manifest`: who changes the durable state; held across its append and sync.
-//! 4. `publishing`, in [`view::Stage`]: replaces the view. Held for a moment; also by whoever opens a table and had to let
-//!    others go, with any of the locks above, so nobody opens one while he holds it.
-//!
-//! Readers take none of them: they load the view and the visible sequence.
+//! [`LockRank`](crate::sys::LockRank) has the order of all locks; ARCHITECTURE.md says who holds which, and for how long. Readers take
+//! none of them: they load the view and the visible sequence.
 //!
 //! The durable state changes in exactly four places: a group committed to the log (`write`), an edit installed
 //! ([`Engine::install`]), an obsolete file removed (`obsolete`), and, once for each segment, the manifest told that

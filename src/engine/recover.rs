@@ -29,7 +29,7 @@ use crate::merge::Learned;
 use crate::options::Options;
 use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::{Dir, Flag, Fs, HeldLock, Lock, LockMode, Mapping, Mappings, Mutex};
+use crate::sys::{Dir, Flag, Fs, HeldLock, Lock, LockMode, LockRank, Mapping, Mappings, Mutex};
 use crate::table::Shelf;
 use crate::version::{Handles, Manifest, State, Version, read_current, read_manifest};
 
@@ -172,19 +172,19 @@ impl Engine {
             pressure: Pressure::default(),
             stalls: Stalls::default(),
             reserve: super::reserve::Reserve::default(),
-            obsolete: Mutex::default(),
+            obsolete: Mutex::new(LockRank::Obsolete, Outputs::default()),
             segments_removed_below: AtomicU64::new(0),
-            flushing: Mutex::new(()),
+            flushing: Mutex::new(LockRank::Flushing, ()),
             scheduler: Scheduler::default(),
-            lock: Mutex::new(Some(lock)),
-            ended: Mutex::new(None),
+            lock: Mutex::new(LockRank::Directory, Some(lock)),
+            ended: Mutex::new(LockRank::Close, None),
             counters: Counters::default(),
             keyspaces,
             turns: super::sync::Turns::default(),
-            naming: Mutex::new(()),
-            syncing: Mutex::new(()),
-            writer: Mutex::new(Writer::new(next_sequence, last_end.unwrap_or_default())),
-            manifest: Mutex::new(manifest),
+            naming: Mutex::new(LockRank::Naming, ()),
+            syncing: Mutex::new(LockRank::Syncing, ()),
+            writer: Mutex::new(LockRank::Writer, Writer::new(next_sequence, last_end.unwrap_or_default())),
+            manifest: Mutex::new(LockRank::Manifest, manifest),
         };
         engine.update_pressure(&engine.view());
         engine

@@ -12,17 +12,23 @@ use std::sync::Arc;
 use super::present::Present;
 use crate::format::Sequence;
 use crate::sys::atomic::{AtomicUsize, Ordering};
-use crate::sys::{Mutex, in_total_order};
+use crate::sys::{LockRank, Mutex, in_total_order};
 use crate::visibility::Visibility;
 
 #[cfg(all(test, loom))]
 mod models;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Registry {
     /// Snapshots registered or being registered. Sequentially consistent, like the loads and stores of `visible`.
     count: AtomicUsize,
     live: Mutex<Live>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { count: AtomicUsize::new(0), live: Mutex::new(LockRank::Readers, Live::default()) }
+    }
 }
 
 /// How many readers there are at each sequence.

@@ -26,7 +26,7 @@ use crate::format::names::RESERVE;
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::log::{SegmentWriter, Use};
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sys::{Ahead, Mutex, MutexGuard, now};
+use crate::sys::{Ahead, LockRank, Mutex, MutexGuard, now};
 
 /// The room that each segment keeps: this share of its size and of the reserve, and no more than this.
 const MEMTABLE_SHARE: u64 = 16;
@@ -46,7 +46,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// filter, whose code waits for the caller.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reserve {
     /// Ordinary commits may make a segment this long without a look at the reserve.
     covers: AtomicU64,
@@ -55,6 +55,17 @@ pub(super) struct Reserve {
     /// Flushes and compactions whose inputs are gone.
     freed: AtomicU64,
     state: Mutex<State>,
+}
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Self {
+            covers: AtomicU64::new(0),
+            pressed: AtomicBool::new(false),
+            freed: AtomicU64::new(0),
+            state: Mutex::new(LockRank::Reserve, State::default()),
+        }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -16,12 +16,12 @@ use super::background::WAIT_STEP;
 use crate::error::{Error, Result};
 use crate::log::Use;
 use crate::sys::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sys::{Mutex, now};
+use crate::sys::{LockRank, Mutex, now};
 
 /// Commits of fewer bytes are not counted on their way into the log while little is frozen.
 const TICKET_BYTES: u64 = 64 << 10;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Stalls {
     /// In frozen memtables.
     frozen: AtomicU64,
@@ -29,12 +29,24 @@ pub(crate) struct Stalls {
     admitted: AtomicU64,
     /// Commits that wait now.
     waiting: AtomicUsize,
-    /// Held by the first of them: a large one would wait for ever if small ones took all room that there ever is. In front of
-    /// all other locks.
+    /// Held by the first of them: a large one would wait for ever if small ones took all room that there ever is.
     turn: Mutex<()>,
     /// Commits that had to wait, and for how long together, in nanoseconds.
     count: AtomicU64,
     nanos: AtomicU64,
+}
+
+impl Default for Stalls {
+    fn default() -> Self {
+        Self {
+            frozen: AtomicU64::new(0),
+            admitted: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            turn: Mutex::new(LockRank::Stall, ()),
+            count: AtomicU64::new(0),
+            nanos: AtomicU64::new(0),
+        }
+    }
 }
 
 /// Bytes that are on their way into the log until this is dropped.

@@ -11,15 +11,21 @@ use crate::format::group::GroupKind;
 use crate::format::names::FileKind;
 use crate::format::{FileNumber, Position};
 use crate::sys::atomic::Ordering;
-use crate::sys::{Condvar, Mutex, SyncFile};
+use crate::sys::{Condvar, LockRank, Mutex, SyncFile};
 
 /// Who syncs, and how far the log is durable: where those wait who want no more than that. They must not queue for lock 1,
 /// behind somebody who syncs what he has committed since.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Turns {
     state: Mutex<Turn>,
     /// The state has changed.
     over: Condvar,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { state: Mutex::new(LockRank::Turns, Turn::default()), over: Condvar::default() }
+    }
 }
 
 #[derive(Debug, Default)]

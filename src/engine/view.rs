@@ -14,7 +14,7 @@ use crate::format::range::Range;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
 use crate::merge::{Learned, LevelCursor, Look, Scan, ScanShared, Source, Tables};
-use crate::sys::{Block, Era, Mapping, Mappings, Mutex, MutexGuard, Pinned};
+use crate::sys::{Block, Era, LockRank, Mapping, Mappings, Mutex, MutexGuard, Pinned};
 use crate::table::{Answer, ChunkedFile, Found, Renew, Shelf, Table, TableReader, ValueFile, Verify};
 use crate::version::{Tree, Version};
 use crate::visibility::{Cover, Visibility};
@@ -112,7 +112,7 @@ impl Stage {
         let stage = Arc::new(Self {
             shelf: Arc::clone(shelf),
             shown: ArcSwap::from_pointee(shown),
-            publishing: Mutex::new(()),
+            publishing: Mutex::new(LockRank::Publishing, ()),
         });
         shelf.open.shown_by(Arc::downgrade(&stage) as Weak<dyn Renew>);
         stage

@@ -31,7 +31,7 @@ use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId, Position, Sequence};
 use crate::log;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sys::{Mapping, Mutex};
+use crate::sys::{LockRank, Mapping, Mutex};
 use crate::visibility::{Fragments, Visibility};
 
 /// Where a lookup in a memtable ended.
@@ -101,7 +101,7 @@ impl Memtable {
             max_sequence: AtomicU64::new(base.0.saturating_sub(1)),
             shown: AtomicU64::new(SEGMENT_HEADER_BYTES),
             indexed: AtomicU64::new(SEGMENT_HEADER_BYTES),
-            distributed: Mutex::new(SEGMENT_HEADER_BYTES),
+            distributed: Mutex::new(LockRank::Distributed, SEGMENT_HEADER_BYTES),
         }
     }
 

@@ -12,15 +12,20 @@ use std::sync::Arc;
 use super::run::{Run, RunItem, shorten};
 use crate::format::entry::{Entry, Kind};
 use crate::format::{Sequence, key_head};
-use crate::sys::{Mutex, MutexGuard};
+use crate::sys::{LockRank, Mutex, MutexGuard};
 use crate::visibility::Visibility;
 
 /// While a seek looks into one more run, so many items are merged: some 100 ns at 10 ns each.
 const SEEK_ITEMS: usize = 10;
 
-#[derive(Default)]
 pub(super) struct Sorted {
     state: Mutex<State>,
+}
+
+impl Default for Sorted {
+    fn default() -> Self {
+        Self { state: Mutex::new(LockRank::Sorted, State::default()) }
+    }
 }
 
 #[derive(Default)]

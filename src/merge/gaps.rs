@@ -11,7 +11,7 @@
 use crate::format::range::Edge;
 use crate::format::{KeyspaceId, Sequence};
 use crate::sys::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sys::{Mutex, in_total_order};
+use crate::sys::{LockRank, Mutex, in_total_order};
 
 #[cfg(all(test, loom))]
 mod models;
@@ -71,7 +71,11 @@ impl Measured {
 impl Gaps {
     /// For a database that has given this sequence number away last.
     pub(crate) fn new(given: Sequence) -> Self {
-        Self { count: AtomicUsize::new(0), given: AtomicU64::new(given.0), known: Mutex::default() }
+        Self {
+            count: AtomicUsize::new(0),
+            given: AtomicU64::new(given.0),
+            known: Mutex::new(LockRank::Gaps, Known::default()),
+        }
     }
 
     /// To be called with the last sequence number of a commit, before the first [`cut`](Self::cut) for it.

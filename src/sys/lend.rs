@@ -21,8 +21,8 @@ use std::mem;
 use std::ptr;
 use std::sync::Arc;
 
-use super::Mutex;
 use super::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use super::{LockRank, Mutex};
 
 #[cfg(all(test, loom))]
 mod models;
@@ -87,7 +87,7 @@ impl Eras {
     pub(crate) fn new() -> Self {
         let state = State { current: Arc::new(()), ended: VecDeque::new() };
         let id = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Self { id, state: Mutex::new(state), number: AtomicU64::new(1), waiting: AtomicUsize::new(0) }
+        Self { id, state: Mutex::new(LockRank::Eras, state), number: AtomicU64::new(1), waiting: AtomicUsize::new(0) }
     }
 
     /// The era that is now.
@@ -180,7 +180,7 @@ impl<T> fmt::Debug for Lent<T> {
 impl<T: Any + Send + Sync> Lent<T> {
     /// A place without a value.
     pub(crate) fn new(eras: &Eras) -> Self {
-        Self { of: eras.id, at: AtomicPtr::new(ptr::null_mut()), owner: Mutex::new(None) }
+        Self { of: eras.id, at: AtomicPtr::new(ptr::null_mut()), owner: Mutex::new(LockRank::Lent, None) }
     }
 
     /// The value, if there is one, for as long as `era` is held. An era of another database borrows nothing.

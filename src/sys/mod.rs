@@ -13,6 +13,7 @@ mod guard;
 mod lend;
 mod mappings;
 mod memory;
+mod ranked;
 pub(crate) mod region;
 mod scratch;
 mod seam;
@@ -31,6 +32,7 @@ pub use guard::guard_mappings;
 pub(crate) use lend::{Era, Eras, Lent, Taken};
 pub(crate) use mappings::Mappings;
 pub(crate) use memory::memory_allowed;
+pub(crate) use ranked::{Condvar, LockRank, Mutex, MutexGuard};
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use region::ZeroedArray;
 pub(crate) use region::{Block, BlockBuffer, Mapping, Pinned, Purse, prefetch};
@@ -40,7 +42,7 @@ pub(crate) use seam::{
 };
 #[cfg(any(loom, shuttle))]
 pub(crate) use sync::ZeroedArray;
-pub(crate) use sync::{Condvar, Mutex, MutexGuard, OnceLock, atomic, in_total_order};
+pub(crate) use sync::{OnceLock, atomic, in_total_order};
 
 /// Time since some moment of this process, which never goes back.
 pub(crate) fn now() -> Duration {

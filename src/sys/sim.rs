@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{FileSystem, Mutex};
+use super::{FileSystem, LockRank, Mutex};
 use tree::Disk;
 
 /// A file system in memory that can be stopped at any moment, for tests of what a crash leaves.
@@ -234,7 +234,7 @@ impl fmt::Debug for SimFs {
 impl From<Disk> for SimFs {
     fn from(disk: Disk) -> Self {
         let open_files_most = Arc::new(AtomicUsize::new(OPEN_FILES_MAX));
-        Self { disk: Arc::new(Mutex::new(disk)), open_files: Arc::default(), open_files_most }
+        Self { disk: Arc::new(Mutex::new(LockRank::Disk, disk)), open_files: Arc::default(), open_files_most }
     }
 }
 

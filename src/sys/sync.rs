@@ -1,9 +1,9 @@
-//! Locks and atomics. Normally those of `parking_lot` and the standard library; built with `--cfg loom` or `--cfg shuttle`,
+//! What locks are made of, and atomics. Normally those of `parking_lot` and the standard library; built with `--cfg loom` or `--cfg shuttle`,
 //! those of the model checker, so that models run the code itself: loom tries every order that the memory model allows, on
 //! small pieces; shuttle tries many schedules, on the whole engine.
 
 #[cfg(not(any(loom, shuttle)))]
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+pub(super) use parking_lot::{Condvar, Mutex, MutexGuard};
 #[cfg(not(any(loom, shuttle, tsan)))]
 pub(crate) use std::sync::OnceLock;
 #[cfg(not(any(loom, shuttle)))]
@@ -13,7 +13,9 @@ pub(crate) use std::sync::atomic;
 pub(crate) use once::OnceLock;
 
 #[cfg(any(loom, shuttle))]
-pub(crate) use modelled::{Condvar, Mutex, MutexGuard, ZeroedArray, atomic};
+pub(super) use modelled::{Condvar, Mutex, MutexGuard};
+#[cfg(any(loom, shuttle))]
+pub(crate) use modelled::{ZeroedArray, atomic};
 
 /// The standard library's cell inside an atomic of this crate: what happens in the standard library itself is seen neither by
 /// a model checker nor by the thread sanitizer (`--cfg tsan`).
@@ -136,6 +138,10 @@ mod modelled {
 
         pub(crate) fn is_locked(&self) -> bool {
             self.try_lock().is_none()
+        }
+
+        pub(crate) fn get_mut(&mut self) -> &mut T {
+            self.0.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
     }
 

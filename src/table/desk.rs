@@ -6,7 +6,7 @@ use super::open::Lending;
 use super::shelf::Shelf;
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::{Era, Lent, Mutex, MutexGuard, Taken};
+use crate::sys::{Era, Lent, LockRank, Mutex, MutexGuard, Taken};
 
 /// A file in its handle: what is open of it, and what stays known of it while it is not.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct State<K> {
 
 impl<T: Send + Sync + 'static, K> Desk<T, K> {
     pub(super) fn new(shelf: &Shelf, kept: Option<K>) -> Self {
-        let state = Mutex::new(State { kept, seat: None });
+        let state = Mutex::new(LockRank::Desk, State { kept, seat: None });
         Self { lent: Lent::new(&shelf.open.eras), last_use: AtomicU64::new(0), state }
     }
 
@@ -130,8 +130,8 @@ impl<T: Send + Sync + 'static, K> Desk<T, K> {
     }
 
     /// To be called when its handle is dropped.
-    pub(super) fn leave(&self, shelf: &Shelf) {
-        if let Some(seat) = self.state.lock().seat.take() {
+    pub(super) fn leave(&mut self, shelf: &Shelf) {
+        if let Some(seat) = self.state.get_mut().seat.take() {
             shelf.open.leave(seat);
         }
     }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sys::{Era, Eras, Mutex, OnceLock, OpenFiles, Taken, is_shortage, pause};
+use crate::sys::{Era, Eras, LockRank, Mutex, OnceLock, OpenFiles, Taken, is_shortage, pause};
 
 /// At most this many are let go at a time, so that an era ends for many of them.
 const AT_A_TIME: usize = 32;
@@ -110,7 +110,7 @@ impl OpenTables {
             most: most.unwrap_or_else(|| files.tables_of_one()),
             files,
             eras: Eras::new(),
-            clock: Mutex::default(),
+            clock: Mutex::new(LockRank::Clock, Clock::default()),
             open: AtomicUsize::new(0),
             openings: AtomicU64::new(0),
             renew: OnceLock::new(),

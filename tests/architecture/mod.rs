@@ -3,6 +3,7 @@
 
 mod circles;
 mod faults;
+mod locks;
 mod names;
 
 use std::collections::BTreeSet;

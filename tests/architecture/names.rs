@@ -5,9 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::sources;
 
 /// Names that two types have all the same, and why.
-const TWICE: [(&str, &str); 3] = [
+const TWICE: [(&str, &str); 6] = [
+    (
+        "Condvar",
+        "with the order of locks, and in the place of `parking_lot`'s for the models, under the same interface",
+    ),
     ("Entry", "the word of the format, and what callers get: from a database, or from the reader of a single table"),
     ("Fault", "what is wrong with bytes, and what callers make go wrong on a simulated disk"),
+    ("Mutex", "as `Condvar`"),
+    ("MutexGuard", "as `Condvar`"),
     ("ZeroedArray", "one for the models, in place of the other"),
 ];
 

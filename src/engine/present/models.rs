@@ -9,7 +9,7 @@ use loom::sync::atomic::AtomicU64;
 use loom::thread;
 
 use super::*;
-use crate::sys::Mutex;
+use crate::sys::{LockRank, Mutex};
 
 struct Store {
     present: Present,
@@ -24,7 +24,7 @@ const ENDLESS: u64 = 9;
 impl Store {
     fn new() -> Self {
         let view = AtomicU64::new(FULL << 32);
-        Self { present: Present::new(Sequence(FULL - 1)), view, publishing: Mutex::new(()) }
+        Self { present: Present::new(Sequence(FULL - 1)), view, publishing: Mutex::new(LockRank::Publishing, ()) }
     }
 
     /// As `Engine::publish`; weaker than an arc-swap.

@@ -12,7 +12,7 @@ fn what_is_borrowed_stays(release: fn(&Eras)) {
         let lent = Arc::new(Lent::new(&eras));
         let values: [Arc<u64>; 2] = [Arc::new(1), Arc::new(2)];
         lent.set(Arc::clone(&values[0]));
-        let shown = Arc::new(Mutex::new(Arc::new(eras.current())));
+        let shown = Arc::new(Mutex::new(LockRank::Publishing, Arc::new(eras.current())));
         let reader = {
             let (lent, values, shown) = (Arc::clone(&lent), values.clone(), Arc::clone(&shown));
             thread::spawn(move || {

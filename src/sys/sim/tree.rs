@@ -11,6 +11,7 @@ use super::chance::{Chance, Random};
 use super::image::Image;
 use super::names::{Change, FileId, Folder, Lasting};
 use crate::sys::LockMode;
+use crate::sys::ranked::apart;
 
 /// Directories go by number as well: whoever has one open keeps it, whatever path leads to it by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,7 +132,8 @@ impl Disk {
     /// Counts an operation that is about to be done, and refuses it if it is to fail.
     fn step(&mut self) -> io::Result<()> {
         if let Some(mut watch) = self.watch.take() {
-            watch(self.after_kill());
+            // On another disk.
+            apart(|| watch(self.after_kill()));
             self.watch = Some(watch);
         }
         self.operations += 1;
