@@ -13,7 +13,7 @@ use crate::format::entry::{Kind, push_entry};
 use crate::format::group::RunHeader;
 use crate::format::range::{Edge, edges, range_value};
 use crate::format::{KEY_BYTES_MAX, KeyspaceId, Sequence, VALUE_BYTES_MAX};
-use crate::keyspace_state::{KeyspaceState, Owner};
+use crate::keyspace_state::{Committing, KeyspaceState, Owner};
 
 const RUN_HEADER: usize = size_of::<RunHeader>();
 
@@ -179,9 +179,9 @@ impl WriteBatch {
         self.refused.clone().map_or(Ok(()), Err)
     }
 
-    /// Whether a commit may name all its keyspaces. Needs the writer lock.
-    pub(crate) fn check_keyspaces(&self) -> Result<()> {
-        self.keyspaces.values().try_for_each(|state| state.check_open())
+    /// Whether a commit may name all its keyspaces.
+    pub(crate) fn check_keyspaces(&self, committing: &Committing) -> Result<()> {
+        self.keyspaces.values().try_for_each(|state| state.check_open(committing))
     }
 }
 

@@ -17,6 +17,11 @@ impl PartialEq for Owner {
     }
 }
 
+/// The right to commit, as far as keyspaces know of it: whoever has this at hand keeps all of them from being dropped. There is
+/// one for each open database, with whoever appends to its log.
+#[derive(Debug, Default)]
+pub(crate) struct Committing(());
+
 /// A keyspace of an open database. There is one of these for each, so that all who have it notice when it is dropped.
 #[derive(Debug)]
 pub(crate) struct KeyspaceState {
@@ -25,7 +30,7 @@ pub(crate) struct KeyspaceState {
     /// Of its values.
     pub(crate) alignment: Alignment,
     owner: Owner,
-    /// It is gone. Set under the writer lock, and before a view without its data is published.
+    /// It is gone. Set by whoever has [`Committing`] to himself, and before a view without its data is published.
     dropped: AtomicBool,
 }
 
@@ -48,9 +53,9 @@ impl KeyspaceState {
         if self.dropped.load(Ordering::Acquire) { Err(self.gone()) } else { Ok(read) }
     }
 
-    /// Whether a commit may name the keyspace. Needs the writer lock.
+    /// Whether a commit may name the keyspace.
     #[inline]
-    pub(crate) fn check_open(&self) -> Result<()> {
+    pub(crate) fn check_open(&self, _committing: &Committing) -> Result<()> {
         if self.dropped.load(Ordering::Relaxed) { Err(self.gone()) } else { Ok(()) }
     }
 

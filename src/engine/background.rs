@@ -268,8 +268,8 @@ impl Engine {
             let calm = self.background.settling.load(Ordering::SeqCst) > 0 || still >= CALM;
             let worked = self.watched(|| self.step_in_turn(calm)).unwrap_or(false);
 
-            // A commit that this look at the log misses sees that the thread sleeps, and wakes it: both take lock 2. If there is
-            // something to mark, the thread looks again by itself, and no commit has to wake it until then.
+            // A commit that this look at the log misses sees that the thread sleeps, and wakes it: both take the writer. If there
+            // is something to mark, the thread looks again by itself, and no commit has to wake it until then.
             self.background.asleep.store(true, Ordering::SeqCst);
             let unmarked = self.has_unmarked();
             if unmarked.is_some() {

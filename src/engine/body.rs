@@ -8,7 +8,7 @@ use crate::format::alignment::Alignment;
 use crate::format::entry::{Kind, alignment_of, entry_bytes, stamp, write_entry};
 use crate::format::group::{GROUP_HEADER_BYTES, GroupKind, RUN_HEADER_BYTES, RunHeader, padding_before_run};
 use crate::format::{KeyspaceId, Sequence};
-use crate::keyspace_state::{KeyspaceState, Owner};
+use crate::keyspace_state::{Committing, KeyspaceState, Owner};
 use crate::log::{self, Use};
 
 /// What a commit writes.
@@ -83,12 +83,12 @@ impl Body<'_> {
         Ok(())
     }
 
-    /// Whether all keyspaces that it names take commits. Needs lock 2.
+    /// Whether all keyspaces that it names take commits.
     #[inline]
-    pub(super) fn check_keyspaces(&self) -> Result<()> {
+    pub(super) fn check_keyspaces(&self, committing: &Committing) -> Result<()> {
         match self {
-            Self::One { keyspace, .. } => keyspace.check_open(),
-            Self::Batch(batch) => batch.check_keyspaces(),
+            Self::One { keyspace, .. } => keyspace.check_open(committing),
+            Self::Batch(batch) => batch.check_keyspaces(committing),
         }
     }
 

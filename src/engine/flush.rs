@@ -25,6 +25,11 @@ use crate::visibility::{Cover, Fragments};
 /// Frozen memtables of earlier runs that are left alone until there is more to flush.
 const REPLAYED_MAX: usize = 4;
 
+/// The right to flush: one flush after the other, so that tables of level 0 come in the order of the log.
+pub(super) struct Flushing<'e> {
+    _held: MutexGuard<'e, ()>,
+}
+
 impl Engine {
     /// Freezes the memtable and flushes everything; then nothing has to be replayed at the next open.
     pub(crate) fn flush(&self) -> Result<()> {
@@ -65,17 +70,22 @@ impl Engine {
             return Ok(false);
         }
         match self.flushing.try_lock() {
-            Some(alone) => self.flush_one(&alone),
+            Some(alone) => self.flush_one(&Flushing { _held: alone }),
             None => Ok(false),
         }
     }
 
-    /// Flushes the oldest frozen memtable; answers whether there was one.
-    pub(super) fn flush_oldest(&self) -> Result<bool> {
-        self.flush_one(&self.flushing.lock())
+    /// Waits for whoever flushes now.
+    pub(super) fn flushing(&self) -> Flushing<'_> {
+        Flushing { _held: self.flushing.lock() }
     }
 
-    fn flush_one(&self, alone: &MutexGuard<'_, ()>) -> Result<bool> {
+    /// Flushes the oldest frozen memtable; answers whether there was one.
+    pub(super) fn flush_oldest(&self) -> Result<bool> {
+        self.flush_one(&self.flushing())
+    }
+
+    fn flush_one(&self, alone: &Flushing<'_>) -> Result<bool> {
         let flushed = self.flush_memtable(alone).map_err(|e| self.stop_at_bug(e))?;
         let Some(flushed) = flushed else { return Ok(false) };
         // With its last handle goes the space of a segment.
@@ -87,7 +97,7 @@ impl Engine {
     }
 
     /// Flushes the memtables up to number `last` while nobody can commit.
-    pub(super) fn flush_held(&self, alone: &MutexGuard<'_, ()>, writer: &mut Writer, last: FileNumber) -> Result<()> {
+    pub(super) fn flush_held(&self, alone: &Flushing<'_>, writer: &mut Writer, last: FileNumber) -> Result<()> {
         while self.view().frozen().last().is_some_and(|memtable| memtable.number() <= last) {
             let flushed = self.flush_memtable(alone).map_err(|e| self.stop_at_bug(e))?;
             let Some(flushed) = flushed else { break };
@@ -98,7 +108,7 @@ impl Engine {
 
     /// Flushes the oldest frozen memtable, or more of them; answers the number of the newest of these. On a full disk, one
     /// table of all is tried: what newer memtables remove from older ones, or write over, is not in it.
-    fn flush_memtable(&self, _alone: &MutexGuard<'_, ()>) -> Result<Option<FileNumber>> {
+    fn flush_memtable(&self, _alone: &Flushing<'_>) -> Result<Option<FileNumber>> {
         self.check_writable()?;
         let view = self.view();
         let frozen = view.frozen();

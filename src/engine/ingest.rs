@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::job::Standstill;
 use super::outputs::{Outputs, ValueSink};
+use super::sync::Syncing;
 use super::write::Writer;
 use crate::batch::check_lengths;
 use crate::error::{Error, Result, bug, must};
@@ -72,12 +73,12 @@ impl Engine {
             }
             // Nearly everything that must be durable; what comes in between is synced while nobody can commit.
             self.sync()?;
-            let flushing = (round >= ROUNDS).then(|| self.flushing.lock());
+            let flushing = (round >= ROUNDS).then(|| self.flushing());
             let standstill = self.stand_still();
-            let _turn = self.syncing.lock();
+            let syncing = self.syncing();
             let mut writer = self.writer.lock();
             self.check_writable()?;
-            load.keyspace.check_open()?;
+            load.keyspace.check_open(&writer.committing)?;
             let mut place = self.place(load, &standstill)?;
             if place.1.is_some() && flushing.is_none() {
                 continue;
@@ -87,7 +88,7 @@ impl Engine {
                 self.flush_held(alone, &mut writer, newest)?;
                 place = self.place(load, &standstill)?;
             }
-            return self.install_held(load, place.0, &mut writer);
+            return self.install_held(load, place.0, &syncing, &mut writer);
         }
     }
 
@@ -110,15 +111,21 @@ impl Engine {
         Ok((level, None))
     }
 
-    /// Installs a load on a level while nobody can commit. Needs locks 1 and 2.
-    fn install_held(&self, load: &mut Load<'_>, level: u8, writer: &mut Writer) -> Result<Ingested> {
+    /// Installs a load on a level while nobody can commit.
+    fn install_held(
+        &self,
+        load: &mut Load<'_>,
+        level: u8,
+        syncing: &Syncing<'_>,
+        writer: &mut Writer,
+    ) -> Result<Ingested> {
         let mut ingested = Ingested { entries: load.entries, level, ..Ingested::default() };
         let edit = Edit {
             add: load.written.iter().map(|table| (level, table.meta.clone())).collect(),
             add_values: load.values.iter().map(|file| file.meta).collect(),
             ..Edit::default()
         };
-        let installed = self.install_beside_log(writer, edit, |mut edit, sequence| {
+        let installed = self.install_beside_log(syncing, writer, edit, |mut edit, sequence| {
             // From here on, `install_new` sees to the files.
             let mut outputs = Outputs { values: std::mem::take(&mut load.values), ..Outputs::default() };
             for (table, (_, meta)) in std::mem::take(&mut load.written).into_iter().zip(&mut edit.add) {

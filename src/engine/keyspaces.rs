@@ -10,7 +10,7 @@ use crate::format::alignment::Alignment;
 use crate::format::edit::{Edit, KeyspaceMeta, check_keyspace_name};
 use crate::keyspace_state::{KeyspaceState, Owner};
 use crate::options::{KeyspaceOptions, SectionOptions};
-use crate::sys::{LockRank, Mutex};
+use crate::sys::{LockRank, Mutex, MutexGuard};
 use crate::version::Version;
 
 /// The keyspaces of an open database.
@@ -57,6 +57,11 @@ impl Keyspaces {
     }
 }
 
+/// The right to create and drop keyspaces, until that is durable.
+struct Naming<'e> {
+    _held: MutexGuard<'e, ()>,
+}
+
 impl Engine {
     pub(crate) fn default_keyspace(&self) -> &Arc<KeyspaceState> {
         &self.keyspaces.default
@@ -77,25 +82,29 @@ impl Engine {
         if self.options.read_only {
             return Err(Error::KeyspaceNotFound { name: name.into() });
         }
-        let _alone = self.naming.lock();
+        let naming = self.naming();
         match self.keyspaces.find(name) {
             Some(state) => Ok(state),
-            None => self.add_keyspace(name, &KeyspaceOptions::new()),
+            None => self.add_keyspace(&naming, name, &KeyspaceOptions::new()),
         }
     }
 
     pub(crate) fn create_keyspace(&self, name: &str, options: &KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
         self.check_writable()?;
         check_name(name)?;
-        let _alone = self.naming.lock();
+        let naming = self.naming();
         match self.keyspaces.find(name) {
             Some(_) => Err(Error::KeyspaceExists { name: name.into() }),
-            None => self.add_keyspace(name, options),
+            None => self.add_keyspace(&naming, name, options),
         }
     }
 
-    /// Makes a keyspace; it is durable before anyone can write to it. Needs lock 0.
-    fn add_keyspace(&self, name: &str, options: &KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
+    fn naming(&self) -> Naming<'_> {
+        Naming { _held: self.naming.lock() }
+    }
+
+    /// Makes a keyspace; it is durable before anyone can write to it.
+    fn add_keyspace(&self, _alone: &Naming<'_>, name: &str, options: &KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
         let id = self.view.load().version.named().next();
         if id == KeyspaceId::LAST {
             return Err(Error::NumbersExhausted);
@@ -120,7 +129,7 @@ impl Engine {
     }
 
     fn try_drop_keyspace(&self, name: &str) -> Result<()> {
-        let _alone = self.naming.lock();
+        let _naming = self.naming();
         let state = self.keyspaces.find(name).ok_or_else(|| Error::KeyspaceNotFound { name: name.into() })?;
         if state.id == KeyspaceId::DEFAULT {
             return Err(Error::InvalidKeyspaceName { problem: "the default keyspace cannot be dropped" });
@@ -130,11 +139,11 @@ impl Engine {
             self.install_edit(Edit::default())?;
         }
         self.sync()?;
-        let _turn = self.syncing.lock();
+        let syncing = self.syncing();
         let mut writer = self.writer.lock();
         self.check_writable()?;
         let edit = Edit { drop: vec![state.id], ..Edit::default() };
-        self.install_beside_log(&mut writer, edit, |edit, _| self.install_edit(edit)).map(|_| ())
+        self.install_beside_log(&syncing, &mut writer, edit, |edit, _| self.install_edit(edit)).map(|_| ())
     }
 
     /// The options for sections of a keyspace.

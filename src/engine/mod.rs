@@ -104,30 +104,21 @@ pub(crate) struct Engine {
     reserve: reserve::Reserve,
     obsolete: Mutex<obsolete::Obsolete>,
     segments_removed_below: AtomicU64,
-    /// One flush at a time: tables of level 0 come in the order of the log. Outside of the numbered locks and of the
-    /// scheduler's.
     flushing: Mutex<()>,
     /// Which compactions are under way.
     scheduler: job::Scheduler,
     /// None once the store is closed.
     lock: Mutex<Option<Box<dyn HeldLock>>>,
-    /// How the run has ended. Outside of all other locks.
+    /// How the run has ended.
     ended: Mutex<Option<Result<()>>>,
     counters: Counters,
     keyspaces: keyspaces::Keyspaces,
 
-    /// Around lock 1, never within it.
     turns: sync::Turns,
-
-    // Lock 0.
     naming: Mutex<()>,
-    // Lock 1.
     syncing: Mutex<()>,
-    // Lock 2.
     writer: Mutex<write::Writer>,
-    // Lock 3.
     manifest: Mutex<Manifest>,
-    // Lock 4 is in `view`.
 }
 
 /// What has been done since the open.

@@ -11,9 +11,9 @@ use crate::format::group::GroupKind;
 use crate::format::names::FileKind;
 use crate::format::{FileNumber, Position};
 use crate::sys::atomic::Ordering;
-use crate::sys::{Condvar, LockRank, Mutex, SyncFile};
+use crate::sys::{Condvar, LockRank, Mutex, MutexGuard, SyncFile};
 
-/// Who syncs, and how far the log is durable: where those wait who want no more than that. They must not queue for lock 1,
+/// Who syncs, and how far the log is durable: where those wait who want no more than that. They must not queue for [`Syncing`],
 /// behind somebody who syncs what he has committed since.
 #[derive(Debug)]
 pub(super) struct Turns {
@@ -60,6 +60,11 @@ impl Turns {
     }
 }
 
+/// The right to sync the log: one sync after the other, so that each finds what the one before has left.
+pub(super) struct Syncing<'e> {
+    _held: MutexGuard<'e, ()>,
+}
+
 /// What a sync of the log has to do at one moment.
 struct Unsynced {
     end: Position,
@@ -99,6 +104,11 @@ impl Engine {
         self.sync_to(end)
     }
 
+    /// Waits for whoever syncs now.
+    pub(super) fn syncing(&self) -> Syncing<'_> {
+        Syncing { _held: self.syncing.lock() }
+    }
+
     /// Waits until the log is durable up to `end`. Whoever gets the turn syncs for all who have committed until then.
     pub(super) fn sync_to(&self, end: Position) -> Result<()> {
         if !self.turns.take(end) {
@@ -111,23 +121,23 @@ impl Engine {
 
     /// Makes the log durable up to `end` at least; answers how far it is.
     fn sync_alone(&self, end: Position) -> Result<Position> {
-        let _alone = self.syncing.lock();
+        let syncing = self.syncing();
         if let Some(durable) = self.writer.lock().durable.filter(|durable| *durable >= end) {
             return Ok(durable);
         }
         self.check_writable()?;
-        self.sync_log()
+        self.sync_log(&syncing)
     }
 
     /// Syncs everything up to the end that the log has now, oldest segment first, and moves the durable position there:
-    /// never over groups committed after this call has read the end. Needs lock 1.
+    /// never over groups committed after this call has read the end.
     ///
     /// What is durable in a segment must be known outside of it, or losing the segment is silence. So the first sync that ends
     /// in one tells the manifest, after the segment and its name are on disk and before anybody is told that they are.
     ///
     /// Whatever fails in here ends the writing: commits that are about to be refused have been shown, and nothing may follow
     /// them.
-    pub(super) fn sync_log(&self) -> Result<Position> {
+    pub(super) fn sync_log(&self, _alone: &Syncing<'_>) -> Result<Position> {
         let mut unsynced = self.writer.lock().unsynced();
         // The directory is synced before `CURRENT` names a fresh manifest, and that says that the segment is there.
         unsynced.directory &= !unsynced.unrecorded || self.manifest.lock().is_fresh();
@@ -159,8 +169,8 @@ impl Engine {
     }
 
     /// Syncs everything while nobody can commit: for those who have synced nearly all of it before, and tell the manifest
-    /// themselves. Needs locks 1 and 2.
-    pub(super) fn sync_held(&self, writer: &mut Writer) -> Result<()> {
+    /// themselves.
+    pub(super) fn sync_held(&self, _alone: &Syncing<'_>, writer: &mut Writer) -> Result<()> {
         let unsynced = writer.unsynced();
         self.sync_files(&unsynced)?;
         writer.note_synced(&unsynced);
@@ -196,9 +206,9 @@ impl Engine {
     /// Syncs the log and writes a mark that says so, if nothing has been committed since `seen`. The next open then knows
     /// that damage in front of the mark is damage and no torn tail.
     pub(super) fn mark_idle(&self, seen: Position) -> Result<()> {
-        let _turn = self.syncing.lock();
+        let syncing = self.syncing();
         self.check_writable()?;
-        let end = self.sync_log()?;
+        let end = self.sync_log(&syncing)?;
         {
             let mut writer = self.writer.lock();
             if writer.end() != end || end != seen {
@@ -206,7 +216,7 @@ impl Engine {
             }
             self.mark(&mut writer, GroupKind::Idle, end)?;
         }
-        self.sync_log().map(|_| ())
+        self.sync_log(&syncing).map(|_| ())
     }
 
     fn mark(&self, writer: &mut Writer, kind: GroupKind, durable: Position) -> Result<()> {
@@ -236,25 +246,25 @@ impl Engine {
         self.cancelled.store(true, Ordering::Relaxed);
         self.background.stop();
         self.wait_for_compactions();
-        let _no_flush = self.flushing.lock();
-        let _turn = self.syncing.lock();
+        let _no_flush = self.flushing();
+        let syncing = self.syncing();
         {
             let _writer = self.writer.lock();
             self.open.lower();
             self.shelf.give_up();
         }
-        let ended = if self.options.read_only { Ok(()) } else { self.mark_end() };
+        let ended = if self.options.read_only { Ok(()) } else { self.mark_end(&syncing) };
         self.purge();
         *self.lock.lock() = None;
         ended
     }
 
     /// The manifest gets to know where the log ends, so that a lost or shortened segment is noticed as well.
-    fn mark_end(&self) -> Result<()> {
+    fn mark_end(&self, syncing: &Syncing<'_>) -> Result<()> {
         self.check_intact()?;
-        let end = self.sync_log()?;
+        let end = self.sync_log(syncing)?;
         self.mark(&mut self.writer.lock(), GroupKind::Close, end)?;
-        self.sync_log()?;
+        self.sync_log(syncing)?;
         let segment_ends = self.view().memtables.iter().map(|log| (log.number(), log.log_bytes())).collect();
         let mut manifest = self.manifest.lock();
         // An edit that was under way when the store was closed may have failed, and nothing good stands behind half of one.

@@ -80,7 +80,7 @@ impl Engine {
                 continue;
             }
             let validated = |writer: &Writer| {
-                if keyspaces.iter().any(|keyspace| keyspace.check_open().is_err()) {
+                if keyspaces.iter().any(|keyspace| keyspace.check_open(&writer.committing).is_err()) {
                     return Err(self.conflict());
                 }
                 match self.look_at_tail(footprint, moment, writer.last_sequence())? {

@@ -101,8 +101,12 @@ impl Deref for Shown {
 pub(crate) struct Stage {
     shelf: Arc<Shelf>,
     shown: ArcSwap<Shown>,
-    /// Lock 4.
     publishing: Mutex<()>,
+}
+
+/// The right to replace the view.
+pub(super) struct Publishing<'s> {
+    _held: MutexGuard<'s, ()>,
 }
 
 impl Stage {
@@ -124,13 +128,13 @@ impl Stage {
         self.shown.load()
     }
 
-    /// The right to replace the view.
-    pub(super) fn publishing(&self) -> MutexGuard<'_, ()> {
-        self.publishing.lock()
+    /// Waits for whoever replaces the view now.
+    pub(super) fn publishing(&self) -> Publishing<'_> {
+        Publishing { _held: self.publishing.lock() }
     }
 
-    /// Shows another view. Needs the right to.
-    pub(super) fn show(&self, _alone: &MutexGuard<'_, ()>, view: Arc<View>) {
+    /// Shows another view.
+    pub(super) fn show(&self, _alone: &Publishing<'_>, view: Arc<View>) {
         self.shown.store(Arc::new(Shown { view, era: self.shelf.open.era() }));
     }
 }

@@ -9,6 +9,7 @@ use std::ops::{Range, RangeBounds};
 use std::sync::Arc;
 
 use super::between::Between;
+use super::sync::Syncing;
 use super::{Body, Engine};
 use crate::error::{Bug, Error, Result, bug, must};
 use crate::format::edit::Edit;
@@ -17,7 +18,7 @@ use crate::format::group::{GROUP_HEADER_BYTES, Group};
 use crate::format::names::FileKind;
 use crate::format::range::{edges, range_value};
 use crate::format::{FileNumber, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
-use crate::keyspace_state::KeyspaceState;
+use crate::keyspace_state::{Committing, KeyspaceState};
 use crate::log::{self, SegmentWriter, Space, Use};
 use crate::memtable::{Memtable, Removals};
 use crate::options::Durability;
@@ -30,9 +31,10 @@ enum Patience {
     Refuses,
 }
 
-/// The state behind lock 2.
+/// The end of the log. Whoever has it is the only one who appends, commits, and takes sequence numbers.
 #[derive(Debug)]
 pub(super) struct Writer {
+    pub(super) committing: Committing,
     /// The growing segment and its memtable; none before the first write, and after a flush of everything.
     pub(super) active: Option<(SegmentWriter, Arc<Memtable>)>,
     pub(super) next_sequence: Sequence,
@@ -40,7 +42,7 @@ pub(super) struct Writer {
     pub(super) last_end: Position,
     /// Frozen segments that have not been synced since their last group, oldest first, and where they end.
     pub(super) unsynced: Vec<(Position, Arc<dyn SyncFile>)>,
-    /// Everything before this place of the log is known to be on disk. Moved under lock 1 as well.
+    /// Everything before this place of the log is known to be on disk. Moved by whoever also has [`Syncing`](super::sync::Syncing).
     pub(super) durable: Option<Position>,
     /// Whether a segment has been created since the directory was synced.
     pub(super) directory_dirty: bool,
@@ -57,6 +59,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(next_sequence: Sequence, last_end: Position) -> Self {
         Self {
+            committing: Committing::default(),
             active: None,
             next_sequence,
             last_end,
@@ -159,7 +162,7 @@ impl Engine {
         let alone = || {
             let mut writer = self.writer.lock();
             self.check_writable()?;
-            body.check_keyspaces()?;
+            body.check_keyspaces(&writer.committing)?;
             if !check(&writer)? {
                 return Ok(None);
             }
@@ -239,9 +242,10 @@ impl Engine {
 
     /// Makes a change that is not in the log: takes a sequence number for it from the log, makes durable whatever was
     /// committed before, lets `install` install the edit, to which this adds what recovery must know, and shows the change.
-    /// Nobody can commit meanwhile, so the history has it in one place. Needs locks 1 and 2. Answers what `install` does.
+    /// Nobody can commit meanwhile, so the history has it in one place. Answers what `install` does.
     pub(super) fn install_beside_log(
         &self,
+        syncing: &Syncing<'_>,
         writer: &mut Writer,
         mut edit: Edit,
         install: impl FnOnce(Edit, Sequence) -> Result<bool>,
@@ -251,7 +255,7 @@ impl Engine {
         self.manifest.lock().make_room(&edit)?;
         let sequence = self.take_sequence(writer)?;
         let between = Between::disk_and_memory(self);
-        self.sync_held(writer)?;
+        self.sync_held(syncing, writer)?;
         edit.last_sequence = Some(sequence);
         edit.log_durable = writer.durable;
         // A log that goes on behind a number of which the manifest knows nothing would be refused.
@@ -269,7 +273,7 @@ impl Engine {
         Ok(installed)
     }
 
-    /// Takes a sequence number for entries that are not in the log. Needs lock 2.
+    /// Takes a sequence number for entries that are not in the log.
     fn take_sequence(&self, writer: &mut Writer) -> Result<Sequence> {
         let taken = writer.next_sequence;
         if taken.0 + 1 >= NUMBER_MAX {
