@@ -1,6 +1,5 @@
 //! Threads that flush, compact and mark the log as idle.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -266,7 +265,7 @@ impl Engine {
             }
             let still = now().saturating_sub(quiet.1);
             let calm = self.background.settling.load(Ordering::SeqCst) > 0 || still >= CALM;
-            let worked = self.watched(|| self.step_in_turn(calm)).unwrap_or(false);
+            let worked = self.health.watched(|| self.step_in_turn(calm)).unwrap_or(false);
 
             // A commit that this look at the log misses sees that the thread sleeps, and wakes it: both take the writer. If there
             // is something to mark, the thread looks again by itself, and no commit has to wake it until then.
@@ -276,7 +275,7 @@ impl Engine {
                 self.background.asleep.store(false, Ordering::SeqCst);
             }
             if !worked && unmarked == Some(quiet.0) && still >= IDLE {
-                let marked = self.watched(|| self.mark_idle(quiet.0));
+                let marked = self.health.watched(|| self.mark_idle(quiet.0));
                 if marked.is_some_and(|marked| marked.is_ok()) {
                     continue;
                 }
@@ -289,7 +288,7 @@ impl Engine {
                 let kept = self.is_something_kept().then_some(KEPT);
                 [look_in, self.background.retry_in(), self.look_after_reserve_in(), kept].into_iter().flatten().min()
             };
-            if !self.background.sleep(seen, wait) || self.poison.get().is_some() {
+            if !self.background.sleep(seen, wait) || self.health.is_poisoned() {
                 return;
             }
         }
@@ -303,17 +302,6 @@ impl Engine {
             pick(&version, &without_readers, &Running::default()).is_some()
         };
         self.has_obsolete() || !self.registry.is_empty() && is_due()
-    }
-
-    /// What `work` answers, unless it panics.
-    fn watched<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
-        catch_unwind(AssertUnwindSafe(work)).inspect_err(|_| drop(self.panicked())).ok()
-    }
-
-    /// What a panic in the background has left half done, nobody knows: no more writes.
-    pub(super) fn panicked(&self) -> Error {
-        let panicked = std::io::Error::other("it panicked");
-        self.poison(Error::io("do background work in", self.dir.path(), panicked))
     }
 
     /// Does one piece of work that is due and has not just failed; answers whether there was one. A flush comes before a
@@ -355,23 +343,23 @@ impl Engine {
 
     /// Does all work that is due, on this thread.
     pub(crate) fn maintain(&self) -> Result<()> {
-        self.check_writable()?;
+        self.health.check_writable()?;
         self.check_not_within("maintain")?;
         while self.step(true)? {}
         match self.has_unmarked() {
             Some(end) => self.mark_idle(end),
-            None => self.check_intact(),
+            None => self.health.check_intact(),
         }
     }
 
     /// Waits until no flush and no compaction is due; does them itself if there are no threads. What has failed is tried again
     /// at once, and is an error if it keeps failing.
     pub(crate) fn wait_for_background(&self) -> Result<()> {
-        self.check_writable()?;
+        self.health.check_writable()?;
         self.check_not_within("wait_for_background")?;
         if self.options.background_threads == 0 {
             while self.step(true)? {}
-            return self.check_intact();
+            return self.health.check_intact();
         }
         self.background.settling.fetch_add(1, Ordering::SeqCst);
         let before = self.background.try_again();
@@ -397,10 +385,10 @@ impl Engine {
 
     fn wait_until_settled(&self, before: Failures) -> Result<()> {
         while self.is_working() || self.flush_wanted(&self.view()) || self.compaction_wanted(true) {
-            self.check_writable()?;
+            self.health.check_writable()?;
             self.background.failure_since(before)?;
             self.background.wait_for_progress(WAIT_STEP);
         }
-        self.check_intact()
+        self.health.check_intact()
     }
 }

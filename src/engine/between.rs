@@ -1,6 +1,6 @@
 //! The stretch in which the disk and the memory say different things.
 
-use super::Engine;
+use super::health::Health;
 use crate::error::Bug;
 
 /// Something is on its way: it is in the log or the manifest, and not shown to readers yet. Whatever ends this stretch
@@ -9,13 +9,13 @@ use crate::error::Bug;
 /// written then.
 #[must_use]
 pub(super) struct Between<'e> {
-    engine: &'e Engine,
+    health: &'e Health,
     agree: bool,
 }
 
 impl<'e> Between<'e> {
-    pub(super) fn disk_and_memory(engine: &'e Engine) -> Self {
-        Self { engine, agree: false }
+    pub(super) fn disk_and_memory(health: &'e Health) -> Self {
+        Self { health, agree: false }
     }
 
     /// What is on disk has been shown.
@@ -29,7 +29,7 @@ impl Drop for Between<'_> {
     fn drop(&mut self) {
         if !self.agree {
             // Whoever knows more of the cause has said so before.
-            self.engine.poison(Bug::here("what is in the log or the manifest has not been shown").into());
+            self.health.poison(Bug::here("what is in the log or the manifest has not been shown").into());
         }
     }
 }

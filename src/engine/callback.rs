@@ -9,7 +9,6 @@
 use shuttle::thread_local;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Engine;
 use crate::error::{Error, Result};
@@ -78,7 +77,7 @@ impl Engine {
             let _ = self.close();
             return;
         }
-        self.cancelled.store(true, Ordering::Relaxed);
+        self.health.cancel();
         let engine = Arc::clone(self);
         let closing = std::thread::Builder::new().name("maplsm-close".to_owned()).spawn(move || engine.close());
         if closing.is_err() {

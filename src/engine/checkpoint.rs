@@ -32,13 +32,13 @@ impl Engine {
     /// Makes a copy of what is committed now in the directory `path`, which must not be there. After an error, there is none.
     /// A poisoned store has commits that were refused and may be gone after the next open, which no copy is to preserve.
     pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
-        self.check_open()?;
-        self.check_intact()?;
+        self.health.check_open()?;
+        self.health.check_intact()?;
         let _at_work = self.begin_work()?;
         let create = |e| Error::io("create", path, e);
         let (parent, name) = self.fs.open_parent(path, self.options.access()).map_err(create)?;
         let dir = parent.create_dir(&name).map_err(create)?;
-        let made = self.fill(&dir).and_then(|()| self.check_intact());
+        let made = self.fill(&dir).and_then(|()| self.health.check_intact());
         if made.is_err() {
             for name in dir.list().unwrap_or_default() {
                 let _ = dir.remove(&name);
@@ -90,9 +90,9 @@ impl Engine {
         // A copy is read, so it may as well be checked.
         if self.copy_needed(&name, to)? == Copied::Written {
             let copy = Arc::new(Table::new(table.meta.clone(), Arc::clone(shelf), Vec::new()));
-            copy.pin()?.file().verify(&self.cancelled)?;
+            copy.pin()?.file().verify(self.health.cancelled())?;
         }
-        match copy_file(&*self.dir, &index, to, &self.cancelled) {
+        match copy_file(&*self.dir, &index, to, self.health.cancelled()) {
             Err((_, e)) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("copy", &to.path().join(&index), e)),
             // Without one, the first reader makes it.
             _ => Ok(()),
@@ -101,14 +101,14 @@ impl Engine {
 
     fn copy_value_file(&self, file: &ValueFile, shelf: &Arc<Shelf>) -> Result<()> {
         if self.copy_needed(&FileKind::Values.name(file.number()), &shelf.dir)? == Copied::Written {
-            ValueFile::new(file.meta, Arc::clone(shelf)).verify(&self.cancelled)?;
+            ValueFile::new(file.meta, Arc::clone(shelf)).verify(self.health.cancelled())?;
         }
         Ok(())
     }
 
     /// Links or copies a file without which the copy is none.
     fn copy_needed(&self, name: &str, to: &Arc<dyn Dir>) -> Result<Copied> {
-        copy_file(&*self.dir, name, to, &self.cancelled).map_err(|(operation, e)| match e.kind() {
+        copy_file(&*self.dir, name, to, self.health.cancelled()).map_err(|(operation, e)| match e.kind() {
             io::ErrorKind::NotFound => Error::corrupt(&self.file_path(name), 0, Damage::Missing),
             _ => Error::io(operation, &to.path().join(name), e),
         })
@@ -131,7 +131,7 @@ impl Engine {
         for memtable in &view.memtables {
             self.verify_groups(memtable)?;
         }
-        let mut writer = TableWriter::create(shelf, number, self.new_id()?, &self.cancelled)?;
+        let mut writer = TableWriter::create(shelf, number, self.new_id()?, self.health.cancelled())?;
         for keyspace in keyspaces {
             writer.start_section(named.section_options(keyspace, self.options.table.section).at_level(0))?;
             self.copy_unflushed(view, keyspace, at, &mut writer)?;

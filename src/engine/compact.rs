@@ -13,7 +13,6 @@ use crate::format::range::Edge;
 use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::merge::{LevelCursor, Located, Merge, Place, Source, Tables, Versions};
 use crate::options::{Compression, Filter, FilterEntry, SectionOptions, Verdict};
-use crate::sys::atomic::Ordering;
 use crate::table::{StoredValue, Table, TableCursor, TableWriter, Verify};
 use crate::version::{Plan, Running, Share, Version};
 use crate::visibility::{Cover, Fragments, Visibility};
@@ -361,9 +360,7 @@ impl<'a> Merging<'a> {
             return Ok(());
         }
         self.until_step = ENTRIES_PER_STEP;
-        if self.engine.cancelled.load(Ordering::Relaxed) {
-            return Err(Error::Closed);
-        }
+        self.engine.health.check_going_on()?;
         if !self.engine.view.load().version.named().is_live(self.share.keyspace) {
             // Dropped: the inputs are not part of the database any more, and the outputs will not be.
             self.next = None;

@@ -33,7 +33,7 @@ pub(super) struct Flushing<'e> {
 impl Engine {
     /// Freezes the memtable and flushes everything; then nothing has to be replayed at the next open.
     pub(crate) fn flush(&self) -> Result<()> {
-        self.check_writable()?;
+        self.health.check_writable()?;
         self.freeze(&mut self.writer.lock());
         let newest = self.view().frozen().first().map(|memtable| memtable.number());
         newest.map_or(Ok(()), |newest| self.once_there_is_space(|| self.flush_through(newest)))
@@ -86,7 +86,7 @@ impl Engine {
     }
 
     fn flush_one(&self, alone: &Flushing<'_>) -> Result<bool> {
-        let flushed = self.flush_memtable(alone).map_err(|e| self.stop_at_bug(e))?;
+        let flushed = self.flush_memtable(alone).map_err(|e| self.health.stop_at_bug(e))?;
         let Some(flushed) = flushed else { return Ok(false) };
         // With its last handle goes the space of a segment.
         self.writer.lock().forget(flushed);
@@ -99,7 +99,7 @@ impl Engine {
     /// Flushes the memtables up to number `last` while nobody can commit.
     pub(super) fn flush_held(&self, alone: &Flushing<'_>, writer: &mut Writer, last: FileNumber) -> Result<()> {
         while self.view().frozen().last().is_some_and(|memtable| memtable.number() <= last) {
-            let flushed = self.flush_memtable(alone).map_err(|e| self.stop_at_bug(e))?;
+            let flushed = self.flush_memtable(alone).map_err(|e| self.health.stop_at_bug(e))?;
             let Some(flushed) = flushed else { break };
             writer.forget(flushed);
         }
@@ -109,7 +109,7 @@ impl Engine {
     /// Flushes the oldest frozen memtable, or more of them; answers the number of the newest of these. On a full disk, one
     /// table of all is tried: what newer memtables remove from older ones, or write over, is not in it.
     fn flush_memtable(&self, _alone: &Flushing<'_>) -> Result<Option<FileNumber>> {
-        self.check_writable()?;
+        self.health.check_writable()?;
         let view = self.view();
         let frozen = view.frozen();
         let Some(oldest) = frozen.len().checked_sub(1) else { return Ok(None) };
@@ -219,7 +219,7 @@ impl Engine {
     /// Writes one table; removes what there is of it if that fails.
     pub(super) fn write_table(&self, fill: impl FnOnce(&mut TableWriter) -> Result<()>) -> Result<Arc<Table>> {
         let number = self.new_number()?;
-        let writer = TableWriter::create(&self.shelf, number, self.new_id()?, &self.cancelled);
+        let writer = TableWriter::create(&self.shelf, number, self.new_id()?, self.health.cancelled());
         let written = writer.and_then(|mut writer| {
             fill(&mut writer)?;
             writer.finish()
@@ -239,10 +239,10 @@ impl Engine {
         let synced = if outputs.is_empty() {
             Ok(())
         } else {
-            self.dir.sync().map_err(|e| self.poison(Error::io("sync", self.dir.path(), e)))
+            self.dir.sync().map_err(|e| self.health.poison(Error::io("sync", self.dir.path(), e)))
         };
         let installed = synced.and_then(|()| self.install(edit, outputs, flushed));
-        if !matches!(installed, Ok(true)) && self.poison.get().is_none() {
+        if !matches!(installed, Ok(true)) && !self.health.is_poisoned() {
             self.discard(outputs);
         }
         installed

@@ -56,9 +56,9 @@ impl Engine {
         let mut load = Load::new(self, keyspace)?;
         for entry in entries {
             let (key, value) = entry?;
-            load.add(key.as_ref(), value.as_ref()).map_err(|e| self.stop_at_bug(e))?;
+            load.add(key.as_ref(), value.as_ref()).map_err(|e| self.health.stop_at_bug(e))?;
         }
-        Ok(load.install().map_err(|e| self.stop_at_bug(e))?)
+        Ok(load.install().map_err(|e| self.health.stop_at_bug(e))?)
     }
 
     /// Gives the tables their sequence number and makes them part of the database.
@@ -77,7 +77,7 @@ impl Engine {
             let standstill = self.stand_still();
             let syncing = self.syncing();
             let mut writer = self.writer.lock();
-            self.check_writable()?;
+            self.health.check_writable()?;
             load.keyspace.check_open(&writer.committing)?;
             let mut place = self.place(load, &standstill)?;
             if place.1.is_some() && flushing.is_none() {
@@ -205,7 +205,7 @@ struct Load<'e> {
 
 impl<'e> Load<'e> {
     fn new(engine: &'e Engine, keyspace: &'e KeyspaceState) -> Result<Self> {
-        engine.check_writable()?;
+        engine.health.check_writable()?;
         keyspace.checked(())?;
         Ok(Self {
             engine,
@@ -254,9 +254,9 @@ impl<'e> Load<'e> {
     fn start_table(&mut self) -> Result<()> {
         self.finish_table()?;
         let _at_work = self.engine.begin_work()?;
-        self.engine.check_writable()?;
+        self.engine.health.check_writable()?;
         let (number, id) = (self.engine.new_number()?, self.engine.new_id()?);
-        let writer = TableWriter::create(&self.engine.shelf, number, id, &self.engine.cancelled);
+        let writer = TableWriter::create(&self.engine.shelf, number, id, self.engine.health.cancelled());
         let mut writer = writer.inspect_err(|_| self.engine.remove_table_files(number))?;
         writer.start_section(self.section)?;
         writer.take_global_sequence(self.engine.visible());

@@ -1,6 +1,5 @@
 //! Carrying out compactions: several at once where they do not touch each other, and a large one by several threads.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Engine;
@@ -153,8 +152,8 @@ impl Engine {
         }
         let begun = {
             let mut compactions = self.scheduler.compactions.lock();
-            self.check_writable()?;
-            if compactions.waiting > 0 || self.cancelled.load(Ordering::Relaxed) {
+            self.health.check_writable()?;
+            if compactions.waiting > 0 || self.health.is_cancelled() {
                 return Ok(false);
             }
             let version = Arc::clone(&self.view.load().version);
@@ -221,10 +220,8 @@ impl Engine {
     ) -> Result<Option<(u64, Arc<Plan>)>> {
         let mut compactions = self.scheduler.compactions.lock();
         loop {
-            self.check_writable()?;
-            if self.cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Closed);
-            }
+            self.health.check_writable()?;
+            self.health.check_going_on()?;
             let version = Arc::clone(&self.view.load().version);
             let plan = plan_range(&version, keyspace, range).map(Plan::reclaiming).filter(&is_due);
             let Some(plan) = plan else { return Ok(None) };
@@ -270,7 +267,7 @@ impl Engine {
     /// Carries out a plan whose inputs go to their new level as they are.
     fn move_tables(&self, begun: u64, plan: &Plan) -> Result<()> {
         let moves = plan.inputs().map(|(_, table, _)| (table.number(), plan.output)).collect();
-        let moved = self.unless_it_panics(|| self.install_edit(Edit { moves, ..Edit::default() }));
+        let moved = self.health.unless_it_panics(|| self.install_edit(Edit { moves, ..Edit::default() }));
         self.end(begun);
         moved.map(|_| self.background.note_success(Duty::Compaction))
     }
@@ -280,7 +277,7 @@ impl Engine {
         for share in plan.shares.iter().filter(|share| share.inputs.iter().any(|(level, _)| *level == 0)) {
             self.learned.cost.settle(share.keyspace);
         }
-        let spans = self.unless_it_panics(|| self.split(&plan)).inspect_err(|_| self.end(begun))?;
+        let spans = self.health.unless_it_panics(|| self.split(&plan)).inspect_err(|_| self.end(begun))?;
         Ok(self.enlist(begun, plan, spans))
     }
 
@@ -317,20 +314,15 @@ impl Engine {
         }
     }
 
-    /// A panic of a part of a compaction is an error, and whoever waits for its end hears of it.
-    pub(super) fn unless_it_panics<T>(&self, part: impl FnOnce() -> Result<T>) -> Result<T> {
-        catch_unwind(AssertUnwindSafe(part)).unwrap_or_else(|_| Err(self.panicked()))
-    }
-
     /// Merges spans of a job until none is left; installs its outputs if the last one to finish is among them.
     pub(super) fn work_on(&self, job: Arc<Job>) -> Result<()> {
         let mut result = Ok(());
         while let Some(span) = job.take() {
-            let merged = self.unless_it_panics(|| self.merge_span(&job.plan, span));
-            let merged = merged.map_err(|e| self.stop_at_bug(e));
+            let merged = self.health.unless_it_panics(|| self.merge_span(&job.plan, span));
+            let merged = merged.map_err(|e| self.health.stop_at_bug(e));
             let own = merged.as_ref().map(|_| ()).map_err(Error::clone);
             if let Some((outputs, failure)) = job.finish(merged) {
-                let outcome = self.unless_it_panics(|| self.conclude(&job, &outputs, failure));
+                let outcome = self.health.unless_it_panics(|| self.conclude(&job, &outputs, failure));
                 let _ = job.outcome.set(outcome.clone());
                 let begun = job.begun;
                 // It was the last span; with the job go the handles of its inputs.
@@ -387,9 +379,7 @@ impl Engine {
     /// Begins work on files of the directory, unless it is being given up.
     pub(super) fn begin_work(&self) -> Result<AtWork<'_>> {
         let mut compactions = self.scheduler.compactions.lock();
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(Error::Closed);
-        }
+        self.health.check_going_on()?;
         compactions.others += 1;
         Ok(AtWork(self))
     }

@@ -74,7 +74,7 @@ impl Engine {
 
     /// The keyspace of this name, made with the database's options if there is none.
     pub(crate) fn keyspace(&self, name: &str) -> Result<Arc<KeyspaceState>> {
-        self.check_open()?;
+        self.health.check_open()?;
         check_name(name)?;
         if let Some(state) = self.keyspaces.find(name) {
             return Ok(state);
@@ -90,7 +90,7 @@ impl Engine {
     }
 
     pub(crate) fn create_keyspace(&self, name: &str, options: &KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
-        self.check_writable()?;
+        self.health.check_writable()?;
         check_name(name)?;
         let naming = self.naming();
         match self.keyspaces.find(name) {
@@ -123,7 +123,7 @@ impl Engine {
     /// Drops a keyspace. What has been committed before is durable before the drop is, so that a power cut cannot take back a
     /// copy of the data and leave the drop.
     pub(crate) fn drop_keyspace(&self, name: &str) -> Result<()> {
-        self.check_writable()?;
+        self.health.check_writable()?;
         check_name(name)?;
         self.once_there_is_space(|| self.try_drop_keyspace(name))
     }
@@ -141,7 +141,7 @@ impl Engine {
         self.sync()?;
         let syncing = self.syncing();
         let mut writer = self.writer.lock();
-        self.check_writable()?;
+        self.health.check_writable()?;
         let edit = Edit { drop: vec![state.id], ..Edit::default() };
         self.install_beside_log(&syncing, &mut writer, edit, |edit, _| self.install_edit(edit)).map(|_| ())
     }

@@ -14,6 +14,7 @@ mod callback;
 mod checkpoint;
 mod compact;
 mod flush;
+mod health;
 mod ingest;
 mod job;
 mod keyspaces;
@@ -62,12 +63,12 @@ use crate::format::names;
 use crate::format::{FileNumber, NUMBER_MAX, Sequence};
 use crate::merge::Learned;
 use crate::options::Options;
-use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::{Dir, Flag, Fs, HeldLock, Mappings, Mutex};
+use crate::sys::{Dir, Fs, HeldLock, Mutex};
 use crate::table::Shelf;
-use crate::version::{Handles, Limits, Manifest, Unrecorded};
+use crate::version::{Handles, Limits, Manifest};
 use between::Between;
+use health::Health;
 use outputs::Outputs;
 
 /// What a keyspace has in level 0 is worth no tables of its own below this share of `level_bytes_base`.
@@ -79,7 +80,6 @@ pub(crate) struct Engine {
     pub(crate) options: Options,
     fs: Arc<dyn Fs>,
     dir: Arc<dyn Dir>,
-    mappings: Mappings,
     pub(crate) shelf: Arc<Shelf>,
     database: Id,
     recovery: RecoveryReport,
@@ -92,13 +92,8 @@ pub(crate) struct Engine {
     learned: Arc<Learned>,
     registry: Arc<Registry>,
     next_number: AtomicU64,
-    /// The first failure that makes further writes unsafe.
-    poison: OnceLock<Arc<Error>>,
-    /// Down once the store is closed, and in a forked child.
-    open: Flag,
-    /// Asks long work to stop.
-    cancelled: Arc<std::sync::atomic::AtomicBool>,
-    background: Background,
+    health: Health,
+    background: Arc<Background>,
     pressure: Pressure,
     stalls: stall::Stalls,
     reserve: reserve::Reserve,
@@ -189,52 +184,6 @@ impl Engine {
         self.dir.path().join(name)
     }
 
-    pub(crate) fn check_open(&self) -> Result<()> {
-        if self.open.is_up() { Ok(()) } else { Err(Error::Closed) }
-    }
-
-    fn check_writable(&self) -> Result<()> {
-        self.check_open()?;
-        if self.options.read_only {
-            return Err(Error::ReadOnly);
-        }
-        self.check_intact()
-    }
-
-    /// Whether the store is known to be what it has acknowledged. Asked at the end of whatever promises something as well.
-    fn check_intact(&self) -> Result<()> {
-        match self.poison.get() {
-            Some(cause) => Err(Error::Poisoned(Arc::clone(cause))),
-            None => Ok(()),
-        }
-    }
-
-    /// Stops all further writes: after this failure nobody knows what is on disk. Keeps the first cause.
-    fn poison(&self, error: Error) -> Error {
-        let _ = self.poison.set(Arc::new(error.clone()));
-        self.background.wake();
-        error
-    }
-
-    /// A bug on the way to the disk stops all further writes as well: what else is wrong, nobody knows.
-    fn stop_at_bug(&self, error: Error) -> Error {
-        if matches!(error, Error::Bug(_)) { self.poison(error) } else { error }
-    }
-
-    /// The error of an edit that is not durable: unless it was refused, nobody knows what is on disk.
-    fn unrecorded(&self, unrecorded: Unrecorded) -> Error {
-        match unrecorded {
-            Unrecorded::Refused(e) => e,
-            Unrecorded::Unknown(e) => self.poison(e),
-        }
-    }
-
-    /// What was read of mappings must not be built upon if one of them was lost.
-    #[inline]
-    fn check_mapped(&self) -> Result<()> {
-        self.mappings.check(&[]).map_err(|e| self.poison(e))
-    }
-
     /// That the directory is this store's alone. If its lock file is not the one that it has locked, another process may
     /// have locked the other one: no more writes. To be called wherever something is made durable or gets a name; a look is a
     /// system call or two, so commits that are only buffered do without.
@@ -243,7 +192,7 @@ impl Engine {
         let path = || self.file_path(names::LOCK);
         match lock.as_ref().map(|lock| lock.stands()) {
             Some(Ok(true)) => Ok(()),
-            Some(Ok(false)) => Err(self.poison(Error::LockLost(Arc::new(path())))),
+            Some(Ok(false)) => Err(self.health.poison(Error::LockLost(Arc::new(path())))),
             Some(Err(e)) => Err(Error::io("examine", &path(), e)),
             None => Err(Error::Closed),
         }
@@ -256,9 +205,9 @@ impl Engine {
     /// done nothing, if the edit is about tables of a keyspace that has been dropped since it was planned.
     fn install(&self, mut edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<bool> {
         let mut manifest = self.manifest.lock();
-        self.check_writable()?;
+        self.health.check_writable()?;
         self.check_lock()?;
-        self.check_mapped()?;
+        self.health.check_mapped()?;
         edit.next_number = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
         let version = Arc::clone(&self.view.load().version);
         if version.has_dropped(&edit) {
@@ -271,8 +220,8 @@ impl Engine {
         let (next, gone) =
             version.replace(&edit, &handles).map_err(|damage| Error::corrupt(self.dir.path(), 0, damage))?;
         let next = Arc::new(next);
-        let appended = manifest.append(&edit, &next, || self.new_number()).map_err(|e| self.unrecorded(e))?;
-        let between = Between::disk_and_memory(self);
+        let appended = manifest.append(&edit, &next, || self.new_number()).map_err(|e| self.health.unrecorded(e))?;
+        let between = Between::disk_and_memory(&self.health);
         self.keyspaces.set_dropped(&edit.drop, version.named());
         self.publish(|view| {
             view.memtables.retain(|memtable| !flushed.contains(&memtable.number()));

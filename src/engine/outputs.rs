@@ -72,7 +72,7 @@ impl<'e> ValueSink<'e> {
             empty => {
                 let engine = self.engine;
                 let (number, id) = (engine.new_number()?, engine.new_id()?);
-                let writer = ValueWriter::create(&engine.shelf, number, id, &engine.cancelled)?;
+                let writer = ValueWriter::create(&engine.shelf, number, id, engine.health.cancelled())?;
                 Ok(empty.insert(writer))
             }
         }

@@ -100,7 +100,8 @@ impl Engine {
 
     #[cold]
     fn delay(&self, bytes: u64, for_use: Use) -> Result<()> {
-        let may_go_on = |e: Error| if for_use == Use::Freeing && e.is_full() { self.check_writable() } else { Err(e) };
+        let may_go_on =
+            |e: Error| if for_use == Use::Freeing && e.is_full() { self.health.check_writable() } else { Err(e) };
         let alone = self.options.background_threads == 0;
         if self.within().is_some() {
             // This thread may be the one whose work is waited for. A flush asks no caller's code; a compaction inside of

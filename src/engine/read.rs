@@ -38,7 +38,7 @@ impl Engine {
     /// The newest value of a key. No lock, no allocation.
     #[inline]
     pub(crate) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Pinned>> {
-        self.check_open()?;
+        self.health.check_open()?;
         let hash = key_hash(keyspace, key);
         for _ in 0..ATTEMPTS {
             let Some((view, at)) = self.present.acquire(|| self.view.load()) else { continue };
@@ -55,7 +55,7 @@ impl Engine {
 
     /// The value of a key at a registered sequence.
     pub(crate) fn get_at(&self, keyspace: KeyspaceId, key: &[u8], at: &Registration) -> Result<Option<Pinned>> {
-        self.check_open()?;
+        self.health.check_open()?;
         let hash = key_hash(keyspace, key);
         let mut opened = Opened::default();
         loop {
@@ -81,7 +81,7 @@ impl Engine {
     /// To be called with what is about to be handed out.
     #[inline]
     pub(crate) fn check_found(&self, bytes: &[u8]) -> Result<()> {
-        self.mappings.check(bytes)
+        self.health.check_found(bytes)
     }
 
     /// Registers a reader at the sequence that is visible now. A view loaded later has every entry that it sees.
@@ -91,7 +91,7 @@ impl Engine {
 
     /// A keyspace as a registered reader sees it.
     pub(crate) fn reading(&self, keyspace: &KeyspaceState, at: Registration) -> Result<Reading> {
-        self.check_open()?;
+        self.health.check_open()?;
         self.check_owner(keyspace)?;
         let view = Some(self.view());
         // The view first: without data it may be, but not unnoticed.
@@ -100,7 +100,7 @@ impl Engine {
 
     /// The live keys in the memtables, sorted: what has not been flushed.
     pub(crate) fn memtable_keys(&self, keyspace: KeyspaceId) -> Result<Vec<Vec<u8>>> {
-        self.check_open()?;
+        self.health.check_open()?;
         let registration = self.register();
         // What is not there is no gap for those who see the tables.
         let learned = Arc::new(Learned::new(registration.at));

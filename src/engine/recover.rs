@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::health::Health;
 use super::job::Scheduler;
 use super::keyspaces::Keyspaces;
 use super::outputs::Outputs;
@@ -27,7 +28,6 @@ use crate::log::{self, LogScan};
 use crate::memtable::{Memtable, Wanted};
 use crate::merge::Learned;
 use crate::options::Options;
-use crate::sys::OnceLock;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::{Dir, Flag, Fs, HeldLock, Lock, LockMode, LockRank, Mapping, Mappings, Mutex};
 use crate::table::Shelf;
@@ -107,7 +107,7 @@ impl Engine {
         let manifest_durable = found.manifest_durable;
         let open = Flag::raised().map_err(|e| Error::io("open", path, e))?;
         let engine = Arc::new(Self::assemble(options, shelf, lock, open, next_number, found, &replayed));
-        engine.check_mapped()?;
+        engine.health.check_mapped()?;
         if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
             engine.with_reserve(|| engine.rewrite_log())?;
         } else if !options.read_only && !manifest_durable {
@@ -151,10 +151,11 @@ impl Engine {
         };
         let last_end = replayed.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });
         let manifest = Manifest::new(Arc::clone(&dir), found.database, state, found.manifest);
+        let background = Arc::new(Background::default());
         let engine = Self {
             options: options.clone(),
             fs: Arc::clone(&options.file_system.0),
-            mappings,
+            health: Health::new(dir.path().to_owned(), options.read_only, open, mappings, Arc::clone(&background)),
             dir,
             database: found.database,
             recovery: replayed.report.clone(),
@@ -165,10 +166,7 @@ impl Engine {
             registry: Arc::new(Registry::default()),
             learned,
             next_number: AtomicU64::new(next_number),
-            poison: OnceLock::new(),
-            open,
-            cancelled: Arc::default(),
-            background: Background::default(),
+            background,
             pressure: Pressure::default(),
             stalls: Stalls::default(),
             reserve: super::reserve::Reserve::default(),

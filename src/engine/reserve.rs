@@ -173,7 +173,7 @@ impl Engine {
     /// Does work that makes space; on a full disk, with what the reserve gives up.
     pub(super) fn with_reserve<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
         match work() {
-            Err(e) if e.is_full() && self.poison.get().is_none() => {
+            Err(e) if e.is_full() && !self.health.is_poisoned() => {
                 let Some(_spending) = self.give_up_reserve() else { return Err(e) };
                 work()
             }
@@ -192,7 +192,7 @@ impl Engine {
     pub(super) fn once_there_is_space<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
         match work() {
             // What has ended all writing is told as it is.
-            Err(e) if e.is_full() && self.poison.get().is_none() && self.within().is_none() => self.keep_trying(work),
+            Err(e) if e.is_full() && !self.health.is_poisoned() && self.within().is_none() => self.keep_trying(work),
             other => other,
         }
     }
@@ -201,10 +201,10 @@ impl Engine {
     fn keep_trying<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
         let until = now() + WAIT_MAX;
         loop {
-            self.check_writable()?;
+            self.health.check_writable()?;
             let (freed, beside) = (self.reserve.freed.load(Ordering::Acquire), self.is_at_work());
             let refused = match work() {
-                Err(e) if e.is_full() && self.poison.get().is_none() => e,
+                Err(e) if e.is_full() && !self.health.is_poisoned() => e,
                 other => return other,
             };
             let is_new = || self.reserve.freed.load(Ordering::Acquire) != freed;
@@ -341,7 +341,7 @@ impl Engine {
         for_use: Use,
         fill: impl Fn(&mut [u8]) -> Result<(), Bug>,
     ) -> Result<Range<u64>> {
-        if !refused.is_full() || self.poison.get().is_some() {
+        if !refused.is_full() || self.health.is_poisoned() {
             return Err(refused);
         }
         if for_use == Use::Ordinary {

@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::compact::Span;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::FileNumber;
-use crate::sys::atomic::Ordering;
 use crate::version::{Plan, neighbours};
 
 /// Tables are rewritten if that makes them smaller by this share of them.
@@ -25,7 +24,7 @@ impl Engine {
     /// Compacts, on a full disk with what the reserve gives up, and if that is not enough, once tables have been made smaller.
     pub(super) fn with_space<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
         match self.with_reserve(&mut work) {
-            Err(e) if e.is_full() && self.poison.get().is_none() => {
+            Err(e) if e.is_full() && !self.health.is_poisoned() => {
                 if self.shrink_tables()? {
                     self.with_reserve(work)
                 } else {
@@ -45,7 +44,7 @@ impl Engine {
             match self.with_reserve(|| self.shrink(&tables)) {
                 Ok(shrunk) => any |= shrunk,
                 // Others may be smaller.
-                Err(e) if e.is_full() && self.poison.get().is_none() => {}
+                Err(e) if e.is_full() && !self.health.is_poisoned() => {}
                 Err(e) => return Err(e),
             }
         }
@@ -56,17 +55,15 @@ impl Engine {
     fn shrink(&self, tables: &[FileNumber]) -> Result<bool> {
         let (begun, plan) = {
             let mut compactions = self.stand_still();
-            self.check_writable()?;
-            if self.cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Closed);
-            }
+            self.health.check_writable()?;
+            self.health.check_going_on()?;
             let plan = Plan::shrinking(&self.view.load().version, tables);
             let Some(plan) = plan.filter(|plan| compactions.running().allows(plan)).map(Arc::new) else {
                 return Ok(false);
             };
             (compactions.begin(&plan), plan)
         };
-        let left = self.unless_it_panics(|| self.weigh(&plan)).inspect_err(|_| self.end(begun))?;
+        let left = self.health.unless_it_panics(|| self.weigh(&plan)).inspect_err(|_| self.end(begun))?;
         let bytes = plan.input_bytes().saturating_add(TABLE_OVERHEAD.saturating_mul(tables.len() as u64));
         if left.saturating_add(TABLE_OVERHEAD) > bytes - bytes / WORTH_SHARE {
             self.end(begun);

@@ -155,10 +155,8 @@ impl Engine {
         let helps = self.options.background_threads == 0 || self.within().is_some();
         let _turn = (!helps).then(|| self.stalls.turn.lock());
         loop {
-            self.check_writable()?;
-            if self.cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Closed);
-            }
+            self.health.check_writable()?;
+            self.health.check_going_on()?;
             if let Some(ticket) = self.stalls.admit(bytes, most) {
                 return Ok(ticket);
             }

@@ -99,7 +99,7 @@ impl Writer {
 impl Engine {
     /// Makes everything committed so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.check_writable()?;
+        self.health.check_writable()?;
         let end = self.writer.lock().end();
         self.sync_to(end)
     }
@@ -125,7 +125,7 @@ impl Engine {
         if let Some(durable) = self.writer.lock().durable.filter(|durable| *durable >= end) {
             return Ok(durable);
         }
-        self.check_writable()?;
+        self.health.check_writable()?;
         self.sync_log(&syncing)
     }
 
@@ -143,7 +143,7 @@ impl Engine {
         unsynced.directory &= !unsynced.unrecorded || self.manifest.lock().is_fresh();
         self.sync_files(&unsynced)?;
         if unsynced.unrecorded {
-            self.record_durable(unsynced.end).map_err(|e| self.poison(e))?;
+            self.record_durable(unsynced.end).map_err(|e| self.health.poison(e))?;
         }
         let mut writer = self.writer.lock();
         writer.note_synced(&unsynced);
@@ -154,7 +154,7 @@ impl Engine {
     /// Makes the manifest know that the log is durable up to `end`. Changes no version, so this is no `install`.
     pub(super) fn record_durable(&self, end: Position) -> Result<()> {
         let mut manifest = self.manifest.lock();
-        self.check_intact()?;
+        self.health.check_intact()?;
         self.check_lock()?;
         if manifest.state().first_segment > end.segment {
             // A flush has been quicker.
@@ -163,7 +163,7 @@ impl Engine {
         let next_number = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
         let edit = Edit { log_durable: Some(end), next_number, ..Edit::default() };
         let version = Arc::clone(&self.view.load().version);
-        let appended = manifest.append(&edit, &version, || self.new_number()).map_err(|e| self.unrecorded(e))?;
+        let appended = manifest.append(&edit, &version, || self.new_number()).map_err(|e| self.health.unrecorded(e))?;
         self.retire(Outputs::default(), appended, &manifest);
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Engine {
                 let path = || self.file_path(&FileKind::Segment.name(position.segment));
                 file.sync().map_err(|e| Error::io("sync", &path(), e))?;
             }
-            self.check_mapped()?;
+            self.health.check_mapped()?;
             if unsynced.directory {
                 self.dir.sync().map_err(|e| Error::io("sync", self.dir.path(), e))?;
             }
@@ -193,21 +193,21 @@ impl Engine {
             // has not.
             self.check_lock()
         };
-        sync().map_err(|e| self.poison(e))
+        sync().map_err(|e| self.health.poison(e))
     }
 
     /// Whether the log has groups behind the last mark.
     pub(super) fn has_unmarked(&self) -> Option<Position> {
         let writer = self.writer.lock();
         let end = writer.end();
-        (writer.active.is_some() && writer.marked < end && self.poison.get().is_none()).then_some(end)
+        (writer.active.is_some() && writer.marked < end && !self.health.is_poisoned()).then_some(end)
     }
 
     /// Syncs the log and writes a mark that says so, if nothing has been committed since `seen`. The next open then knows
     /// that damage in front of the mark is damage and no torn tail.
     pub(super) fn mark_idle(&self, seen: Position) -> Result<()> {
         let syncing = self.syncing();
-        self.check_writable()?;
+        self.health.check_writable()?;
         let end = self.sync_log(&syncing)?;
         {
             let mut writer = self.writer.lock();
@@ -230,7 +230,7 @@ impl Engine {
     /// Ends the run, once: whoever calls this later or meanwhile gets the same answer, when the directory is free.
     pub(crate) fn close(&self) -> Result<()> {
         // Before the lock, which the parent of a forked child may have held.
-        if self.open.is_wiped() {
+        if self.health.is_forked() {
             return Err(Error::Closed);
         }
         // And a callback that whoever has the lock is waiting for.
@@ -243,14 +243,14 @@ impl Engine {
     /// whatever fails before. Does not flush. Of a poisoned store nothing is synced or marked, and the answer says so: what
     /// was committed since the last good sync may be lost.
     fn end_run(&self) -> Result<()> {
-        self.cancelled.store(true, Ordering::Relaxed);
+        self.health.cancel();
         self.background.stop();
         self.wait_for_compactions();
         let _no_flush = self.flushing();
         let syncing = self.syncing();
         {
             let _writer = self.writer.lock();
-            self.open.lower();
+            self.health.close();
             self.shelf.give_up();
         }
         let ended = if self.options.read_only { Ok(()) } else { self.mark_end(&syncing) };
@@ -261,14 +261,14 @@ impl Engine {
 
     /// The manifest gets to know where the log ends, so that a lost or shortened segment is noticed as well.
     fn mark_end(&self, syncing: &Syncing<'_>) -> Result<()> {
-        self.check_intact()?;
+        self.health.check_intact()?;
         let end = self.sync_log(syncing)?;
         self.mark(&mut self.writer.lock(), GroupKind::Close, end)?;
         self.sync_log(syncing)?;
         let segment_ends = self.view().memtables.iter().map(|log| (log.number(), log.log_bytes())).collect();
         let mut manifest = self.manifest.lock();
         // An edit that was under way when the store was closed may have failed, and nothing good stands behind half of one.
-        self.check_intact()?;
+        self.health.check_intact()?;
         manifest.close(&Edit { segment_ends, ..Edit::default() })
     }
 }

@@ -71,7 +71,7 @@ impl Engine {
         if batch.is_empty() {
             // What it has read is the store as it was at one moment; but of a poisoned one, that may be gone after the next
             // open.
-            return self.check_open().and_then(|()| self.check_intact());
+            return self.health.check_open().and_then(|()| self.health.check_intact());
         }
         let mut moment = began;
         for _ in 0..ROUNDS {

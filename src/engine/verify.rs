@@ -49,7 +49,7 @@ impl Engine {
     /// why the store takes no more writes if it does not. If the store is closed meanwhile, the last problem says so.
     pub(crate) fn verify(&self) -> Report {
         let mut report = Report::default();
-        let looked = self.check_open().and_then(|()| self.look_at_all(&mut report));
+        let looked = self.health.check_open().and_then(|()| self.look_at_all(&mut report));
         report.problems.extend(looked.err());
         report
     }
@@ -72,14 +72,14 @@ impl Engine {
         for stored in view.version.values().iter() {
             report.value_files += 1;
             report.bytes += stored.file.meta.file_bytes;
-            self.note(report, stored.file.verify(&self.cancelled).map(drop))?;
+            self.note(report, stored.file.verify(self.health.cancelled()).map(drop))?;
         }
-        self.note(report, self.mappings.check(&[]))?;
+        self.note(report, self.health.check_found(&[]))?;
         report.problems.extend(order_problems(self.dir.path(), &view.version, self.visible()));
         self.note(report, self.verify_manifest())?;
         let around = self.look_around();
         (report.leftovers, report.kept, report.foreign) = self.note(report, around)?;
-        self.note(report, self.check_lock().and_then(|()| self.check_intact()))
+        self.note(report, self.check_lock().and_then(|()| self.health.check_intact()))
     }
 
     /// What a look at the directory has found, or its problem in the report; an error if the directory may have been another
@@ -87,11 +87,9 @@ impl Engine {
     /// the flag is still up behind the look, the whole look was at this database.
     fn note<T: Default>(&self, report: &mut Report, seen: Result<T>) -> Result<T> {
         fence(Ordering::SeqCst);
-        self.check_open()?;
-        if self.cancelled.load(Ordering::Relaxed) {
-            // It is being closed, and what was looked at may have been left half-way.
-            return Err(Error::Closed);
-        }
+        self.health.check_open()?;
+        // Being closed, it may have left half-way what was looked at.
+        self.health.check_going_on()?;
         Ok(seen.unwrap_or_else(|problem| {
             report.problems.push(problem);
             T::default()
@@ -118,7 +116,7 @@ impl Engine {
     fn verify_manifest(&self) -> Result<()> {
         let manifest = self.manifest.lock();
         // After a failure, nobody knows what is on disk.
-        let Some(number) = manifest.current().filter(|_| self.poison.get().is_none()) else { return Ok(()) };
+        let Some(number) = manifest.current().filter(|_| !self.health.is_poisoned()) else { return Ok(()) };
         let damaged = |name: &str, what| Err(Error::corrupt(&self.file_path(name), 0, what));
         match read_current(&*self.dir)? {
             Some(current) if current == (self.database, number) => {}

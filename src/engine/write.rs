@@ -142,7 +142,7 @@ impl Engine {
         durability: Durability,
         check: impl Fn(&Writer) -> Result<bool>,
     ) -> Result<bool> {
-        self.check_writable()?;
+        self.health.check_writable()?;
         body.check(&self.keyspaces.owner, self.options.max_batch_bytes)?;
         if body.count() == 0 {
             return self.commit_nothing(durability).map(|()| true);
@@ -161,12 +161,12 @@ impl Engine {
         };
         let alone = || {
             let mut writer = self.writer.lock();
-            self.check_writable()?;
+            self.health.check_writable()?;
             body.check_keyspaces(&writer.committing)?;
             if !check(&writer)? {
                 return Ok(None);
             }
-            self.append(&mut writer, body).map(Some).map_err(|e| self.stop_at_bug(e))
+            self.append(&mut writer, body).map(Some).map_err(|e| self.health.stop_at_bug(e))
         };
         let end = match patience {
             Patience::Waits if for_use == Use::Freeing => self.once_there_is_space(alone)?,
@@ -187,7 +187,7 @@ impl Engine {
     fn commit_nothing(&self, durability: Durability) -> Result<()> {
         match durability {
             Durability::Sync => self.sync(),
-            Durability::Buffered => self.check_writable(),
+            Durability::Buffered => self.health.check_writable(),
         }
     }
 
@@ -227,11 +227,11 @@ impl Engine {
                 self.append_refused(log, refused, group, for_use, fill)?
             }
         };
-        let between = Between::disk_and_memory(self);
+        let between = Between::disk_and_memory(&self.health);
         self.learned.gaps.give(Sequence(next.0 - 1));
         writer.has_removals |= for_use == Use::Freeing;
-        self.check_mapped()?;
-        self.index(memtable, &group, range, first).map_err(|e| self.poison(e))?;
+        self.health.check_mapped()?;
+        self.index(memtable, &group, range, first).map_err(|e| self.health.poison(e))?;
         let end = Position { segment: log.number(), offset: log.end() };
         writer.next_sequence = next;
         self.present.show(Sequence(next.0 - 1));
@@ -254,12 +254,12 @@ impl Engine {
         self.start_manifest()?;
         self.manifest.lock().make_room(&edit)?;
         let sequence = self.take_sequence(writer)?;
-        let between = Between::disk_and_memory(self);
+        let between = Between::disk_and_memory(&self.health);
         self.sync_held(syncing, writer)?;
         edit.last_sequence = Some(sequence);
         edit.log_durable = writer.durable;
         // A log that goes on behind a number of which the manifest knows nothing would be refused.
-        let installed = install(edit, sequence).map_err(|e| self.poison(e))?;
+        let installed = install(edit, sequence).map_err(|e| self.health.poison(e))?;
         if let Some(durable) = writer.durable {
             if !installed {
                 self.record_durable(durable)?;
@@ -357,7 +357,7 @@ impl Engine {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     // What was begun is no part of the log and ends it for who reads it: the next open takes it for a torn
                     // end and removes it, but whatever this run put behind it would be damage then.
-                    self.poison(error)
+                    self.health.poison(error)
                 }
                 _ => error,
             }
@@ -395,8 +395,8 @@ impl Engine {
         let path = self.file_path(&FileKind::Segment.name(log.number()));
         match e {
             AppendError::Refused(e) => Error::io("extend", &path, e),
-            AppendError::Failed(e) => self.poison(Error::io("write", &path, e)),
-            AppendError::Bug(bug) => self.poison(bug.into()),
+            AppendError::Failed(e) => self.health.poison(Error::io("write", &path, e)),
+            AppendError::Bug(bug) => self.health.poison(bug.into()),
         }
     }
 
@@ -410,7 +410,7 @@ impl Engine {
             let mut manifest = self.manifest.lock();
             if manifest.current().is_some() {
                 let version = Arc::clone(&self.view.load().version);
-                return manifest.prepare(&version, || self.new_number()).map_err(|e| self.unrecorded(e));
+                return manifest.prepare(&version, || self.new_number()).map_err(|e| self.health.unrecorded(e));
             }
         }
         self.install_edit(Edit::default()).map(|_| ())
