@@ -296,7 +296,7 @@ impl Engine {
         let limits = self.limits(true);
         let of_plan = |plan: &Plan| CompactionStats::new(plan, view.version.named());
         let (write_stalls, write_stall_time) = self.stalls().total();
-        let (cache_hits, cache_misses) = self.shelf.cache_hits_and_misses();
+        let (cache_hits, cache_misses) = self.files.shelf.cache_hits_and_misses();
         Stats {
             memtable_entries: view.memtables.iter().map(|memtable| memtable.entries()).sum(),
             memtable_bytes: view.memtables.iter().map(|memtable| memtable.log_bytes()).sum(),
@@ -311,7 +311,7 @@ impl Engine {
             oldest_snapshot: self.registry().oldest().map(|sequence| sequence.0),
             hidden_bytes: view.version.sections().map(hidden_bytes).sum(),
             reserve_bytes: self.reserve_bytes(),
-            obsolete_bytes: self.obsolete_bytes(),
+            obsolete_bytes: self.files.obsolete_bytes(),
             write_pressure: self.pressure().debt(),
             frozen_bytes: self.stalls().frozen(),
             write_stalls,
@@ -323,11 +323,11 @@ impl Engine {
             compacted_bytes: counters.compacted_bytes.load(Ordering::Relaxed),
             log_syncs: counters.log_syncs.load(Ordering::Relaxed),
             conflicts: counters.conflicts.load(Ordering::Relaxed),
-            open_tables: self.shelf.open.len(),
-            table_openings: self.shelf.open.openings(),
-            kept_index_bytes: self.shelf.index_memory.taken(),
-            index_memory_bytes: self.shelf.index_memory.most(),
-            cache_bytes: self.shelf.cache_bytes(),
+            open_tables: self.files.shelf.open.len(),
+            table_openings: self.files.shelf.open.openings(),
+            kept_index_bytes: self.files.shelf.index_memory.taken(),
+            index_memory_bytes: self.files.shelf.index_memory.most(),
+            cache_bytes: self.files.shelf.cache_bytes(),
             cache_hits,
             cache_misses,
         }

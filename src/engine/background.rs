@@ -247,7 +247,7 @@ impl Engine {
         for number in 0..self.options.background_threads {
             let engine = Arc::clone(self);
             let thread = std::thread::Builder::new().name(format!("maplsm-{number}")).spawn(move || engine.run());
-            let thread = thread.map_err(|e| Error::io("start a thread for", self.dir.path(), e))?;
+            let thread = thread.map_err(|e| Error::io("start a thread for", self.files.path(), e))?;
             self.background.threads.lock().push(thread);
         }
         Ok(())
@@ -301,16 +301,16 @@ impl Engine {
             let without_readers = Limits { seen_by_all: self.visible(), ..self.limits(true) };
             pick(&version, &without_readers, &Running::default()).is_some()
         };
-        self.has_obsolete() || !self.registry.is_empty() && is_due()
+        self.files.has_obsolete() || !self.registry.is_empty() && is_due()
     }
 
     /// Does one piece of work that is due and has not just failed; answers whether there was one. A flush comes before a
     /// compaction, and neither keeps the other from being tried.
     fn step_in_turn(&self, calm: bool) -> bool {
-        self.purge();
+        self.files.purge(&self.view);
         self.relieve();
         self.refill_reserve();
-        self.restore_indexes();
+        self.files.restore_indexes(&self.view().version, &self.health);
         if self.flush_in_turn().is_ok_and(|flushed| flushed) {
             return true;
         }
@@ -331,10 +331,10 @@ impl Engine {
 
     /// Does one piece of work on the caller's thread.
     pub(super) fn step(&self, calm: bool) -> Result<bool> {
-        self.purge();
+        self.files.purge(&self.view);
         self.relieve();
         self.refill_reserve();
-        self.restore_indexes();
+        self.files.restore_indexes(&self.view().version, &self.health);
         if self.flush_if_due()? {
             return Ok(true);
         }

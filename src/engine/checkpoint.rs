@@ -36,7 +36,7 @@ impl Engine {
         self.health.check_intact()?;
         let _at_work = self.begin_work()?;
         let create = |e| Error::io("create", path, e);
-        let (parent, name) = self.fs.open_parent(path, self.options.access()).map_err(create)?;
+        let (parent, name) = self.files.fs.open_parent(path, self.options.access()).map_err(create)?;
         let dir = parent.create_dir(&name).map_err(create)?;
         let made = self.fill(&dir).and_then(|()| self.health.check_intact());
         if made.is_err() {
@@ -67,7 +67,7 @@ impl Engine {
         let version = view.version.apply(&edit, &Handles::new(&shelf));
         let version = version.map_err(|damage| Error::corrupt(dir.path(), 0, damage))?;
         let state = State { next_number: segment, last_sequence: at.at, first_segment: segment, ..State::default() };
-        let mut copy = Manifest::new(Arc::clone(dir), self.new_id()?, state, None);
+        let mut copy = Manifest::new(Arc::clone(dir), self.files.new_id()?, state, None);
         copy.append(&Edit::default(), &version, || Ok(manifest))?;
         copy.close(&Edit::default())
     }
@@ -92,7 +92,7 @@ impl Engine {
             let copy = Arc::new(Table::new(table.meta.clone(), Arc::clone(shelf), Vec::new()));
             copy.pin()?.file().verify(self.health.cancelled())?;
         }
-        match copy_file(&*self.dir, &index, to, self.health.cancelled()) {
+        match copy_file(&*self.files.dir, &index, to, self.health.cancelled()) {
             Err((_, e)) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("copy", &to.path().join(&index), e)),
             // Without one, the first reader makes it.
             _ => Ok(()),
@@ -108,8 +108,8 @@ impl Engine {
 
     /// Links or copies a file without which the copy is none.
     fn copy_needed(&self, name: &str, to: &Arc<dyn Dir>) -> Result<Copied> {
-        copy_file(&*self.dir, name, to, self.health.cancelled()).map_err(|(operation, e)| match e.kind() {
-            io::ErrorKind::NotFound => Error::corrupt(&self.file_path(name), 0, Damage::Missing),
+        copy_file(&*self.files.dir, name, to, self.health.cancelled()).map_err(|(operation, e)| match e.kind() {
+            io::ErrorKind::NotFound => Error::corrupt(&self.files.path_of(name), 0, Damage::Missing),
             _ => Error::io(operation, &to.path().join(name), e),
         })
     }
@@ -129,9 +129,9 @@ impl Engine {
             return Ok(None);
         }
         for memtable in &view.memtables {
-            self.verify_groups(memtable)?;
+            self.files.verify_groups(memtable)?;
         }
-        let mut writer = TableWriter::create(shelf, number, self.new_id()?, self.health.cancelled())?;
+        let mut writer = TableWriter::create(shelf, number, self.files.new_id()?, self.health.cancelled())?;
         for keyspace in keyspaces {
             writer.start_section(named.section_options(keyspace, self.options.table.section).at_level(0))?;
             self.copy_unflushed(view, keyspace, at, &mut writer)?;

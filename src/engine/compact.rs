@@ -117,10 +117,10 @@ impl Engine {
         for share in &plan.shares {
             merging.push(Merging::new(self, plan, share, span)?);
         }
-        let mut sink = ValueSink::new(self);
+        let mut sink = ValueSink::new(&self.files);
         let mut outputs = Outputs::default();
         while merging.iter().any(Merging::has_more) {
-            let written = self.write_table(|writer| {
+            let written = self.files.write_table(|writer| {
                 // Several keyspaces go into one table of level 0; below it, one keyspace goes into many tables.
                 let full = if plan.output == 0 { u64::MAX } else { self.options.table_bytes };
                 merging.iter_mut().try_for_each(|merging| merging.fill(writer, &mut sink, full))
@@ -128,12 +128,12 @@ impl Engine {
             match written {
                 Ok(table) => outputs.tables.push(table),
                 Err(e) => {
-                    self.discard(&outputs);
+                    self.files.discard(&outputs);
                     return Err(e);
                 }
             }
         }
-        outputs.values = sink.finish().inspect_err(|_| self.discard(&outputs))?;
+        outputs.values = sink.finish().inspect_err(|_| self.files.discard(&outputs))?;
         Ok(outputs)
     }
 }

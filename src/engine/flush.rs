@@ -7,19 +7,15 @@ use super::background::Duty;
 use super::outputs::{Outputs, ValueSink};
 use super::write::Writer;
 use super::{Engine, View};
-use crate::error::{Error, Result, bug, must};
-use crate::format::checksum::{Id, Seed};
+use crate::error::{Result, bug, must};
 use crate::format::edit::Edit;
-use crate::format::group::GroupHeader;
-use crate::format::names::FileKind;
-use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::memtable::{Memtable, RunCursor};
 use crate::merge::{Merge, Source, Versions};
 use crate::options::SectionOptions;
 use crate::sys::MutexGuard;
 use crate::sys::atomic::Ordering;
-use crate::table::{Table, TableWriter};
+use crate::table::TableWriter;
 use crate::visibility::{Cover, Fragments};
 
 /// Frozen memtables of earlier runs that are left alone until there is more to flush.
@@ -58,7 +54,7 @@ impl Engine {
         let entries: u64 = view.memtables.iter().map(|memtable| memtable.entries()).sum();
         !frozen.is_empty()
             && (self.stalls.are_some_waiting()
-                || frozen.iter().any(|memtable| memtable.number() >= self.first_number)
+                || frozen.iter().any(|memtable| self.files.is_own(memtable.number()))
                 || frozen.len() >= REPLAYED_MAX
                 || bytes >= self.options.memtable_bytes as u64 / 2
                 || self.options.memtable_entries.is_some_and(|cap| entries >= cap as u64))
@@ -150,9 +146,9 @@ impl Engine {
         if keyspaces.is_empty() {
             return Ok(Outputs::default());
         }
-        memtables.iter().try_for_each(|memtable| self.verify_groups(memtable))?;
-        let mut sink = ValueSink::new(self);
-        let table = self.write_table(|writer| {
+        memtables.iter().try_for_each(|memtable| self.files.verify_groups(memtable))?;
+        let mut sink = ValueSink::new(&self.files);
+        let table = self.files.write_table(|writer| {
             for keyspace in keyspaces {
                 let options = version.named().section_options(keyspace, self.options.table.section);
                 let options = options.at_level(0);
@@ -161,7 +157,7 @@ impl Engine {
             }
             Ok(())
         })?;
-        let values = sink.finish().inspect_err(|_| self.remove_table_files(table.number()))?;
+        let values = sink.finish().inspect_err(|_| self.files.remove_table(table.number()))?;
         Ok(Outputs { tables: vec![table], values })
     }
 
@@ -201,56 +197,15 @@ impl Engine {
         writer.add_ranges(keyspace, &ranges)
     }
 
-    /// Checks every checksum of a segment before its entries get new ones: what was damaged in memory must not be sealed.
-    pub(super) fn verify_groups(&self, memtable: &Memtable) -> Result<()> {
-        let bytes = memtable.bytes();
-        let seed = Seed::of_file(&self.database, memtable.number());
-        let mut offset = SEGMENT_HEADER_BYTES;
-        // The segment may be growing, by a mark of another thread at least: one look at its end serves all.
-        while offset < bytes.len() as u64 {
-            let parsed = GroupHeader::parse(bytes, seed, memtable.number(), offset);
-            let path = || self.file_path(&FileKind::Segment.name(memtable.number()));
-            let (group, _) = parsed.map_err(|fault| fault.at(&path(), offset))?;
-            offset += group.span();
-        }
-        Ok(())
-    }
-
-    /// Writes one table; removes what there is of it if that fails.
-    pub(super) fn write_table(&self, fill: impl FnOnce(&mut TableWriter) -> Result<()>) -> Result<Arc<Table>> {
-        let number = self.new_number()?;
-        let writer = TableWriter::create(&self.shelf, number, self.new_id()?, self.health.cancelled());
-        let written = writer.and_then(|mut writer| {
-            fill(&mut writer)?;
-            writer.finish()
-        });
-        match written {
-            Ok(written) => Ok(written.into_table(Arc::clone(&self.shelf))),
-            Err(e) => {
-                self.remove_table_files(number);
-                Err(e)
-            }
-        }
-    }
-
     /// Installs an edit with new files, whose names become durable first. If the edit cannot have been recorded, the files
     /// are removed again. Answers what [`install`](Self::install) does.
     pub(super) fn install_new(&self, edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<bool> {
-        let synced = if outputs.is_empty() {
-            Ok(())
-        } else {
-            self.dir.sync().map_err(|e| self.health.poison(Error::io("sync", self.dir.path(), e)))
-        };
+        let synced =
+            if outputs.is_empty() { Ok(()) } else { self.files.sync_names().map_err(|e| self.health.poison(e)) };
         let installed = synced.and_then(|()| self.install(edit, outputs, flushed));
         if !matches!(installed, Ok(true)) && !self.health.is_poisoned() {
-            self.discard(outputs);
+            self.files.discard(outputs);
         }
         installed
-    }
-
-    pub(super) fn new_id(&self) -> Result<Id> {
-        let mut id = Id::default();
-        self.fs.random(&mut id).map_err(|e| Error::io("get random bytes for", self.dir.path(), e))?;
-        Ok(id)
     }
 }

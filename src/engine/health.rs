@@ -99,6 +99,10 @@ impl Health {
         self.open.is_wiped()
     }
 
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     /// Whether nothing is written any more.
     pub(super) fn is_poisoned(&self) -> bool {
         self.poison.get().is_some()

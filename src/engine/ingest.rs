@@ -129,7 +129,7 @@ impl Engine {
             // From here on, `install_new` sees to the files.
             let mut outputs = Outputs { values: std::mem::take(&mut load.values), ..Outputs::default() };
             for (table, (_, meta)) in std::mem::take(&mut load.written).into_iter().zip(&mut edit.add) {
-                let table = table.with_global_sequence(sequence).into_table(Arc::clone(&self.shelf));
+                let table = table.with_global_sequence(sequence).into_table(Arc::clone(&self.files.shelf));
                 meta.clone_from(&table.meta);
                 ingested.tables += 1;
                 ingested.bytes += table.meta.file_bytes;
@@ -213,7 +213,7 @@ impl<'e> Load<'e> {
             // Level 0 is where such tables seldom go.
             section: engine.section_options(keyspace.id).at_level(1),
             written: Vec::new(),
-            sink: ValueSink::new(engine),
+            sink: ValueSink::new(&engine.files),
             values: Vec::new(),
             growing: None,
             entries: 0,
@@ -255,9 +255,9 @@ impl<'e> Load<'e> {
         self.finish_table()?;
         let _at_work = self.engine.begin_work()?;
         self.engine.health.check_writable()?;
-        let (number, id) = (self.engine.new_number()?, self.engine.new_id()?);
-        let writer = TableWriter::create(&self.engine.shelf, number, id, self.engine.health.cancelled());
-        let mut writer = writer.inspect_err(|_| self.engine.remove_table_files(number))?;
+        let (number, id) = (self.engine.files.new_number()?, self.engine.files.new_id()?);
+        let writer = TableWriter::create(&self.engine.files.shelf, number, id, self.engine.health.cancelled());
+        let mut writer = writer.inspect_err(|_| self.engine.files.remove_table(number))?;
         writer.start_section(self.section)?;
         writer.take_global_sequence(self.engine.visible());
         self.growing = Some((number, writer));
@@ -267,7 +267,7 @@ impl<'e> Load<'e> {
     fn finish_table(&mut self) -> Result<()> {
         let Some((number, writer)) = self.growing.take() else { return Ok(()) };
         let _at_work = self.engine.begin_work()?;
-        let mut written = writer.finish().inspect_err(|_| self.engine.remove_table_files(number))?;
+        let mut written = writer.finish().inspect_err(|_| self.engine.files.remove_table(number))?;
         // A load may have more tables than can be open.
         written.let_go();
         self.written.push(written);
@@ -303,10 +303,10 @@ impl Drop for Load<'_> {
         // Once the directory is given up, the next open removes them.
         let Ok(_at_work) = self.engine.begin_work() else { return self.sink.abandon() };
         for number in numbers {
-            self.engine.remove_table_files(number);
+            self.engine.files.remove_table(number);
         }
         for file in &self.values {
-            self.engine.remove_value_file(file.number());
+            self.engine.files.remove_values(file.number());
         }
         self.sink.discard();
     }

@@ -180,7 +180,7 @@ impl Engine {
             let Some(edit) = self.covered(&version, &compactions.running)? else { return Ok(()) };
             self.install_edit(edit)?;
         }
-        self.purge();
+        self.files.purge(&self.view);
         Ok(())
     }
 
@@ -342,7 +342,7 @@ impl Engine {
     /// Replaces the inputs by the outputs; after a failure, removes those again.
     fn conclude(&self, job: &Job, outputs: &Outputs, failure: Option<Error>) -> Result<()> {
         if let Some(failure) = failure {
-            self.discard(outputs);
+            self.files.discard(outputs);
             return Err(failure);
         }
         let mut edit = Edit::default();
@@ -371,7 +371,7 @@ impl Engine {
             compactions.others += 1;
         }
         let at_work = AtWork(self);
-        self.purge();
+        self.files.purge(&self.view);
         drop(at_work);
         self.background.wake();
     }

@@ -13,6 +13,7 @@ mod body;
 mod callback;
 mod checkpoint;
 mod compact;
+mod files;
 mod flush;
 mod health;
 mod ingest;
@@ -38,7 +39,6 @@ mod write;
 #[cfg(all(test, shuttle))]
 mod models;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use background::Background;
@@ -57,17 +57,15 @@ use view::Stage;
 pub(crate) use view::{Find, Opened, View};
 
 use crate::error::{Error, Result};
-use crate::format::checksum::Id;
 use crate::format::edit::Edit;
-use crate::format::names;
-use crate::format::{FileNumber, NUMBER_MAX, Sequence};
+use crate::format::{FileNumber, Sequence};
 use crate::merge::Learned;
 use crate::options::Options;
-use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::{Dir, Fs, HeldLock, Mutex};
-use crate::table::Shelf;
+use crate::sys::Mutex;
+use crate::sys::atomic::AtomicU64;
 use crate::version::{Handles, Limits, Manifest};
 use between::Between;
+pub(crate) use files::Files;
 use health::Health;
 use outputs::Outputs;
 
@@ -78,32 +76,22 @@ const SMALL_SHARE: u64 = 256;
 pub(crate) struct Engine {
     // Set at open.
     pub(crate) options: Options,
-    fs: Arc<dyn Fs>,
-    dir: Arc<dyn Dir>,
-    pub(crate) shelf: Arc<Shelf>,
-    database: Id,
     recovery: RecoveryReport,
-    /// Files of earlier runs have lower numbers.
-    first_number: FileNumber,
 
     // Own synchronization.
     view: Arc<Stage>,
     present: Present,
     learned: Arc<Learned>,
     registry: Arc<Registry>,
-    next_number: AtomicU64,
     health: Health,
+    pub(crate) files: Files,
     background: Arc<Background>,
     pressure: Pressure,
     stalls: stall::Stalls,
     reserve: reserve::Reserve,
-    obsolete: Mutex<obsolete::Obsolete>,
-    segments_removed_below: AtomicU64,
     flushing: Mutex<()>,
     /// Which compactions are under way.
     scheduler: job::Scheduler,
-    /// None once the store is closed.
-    lock: Mutex<Option<Box<dyn HeldLock>>>,
     /// How the run has ended.
     ended: Mutex<Option<Result<()>>>,
     counters: Counters,
@@ -128,7 +116,7 @@ pub(crate) struct Counters {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Engine({})", self.dir.path().display())
+        write!(f, "Engine({})", self.files.path().display())
     }
 }
 
@@ -158,7 +146,7 @@ impl Engine {
     }
 
     pub(crate) fn path(&self) -> &std::path::Path {
-        self.dir.path()
+        self.files.path()
     }
 
     pub(crate) fn limits(&self, calm: bool) -> Limits {
@@ -174,30 +162,6 @@ impl Engine {
         }
     }
 
-    /// A number for a new file.
-    fn new_number(&self) -> Result<FileNumber> {
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        if number < NUMBER_MAX { Ok(FileNumber(number)) } else { Err(Error::NumbersExhausted) }
-    }
-
-    fn file_path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// That the directory is this store's alone. If its lock file is not the one that it has locked, another process may
-    /// have locked the other one: no more writes. To be called wherever something is made durable or gets a name; a look is a
-    /// system call or two, so commits that are only buffered do without.
-    fn check_lock(&self) -> Result<()> {
-        let lock = self.lock.lock();
-        let path = || self.file_path(names::LOCK);
-        match lock.as_ref().map(|lock| lock.stands()) {
-            Some(Ok(true)) => Ok(()),
-            Some(Ok(false)) => Err(self.health.poison(Error::LockLost(Arc::new(path())))),
-            Some(Err(e)) => Err(Error::io("examine", &path(), e)),
-            None => Err(Error::Closed),
-        }
-    }
-
     /// Makes an edit durable and then visible: the one place where the state of the database changes.
     ///
     /// Order: manifest append and sync, new version, publication, and only then may files become obsolete. `outputs` has the
@@ -206,21 +170,22 @@ impl Engine {
     fn install(&self, mut edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<bool> {
         let mut manifest = self.manifest.lock();
         self.health.check_writable()?;
-        self.check_lock()?;
+        self.files.check_lock(&self.health)?;
         self.health.check_mapped()?;
-        edit.next_number = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
+        edit.next_number = Some(self.files.next_number());
         let version = Arc::clone(&self.view.load().version);
         if version.has_dropped(&edit) {
             return Ok(false);
         }
         let dropped = version.dropped_sections(&edit);
         edit.consume.extend(dropped);
-        let handles = Handles::new(&self.shelf).with(&outputs.tables, &outputs.values);
+        let handles = Handles::new(&self.files.shelf).with(&outputs.tables, &outputs.values);
         // Tables that someone has forged are refused here as well, so this is damage and no bug.
         let (next, gone) =
-            version.replace(&edit, &handles).map_err(|damage| Error::corrupt(self.dir.path(), 0, damage))?;
+            version.replace(&edit, &handles).map_err(|damage| Error::corrupt(self.files.path(), 0, damage))?;
         let next = Arc::new(next);
-        let appended = manifest.append(&edit, &next, || self.new_number()).map_err(|e| self.health.unrecorded(e))?;
+        let appended =
+            manifest.append(&edit, &next, || self.files.new_number()).map_err(|e| self.health.unrecorded(e))?;
         let between = Between::disk_and_memory(&self.health);
         self.keyspaces.set_dropped(&edit.drop, version.named());
         self.publish(|view| {
@@ -231,7 +196,7 @@ impl Engine {
         let values_before = version.values().iter().map(|stored| &stored.file).chain(&outputs.values);
         let values_gone = values_before.filter(|file| !next.values().contains(file.number())).cloned().collect();
         drop(version);
-        self.retire(Outputs { tables: gone, values: values_gone }, appended, &manifest);
+        self.files.retire(Outputs { tables: gone, values: values_gone }, appended, &manifest, &self.view);
         Ok(true)
     }
 

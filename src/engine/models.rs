@@ -355,21 +355,21 @@ fn tables_stay_while_they_are_used(purge: fn(&Engine)) {
         scan.go(Place::First).expect("a lookup in a table that is gone");
     };
     beside(&engine, vec![Box::new(empty), Box::new(get), Box::new(scan)]);
-    engine.purge();
-    assert_eq!(engine.obsolete_bytes(), 0, "a table that nobody uses is kept");
+    engine.files.purge(&engine.view);
+    assert_eq!(engine.files.obsolete_bytes(), 0, "a table that nobody uses is kept");
 }
 
 #[test]
 fn models_tables_stay_while_they_are_used() {
-    explore(|| tables_stay_while_they_are_used(Engine::purge));
+    explore(|| tables_stay_while_they_are_used(|engine| engine.files.purge(&engine.view)));
 }
 
 #[test]
 fn models_find_a_purge_without_a_look_at_the_readers() {
     must_fail("a table that is gone", || {
         tables_stay_while_they_are_used(|engine| {
-            for table in &engine.obsolete.lock().tables {
-                engine.remove_table_files(table.number());
+            for table in &engine.files.obsolete.lock().tables {
+                engine.files.remove_table(table.number());
             }
         });
     });
@@ -405,17 +405,17 @@ fn tables_are_let_go_beside_readers() {
         engine.compact_range(KEYSPACE, (Edge::START, Edge::End)).expect("a compaction");
     };
     beside(&engine, vec![Box::new(get), Box::new(get), Box::new(scan), Box::new(compact)]);
-    engine.purge();
-    assert_eq!(engine.obsolete_bytes(), 0, "a table that nobody uses is kept");
+    engine.files.purge(&engine.view);
+    assert_eq!(engine.files.obsolete_bytes(), 0, "a table that nobody uses is kept");
     get(&engine);
-    engine.shelf.open.release();
+    engine.files.shelf.open.release();
     // Those who open one at the same time make room for themselves alone.
-    let (open, files) = (engine.shelf.open.len(), fs.open_files());
+    let (open, files) = (engine.files.shelf.open.len(), fs.open_files());
     assert!(open <= 3 && files <= 2 * open, "{open} tables and {files} files are open");
     engine.commit(put(&engine, b"d", b"d"), Durability::Buffered).expect("a commit");
     engine.flush().expect("a flush");
-    engine.shelf.open.release();
-    let (open, files) = (engine.shelf.open.len(), fs.open_files());
+    engine.files.shelf.open.release();
+    let (open, files) = (engine.files.shelf.open.len(), fs.open_files());
     assert!(open <= 1 && files <= 2, "{open} tables and {files} files are open behind another one");
 }
 

@@ -3,14 +3,16 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::Engine;
+use super::Files;
+use super::health::Health;
 use super::outputs::Outputs;
 use super::recover::numbered;
+use super::view::Stage;
 use crate::format::FileNumber;
 use crate::format::names::FileKind;
 use crate::sys::atomic::Ordering;
 use crate::table::write_index;
-use crate::version::{Appended, Manifest};
+use crate::version::{Appended, Manifest, Version};
 
 /// Files that are no part of the database any more, and that a reader may still use.
 pub(super) type Obsolete = Outputs;
@@ -25,17 +27,17 @@ fn is_last<T>(handle: &Arc<T>) -> bool {
     is_last
 }
 
-impl Engine {
+impl Files {
     /// Takes care of what an installed edit has made obsolete.
-    pub(super) fn retire(&self, gone: Obsolete, appended: Appended, manifest: &Manifest) {
+    pub(super) fn retire(&self, gone: Obsolete, appended: Appended, manifest: &Manifest, stage: &Stage) {
         self.obsolete.lock().extend(gone);
-        self.purge();
+        self.purge(stage);
         self.remove_segments(manifest.state().first_segment);
         if let Appended::Fresh { replaced } = appended {
             if let Some(replaced) = replaced {
                 let _ = self.dir.remove(&FileKind::Manifest.name(replaced));
             }
-            for name in self.leftovers(manifest, &self.names()) {
+            for name in self.leftovers(manifest, &stage.load().version, &self.names()) {
                 let _ = self.dir.remove(name);
             }
         }
@@ -43,9 +45,9 @@ impl Engine {
 
     /// Removes obsolete tables and value files that no reader uses any more. Slices do not count: what they need stays mapped.
     /// The memory for indexes that this frees is for the tables that have found none.
-    pub(crate) fn purge(&self) {
+    pub(super) fn purge(&self, stage: &Stage) {
         self.remove_obsolete();
-        let version = Arc::clone(&self.view.load().version);
+        let version = Arc::clone(&stage.load().version);
         self.shelf.share_index_memory(version.tables().map(|(_, table)| table));
     }
 
@@ -55,13 +57,13 @@ impl Engine {
             if !is_last(table) {
                 return true;
             }
-            self.remove_table_files(table.number());
+            self.remove_table(table.number());
             false
         });
         obsolete.values.retain(|file| {
             let used = !is_last(file);
             if !used {
-                self.remove_value_file(file.number());
+                self.remove_values(file.number());
             }
             used
         });
@@ -78,12 +80,22 @@ impl Engine {
         obsolete.tables.iter().map(|table| table.meta.file_bytes).chain(values).sum()
     }
 
-    pub(super) fn remove_table_files(&self, number: FileNumber) {
+    /// Removes files that have not become part of the database.
+    pub(super) fn discard(&self, outputs: &Outputs) {
+        for table in &outputs.tables {
+            self.remove_table(table.number());
+        }
+        for file in &outputs.values {
+            self.remove_values(file.number());
+        }
+    }
+
+    pub(super) fn remove_table(&self, number: FileNumber) {
         let _ = self.dir.remove(&FileKind::Index.name(number));
         let _ = self.dir.remove(&FileKind::Table.name(number));
     }
 
-    pub(super) fn remove_value_file(&self, number: FileNumber) {
+    pub(super) fn remove_values(&self, number: FileNumber) {
         let _ = self.dir.remove(&FileKind::Values.name(number));
     }
 
@@ -104,8 +116,7 @@ impl Engine {
     /// value files of unfinished work, old segments and manifests. They go when a fresh manifest is durable. What this run has
     /// made is its own business: it may be in work, or is removed when its last reader is gone. The lock on the manifest keeps
     /// files from becoming obsolete meanwhile.
-    pub(super) fn leftovers<'n>(&self, manifest: &Manifest, names: &'n [String]) -> Vec<&'n str> {
-        let version = Arc::clone(&self.view.load().version);
+    pub(super) fn leftovers<'n>(&self, manifest: &Manifest, version: &Version, names: &'n [String]) -> Vec<&'n str> {
         let mut tables: HashSet<FileNumber> = version.tables().map(|(_, table)| table.number()).collect();
         // What a reader still uses goes by `purge`.
         let obsolete_values: HashSet<FileNumber> = {
@@ -120,7 +131,7 @@ impl Engine {
             FileKind::Manifest => manifest.current() == Some(number),
         };
         let is_left = |name: &&str| {
-            FileKind::parse(name).is_some_and(|(kind, number)| number < self.first_number && !needed(kind, number))
+            FileKind::parse(name).is_some_and(|(kind, number)| !self.is_own(number) && !needed(kind, number))
         };
         names.iter().map(String::as_str).filter(is_left).collect()
     }
@@ -130,14 +141,13 @@ impl Engine {
     }
 
     /// Writes indexes that were lost or damaged and have been made again in memory.
-    pub(super) fn restore_indexes(&self) {
-        if self.options.read_only {
+    pub(super) fn restore_indexes(&self, version: &Version, health: &Health) {
+        if health.is_read_only() {
             return;
         }
-        let version = Arc::clone(&self.view.load().version);
         for (_, table) in version.tables() {
             let Some(index) = table.lost_index() else { continue };
-            if self.check_lock().is_err() {
+            if self.check_lock(health).is_err() {
                 return;
             }
             let _ = self.dir.remove(&FileKind::Index.name(table.number()));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Engine;
+use super::Files;
 use crate::error::Result;
 use crate::format::edit::Edit;
 use crate::format::entry_ref::EntryRef;
@@ -36,22 +36,10 @@ impl Outputs {
     }
 }
 
-impl Engine {
-    /// Removes files that have not become part of the database.
-    pub(super) fn discard(&self, outputs: &Outputs) {
-        for table in &outputs.tables {
-            self.remove_table_files(table.number());
-        }
-        for file in &outputs.values {
-            self.remove_value_file(file.number());
-        }
-    }
-}
-
 /// Where values go that stand apart from their entries: into value files that are made when the first one comes, and cut at
 /// a size. What has not been [finished](Self::finish) is removed again.
 pub(super) struct ValueSink<'e> {
-    engine: &'e Engine,
+    files: &'e Files,
     writer: Option<ValueWriter>,
     done: Vec<Arc<ValueFile>>,
     /// The entry that is written with a pointer.
@@ -59,8 +47,8 @@ pub(super) struct ValueSink<'e> {
 }
 
 impl<'e> ValueSink<'e> {
-    pub(super) fn new(engine: &'e Engine) -> Self {
-        Self { engine, writer: None, done: Vec::new(), entry: Vec::new() }
+    pub(super) fn new(files: &'e Files) -> Self {
+        Self { files, writer: None, done: Vec::new(), entry: Vec::new() }
     }
 
     fn writer(&mut self) -> Result<&mut ValueWriter> {
@@ -70,9 +58,9 @@ impl<'e> ValueSink<'e> {
         match &mut self.writer {
             Some(writer) => Ok(writer),
             empty => {
-                let engine = self.engine;
-                let (number, id) = (engine.new_number()?, engine.new_id()?);
-                let writer = ValueWriter::create(&engine.shelf, number, id, engine.health.cancelled())?;
+                let files = self.files;
+                let (number, id) = (files.new_number()?, files.new_id()?);
+                let writer = ValueWriter::create(&files.shelf, number, id, &files.cancelled)?;
                 Ok(empty.insert(writer))
             }
         }
@@ -81,7 +69,7 @@ impl<'e> ValueSink<'e> {
     fn finish_file(&mut self) -> Result<()> {
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let number = writer.number();
-        let finished = writer.finish().inspect_err(|_| self.engine.remove_value_file(number))?;
+        let finished = writer.finish().inspect_err(|_| self.files.remove_values(number))?;
         self.done.push(finished);
         Ok(())
     }
@@ -117,7 +105,7 @@ impl<'e> ValueSink<'e> {
         let unfinished = self.writer.take().map(|writer| writer.number());
         let done: Vec<Arc<ValueFile>> = std::mem::take(&mut self.done);
         for number in unfinished.into_iter().chain(done.iter().map(|file| file.number())) {
-            self.engine.remove_value_file(number);
+            self.files.remove_values(number);
         }
     }
 }

@@ -16,7 +16,7 @@ use super::outputs::Outputs;
 use super::present::Present;
 use super::stall::Stalls;
 use super::write::Writer;
-use super::{Background, Counters, Engine, Pressure, Registry, Stage, View};
+use super::{Background, Counters, Engine, Files, Pressure, Registry, Stage, View};
 use crate::error::{Damage, Error, Result, must};
 use crate::format::checksum::Id;
 use crate::format::edit::Edit;
@@ -28,7 +28,6 @@ use crate::log::{self, LogScan};
 use crate::memtable::{Memtable, Wanted};
 use crate::merge::Learned;
 use crate::options::Options;
-use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::{Dir, Flag, Fs, HeldLock, Lock, LockMode, LockRank, Mapping, Mappings, Mutex};
 use crate::table::Shelf;
 use crate::version::{Handles, Manifest, State, Version, read_current, read_manifest};
@@ -116,7 +115,7 @@ impl Engine {
         }
         if !options.read_only && options.reserve_bytes == 0 {
             // Kept by an earlier run that had other options.
-            let _ = engine.dir.remove(names::RESERVE);
+            let _ = engine.files.dir.remove(names::RESERVE);
         }
         // Those that have been started hold the engine, and with it the directory.
         engine.start_threads().inspect_err(|_| drop(engine.close()))?;
@@ -152,29 +151,27 @@ impl Engine {
         let last_end = replayed.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });
         let manifest = Manifest::new(Arc::clone(&dir), found.database, state, found.manifest);
         let background = Arc::new(Background::default());
+        let path = dir.path().to_owned();
+        let health = Health::new(path, options.read_only, open, mappings, Arc::clone(&background));
+        let fs = Arc::clone(&options.file_system.0);
+        let cancelled = Arc::clone(health.cancelled());
+        let stage = Stage::new(view, &shelf);
+        let files = Files::new(fs, shelf, found.database, lock, next_number, cancelled);
         let engine = Self {
             options: options.clone(),
-            fs: Arc::clone(&options.file_system.0),
-            health: Health::new(dir.path().to_owned(), options.read_only, open, mappings, Arc::clone(&background)),
-            dir,
-            database: found.database,
             recovery: replayed.report.clone(),
-            first_number: FileNumber(next_number),
-            view: Stage::new(view, &shelf),
-            shelf,
+            health,
+            files,
+            view: stage,
             present: Present::new(Sequence(next_sequence.0 - 1)),
             registry: Arc::new(Registry::default()),
             learned,
-            next_number: AtomicU64::new(next_number),
             background,
             pressure: Pressure::default(),
             stalls: Stalls::default(),
             reserve: super::reserve::Reserve::default(),
-            obsolete: Mutex::new(LockRank::Obsolete, Outputs::default()),
-            segments_removed_below: AtomicU64::new(0),
             flushing: Mutex::new(LockRank::Flushing, ()),
             scheduler: Scheduler::default(),
-            lock: Mutex::new(LockRank::Directory, Some(lock)),
             ended: Mutex::new(LockRank::Close, None),
             counters: Counters::default(),
             keyspaces,
@@ -197,13 +194,13 @@ impl Engine {
             match self.write_level0(std::slice::from_ref(memtable)) {
                 Ok(written) => outputs.extend(written),
                 Err(e) => {
-                    self.discard(&outputs);
+                    self.files.discard(&outputs);
                     return Err(e);
                 }
             }
         }
         let mut edit = Edit {
-            first_segment: Some(FileNumber(self.next_number.load(Ordering::Relaxed))),
+            first_segment: Some(self.files.next_number()),
             last_sequence: Some(self.visible()),
             ..Edit::default()
         };

@@ -129,7 +129,7 @@ impl Engine {
 
     fn try_keep_reserve(&self, end: u64) -> Result<()> {
         let limit = self.options.reserve_bytes;
-        let refused = |e| Error::io("reserve space in", &self.file_path(RESERVE), e);
+        let refused = |e| Error::io("reserve space in", &self.files.path_of(RESERVE), e);
         let mut state = self.reserve.state.lock();
         if limit == 0 {
             self.reserve.covers.store(u64::MAX, Ordering::Relaxed);
@@ -145,7 +145,7 @@ impl Engine {
         let mut full = io::Error::from(io::ErrorKind::StorageFull);
         for covered in [end.next_power_of_two(), end.next_multiple_of(STEP_BYTES), end] {
             let bytes = needed(covered.max(frozen), largest, limit);
-            let held = if state.bytes >= bytes { Ok(state.bytes) } else { self.dir.hold_space(RESERVE, bytes) };
+            let held = if state.bytes >= bytes { Ok(state.bytes) } else { self.files.dir.hold_space(RESERVE, bytes) };
             match held {
                 Err(e) if is_full(&e) => full = e,
                 // The file system cannot keep space, or the process cannot open another file: then there is no reserve.
@@ -226,7 +226,7 @@ impl Engine {
     fn give_up_reserve(&self) -> Option<Spending<'_>> {
         let mut state = self.reserve.state.lock();
         // An earlier run may have left one that this one has not looked at yet.
-        let removed = self.options.reserve_bytes > 0 && self.dir.remove(RESERVE).is_ok();
+        let removed = self.options.reserve_bytes > 0 && self.files.dir.remove(RESERVE).is_ok();
         if !removed && state.spending == 0 {
             return None;
         }

@@ -6,10 +6,10 @@ use super::Engine;
 use super::outputs::Outputs;
 use super::write::Writer;
 use crate::error::{Error, Result};
+use crate::format::Position;
 use crate::format::edit::Edit;
 use crate::format::group::GroupKind;
 use crate::format::names::FileKind;
-use crate::format::{FileNumber, Position};
 use crate::sys::atomic::Ordering;
 use crate::sys::{Condvar, LockRank, Mutex, MutexGuard, SyncFile};
 
@@ -155,16 +155,17 @@ impl Engine {
     pub(super) fn record_durable(&self, end: Position) -> Result<()> {
         let mut manifest = self.manifest.lock();
         self.health.check_intact()?;
-        self.check_lock()?;
+        self.files.check_lock(&self.health)?;
         if manifest.state().first_segment > end.segment {
             // A flush has been quicker.
             return Ok(());
         }
-        let next_number = Some(FileNumber(self.next_number.load(Ordering::Relaxed)));
+        let next_number = Some(self.files.next_number());
         let edit = Edit { log_durable: Some(end), next_number, ..Edit::default() };
         let version = Arc::clone(&self.view.load().version);
-        let appended = manifest.append(&edit, &version, || self.new_number()).map_err(|e| self.health.unrecorded(e))?;
-        self.retire(Outputs::default(), appended, &manifest);
+        let appended =
+            manifest.append(&edit, &version, || self.files.new_number()).map_err(|e| self.health.unrecorded(e))?;
+        self.files.retire(Outputs::default(), appended, &manifest, &self.view);
         Ok(())
     }
 
@@ -182,16 +183,16 @@ impl Engine {
         let sync = || {
             for (position, file) in &unsynced.files {
                 self.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
-                let path = || self.file_path(&FileKind::Segment.name(position.segment));
+                let path = || self.files.path_of(&FileKind::Segment.name(position.segment));
                 file.sync().map_err(|e| Error::io("sync", &path(), e))?;
             }
             self.health.check_mapped()?;
             if unsynced.directory {
-                self.dir.sync().map_err(|e| Error::io("sync", self.dir.path(), e))?;
+                self.files.sync_names()?;
             }
             // Last: whoever has locked another lock file since has found all of this, and nothing is acknowledged that he
             // has not.
-            self.check_lock()
+            self.files.check_lock(&self.health)
         };
         sync().map_err(|e| self.health.poison(e))
     }
@@ -251,11 +252,11 @@ impl Engine {
         {
             let _writer = self.writer.lock();
             self.health.close();
-            self.shelf.give_up();
+            self.files.shelf.give_up();
         }
         let ended = if self.options.read_only { Ok(()) } else { self.mark_end(&syncing) };
-        self.purge();
-        *self.lock.lock() = None;
+        self.files.purge(&self.view);
+        self.files.unlock();
         ended
     }
 

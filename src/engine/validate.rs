@@ -147,9 +147,9 @@ impl Engine {
                 touched = touched || footprint.get(&keyspace).is_some_and(|ranges| touches(bytes, entry, ranges));
             }
         };
-        memtable
-            .visit(start, bytes, visit)
-            .map_err(|(offset, fault)| fault.at(&self.file_path(&FileKind::Segment.name(memtable.number())), offset))?;
+        memtable.visit(start, bytes, visit).map_err(|(offset, fault)| {
+            fault.at(&self.files.path_of(&FileKind::Segment.name(memtable.number())), offset)
+        })?;
         let hint = Position { segment: memtable.number(), offset: bytes.len() as u64 };
         Ok(match (touched, skipped) {
             (true, _) => Tail::Touched,

@@ -1,6 +1,7 @@
 //! Checking everything.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use super::Engine;
@@ -59,7 +60,7 @@ impl Engine {
         for memtable in &view.memtables {
             report.entries += memtable.entries();
             report.bytes += memtable.log_bytes();
-            self.note(report, self.verify_groups(memtable))?;
+            self.note(report, self.files.verify_groups(memtable))?;
         }
         for (level, table) in view.version.tables() {
             // A section that has been consumed may point to values that are gone.
@@ -75,11 +76,11 @@ impl Engine {
             self.note(report, stored.file.verify(self.health.cancelled()).map(drop))?;
         }
         self.note(report, self.health.check_found(&[]))?;
-        report.problems.extend(order_problems(self.dir.path(), &view.version, self.visible()));
+        report.problems.extend(order_problems(self.files.path(), &view.version, self.visible()));
         self.note(report, self.verify_manifest())?;
         let around = self.look_around();
         (report.leftovers, report.kept, report.foreign) = self.note(report, around)?;
-        self.note(report, self.check_lock().and_then(|()| self.health.check_intact()))
+        self.note(report, self.files.check_lock(&self.health).and_then(|()| self.health.check_intact()))
     }
 
     /// What a look at the directory has found, or its problem in the report; an error if the directory may have been another
@@ -101,15 +102,16 @@ impl Engine {
     fn look_around(&self) -> Result<(Vec<PathBuf>, Vec<PathBuf>, usize)> {
         // Nothing becomes obsolete, and no `CURRENT.new` is under way, while this is held.
         let manifest = self.manifest.lock();
-        let mut names = self.dir.list().map_err(|e| Error::io("list", self.dir.path(), e))?;
+        let version = Arc::clone(&self.view.load().version);
+        let mut names = self.files.dir.list().map_err(|e| Error::io("list", self.files.path(), e))?;
         names.sort_unstable();
         let ours = |name: &str| [names::LOCK, names::CURRENT, names::CURRENT_NEW, names::RESERVE].contains(&name);
         let unknown = names.iter().filter(|name| !ours(name) && FileKind::parse(name).is_none());
         let (kept, foreign): (Vec<&String>, Vec<&String>) = unknown.partition(|name| is_kept(name));
-        let kept = kept.into_iter().map(|name| self.file_path(name)).collect();
+        let kept = kept.into_iter().map(|name| self.files.path_of(name)).collect();
         let unfinished = names.iter().map(String::as_str).filter(|name| *name == names::CURRENT_NEW);
-        let left = self.leftovers(&manifest, &names).into_iter().chain(unfinished);
-        Ok((left.map(|name| self.file_path(name)).collect(), kept, foreign.len()))
+        let left = self.files.leftovers(&manifest, &version, &names).into_iter().chain(unfinished);
+        Ok((left.map(|name| self.files.path_of(name)).collect(), kept, foreign.len()))
     }
 
     /// Whether `CURRENT` and the manifest say on disk what they have said here.
@@ -117,13 +119,14 @@ impl Engine {
         let manifest = self.manifest.lock();
         // After a failure, nobody knows what is on disk.
         let Some(number) = manifest.current().filter(|_| !self.health.is_poisoned()) else { return Ok(()) };
-        let damaged = |name: &str, what| Err(Error::corrupt(&self.file_path(name), 0, what));
-        match read_current(&*self.dir)? {
-            Some(current) if current == (self.database, number) => {}
+        let damaged = |name: &str, what| Err(Error::corrupt(&self.files.path_of(name), 0, what));
+        match read_current(&*self.files.dir)? {
+            Some(current) if current == (self.files.database, number) => {}
             Some(_) => return damaged(names::CURRENT, Damage::WrongFile),
             None => return damaged(names::CURRENT, Damage::Missing),
         }
-        let recovered = read_manifest(&*self.dir, &self.database, number, &Handles::new(&self.shelf))?;
+        let recovered =
+            read_manifest(&*self.files.dir, &self.files.database, number, &Handles::new(&self.files.shelf))?;
         if recovered.version.to_edit() == self.view.load().version.to_edit() {
             return Ok(());
         }

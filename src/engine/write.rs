@@ -315,7 +315,7 @@ impl Engine {
                 }
                 let indexed = memtable.insert(keyspace, &entry, &mut droppable, &mut removals);
                 if !indexed.map_err(|_| bug("what was written into the log is no removal"))? {
-                    let path = self.file_path(&FileKind::Segment.name(memtable.number()));
+                    let path = self.files.path_of(&FileKind::Segment.name(memtable.number()));
                     return Err(Error::io("index", &path, io::ErrorKind::OutOfMemory.into()));
                 }
                 next = Sequence(next.0 + 1);
@@ -343,17 +343,17 @@ impl Engine {
     pub(super) fn rotate(&self, writer: &mut Writer, body_bytes: u64) -> Result<()> {
         self.start_manifest()?;
         let payload = (self.options.memtable_bytes as u64).max(GROUP_HEADER_BYTES + body_bytes);
-        let number = self.new_number()?;
+        let number = self.files.new_number()?;
         let base = writer.next_sequence;
         let log = {
             let (ahead, _held) = self.growth();
             let space = Space { payload, kept: self.log_room(), ahead };
-            SegmentWriter::create(&*self.dir, &self.database, number, space, writer.end(), base)
+            SegmentWriter::create(&*self.files.dir, &self.files.database, number, space, writer.end(), base)
         };
         let log = log.map_err(|e| {
             let name = FileKind::Segment.name(number);
-            let error = Error::io("create", &self.file_path(&name), e);
-            match self.dir.remove(&name) {
+            let error = Error::io("create", &self.files.path_of(&name), e);
+            match self.files.dir.remove(&name) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     // What was begun is no part of the log and ends it for who reads it: the next open takes it for a torn
                     // end and removes it, but whatever this run put behind it would be damage then.
@@ -364,7 +364,7 @@ impl Engine {
         })?;
         self.freeze(writer);
         let mapping = log.mapping().clone();
-        let memtable = Arc::new(Memtable::new(mapping, self.database, number, base, writer.expected_keys));
+        let memtable = Arc::new(Memtable::new(mapping, self.files.database, number, base, writer.expected_keys));
         self.publish(|view| {
             view.memtables.insert(0, Arc::clone(&memtable));
             view.growing = true;
@@ -392,7 +392,7 @@ impl Engine {
     /// The error for a failed append. If space was refused before anything was written, the log is as it was; after a failed
     /// write, nobody knows what is in the file, and after a bug, what else is wrong.
     pub(super) fn log_error(&self, log: &SegmentWriter, e: AppendError) -> Error {
-        let path = self.file_path(&FileKind::Segment.name(log.number()));
+        let path = self.files.path_of(&FileKind::Segment.name(log.number()));
         match e {
             AppendError::Refused(e) => Error::io("extend", &path, e),
             AppendError::Failed(e) => self.health.poison(Error::io("write", &path, e)),
@@ -405,12 +405,12 @@ impl Engine {
     /// log without one is a database that has lost it.
     fn start_manifest(&self) -> Result<()> {
         // Here and with what follows, files get names.
-        self.check_lock()?;
+        self.files.check_lock(&self.health)?;
         {
             let mut manifest = self.manifest.lock();
             if manifest.current().is_some() {
                 let version = Arc::clone(&self.view.load().version);
-                return manifest.prepare(&version, || self.new_number()).map_err(|e| self.health.unrecorded(e));
+                return manifest.prepare(&version, || self.files.new_number()).map_err(|e| self.health.unrecorded(e));
             }
         }
         self.install_edit(Edit::default()).map(|_| ())
