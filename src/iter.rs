@@ -205,7 +205,7 @@ impl Iter {
 
     /// Over what there is now.
     pub(crate) fn now(engine: &Engine, keyspace: &KeyspaceState, range: KeyRange) -> Self {
-        Self::new(engine.reading(keyspace, engine.register()), range)
+        Self::new(engine.reading(keyspace, engine.readers.register()), range)
     }
 
     /// Whether an end that has found an entry has not met the other one. Where it has, it takes the last look.
@@ -354,7 +354,7 @@ impl Cursor {
 
     /// Over what there is now.
     pub(crate) fn now(engine: &Engine, keyspace: &KeyspaceState) -> Self {
-        Self::new(engine.reading(keyspace, engine.register()))
+        Self::new(engine.reading(keyspace, engine.readers.register()))
     }
 
     fn go(&mut self, place: Place<'_>) -> Result<bool> {

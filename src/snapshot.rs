@@ -81,7 +81,7 @@ impl fmt::Debug for Ref<'_> {
 
 impl Snapshot {
     pub(crate) fn new(engine: &Arc<Engine>, keyspace: &Arc<KeyspaceState>) -> Self {
-        Self { at: engine.register(), engine: Arc::clone(engine), keyspace: Arc::clone(keyspace) }
+        Self { at: engine.readers.register(), engine: Arc::clone(engine), keyspace: Arc::clone(keyspace) }
     }
 
     /// The same moment of another keyspace.

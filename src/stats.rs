@@ -269,7 +269,7 @@ fn hidden_bytes(section: &Section) -> u64 {
 
 impl Engine {
     pub(crate) fn stats(&self) -> Stats {
-        let view = self.view();
+        let view = self.readers.view();
         let mut levels: Vec<LevelStats> =
             (0..LEVELS).map(|level| LevelStats { level, ..LevelStats::default() }).collect();
         let mut tables = Vec::new();
@@ -306,9 +306,9 @@ impl Engine {
             value_files: view.version.values().iter().map(ValueFileStats::new).collect(),
             keyspaces: KeyspaceStats::all(&view, self.options.table.section, &limits),
             log_segments: view.memtables.len(),
-            last_sequence: self.visible().0,
-            snapshots: self.registry().len(),
-            oldest_snapshot: self.registry().oldest().map(|sequence| sequence.0),
+            last_sequence: self.readers.visible().0,
+            snapshots: self.readers.registry().len(),
+            oldest_snapshot: self.readers.registry().oldest().map(|sequence| sequence.0),
             hidden_bytes: view.version.sections().map(hidden_bytes).sum(),
             reserve_bytes: self.reserve_bytes(),
             obsolete_bytes: self.files.obsolete_bytes(),

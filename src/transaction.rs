@@ -159,7 +159,7 @@ impl fmt::Debug for Transaction {
 
 impl Transaction {
     pub(crate) fn new(engine: &Arc<Engine>, isolation: Isolation) -> Self {
-        let (at, began) = engine.begin();
+        let (at, began) = engine.readers.begin();
         Self {
             engine: Arc::clone(engine),
             at,

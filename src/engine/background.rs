@@ -238,7 +238,7 @@ impl Engine {
         }
         if self.options.background_threads > 0 {
             let engine = Arc::downgrade(self);
-            self.learned.cost.when_due(move || {
+            self.readers.learned.cost.when_due(move || {
                 if let Some(engine) = engine.upgrade() {
                     engine.background.wake();
                 }
@@ -297,20 +297,20 @@ impl Engine {
     /// Whether readers keep something that would go without them.
     fn is_something_kept(&self) -> bool {
         let is_due = || {
-            let version = Arc::clone(&self.view.load().version);
-            let without_readers = Limits { seen_by_all: self.visible(), ..self.limits(true) };
+            let version = self.readers.version();
+            let without_readers = Limits { seen_by_all: self.readers.visible(), ..self.limits(true) };
             pick(&version, &without_readers, &Running::default()).is_some()
         };
-        self.files.has_obsolete() || !self.registry.is_empty() && is_due()
+        self.files.has_obsolete() || !self.readers.registry().is_empty() && is_due()
     }
 
     /// Does one piece of work that is due and has not just failed; answers whether there was one. A flush comes before a
     /// compaction, and neither keeps the other from being tried.
     fn step_in_turn(&self, calm: bool) -> bool {
-        self.files.purge(&self.view);
+        self.files.purge(&self.readers);
         self.relieve();
         self.refill_reserve();
-        self.files.restore_indexes(&self.view().version, &self.health);
+        self.files.restore_indexes(&self.readers.version(), &self.health);
         if self.flush_in_turn().is_ok_and(|flushed| flushed) {
             return true;
         }
@@ -331,10 +331,10 @@ impl Engine {
 
     /// Does one piece of work on the caller's thread.
     pub(super) fn step(&self, calm: bool) -> Result<bool> {
-        self.files.purge(&self.view);
+        self.files.purge(&self.readers);
         self.relieve();
         self.refill_reserve();
-        self.files.restore_indexes(&self.view().version, &self.health);
+        self.files.restore_indexes(&self.readers.version(), &self.health);
         if self.flush_if_due()? {
             return Ok(true);
         }
@@ -379,12 +379,12 @@ impl Engine {
         let comes = |duty, wanted: &dyn Fn() -> bool| self.background.will_try(duty) && wanted();
         self.is_working()
             || self.options.background_threads > 0
-                && (comes(Duty::Flush, &|| self.flush_wanted(&self.view()))
+                && (comes(Duty::Flush, &|| self.flush_wanted(&self.readers.view()))
                     || comes(Duty::Compaction, &|| self.compaction_wanted(false)))
     }
 
     fn wait_until_settled(&self, before: Failures) -> Result<()> {
-        while self.is_working() || self.flush_wanted(&self.view()) || self.compaction_wanted(true) {
+        while self.is_working() || self.flush_wanted(&self.readers.view()) || self.compaction_wanted(true) {
             self.health.check_writable()?;
             self.background.failure_since(before)?;
             self.background.wait_for_progress(WAIT_STEP);

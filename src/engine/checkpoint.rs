@@ -75,8 +75,8 @@ impl Engine {
     /// A registered sequence and a view in whose tables nothing is newer.
     fn moment(&self) -> (Registration, Arc<View>) {
         loop {
-            let at = self.register();
-            let view = self.view();
+            let at = self.readers.register();
+            let view = self.readers.view();
             // What has been flushed or loaded since was committed since.
             if view.version.sections().all(|section| section.max_sequence <= at.at) {
                 return (at, view);
@@ -148,7 +148,7 @@ impl Engine {
         let mut sources = Vec::new();
         let mut cover = Cover::default();
         for memtable in &view.memtables {
-            let runs = memtable.runs(keyspace, || self.registry.retain(self.visible()))?;
+            let runs = memtable.runs(keyspace, || self.readers.retain())?;
             sources.extend(runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))));
             cover.add(memtable.ranges(keyspace).iter().flat_map(|lists| lists.iter()), sources.len());
         }

@@ -83,7 +83,7 @@ impl Engine {
         let mut rule = None;
         for keyspace in version.keyspaces().into_iter().filter(|keyspace| version.has_ranges(*keyspace)) {
             let cover = cover(keyspace, version.of_keyspace(keyspace).map(|(_, table)| table))?;
-            let rule = rule.get_or_insert_with(|| self.registry.retain(self.visible()));
+            let rule = rule.get_or_insert_with(|| self.readers.retain());
             let free = version.of_keyspace(keyspace).filter(|(_, table)| !running.takes(table, keyspace));
             for (level, table) in free.filter(|(_, table)| is_covered(table, keyspace, &cover, rule)) {
                 match level {
@@ -194,7 +194,7 @@ struct Merging<'a> {
 
 impl<'a> Merging<'a> {
     fn new(engine: &'a Engine, plan: &'a Plan, share: &'a Share, span: &'a Span) -> Result<Self> {
-        let mut rule = engine.registry.retain(engine.visible());
+        let mut rule = engine.readers.retain();
         let own = cover(share.keyspace, share.inputs.iter().map(|(_, table)| table))?;
         let mut ranges = Fragments::merge(own.fragments(), &mut rule);
         if share.bottom {
@@ -227,7 +227,7 @@ impl<'a> Merging<'a> {
             next: None,
             max_sequence,
             until_step: ENTRIES_PER_STEP,
-            filter: engine.options.compaction_filter.as_ref().filter(|_| engine.registry.is_empty()),
+            filter: engine.options.compaction_filter.as_ref().filter(|_| engine.readers.registry().is_empty()),
             inputs: from_inputs,
         };
         merging.advance()?;
@@ -361,7 +361,7 @@ impl<'a> Merging<'a> {
         }
         self.until_step = ENTRIES_PER_STEP;
         self.engine.health.check_going_on()?;
-        if !self.engine.view.load().version.named().is_live(self.share.keyspace) {
+        if !self.engine.readers.load().version.named().is_live(self.share.keyspace) {
             // Dropped: the inputs are not part of the database any more, and the outputs will not be.
             self.next = None;
         }

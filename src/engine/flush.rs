@@ -31,7 +31,7 @@ impl Engine {
     pub(crate) fn flush(&self) -> Result<()> {
         self.health.check_writable()?;
         self.freeze(&mut self.writer.lock());
-        let newest = self.view().frozen().first().map(|memtable| memtable.number());
+        let newest = self.readers.view().frozen().first().map(|memtable| memtable.number());
         newest.map_or(Ok(()), |newest| self.once_there_is_space(|| self.flush_through(newest)))
     }
 
@@ -39,7 +39,7 @@ impl Engine {
     pub(super) fn flush_through(&self, last: FileNumber) -> Result<()> {
         loop {
             // Nothing of the view is kept meanwhile: with it, the space of a segment that is flushed would be.
-            let oldest = self.view().frozen().last().map(|memtable| memtable.number());
+            let oldest = self.readers.view().frozen().last().map(|memtable| memtable.number());
             if oldest.is_none_or(|oldest| oldest > last) || !self.flush_oldest()? {
                 return Ok(());
             }
@@ -62,7 +62,7 @@ impl Engine {
 
     /// Flushes the oldest frozen memtable, if one is due and nobody else is at it; answers whether it has.
     pub(super) fn flush_if_due(&self) -> Result<bool> {
-        if !self.flush_wanted(&self.view()) {
+        if !self.flush_wanted(&self.readers.view()) {
             return Ok(false);
         }
         match self.flushing.try_lock() {
@@ -94,7 +94,7 @@ impl Engine {
 
     /// Flushes the memtables up to number `last` while nobody can commit.
     pub(super) fn flush_held(&self, alone: &Flushing<'_>, writer: &mut Writer, last: FileNumber) -> Result<()> {
-        while self.view().frozen().last().is_some_and(|memtable| memtable.number() <= last) {
+        while self.readers.view().frozen().last().is_some_and(|memtable| memtable.number() <= last) {
             let flushed = self.flush_memtable(alone).map_err(|e| self.health.stop_at_bug(e))?;
             let Some(flushed) = flushed else { break };
             writer.forget(flushed);
@@ -106,7 +106,7 @@ impl Engine {
     /// table of all is tried: what newer memtables remove from older ones, or write over, is not in it.
     fn flush_memtable(&self, _alone: &Flushing<'_>) -> Result<Option<FileNumber>> {
         self.health.check_writable()?;
-        let view = self.view();
+        let view = self.readers.view();
         let frozen = view.frozen();
         let Some(oldest) = frozen.len().checked_sub(1) else { return Ok(None) };
         let flushed = self.with_reserve(|| self.flush_together(&view, frozen.get(oldest..).unwrap_or_default()));
@@ -139,7 +139,7 @@ impl Engine {
     /// Writes what memtables hold of keyspaces that have not been dropped into a table, if there is anything, and large values
     /// into value files.
     pub(super) fn write_level0(&self, memtables: &[Arc<Memtable>]) -> Result<Outputs> {
-        let version = Arc::clone(&self.view.load().version);
+        let version = self.readers.version();
         let keyspaces: BTreeSet<KeyspaceId> = memtables.iter().flat_map(|memtable| memtable.keyspaces()).collect();
         let keyspaces: Vec<KeyspaceId> =
             keyspaces.into_iter().filter(|keyspace| version.named().is_live(*keyspace)).collect();
@@ -169,7 +169,7 @@ impl Engine {
         writer: &mut TableWriter,
         sink: &mut ValueSink<'_>,
     ) -> Result<()> {
-        let rule = self.registry.retain(self.visible());
+        let rule = self.readers.retain();
         let (mut sources, mut cover) = (Vec::new(), Cover::default());
         for memtable in memtables {
             let runs = memtable.runs(keyspace, || rule.clone())?;

@@ -97,12 +97,12 @@ impl Engine {
     /// all that is in front of it.
     fn place(&self, load: &Load<'_>, standstill: &Standstill<'_>) -> Result<(u8, Option<FileNumber>)> {
         let ranges = load.ranges();
-        let view = self.view();
+        let view = self.readers.view();
         let level = level_for(&view.version, load.keyspace.id, &ranges, standstill.running());
         for memtable in &view.memtables {
             let is_in_the_way = match level {
                 0 => memtable.entries() > 0,
-                _ => has_keys_in(memtable, load.keyspace, &ranges, || self.registry.retain(self.visible()))?,
+                _ => has_keys_in(memtable, load.keyspace, &ranges, || self.readers.retain())?,
             };
             if is_in_the_way {
                 return Ok((level, Some(memtable.number())));
@@ -259,7 +259,7 @@ impl<'e> Load<'e> {
         let writer = TableWriter::create(&self.engine.files.shelf, number, id, self.engine.health.cancelled());
         let mut writer = writer.inspect_err(|_| self.engine.files.remove_table(number))?;
         writer.start_section(self.section)?;
-        writer.take_global_sequence(self.engine.visible());
+        writer.take_global_sequence(self.engine.readers.visible());
         self.growing = Some((number, writer));
         Ok(())
     }

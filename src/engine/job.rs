@@ -128,7 +128,7 @@ impl Engine {
 
     /// Whether a compaction is due.
     pub(super) fn compaction_wanted(&self, calm: bool) -> bool {
-        let version = Arc::clone(&self.view.load().version);
+        let version = self.readers.version();
         pick(&version, &self.limits(calm), &Running::default()).is_some()
     }
 
@@ -156,7 +156,7 @@ impl Engine {
             if compactions.waiting > 0 || self.health.is_cancelled() {
                 return Ok(false);
             }
-            let version = Arc::clone(&self.view.load().version);
+            let version = self.readers.version();
             if let Some(edit) = self.covered(&version, &compactions.running)? {
                 return self.install_edit(edit).map(|_| true);
             }
@@ -176,11 +176,11 @@ impl Engine {
     fn remove_covered(&self) -> Result<()> {
         {
             let compactions = self.scheduler.compactions.lock();
-            let version = Arc::clone(&self.view.load().version);
+            let version = self.readers.version();
             let Some(edit) = self.covered(&version, &compactions.running)? else { return Ok(()) };
             self.install_edit(edit)?;
         }
-        self.files.purge(&self.view);
+        self.files.purge(&self.readers);
         Ok(())
     }
 
@@ -222,7 +222,7 @@ impl Engine {
         loop {
             self.health.check_writable()?;
             self.health.check_going_on()?;
-            let version = Arc::clone(&self.view.load().version);
+            let version = self.readers.version();
             let plan = plan_range(&version, keyspace, range).map(Plan::reclaiming).filter(&is_due);
             let Some(plan) = plan else { return Ok(None) };
             if compactions.running.allows(&plan) {
@@ -275,7 +275,7 @@ impl Engine {
     /// Cuts a plan into spans and lets other threads help.
     fn start(&self, begun: u64, plan: Arc<Plan>) -> Result<Arc<Job>> {
         for share in plan.shares.iter().filter(|share| share.inputs.iter().any(|(level, _)| *level == 0)) {
-            self.learned.cost.settle(share.keyspace);
+            self.readers.learned.cost.settle(share.keyspace);
         }
         let spans = self.health.unless_it_panics(|| self.split(&plan)).inspect_err(|_| self.end(begun))?;
         Ok(self.enlist(begun, plan, spans))
@@ -371,7 +371,7 @@ impl Engine {
             compactions.others += 1;
         }
         let at_work = AtWork(self);
-        self.files.purge(&self.view);
+        self.files.purge(&self.readers);
         drop(at_work);
         self.background.wake();
     }

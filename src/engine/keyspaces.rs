@@ -105,7 +105,7 @@ impl Engine {
 
     /// Makes a keyspace; it is durable before anyone can write to it.
     fn add_keyspace(&self, _alone: &Naming<'_>, name: &str, options: &KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
-        let id = self.view.load().version.named().next();
+        let id = self.readers.load().version.named().next();
         if id == KeyspaceId::LAST {
             return Err(Error::NumbersExhausted);
         }
@@ -148,7 +148,7 @@ impl Engine {
 
     /// The options for sections of a keyspace.
     pub(super) fn section_options(&self, keyspace: KeyspaceId) -> SectionOptions {
-        self.view.load().version.named().section_options(keyspace, self.options.table.section)
+        self.readers.load().version.named().section_options(keyspace, self.options.table.section)
     }
 }
 

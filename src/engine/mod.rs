@@ -24,6 +24,7 @@ mod outputs;
 mod present;
 mod pressure;
 mod read;
+mod readers;
 mod recover;
 mod registry;
 mod repair;
@@ -44,22 +45,20 @@ use std::sync::Arc;
 pub(crate) use background::Background;
 pub(crate) use body::Body;
 pub use ingest::Ingested;
-use present::Present;
 pub(crate) use pressure::Pressure;
 pub(crate) use read::Reading;
+pub(crate) use readers::Readers;
 pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::{Registration, Registry};
 pub use repair::{Finding, LostKey, LostRange, Outcome, RepairReport};
 pub(crate) use repair::{examine, repair};
 pub(crate) use validate::{Footprint, Moment};
 pub use verify::Report;
-use view::Stage;
 pub(crate) use view::{Find, Opened, View};
 
 use crate::error::{Error, Result};
+use crate::format::FileNumber;
 use crate::format::edit::Edit;
-use crate::format::{FileNumber, Sequence};
-use crate::merge::Learned;
 use crate::options::Options;
 use crate::sys::Mutex;
 use crate::sys::atomic::AtomicU64;
@@ -79,10 +78,7 @@ pub(crate) struct Engine {
     recovery: RecoveryReport,
 
     // Own synchronization.
-    view: Arc<Stage>,
-    present: Present,
-    learned: Arc<Learned>,
-    registry: Arc<Registry>,
+    pub(crate) readers: Readers,
     health: Health,
     pub(crate) files: Files,
     background: Arc<Background>,
@@ -125,10 +121,6 @@ impl Engine {
         &self.recovery
     }
 
-    pub(crate) fn registry(&self) -> &Registry {
-        &self.registry
-    }
-
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -157,8 +149,8 @@ impl Engine {
             table_bytes: self.options.table_bytes,
             small_bytes: self.options.level_bytes_base / SMALL_SHARE,
             calm,
-            paid: self.learned.cost.paid(),
-            seen_by_all: self.registry.retain(self.visible()).oldest(),
+            paid: self.readers.learned.cost.paid(),
+            seen_by_all: self.readers.retain().oldest(),
         }
     }
 
@@ -173,7 +165,7 @@ impl Engine {
         self.files.check_lock(&self.health)?;
         self.health.check_mapped()?;
         edit.next_number = Some(self.files.next_number());
-        let version = Arc::clone(&self.view.load().version);
+        let version = self.readers.version();
         if version.has_dropped(&edit) {
             return Ok(false);
         }
@@ -196,7 +188,7 @@ impl Engine {
         let values_before = version.values().iter().map(|stored| &stored.file).chain(&outputs.values);
         let values_gone = values_before.filter(|file| !next.values().contains(file.number())).cloned().collect();
         drop(version);
-        self.files.retire(Outputs { tables: gone, values: values_gone }, appended, &manifest, &self.view);
+        self.files.retire(Outputs { tables: gone, values: values_gone }, appended, &manifest, &self.readers);
         Ok(true)
     }
 
@@ -207,22 +199,9 @@ impl Engine {
 
     /// Replaces the view by a changed copy.
     fn publish(&self, change: impl FnOnce(&mut View)) {
-        let alone = self.view.publishing();
-        let mut view = View::clone(&self.view.load());
-        change(&mut view);
-        debug_assert!(view.memtables.is_sorted_by(|a, b| a.number() > b.number()), "memtables stand newest first");
-        debug_assert!(!view.growing || !view.memtables.is_empty(), "what grows is there");
-        self.update_pressure(&view);
-        self.present.publish(|| self.view.show(&alone, Arc::new(view)));
-    }
-
-    /// The current view, for those who keep it.
-    pub(crate) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.load().view)
-    }
-
-    /// The sequence up to which entries are visible now.
-    pub(crate) fn visible(&self) -> Sequence {
-        self.present.visible()
+        self.readers.publish(|view| {
+            change(view);
+            self.update_pressure(view);
+        });
     }
 }

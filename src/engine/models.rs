@@ -233,7 +233,7 @@ fn reads_are_consistent(look: Look) {
                 assert!(found >= known && found >= seen, "{found} after {known} and {seen}: a step back");
                 seen = found;
             }
-            let registration = engine.register();
+            let registration = engine.readers.register();
             let at = engine.get_at(KEYSPACE, b"a", &registration).expect("a lookup").map(|value| number(&value));
             let mut scan = scan_at(engine, &registration).expect("a scan");
             let mut values = Vec::new();
@@ -256,11 +256,11 @@ fn models_reads_are_consistent_beside_commits_flushes_and_compactions() {
 
 /// A reader that takes its sequence before the view, and registers for neither.
 fn look_at_an_old_sequence(engine: &Engine, key: &[u8]) -> Result<Option<u64>> {
-    let at = engine.visible();
+    let at = engine.readers.visible();
     thread::yield_now();
     let mut opened = Opened::default();
     loop {
-        let view = engine.view.load();
+        let view = engine.readers.load();
         let closed = match view.find((&view.era, &opened), (KEYSPACE, key_hash(KEYSPACE, key), key), at, true)? {
             Find::Value(value) => return Ok(Some(number(&value.pin()))),
             Find::Absent | Find::Retry => return Ok(None),
@@ -285,7 +285,7 @@ fn transactions_lose_no_update(relies_on: fn(&[u8]) -> Footprint) {
     let count = move |engine: &Engine| {
         for _ in 0..2 {
             loop {
-                let (at, began) = engine.begin();
+                let (at, began) = engine.readers.begin();
                 let seen = engine.get_at(KEYSPACE, b"a", &at).expect("a lookup").map_or(0, |value| number(&value));
                 let mut batch = WriteBatch::new();
                 batch.insert("a", (seen + 1).to_be_bytes());
@@ -339,7 +339,7 @@ fn tables_stay_while_they_are_used(purge: fn(&Engine)) {
     // Opened anew, so that no table has been mapped.
     let engine = open(&fs);
     let empty = move |engine: &Engine| {
-        let version = Arc::clone(&engine.view().version);
+        let version = Arc::clone(&engine.readers.view().version);
         let consume = version.tables().map(|(_, table)| (table.number(), KEYSPACE)).collect();
         drop(version);
         engine.install_edit(Edit { consume, ..Edit::default() }).expect("an edit");
@@ -350,18 +350,18 @@ fn tables_stay_while_they_are_used(purge: fn(&Engine)) {
         assert!(found.is_none_or(|value| &*value == b"2"));
     };
     let scan = |engine: &Engine| {
-        let registration = engine.register();
+        let registration = engine.readers.register();
         let mut scan = scan_at(engine, &registration).expect("a lookup in a table that is gone");
         scan.go(Place::First).expect("a lookup in a table that is gone");
     };
     beside(&engine, vec![Box::new(empty), Box::new(get), Box::new(scan)]);
-    engine.files.purge(&engine.view);
+    engine.files.purge(&engine.readers);
     assert_eq!(engine.files.obsolete_bytes(), 0, "a table that nobody uses is kept");
 }
 
 #[test]
 fn models_tables_stay_while_they_are_used() {
-    explore(|| tables_stay_while_they_are_used(|engine| engine.files.purge(&engine.view)));
+    explore(|| tables_stay_while_they_are_used(|engine| engine.files.purge(&engine.readers)));
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn tables_are_let_go_beside_readers() {
         }
     };
     let scan = move |engine: &Engine| {
-        let registration = engine.register();
+        let registration = engine.readers.register();
         let mut scan = scan_at(engine, &registration).expect("a scan");
         let mut more = scan.go(Place::First).expect("a scan");
         for key in keys {
@@ -405,7 +405,7 @@ fn tables_are_let_go_beside_readers() {
         engine.compact_range(KEYSPACE, (Edge::START, Edge::End)).expect("a compaction");
     };
     beside(&engine, vec![Box::new(get), Box::new(get), Box::new(scan), Box::new(compact)]);
-    engine.files.purge(&engine.view);
+    engine.files.purge(&engine.readers);
     assert_eq!(engine.files.obsolete_bytes(), 0, "a table that nobody uses is kept");
     get(&engine);
     engine.files.shelf.open.release();

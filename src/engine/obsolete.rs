@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::Files;
 use super::health::Health;
 use super::outputs::Outputs;
 use super::recover::numbered;
-use super::view::Stage;
+use super::{Files, Readers};
 use crate::format::FileNumber;
 use crate::format::names::FileKind;
 use crate::sys::atomic::Ordering;
@@ -29,15 +28,15 @@ fn is_last<T>(handle: &Arc<T>) -> bool {
 
 impl Files {
     /// Takes care of what an installed edit has made obsolete.
-    pub(super) fn retire(&self, gone: Obsolete, appended: Appended, manifest: &Manifest, stage: &Stage) {
+    pub(super) fn retire(&self, gone: Obsolete, appended: Appended, manifest: &Manifest, readers: &Readers) {
         self.obsolete.lock().extend(gone);
-        self.purge(stage);
+        self.purge(readers);
         self.remove_segments(manifest.state().first_segment);
         if let Appended::Fresh { replaced } = appended {
             if let Some(replaced) = replaced {
                 let _ = self.dir.remove(&FileKind::Manifest.name(replaced));
             }
-            for name in self.leftovers(manifest, &stage.load().version, &self.names()) {
+            for name in self.leftovers(manifest, &readers.load().version, &self.names()) {
                 let _ = self.dir.remove(name);
             }
         }
@@ -45,9 +44,9 @@ impl Files {
 
     /// Removes obsolete tables and value files that no reader uses any more. Slices do not count: what they need stays mapped.
     /// The memory for indexes that this frees is for the tables that have found none.
-    pub(super) fn purge(&self, stage: &Stage) {
+    pub(super) fn purge(&self, readers: &Readers) {
         self.remove_obsolete();
-        let version = Arc::clone(&stage.load().version);
+        let version = readers.version();
         self.shelf.share_index_memory(version.tables().map(|(_, table)| table));
     }
 

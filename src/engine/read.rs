@@ -41,7 +41,7 @@ impl Engine {
         self.health.check_open()?;
         let hash = key_hash(keyspace, key);
         for _ in 0..ATTEMPTS {
-            let Some((view, at)) = self.present.acquire(|| self.view.load()) else { continue };
+            let Some((view, at)) = self.readers.acquire() else { continue };
             match view.find((&view.era, &NOTHING_OPENED), (keyspace, hash, key), at, false)? {
                 Find::Value(value) => return self.mapped(Some(value.pin())),
                 Find::Absent => return self.mapped(None),
@@ -49,7 +49,7 @@ impl Engine {
                 Find::Closed(_) => break,
             }
         }
-        let registration = self.register();
+        let registration = self.readers.register();
         self.get_at(keyspace, key, &registration)
     }
 
@@ -59,7 +59,7 @@ impl Engine {
         let hash = key_hash(keyspace, key);
         let mut opened = Opened::default();
         loop {
-            let view = self.view.load();
+            let view = self.readers.load();
             let closed = match view.find((&view.era, &opened), (keyspace, hash, key), at.at, true)? {
                 Find::Value(value) => return self.mapped(Some(value.pin())),
                 Find::Absent | Find::Retry => return self.mapped(None),
@@ -84,16 +84,11 @@ impl Engine {
         self.health.check_found(bytes)
     }
 
-    /// Registers a reader at the sequence that is visible now. A view loaded later has every entry that it sees.
-    pub(crate) fn register(&self) -> Registration {
-        self.registry.register(&self.present)
-    }
-
     /// A keyspace as a registered reader sees it.
     pub(crate) fn reading(&self, keyspace: &KeyspaceState, at: Registration) -> Result<Reading> {
         self.health.check_open()?;
         self.check_owner(keyspace)?;
-        let view = Some(self.view());
+        let view = Some(self.readers.view());
         // The view first: without data it may be, but not unnoticed.
         keyspace.checked(Reading { at, keyspace: keyspace.id, view })
     }
@@ -101,10 +96,10 @@ impl Engine {
     /// The live keys in the memtables, sorted: what has not been flushed.
     pub(crate) fn memtable_keys(&self, keyspace: KeyspaceId) -> Result<Vec<Vec<u8>>> {
         self.health.check_open()?;
-        let registration = self.register();
+        let registration = self.readers.register();
         // What is not there is no gap for those who see the tables.
         let learned = Arc::new(Learned::new(registration.at));
-        let only_memtables = View { version: Arc::default(), learned, ..View::clone(&self.view()) };
+        let only_memtables = View { version: Arc::default(), learned, ..View::clone(&self.readers.view()) };
         let mut scan = only_memtables.scan(keyspace, &registration, (Edge::START, Edge::End))?;
         let mut keys = Vec::new();
         let mut more = scan.go(crate::merge::Place::First)?;

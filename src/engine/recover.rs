@@ -13,10 +13,9 @@ use super::health::Health;
 use super::job::Scheduler;
 use super::keyspaces::Keyspaces;
 use super::outputs::Outputs;
-use super::present::Present;
 use super::stall::Stalls;
 use super::write::Writer;
-use super::{Background, Counters, Engine, Files, Pressure, Registry, Stage, View};
+use super::{Background, Counters, Engine, Files, Pressure, Readers, View};
 use crate::error::{Damage, Error, Result, must};
 use crate::format::checksum::Id;
 use crate::format::edit::Edit;
@@ -145,7 +144,7 @@ impl Engine {
             memtables: replayed.memtables.clone(),
             growing: false,
             version: Arc::new(found.version),
-            learned: Arc::clone(&learned),
+            learned,
             mappings: mappings.clone(),
         };
         let last_end = replayed.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });
@@ -155,17 +154,14 @@ impl Engine {
         let health = Health::new(path, options.read_only, open, mappings, Arc::clone(&background));
         let fs = Arc::clone(&options.file_system.0);
         let cancelled = Arc::clone(health.cancelled());
-        let stage = Stage::new(view, &shelf);
+        let readers = Readers::new(view, Sequence(next_sequence.0 - 1), &shelf);
         let files = Files::new(fs, shelf, found.database, lock, next_number, cancelled);
         let engine = Self {
             options: options.clone(),
             recovery: replayed.report.clone(),
             health,
             files,
-            view: stage,
-            present: Present::new(Sequence(next_sequence.0 - 1)),
-            registry: Arc::new(Registry::default()),
-            learned,
+            readers,
             background,
             pressure: Pressure::default(),
             stalls: Stalls::default(),
@@ -181,14 +177,14 @@ impl Engine {
             writer: Mutex::new(LockRank::Writer, Writer::new(next_sequence, last_end.unwrap_or_default())),
             manifest: Mutex::new(LockRank::Manifest, manifest),
         };
-        engine.update_pressure(&engine.view());
+        engine.update_pressure(&engine.readers.view());
         engine
     }
 
     /// Writes everything that a crashed run has left in its log into tables, and forgets the segments, in one edit: a part of
     /// the log must not count as durable before all of it is.
     fn rewrite_log(&self) -> Result<()> {
-        let view = self.view();
+        let view = self.readers.view();
         let mut outputs = Outputs::default();
         for memtable in view.memtables.iter().rev().filter(|memtable| memtable.entries() > 0) {
             match self.write_level0(std::slice::from_ref(memtable)) {
@@ -201,7 +197,7 @@ impl Engine {
         }
         let mut edit = Edit {
             first_segment: Some(self.files.next_number()),
-            last_sequence: Some(self.visible()),
+            last_sequence: Some(self.readers.visible()),
             ..Edit::default()
         };
         outputs.add_to(&mut edit, 0);

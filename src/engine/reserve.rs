@@ -138,7 +138,7 @@ impl Engine {
         if state.spending > 0 {
             return Err(refused(io::ErrorKind::StorageFull.into()));
         }
-        let view = self.view();
+        let view = self.readers.view();
         let frozen = view.frozen().iter().map(|memtable| memtable.log_bytes()).max().unwrap_or(0);
         let largest = view.version.tables().map(|(_, table)| table.meta.file_bytes).max().unwrap_or(0);
         state.look_at = now() + LOOK;
@@ -282,7 +282,7 @@ impl Engine {
         if self.reserve.covers.load(Ordering::Relaxed) > 0 || !self.reserve.state.lock().wanting {
             return Ok(());
         }
-        while !self.view().frozen().is_empty() {
+        while !self.readers.view().frozen().is_empty() {
             match self.flush_oldest() {
                 Ok(true) => {}
                 Err(e) if !e.is_full() => return Err(e),

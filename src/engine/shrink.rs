@@ -38,7 +38,7 @@ impl Engine {
     /// Rewrites tables without what newer ones hide, small neighbours as one, the smallest first; answers whether any has become
     /// smaller.
     fn shrink_tables(&self) -> Result<bool> {
-        let groups = neighbours(&self.view.load().version, self.options.table_bytes);
+        let groups = neighbours(&self.readers.load().version, self.options.table_bytes);
         let mut any = false;
         for (_, tables) in groups {
             match self.with_reserve(|| self.shrink(&tables)) {
@@ -57,7 +57,7 @@ impl Engine {
             let mut compactions = self.stand_still();
             self.health.check_writable()?;
             self.health.check_going_on()?;
-            let plan = Plan::shrinking(&self.view.load().version, tables);
+            let plan = Plan::shrinking(&self.readers.load().version, tables);
             let Some(plan) = plan.filter(|plan| compactions.running().allows(plan)).map(Arc::new) else {
                 return Ok(false);
             };

@@ -162,10 +162,10 @@ impl Engine {
         }
         let next_number = Some(self.files.next_number());
         let edit = Edit { log_durable: Some(end), next_number, ..Edit::default() };
-        let version = Arc::clone(&self.view.load().version);
+        let version = self.readers.version();
         let appended =
             manifest.append(&edit, &version, || self.files.new_number()).map_err(|e| self.health.unrecorded(e))?;
-        self.files.retire(Outputs::default(), appended, &manifest, &self.view);
+        self.files.retire(Outputs::default(), appended, &manifest, &self.readers);
         Ok(())
     }
 
@@ -255,7 +255,7 @@ impl Engine {
             self.files.shelf.give_up();
         }
         let ended = if self.options.read_only { Ok(()) } else { self.mark_end(&syncing) };
-        self.files.purge(&self.view);
+        self.files.purge(&self.readers);
         self.files.unlock();
         ended
     }
@@ -266,7 +266,7 @@ impl Engine {
         let end = self.sync_log(syncing)?;
         self.mark(&mut self.writer.lock(), GroupKind::Close, end)?;
         self.sync_log(syncing)?;
-        let segment_ends = self.view().memtables.iter().map(|log| (log.number(), log.log_bytes())).collect();
+        let segment_ends = self.readers.view().memtables.iter().map(|log| (log.number(), log.log_bytes())).collect();
         let mut manifest = self.manifest.lock();
         // An edit that was under way when the store was closed may have failed, and nothing good stands behind half of one.
         self.health.check_intact()?;

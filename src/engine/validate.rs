@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::write::Writer;
-use super::{Body, Engine, Registration, View};
+use super::{Body, Engine, View};
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind};
@@ -35,9 +35,9 @@ const ROUNDS: usize = 8;
 /// A moment of the log: everything up to the sequence number has been looked at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
-    upto: Sequence,
+    pub(super) upto: Sequence,
     /// No later entry of this segment is in front of the offset. Saves the way to it.
-    hint: Option<Position>,
+    pub(super) hint: Option<Position>,
 }
 
 /// What the tail of the log says.
@@ -49,15 +49,6 @@ enum Tail {
 }
 
 impl Engine {
-    /// Registers a reader, and answers the moment from which a commit on its behalf has to look.
-    pub(crate) fn begin(&self) -> (Registration, Moment) {
-        // The hint comes first: what is in front of it is visible to whoever registers later.
-        let hint = self.view.load().memtables.first().map(|memtable| memtable.shown());
-        let at = self.register();
-        let moment = Moment { upto: at.at, hint };
-        (at, moment)
-    }
-
     /// Commits a batch if nothing in `footprint` has been written since `began`, at which a reader is registered, and none of
     /// `keyspaces` has been dropped.
     pub(crate) fn commit_if_untouched(
@@ -76,7 +67,7 @@ impl Engine {
         let mut moment = began;
         for _ in 0..ROUNDS {
             moment = self.validate(footprint, moment)?;
-            if self.visible().0.saturating_sub(moment.upto.0) > LEFT_FOR_LOCK {
+            if self.readers.visible().0.saturating_sub(moment.upto.0) > LEFT_FOR_LOCK {
                 continue;
             }
             let validated = |writer: &Writer| {
@@ -104,7 +95,7 @@ impl Engine {
 
     /// Looks at everything that is visible now.
     fn validate(&self, footprint: &Footprint, from: Moment) -> Result<Moment> {
-        let upto = self.visible();
+        let upto = self.readers.visible();
         match self.look_at_tail(footprint, from, upto)? {
             Tail::Untouched(moment) => Ok(moment),
             Tail::Touched => Err(self.conflict()),
@@ -118,7 +109,7 @@ impl Engine {
         if upto <= from.upto {
             return Ok(Tail::Untouched(from));
         }
-        let view = self.view.load();
+        let view = self.readers.load();
         let newer = view.memtables.iter().take_while(|memtable| memtable.max_sequence() > from.upto);
         let tail: Vec<&Arc<Memtable>> = newer.collect();
         let mut moment = from;
@@ -161,9 +152,9 @@ impl Engine {
     /// Whether anything in the footprint has a version newer than `since`, at which a reader is registered. Looks it up:
     /// O(log n) for each key and O(n) for the entries of each range.
     fn is_newer(&self, footprint: &Footprint, since: Sequence) -> Result<bool> {
-        let view = self.view();
+        let view = self.readers.view();
         for (keyspace, ranges) in footprint {
-            if ranges_newer(&view, *keyspace, ranges, since, || self.registry.retain(self.visible()))? {
+            if ranges_newer(&view, *keyspace, ranges, since, || self.readers.retain())? {
                 return Ok(true);
             }
         }

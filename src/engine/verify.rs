@@ -1,7 +1,6 @@
 //! Checking everything.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use super::Engine;
@@ -56,7 +55,7 @@ impl Engine {
     }
 
     fn look_at_all(&self, report: &mut Report) -> Result<()> {
-        let view = self.view();
+        let view = self.readers.view();
         for memtable in &view.memtables {
             report.entries += memtable.entries();
             report.bytes += memtable.log_bytes();
@@ -76,7 +75,7 @@ impl Engine {
             self.note(report, stored.file.verify(self.health.cancelled()).map(drop))?;
         }
         self.note(report, self.health.check_found(&[]))?;
-        report.problems.extend(order_problems(self.files.path(), &view.version, self.visible()));
+        report.problems.extend(order_problems(self.files.path(), &view.version, self.readers.visible()));
         self.note(report, self.verify_manifest())?;
         let around = self.look_around();
         (report.leftovers, report.kept, report.foreign) = self.note(report, around)?;
@@ -102,7 +101,7 @@ impl Engine {
     fn look_around(&self) -> Result<(Vec<PathBuf>, Vec<PathBuf>, usize)> {
         // Nothing becomes obsolete, and no `CURRENT.new` is under way, while this is held.
         let manifest = self.manifest.lock();
-        let version = Arc::clone(&self.view.load().version);
+        let version = self.readers.version();
         let mut names = self.files.dir.list().map_err(|e| Error::io("list", self.files.path(), e))?;
         names.sort_unstable();
         let ours = |name: &str| [names::LOCK, names::CURRENT, names::CURRENT_NEW, names::RESERVE].contains(&name);
@@ -127,7 +126,7 @@ impl Engine {
         }
         let recovered =
             read_manifest(&*self.files.dir, &self.files.database, number, &Handles::new(&self.files.shelf))?;
-        if recovered.version.to_edit() == self.view.load().version.to_edit() {
+        if recovered.version.to_edit() == self.readers.load().version.to_edit() {
             return Ok(());
         }
         damaged(&FileKind::Manifest.name(number), Damage::ManifestMismatch)

@@ -228,13 +228,13 @@ impl Engine {
             }
         };
         let between = Between::disk_and_memory(&self.health);
-        self.learned.gaps.give(Sequence(next.0 - 1));
+        self.readers.learned.gaps.give(Sequence(next.0 - 1));
         writer.has_removals |= for_use == Use::Freeing;
         self.health.check_mapped()?;
         self.index(memtable, &group, range, first).map_err(|e| self.health.poison(e))?;
         let end = Position { segment: log.number(), offset: log.end() };
         writer.next_sequence = next;
-        self.present.show(Sequence(next.0 - 1));
+        self.readers.show(Sequence(next.0 - 1));
         memtable.note_shown(end.offset);
         between.agree();
         Ok(end)
@@ -266,8 +266,8 @@ impl Engine {
             }
             writer.recorded = writer.recorded.max(durable.segment);
         }
-        self.learned.gaps.clear();
-        self.present.show(sequence);
+        self.readers.learned.gaps.clear();
+        self.readers.show(sequence);
         between.agree();
         self.background.wake();
         Ok(installed)
@@ -284,7 +284,7 @@ impl Engine {
         let (log, _) = writer.active.as_mut().ok_or_else(no_segment)?;
         log.skip(1, durable).map_err(|e| self.log_error(log, e))?;
         writer.next_sequence = Sequence(taken.0 + 1);
-        self.learned.gaps.give(taken);
+        self.readers.learned.gaps.give(taken);
         Ok(taken)
     }
 
@@ -294,7 +294,8 @@ impl Engine {
         let (cut, last) = (Sequence(first.0 - 1), Sequence(first.0 + u64::from(group.count) - 1));
         // A version may go if a newer one is visible to every reader that will register from now on, and no registered one
         // stands between the two.
-        let mut droppable = |older: Sequence, newer: Sequence| newer <= cut && !self.registry.stands_in(older..newer);
+        let mut droppable =
+            |older: Sequence, newer: Sequence| newer <= cut && !self.readers.registry().stands_in(older..newer);
         let mut removals = Removals::default();
         let bytes = memtable.bytes();
         must(bytes.len() as u64 == range.end, "the log does not end where its last group does")?;
@@ -311,7 +312,7 @@ impl Engine {
                 let entry = entry.map_err(|_| bug("what was written into the log is no entry"))?;
                 must(entry.sequence == next, "an entry in the log has not the number of its place")?;
                 if !entry.kind().removes() {
-                    self.learned.gaps.cut(keyspace, entry.key(bytes));
+                    self.readers.learned.gaps.cut(keyspace, entry.key(bytes));
                 }
                 let indexed = memtable.insert(keyspace, &entry, &mut droppable, &mut removals);
                 if !indexed.map_err(|_| bug("what was written into the log is no removal"))? {
@@ -324,7 +325,7 @@ impl Engine {
         }
         must(next.0 - 1 == last.0, "a group in the log has another number of entries than it says")?;
         if !removals.is_empty() {
-            memtable.remove_ranges(removals, &mut self.registry.retain(cut).with_group(last));
+            memtable.remove_ranges(removals, &mut self.readers.registry().retain(cut).with_group(last));
         }
         memtable.set_indexed(range.end);
         Ok(())
@@ -409,7 +410,7 @@ impl Engine {
         {
             let mut manifest = self.manifest.lock();
             if manifest.current().is_some() {
-                let version = Arc::clone(&self.view.load().version);
+                let version = self.readers.version();
                 return manifest.prepare(&version, || self.files.new_number()).map_err(|e| self.health.unrecorded(e));
             }
         }
