@@ -463,7 +463,7 @@ impl Db {
 
     /// What the open found in the log.
     pub fn recovery_report(&self) -> &RecoveryReport {
-        self.engine().recovery()
+        &self.engine().recovery
     }
 
     /// Numbers about the store.

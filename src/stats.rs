@@ -292,10 +292,10 @@ impl Engine {
         }
         let used = levels.iter().rposition(|level| level.tables > 0).map_or(0, |deepest| deepest + 1);
         levels.truncate(used);
-        let counters = self.counters();
+        let counters = &self.counters;
         let limits = self.limits(true);
         let of_plan = |plan: &Plan| CompactionStats::new(plan, view.version.named());
-        let (write_stalls, write_stall_time) = self.stalls().total();
+        let (write_stalls, write_stall_time) = self.stalls.total();
         let (cache_hits, cache_misses) = self.files.shelf.cache_hits_and_misses();
         Stats {
             memtable_entries: view.memtables.iter().map(|memtable| memtable.entries()).sum(),
@@ -312,8 +312,8 @@ impl Engine {
             hidden_bytes: view.version.sections().map(hidden_bytes).sum(),
             reserve_bytes: self.reserve_bytes(),
             obsolete_bytes: self.files.obsolete_bytes(),
-            write_pressure: self.pressure().debt(),
-            frozen_bytes: self.stalls().frozen(),
+            write_pressure: self.pressure.debt(),
+            frozen_bytes: self.stalls.frozen(),
             write_stalls,
             write_stall_time,
             compactions_running: self.compactions().iter().map(|plan| of_plan(plan)).collect(),

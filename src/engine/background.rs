@@ -259,7 +259,7 @@ impl Engine {
         let mut quiet = (Position::default(), now());
         loop {
             let seen = self.background.state.lock().wakes;
-            let end = self.writer.lock().end();
+            let end = self.log.end();
             if quiet.0 != end {
                 quiet = (end, now());
             }
@@ -270,7 +270,7 @@ impl Engine {
             // A commit that this look at the log misses sees that the thread sleeps, and wakes it: both take the writer. If there
             // is something to mark, the thread looks again by itself, and no commit has to wake it until then.
             self.background.asleep.store(true, Ordering::SeqCst);
-            let unmarked = self.has_unmarked();
+            let unmarked = self.log.unmarked(&self.health);
             if unmarked.is_some() {
                 self.background.asleep.store(false, Ordering::SeqCst);
             }
@@ -346,7 +346,7 @@ impl Engine {
         self.health.check_writable()?;
         self.check_not_within("maintain")?;
         while self.step(true)? {}
-        match self.has_unmarked() {
+        match self.log.unmarked(&self.health) {
             Some(end) => self.mark_idle(end),
             None => self.health.check_intact(),
         }

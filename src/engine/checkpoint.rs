@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::recover::take_lock;
-use super::{Engine, Registration, View};
+use super::{Engine, Files, Readers, Registration, View};
 use crate::error::{Damage, Error, Result};
 use crate::format::edit::{Edit, TableMeta};
 use crate::format::names::FileKind;
@@ -38,7 +38,9 @@ impl Engine {
         let create = |e| Error::io("create", path, e);
         let (parent, name) = self.files.fs.open_parent(path, self.options.access()).map_err(create)?;
         let dir = parent.create_dir(&name).map_err(create)?;
-        let made = self.fill(&dir).and_then(|()| self.health.check_intact());
+        let shelf = Shelf::new(Arc::clone(&dir), self.options.table, 0, None);
+        let copying = Copying { files: &self.files, readers: &self.readers, shelf };
+        let made = copying.fill().and_then(|()| self.health.check_intact());
         if made.is_err() {
             for name in dir.list().unwrap_or_default() {
                 let _ = dir.remove(&name);
@@ -47,24 +49,34 @@ impl Engine {
         }
         made
     }
+}
 
-    fn fill(&self, dir: &Arc<dyn Dir>) -> Result<()> {
+/// A copy in the making.
+struct Copying<'e> {
+    files: &'e Files,
+    readers: &'e Readers,
+    /// Where it is made.
+    shelf: Arc<Shelf>,
+}
+
+impl Copying<'_> {
+    fn fill(&self) -> Result<()> {
+        let (dir, shelf) = (&self.shelf.dir, &self.shelf);
         let _lock = take_lock(&**dir, false, true)?;
         let (at, view) = self.moment();
-        let shelf = Shelf::new(Arc::clone(dir), self.options.table, 0, None);
         for (_, table) in view.version.tables() {
-            self.copy_table(table, &shelf)?;
+            self.copy_table(table)?;
         }
         for stored in view.version.values().iter() {
-            self.copy_value_file(&stored.file, &shelf)?;
+            self.copy_value_file(&stored.file)?;
         }
         let tables = view.version.tables().map(|(_, table)| table.number().0);
         let highest =
             tables.chain(view.version.values().iter().map(|stored| stored.file.number().0)).max().unwrap_or(0);
         let [table, manifest, segment] = [1, 2, 3].map(|step| FileNumber(highest + step));
-        let unflushed = self.write_unflushed(&view, at.at, &shelf, table)?;
+        let unflushed = self.write_unflushed(&view, at.at, table)?;
         let edit = Edit { add: unflushed.into_iter().map(|meta| (0, meta)).collect(), ..Edit::default() };
-        let version = view.version.apply(&edit, &Handles::new(&shelf));
+        let version = view.version.apply(&edit, &Handles::new(shelf));
         let version = version.map_err(|damage| Error::corrupt(dir.path(), 0, damage))?;
         let state = State { next_number: segment, last_sequence: at.at, first_segment: segment, ..State::default() };
         let mut copy = Manifest::new(Arc::clone(dir), self.files.new_id()?, state, None);
@@ -84,44 +96,39 @@ impl Engine {
         }
     }
 
-    fn copy_table(&self, table: &Table, shelf: &Arc<Shelf>) -> Result<()> {
-        let to = &shelf.dir;
+    fn copy_table(&self, table: &Table) -> Result<()> {
+        let to = &self.shelf.dir;
         let [name, index] = [FileKind::Table, FileKind::Index].map(|kind| kind.name(table.number()));
         // A copy is read, so it may as well be checked.
-        if self.copy_needed(&name, to)? == Copied::Written {
-            let copy = Arc::new(Table::new(table.meta.clone(), Arc::clone(shelf), Vec::new()));
-            copy.pin()?.file().verify(self.health.cancelled())?;
+        if self.copy_needed(&name)? == Copied::Written {
+            let copy = Arc::new(Table::new(table.meta.clone(), Arc::clone(&self.shelf), Vec::new()));
+            copy.pin()?.file().verify(&self.files.cancelled)?;
         }
-        match copy_file(&*self.files.dir, &index, to, self.health.cancelled()) {
+        match copy_file(&*self.files.dir, &index, to, &self.files.cancelled) {
             Err((_, e)) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("copy", &to.path().join(&index), e)),
             // Without one, the first reader makes it.
             _ => Ok(()),
         }
     }
 
-    fn copy_value_file(&self, file: &ValueFile, shelf: &Arc<Shelf>) -> Result<()> {
-        if self.copy_needed(&FileKind::Values.name(file.number()), &shelf.dir)? == Copied::Written {
-            ValueFile::new(file.meta, Arc::clone(shelf)).verify(self.health.cancelled())?;
+    fn copy_value_file(&self, file: &ValueFile) -> Result<()> {
+        if self.copy_needed(&FileKind::Values.name(file.number()))? == Copied::Written {
+            ValueFile::new(file.meta, Arc::clone(&self.shelf)).verify(&self.files.cancelled)?;
         }
         Ok(())
     }
 
     /// Links or copies a file without which the copy is none.
-    fn copy_needed(&self, name: &str, to: &Arc<dyn Dir>) -> Result<Copied> {
-        copy_file(&*self.files.dir, name, to, self.health.cancelled()).map_err(|(operation, e)| match e.kind() {
+    fn copy_needed(&self, name: &str) -> Result<Copied> {
+        let to = &self.shelf.dir;
+        copy_file(&*self.files.dir, name, to, &self.files.cancelled).map_err(|(operation, e)| match e.kind() {
             io::ErrorKind::NotFound => Error::corrupt(&self.files.path_of(name), 0, Damage::Missing),
             _ => Error::io(operation, &to.path().join(name), e),
         })
     }
 
     /// Writes what a reader at `at`, who is registered, sees of the memtables into a table, if there is anything.
-    fn write_unflushed(
-        &self,
-        view: &View,
-        at: Sequence,
-        shelf: &Arc<Shelf>,
-        number: FileNumber,
-    ) -> Result<Option<TableMeta>> {
+    fn write_unflushed(&self, view: &View, at: Sequence, number: FileNumber) -> Result<Option<TableMeta>> {
         let named = view.version.named();
         let keyspaces = view.memtables.iter().flat_map(|memtable| memtable.keyspaces());
         let keyspaces: BTreeSet<KeyspaceId> = keyspaces.filter(|keyspace| named.is_live(*keyspace)).collect();
@@ -131,14 +138,14 @@ impl Engine {
         for memtable in &view.memtables {
             self.files.verify_groups(memtable)?;
         }
-        let mut writer = TableWriter::create(shelf, number, self.files.new_id()?, self.health.cancelled())?;
+        let mut writer = TableWriter::create(&self.shelf, number, self.files.new_id()?, &self.files.cancelled)?;
         for keyspace in keyspaces {
-            writer.start_section(named.section_options(keyspace, self.options.table.section).at_level(0))?;
+            writer.start_section(named.section_options(keyspace, self.shelf.options.section).at_level(0))?;
             self.copy_unflushed(view, keyspace, at, &mut writer)?;
         }
         if writer.is_empty() {
             drop(writer);
-            let (dir, name) = (&shelf.dir, FileKind::Table.name(number));
+            let (dir, name) = (&self.shelf.dir, FileKind::Table.name(number));
             return dir.remove(&name).map(|()| None).map_err(|e| Error::io("remove", &dir.path().join(name), e));
         }
         Ok(Some(writer.finish()?.meta))

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::background::Duty;
+use super::log::Writer;
 use super::outputs::{Outputs, ValueSink};
-use super::write::Writer;
-use super::{Engine, View};
+use super::{Engine, Files, Readers, View};
 use crate::error::{Result, bug, must};
 use crate::format::edit::Edit;
 use crate::format::{FileNumber, KeyspaceId};
@@ -30,7 +30,7 @@ impl Engine {
     /// Freezes the memtable and flushes everything; then nothing has to be replayed at the next open.
     pub(crate) fn flush(&self) -> Result<()> {
         self.health.check_writable()?;
-        self.freeze(&mut self.writer.lock());
+        self.freeze(&mut self.log.writer());
         let newest = self.readers.view().frozen().first().map(|memtable| memtable.number());
         newest.map_or(Ok(()), |newest| self.once_there_is_space(|| self.flush_through(newest)))
     }
@@ -85,7 +85,7 @@ impl Engine {
         let flushed = self.flush_memtable(alone).map_err(|e| self.health.stop_at_bug(e))?;
         let Some(flushed) = flushed else { return Ok(false) };
         // With its last handle goes the space of a segment.
-        self.writer.lock().forget(flushed);
+        self.log.writer().forget(flushed);
         self.note_freed();
         self.background.note_success(Duty::Flush);
         self.background.wake();
@@ -129,16 +129,40 @@ impl Engine {
             last_sequence: memtables.iter().map(|memtable| memtable.max_sequence()).max(),
             ..Edit::default()
         };
-        let outputs = self.write_level0(memtables)?;
+        let outputs = self.flusher().write(memtables)?;
         outputs.add_to(&mut edit, 0);
         let installed = self.install_new(edit, &outputs, &numbers)?;
         must(installed, "a flush has been refused as if it took something away")?;
         Ok(newest)
     }
 
+    pub(super) fn flusher(&self) -> Flusher<'_> {
+        Flusher { files: &self.files, readers: &self.readers }
+    }
+
+    /// Installs an edit with new files, whose names become durable first. If the edit cannot have been recorded, the files
+    /// are removed again. Answers what [`install`](Self::install) does.
+    pub(super) fn install_new(&self, edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<bool> {
+        let synced =
+            if outputs.is_empty() { Ok(()) } else { self.files.sync_names().map_err(|e| self.health.poison(e)) };
+        let installed = synced.and_then(|()| self.install(edit, outputs, flushed));
+        if !matches!(installed, Ok(true)) && !self.health.is_poisoned() {
+            self.files.discard(outputs);
+        }
+        installed
+    }
+}
+
+/// Writes memtables into level 0.
+pub(super) struct Flusher<'e> {
+    files: &'e Files,
+    readers: &'e Readers,
+}
+
+impl Flusher<'_> {
     /// Writes what memtables hold of keyspaces that have not been dropped into a table, if there is anything, and large values
     /// into value files.
-    pub(super) fn write_level0(&self, memtables: &[Arc<Memtable>]) -> Result<Outputs> {
+    pub(super) fn write(&self, memtables: &[Arc<Memtable>]) -> Result<Outputs> {
         let version = self.readers.version();
         let keyspaces: BTreeSet<KeyspaceId> = memtables.iter().flat_map(|memtable| memtable.keyspaces()).collect();
         let keyspaces: Vec<KeyspaceId> =
@@ -147,10 +171,10 @@ impl Engine {
             return Ok(Outputs::default());
         }
         memtables.iter().try_for_each(|memtable| self.files.verify_groups(memtable))?;
-        let mut sink = ValueSink::new(&self.files);
+        let mut sink = ValueSink::new(self.files);
         let table = self.files.write_table(|writer| {
             for keyspace in keyspaces {
-                let options = version.named().section_options(keyspace, self.options.table.section);
+                let options = version.named().section_options(keyspace, self.files.shelf.options.section);
                 let options = options.at_level(0);
                 writer.start_section(options)?;
                 self.copy_keyspace(memtables, keyspace, options, writer, &mut sink)?;
@@ -195,17 +219,5 @@ impl Engine {
         let written = writer.keys_of(keyspace);
         must(written <= most && (written >= least || removes), "a flush has other keys than its memtables")?;
         writer.add_ranges(keyspace, &ranges)
-    }
-
-    /// Installs an edit with new files, whose names become durable first. If the edit cannot have been recorded, the files
-    /// are removed again. Answers what [`install`](Self::install) does.
-    pub(super) fn install_new(&self, edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<bool> {
-        let synced =
-            if outputs.is_empty() { Ok(()) } else { self.files.sync_names().map_err(|e| self.health.poison(e)) };
-        let installed = synced.and_then(|()| self.install(edit, outputs, flushed));
-        if !matches!(installed, Ok(true)) && !self.health.is_poisoned() {
-            self.files.discard(outputs);
-        }
-        installed
     }
 }

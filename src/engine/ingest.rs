@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::job::Standstill;
+use super::log::Syncing;
+use super::log::Writer;
 use super::outputs::{Outputs, ValueSink};
-use super::sync::Syncing;
-use super::write::Writer;
 use crate::batch::check_lengths;
 use crate::error::{Error, Result, bug, must};
 use crate::format::edit::Edit;
@@ -68,15 +68,15 @@ impl Engine {
             round += 1;
             let in_the_way = self.place(load, &self.stand_still())?.1;
             if let Some(newest) = in_the_way {
-                self.freeze_through(newest, &mut self.writer.lock());
+                self.freeze_through(newest, &mut self.log.writer());
                 self.flush_through(newest)?;
             }
             // Nearly everything that must be durable; what comes in between is synced while nobody can commit.
             self.sync()?;
             let flushing = (round >= ROUNDS).then(|| self.flushing());
             let standstill = self.stand_still();
-            let syncing = self.syncing();
-            let mut writer = self.writer.lock();
+            let syncing = self.log.syncing();
+            let mut writer = self.log.writer();
             self.health.check_writable()?;
             load.keyspace.check_open(&writer.committing)?;
             let mut place = self.place(load, &standstill)?;

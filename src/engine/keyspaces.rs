@@ -20,6 +20,7 @@ pub(super) struct Keyspaces {
     default: Arc<KeyspaceState>,
     /// The others by name. Held for a moment only.
     named: Mutex<BTreeMap<Arc<str>, Arc<KeyspaceState>>>,
+    naming: Mutex<()>,
 }
 
 impl Keyspaces {
@@ -27,11 +28,21 @@ impl Keyspaces {
         let owner = Owner::default();
         let default =
             Arc::new(KeyspaceState::new(KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME, Alignment::None, &owner));
-        let keyspaces = Self { owner, default, named: Mutex::new(LockRank::Keyspaces, BTreeMap::new()) };
+        let keyspaces = Self {
+            owner,
+            default,
+            named: Mutex::new(LockRank::Keyspaces, BTreeMap::new()),
+            naming: Mutex::new(LockRank::Naming, ()),
+        };
         for meta in version.named().iter() {
             keyspaces.add(meta);
         }
         keyspaces
+    }
+
+    /// Waits for whoever creates or drops one now.
+    fn naming(&self) -> Naming<'_> {
+        Naming { _held: self.naming.lock() }
     }
 
     fn add(&self, meta: &KeyspaceMeta) -> Arc<KeyspaceState> {
@@ -82,7 +93,7 @@ impl Engine {
         if self.options.read_only {
             return Err(Error::KeyspaceNotFound { name: name.into() });
         }
-        let naming = self.naming();
+        let naming = self.keyspaces.naming();
         match self.keyspaces.find(name) {
             Some(state) => Ok(state),
             None => self.add_keyspace(&naming, name, &KeyspaceOptions::new()),
@@ -92,15 +103,11 @@ impl Engine {
     pub(crate) fn create_keyspace(&self, name: &str, options: &KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
         self.health.check_writable()?;
         check_name(name)?;
-        let naming = self.naming();
+        let naming = self.keyspaces.naming();
         match self.keyspaces.find(name) {
             Some(_) => Err(Error::KeyspaceExists { name: name.into() }),
             None => self.add_keyspace(&naming, name, options),
         }
-    }
-
-    fn naming(&self) -> Naming<'_> {
-        Naming { _held: self.naming.lock() }
     }
 
     /// Makes a keyspace; it is durable before anyone can write to it.
@@ -129,7 +136,7 @@ impl Engine {
     }
 
     fn try_drop_keyspace(&self, name: &str) -> Result<()> {
-        let _naming = self.naming();
+        let _naming = self.keyspaces.naming();
         let state = self.keyspaces.find(name).ok_or_else(|| Error::KeyspaceNotFound { name: name.into() })?;
         if state.id == KeyspaceId::DEFAULT {
             return Err(Error::InvalidKeyspaceName { problem: "the default keyspace cannot be dropped" });
@@ -139,8 +146,8 @@ impl Engine {
             self.install_edit(Edit::default())?;
         }
         self.sync()?;
-        let syncing = self.syncing();
-        let mut writer = self.writer.lock();
+        let syncing = self.log.syncing();
+        let mut writer = self.log.writer();
         self.health.check_writable()?;
         let edit = Edit { drop: vec![state.id], ..Edit::default() };
         self.install_beside_log(&syncing, &mut writer, edit, |edit, _| self.install_edit(edit)).map(|_| ())

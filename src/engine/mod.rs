@@ -19,6 +19,7 @@ mod health;
 mod ingest;
 mod job;
 mod keyspaces;
+mod log;
 mod obsolete;
 mod outputs;
 mod present;
@@ -52,6 +53,7 @@ pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::{Registration, Registry};
 pub use repair::{Finding, LostKey, LostRange, Outcome, RepairReport};
 pub(crate) use repair::{examine, repair};
+pub(crate) use stall::Stalls;
 pub(crate) use validate::{Footprint, Moment};
 pub use verify::Report;
 pub(crate) use view::{Find, Opened, View};
@@ -66,6 +68,7 @@ use crate::version::{Handles, Limits, Manifest};
 use between::Between;
 pub(crate) use files::Files;
 use health::Health;
+use log::LogEnd;
 use outputs::Outputs;
 
 /// What a keyspace has in level 0 is worth no tables of its own below this share of `level_bytes_base`.
@@ -75,28 +78,25 @@ const SMALL_SHARE: u64 = 256;
 pub(crate) struct Engine {
     // Set at open.
     pub(crate) options: Options,
-    recovery: RecoveryReport,
+    pub(crate) recovery: RecoveryReport,
 
     // Own synchronization.
     pub(crate) readers: Readers,
     health: Health,
     pub(crate) files: Files,
-    background: Arc<Background>,
-    pressure: Pressure,
-    stalls: stall::Stalls,
+    pub(crate) background: Arc<Background>,
+    pub(crate) pressure: Pressure,
+    pub(crate) stalls: Stalls,
     reserve: reserve::Reserve,
     flushing: Mutex<()>,
     /// Which compactions are under way.
     scheduler: job::Scheduler,
     /// How the run has ended.
     ended: Mutex<Option<Result<()>>>,
-    counters: Counters,
+    pub(crate) counters: Counters,
     keyspaces: keyspaces::Keyspaces,
 
-    turns: sync::Turns,
-    naming: Mutex<()>,
-    syncing: Mutex<()>,
-    writer: Mutex<write::Writer>,
+    log: LogEnd,
     manifest: Mutex<Manifest>,
 }
 
@@ -117,26 +117,6 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    pub(crate) fn recovery(&self) -> &RecoveryReport {
-        &self.recovery
-    }
-
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    pub(crate) fn background(&self) -> &Background {
-        &self.background
-    }
-
-    pub(crate) fn pressure(&self) -> &Pressure {
-        &self.pressure
-    }
-
-    pub(crate) fn stalls(&self) -> &stall::Stalls {
-        &self.stalls
-    }
-
     pub(crate) fn path(&self) -> &std::path::Path {
         self.files.path()
     }

@@ -139,7 +139,7 @@ fn models_a_synced_commit_is_on_disk_though_a_sync_fails() {
 /// Waits for the end that the log had before its own group.
 fn commit_with_early_end(engine: &Engine, body: Body<'_>) -> Result<()> {
     let end = {
-        let mut writer = engine.writer.lock();
+        let mut writer = engine.log.writer();
         let end = writer.end();
         engine.append(&mut writer, body)?;
         end
@@ -154,13 +154,13 @@ fn models_find_a_commit_that_waits_for_too_little() {
 
 /// A sync that counts what was committed while it ran.
 fn commit_with_late_end(engine: &Engine, body: Body<'_>) -> Result<()> {
-    let end = engine.append(&mut engine.writer.lock(), body)?;
-    let syncing = engine.syncing();
-    if engine.writer.lock().durable >= Some(end) {
+    let end = engine.append(&mut engine.log.writer(), body)?;
+    let syncing = engine.log.syncing();
+    if engine.log.writer().durable >= Some(end) {
         return Ok(());
     }
     engine.sync_log(&syncing)?;
-    let mut writer = engine.writer.lock();
+    let mut writer = engine.log.writer();
     writer.durable = Some(writer.end());
     Ok(())
 }
@@ -172,9 +172,9 @@ fn models_find_a_sync_that_counts_what_came_later() {
 
 /// Tries a failed sync again and believes the second answer.
 fn commit_with_second_try(engine: &Engine, body: Body<'_>) -> Result<()> {
-    let end = engine.append(&mut engine.writer.lock(), body)?;
-    let syncing = engine.syncing();
-    if engine.writer.lock().durable >= Some(end) {
+    let end = engine.append(&mut engine.log.writer(), body)?;
+    let syncing = engine.log.syncing();
+    if engine.log.writer().durable >= Some(end) {
         return Ok(());
     }
     engine.sync_log(&syncing).or_else(|_| engine.sync_log(&syncing))?;

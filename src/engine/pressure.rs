@@ -114,7 +114,7 @@ impl Engine {
         } else if alone {
             return self.step(false).map(drop).or_else(may_go_on);
         }
-        match self.background().failure() {
+        match self.background.failure() {
             // Nobody makes up for the debt; waiting would not help.
             Err(e) if for_use == Use::Freeing && e.is_lack_of_space() => return Ok(()),
             other => other?,
@@ -132,7 +132,7 @@ impl Engine {
         if self.pressure.debt.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
-        self.background().failure()?;
+        self.background.failure()?;
         if self.options.background_threads == 0 || self.pressure.owed() >= DELAY_MIN {
             return Err(Error::WouldBlock);
         }

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use super::health::Health;
 use super::job::Scheduler;
 use super::keyspaces::Keyspaces;
+use super::log::{LogEnd, Writer};
 use super::outputs::Outputs;
 use super::stall::Stalls;
-use super::write::Writer;
 use super::{Background, Counters, Engine, Files, Pressure, Readers, View};
 use crate::error::{Damage, Error, Result, must};
 use crate::format::checksum::Id;
@@ -171,10 +171,7 @@ impl Engine {
             ended: Mutex::new(LockRank::Close, None),
             counters: Counters::default(),
             keyspaces,
-            turns: super::sync::Turns::default(),
-            naming: Mutex::new(LockRank::Naming, ()),
-            syncing: Mutex::new(LockRank::Syncing, ()),
-            writer: Mutex::new(LockRank::Writer, Writer::new(next_sequence, last_end.unwrap_or_default())),
+            log: LogEnd::new(Writer::new(next_sequence, last_end.unwrap_or_default())),
             manifest: Mutex::new(LockRank::Manifest, manifest),
         };
         engine.update_pressure(&engine.readers.view());
@@ -187,7 +184,7 @@ impl Engine {
         let view = self.readers.view();
         let mut outputs = Outputs::default();
         for memtable in view.memtables.iter().rev().filter(|memtable| memtable.entries() > 0) {
-            match self.write_level0(std::slice::from_ref(memtable)) {
+            match self.flusher().write(std::slice::from_ref(memtable)) {
                 Ok(written) => outputs.extend(written),
                 Err(e) => {
                     self.files.discard(&outputs);

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::background::WAIT_STEP;
-use super::write::Writer;
+use super::log::Writer;
 use crate::error::{Bug, Error, Result, is_full};
 use crate::format::group::{GROUP_HEADER_BYTES, Group};
 use crate::format::names::RESERVE;
@@ -244,7 +244,7 @@ impl Engine {
                 return;
             }
         }
-        let writer = self.writer.lock();
+        let writer = self.log.writer();
         let end = writer.active.as_ref().map_or(1, |(log, _)| log.end());
         let _ = self.try_keep_reserve(end);
     }
@@ -261,7 +261,7 @@ impl Engine {
         if !self.reserve.pressed.load(Ordering::Relaxed) {
             return;
         }
-        let mut writer = self.writer.lock();
+        let mut writer = self.log.writer();
         if !writer.has_removals {
             return;
         }
@@ -302,7 +302,7 @@ impl Engine {
     /// there, if the disk has no space for another one; and when that is used up, gets one from the reserve.
     #[inline]
     pub(super) fn make_place(&self, writer: &mut Writer, bytes: u64, count: u64, for_use: Use) -> Result<()> {
-        if self.has_room(writer, bytes, count, Use::Ordinary) {
+        if writer.has_room(bytes, count, Use::Ordinary, self.options.memtable_entries) {
             return Ok(());
         }
         self.find_place(writer, bytes, count, for_use)
@@ -318,7 +318,7 @@ impl Engine {
         }
         match self.rotate(writer, bytes) {
             Err(e) if for_use == Use::Freeing && e.is_full() => {
-                if self.has_room(writer, bytes, count, Use::Freeing) {
+                if writer.has_room(bytes, count, Use::Freeing, self.options.memtable_entries) {
                     return Ok(());
                 }
                 self.with_reserve(|| self.rotate(writer, bytes))

@@ -160,7 +160,7 @@ impl Engine {
             if let Some(ticket) = self.stalls.admit(bytes, most) {
                 return Ok(ticket);
             }
-            let flushed = if helps { self.flush_if_due() } else { self.background().failure().map(|()| false) };
+            let flushed = if helps { self.flush_if_due() } else { self.background.failure().map(|()| false) };
             match flushed {
                 Ok(true) => {}
                 Ok(false) => self.background.wait_for_progress(WAIT_STEP),

@@ -1,132 +1,29 @@
 //! Making the log durable, and the marks that let recovery tell a torn tail from damage.
 
-use std::sync::Arc;
-
 use super::Engine;
+use super::log::{Syncing, Unsynced, Writer};
 use super::outputs::Outputs;
-use super::write::Writer;
 use crate::error::{Error, Result};
 use crate::format::Position;
 use crate::format::edit::Edit;
 use crate::format::group::GroupKind;
 use crate::format::names::FileKind;
 use crate::sys::atomic::Ordering;
-use crate::sys::{Condvar, LockRank, Mutex, MutexGuard, SyncFile};
-
-/// Who syncs, and how far the log is durable: where those wait who want no more than that. They must not queue for [`Syncing`],
-/// behind somebody who syncs what he has committed since.
-#[derive(Debug)]
-pub(super) struct Turns {
-    state: Mutex<Turn>,
-    /// The state has changed.
-    over: Condvar,
-}
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self { state: Mutex::new(LockRank::Turns, Turn::default()), over: Condvar::default() }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Turn {
-    taken: bool,
-    durable: Option<Position>,
-}
-
-impl Turns {
-    /// Waits until the log is durable up to `end`, or answers true: then it is the caller's turn to make it so, and to
-    /// [end it](Self::end).
-    fn take(&self, end: Position) -> bool {
-        let mut turn = self.state.lock();
-        loop {
-            if turn.durable >= Some(end) {
-                return false;
-            }
-            if !turn.taken {
-                turn.taken = true;
-                return true;
-            }
-            self.over.wait(&mut turn);
-        }
-    }
-
-    fn end(&self, durable: Option<Position>) {
-        let mut turn = self.state.lock();
-        turn.taken = false;
-        turn.durable = turn.durable.max(durable);
-        drop(turn);
-        self.over.notify_all();
-    }
-}
-
-/// The right to sync the log: one sync after the other, so that each finds what the one before has left.
-pub(super) struct Syncing<'e> {
-    _held: MutexGuard<'e, ()>,
-}
-
-/// What a sync of the log has to do at one moment.
-struct Unsynced {
-    end: Position,
-    /// Oldest first, with the place up to which each is to be synced.
-    files: Vec<(Position, Arc<dyn SyncFile>)>,
-    directory: bool,
-    /// Whether the manifest does not know yet that there is anything durable in the segment of the end.
-    unrecorded: bool,
-}
-
-impl Writer {
-    fn unsynced(&self) -> Unsynced {
-        let end = self.end();
-        let mut files = self.unsynced.clone();
-        if self.durable < Some(end) {
-            files.extend(self.active.as_ref().map(|(log, _)| (end, log.syncer())));
-        }
-        let unrecorded = self.recorded < end.segment;
-        Unsynced { end, files, directory: self.directory_dirty, unrecorded }
-    }
-
-    fn note_synced(&mut self, synced: &Unsynced) {
-        debug_assert!(synced.end <= self.end(), "nothing is durable that is not in the log");
-        self.unsynced.retain(|(position, _)| *position > synced.end);
-        if self.end().segment == synced.end.segment {
-            self.directory_dirty = false;
-        }
-        self.durable = self.durable.max(Some(synced.end));
-    }
-}
 
 impl Engine {
     /// Makes everything committed so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
         self.health.check_writable()?;
-        let end = self.writer.lock().end();
+        let end = self.log.end();
         self.sync_to(end)
     }
 
-    /// Waits for whoever syncs now.
-    pub(super) fn syncing(&self) -> Syncing<'_> {
-        Syncing { _held: self.syncing.lock() }
-    }
-
-    /// Waits until the log is durable up to `end`. Whoever gets the turn syncs for all who have committed until then.
+    /// Waits until the log is durable up to `end`.
     pub(super) fn sync_to(&self, end: Position) -> Result<()> {
-        if !self.turns.take(end) {
-            return Ok(());
-        }
-        let durable = self.sync_alone(end);
-        self.turns.end(durable.as_ref().ok().copied());
-        durable.map(|_| ())
-    }
-
-    /// Makes the log durable up to `end` at least; answers how far it is.
-    fn sync_alone(&self, end: Position) -> Result<Position> {
-        let syncing = self.syncing();
-        if let Some(durable) = self.writer.lock().durable.filter(|durable| *durable >= end) {
-            return Ok(durable);
-        }
-        self.health.check_writable()?;
-        self.sync_log(&syncing)
+        self.log.sync_to(end, |syncing| {
+            self.health.check_writable()?;
+            self.sync_log(syncing)
+        })
     }
 
     /// Syncs everything up to the end that the log has now, oldest segment first, and moves the durable position there:
@@ -138,14 +35,14 @@ impl Engine {
     /// Whatever fails in here ends the writing: commits that are about to be refused have been shown, and nothing may follow
     /// them.
     pub(super) fn sync_log(&self, _alone: &Syncing<'_>) -> Result<Position> {
-        let mut unsynced = self.writer.lock().unsynced();
+        let mut unsynced = self.log.writer().unsynced();
         // The directory is synced before `CURRENT` names a fresh manifest, and that says that the segment is there.
         unsynced.directory &= !unsynced.unrecorded || self.manifest.lock().is_fresh();
         self.sync_files(&unsynced)?;
         if unsynced.unrecorded {
             self.record_durable(unsynced.end).map_err(|e| self.health.poison(e))?;
         }
-        let mut writer = self.writer.lock();
+        let mut writer = self.log.writer();
         writer.note_synced(&unsynced);
         writer.recorded = writer.recorded.max(unsynced.end.segment);
         Ok(unsynced.end)
@@ -197,21 +94,14 @@ impl Engine {
         sync().map_err(|e| self.health.poison(e))
     }
 
-    /// Whether the log has groups behind the last mark.
-    pub(super) fn has_unmarked(&self) -> Option<Position> {
-        let writer = self.writer.lock();
-        let end = writer.end();
-        (writer.active.is_some() && writer.marked < end && !self.health.is_poisoned()).then_some(end)
-    }
-
     /// Syncs the log and writes a mark that says so, if nothing has been committed since `seen`. The next open then knows
     /// that damage in front of the mark is damage and no torn tail.
     pub(super) fn mark_idle(&self, seen: Position) -> Result<()> {
-        let syncing = self.syncing();
+        let syncing = self.log.syncing();
         self.health.check_writable()?;
         let end = self.sync_log(&syncing)?;
         {
-            let mut writer = self.writer.lock();
+            let mut writer = self.log.writer();
             if writer.end() != end || end != seen {
                 return Ok(());
             }
@@ -248,9 +138,9 @@ impl Engine {
         self.background.stop();
         self.wait_for_compactions();
         let _no_flush = self.flushing();
-        let syncing = self.syncing();
+        let syncing = self.log.syncing();
         {
-            let _writer = self.writer.lock();
+            let _writer = self.log.writer();
             self.health.close();
             self.files.shelf.give_up();
         }
@@ -264,7 +154,7 @@ impl Engine {
     fn mark_end(&self, syncing: &Syncing<'_>) -> Result<()> {
         self.health.check_intact()?;
         let end = self.sync_log(syncing)?;
-        self.mark(&mut self.writer.lock(), GroupKind::Close, end)?;
+        self.mark(&mut self.log.writer(), GroupKind::Close, end)?;
         self.sync_log(syncing)?;
         let segment_ends = self.readers.view().memtables.iter().map(|log| (log.number(), log.log_bytes())).collect();
         let mut manifest = self.manifest.lock();

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::write::Writer;
-use super::{Body, Engine, View};
+use super::log::Writer;
+use super::{Body, Engine, Files, Readers, View};
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind};
@@ -74,7 +74,7 @@ impl Engine {
                 if keyspaces.iter().any(|keyspace| keyspace.check_open(&writer.committing).is_err()) {
                     return Err(self.conflict());
                 }
-                match self.look_at_tail(footprint, moment, writer.last_sequence())? {
+                match look_at_tail((&self.readers, &self.files), footprint, moment, writer.last_sequence())? {
                     Tail::Untouched(_) => Ok(true),
                     Tail::Touched => Err(self.conflict()),
                     Tail::Gone => Ok(false),
@@ -96,70 +96,75 @@ impl Engine {
     /// Looks at everything that is visible now.
     fn validate(&self, footprint: &Footprint, from: Moment) -> Result<Moment> {
         let upto = self.readers.visible();
-        match self.look_at_tail(footprint, from, upto)? {
+        match look_at_tail((&self.readers, &self.files), footprint, from, upto)? {
             Tail::Untouched(moment) => Ok(moment),
             Tail::Touched => Err(self.conflict()),
-            Tail::Gone if self.is_newer(footprint, from.upto)? => Err(self.conflict()),
+            Tail::Gone if is_newer(&self.readers, footprint, from.upto)? => Err(self.conflict()),
             Tail::Gone => Ok(Moment { upto, hint: None }),
         }
     }
+}
 
-    /// Looks at the entries behind `from`, up to `upto` at least.
-    fn look_at_tail(&self, footprint: &Footprint, from: Moment, upto: Sequence) -> Result<Tail> {
-        if upto <= from.upto {
-            return Ok(Tail::Untouched(from));
-        }
-        let view = self.readers.load();
-        let newer = view.memtables.iter().take_while(|memtable| memtable.max_sequence() > from.upto);
-        let tail: Vec<&Arc<Memtable>> = newer.collect();
-        let mut moment = from;
-        for memtable in tail.into_iter().rev() {
-            if memtable.base().0 > moment.upto.0 + 1 {
-                return Ok(Tail::Gone);
-            }
-            match self.look_at(memtable, footprint, moment)? {
-                Tail::Untouched(seen) => moment = seen,
-                other => return Ok(other),
-            }
-        }
-        Ok(if moment.upto >= upto { Tail::Untouched(moment) } else { Tail::Gone })
+/// Looks at the entries behind `from`, up to `upto` at least.
+fn look_at_tail(
+    (readers, files): (&Readers, &Files),
+    footprint: &Footprint,
+    from: Moment,
+    upto: Sequence,
+) -> Result<Tail> {
+    if upto <= from.upto {
+        return Ok(Tail::Untouched(from));
     }
+    let view = readers.load();
+    let newer = view.memtables.iter().take_while(|memtable| memtable.max_sequence() > from.upto);
+    let tail: Vec<&Arc<Memtable>> = newer.collect();
+    let mut moment = from;
+    for memtable in tail.into_iter().rev() {
+        if memtable.base().0 > moment.upto.0 + 1 {
+            return Ok(Tail::Gone);
+        }
+        match look_at(files, memtable, footprint, moment)? {
+            Tail::Untouched(seen) => moment = seen,
+            other => return Ok(other),
+        }
+    }
+    Ok(if moment.upto >= upto { Tail::Untouched(moment) } else { Tail::Gone })
+}
 
-    /// Looks at the entries of one segment behind `from`.
-    fn look_at(&self, memtable: &Memtable, footprint: &Footprint, from: Moment) -> Result<Tail> {
-        let bytes = memtable.bytes();
-        let start = from.hint.filter(|hint| hint.segment == memtable.number()).map_or(0, |hint| hint.offset);
-        let (mut touched, mut skipped) = (false, false);
-        let mut upto = from.upto;
-        let visit = |keyspace, entry: &Entry| {
-            if entry.sequence > from.upto {
-                skipped |= entry.sequence.0 > upto.0 + 1;
-                upto = entry.sequence;
-                touched = touched || footprint.get(&keyspace).is_some_and(|ranges| touches(bytes, entry, ranges));
-            }
-        };
-        memtable.visit(start, bytes, visit).map_err(|(offset, fault)| {
-            fault.at(&self.files.path_of(&FileKind::Segment.name(memtable.number())), offset)
-        })?;
-        let hint = Position { segment: memtable.number(), offset: bytes.len() as u64 };
-        Ok(match (touched, skipped) {
-            (true, _) => Tail::Touched,
-            (false, true) => Tail::Gone,
-            (false, false) => Tail::Untouched(Moment { upto, hint: Some(hint) }),
-        })
-    }
-
-    /// Whether anything in the footprint has a version newer than `since`, at which a reader is registered. Looks it up:
-    /// O(log n) for each key and O(n) for the entries of each range.
-    fn is_newer(&self, footprint: &Footprint, since: Sequence) -> Result<bool> {
-        let view = self.readers.view();
-        for (keyspace, ranges) in footprint {
-            if ranges_newer(&view, *keyspace, ranges, since, || self.readers.retain())? {
-                return Ok(true);
-            }
+/// Looks at the entries of one segment behind `from`.
+fn look_at(files: &Files, memtable: &Memtable, footprint: &Footprint, from: Moment) -> Result<Tail> {
+    let bytes = memtable.bytes();
+    let start = from.hint.filter(|hint| hint.segment == memtable.number()).map_or(0, |hint| hint.offset);
+    let (mut touched, mut skipped) = (false, false);
+    let mut upto = from.upto;
+    let visit = |keyspace, entry: &Entry| {
+        if entry.sequence > from.upto {
+            skipped |= entry.sequence.0 > upto.0 + 1;
+            upto = entry.sequence;
+            touched = touched || footprint.get(&keyspace).is_some_and(|ranges| touches(bytes, entry, ranges));
         }
-        Ok(false)
+    };
+    memtable
+        .visit(start, bytes, visit)
+        .map_err(|(offset, fault)| fault.at(&files.path_of(&FileKind::Segment.name(memtable.number())), offset))?;
+    let hint = Position { segment: memtable.number(), offset: bytes.len() as u64 };
+    Ok(match (touched, skipped) {
+        (true, _) => Tail::Touched,
+        (false, true) => Tail::Gone,
+        (false, false) => Tail::Untouched(Moment { upto, hint: Some(hint) }),
+    })
+}
+
+/// Whether anything in the footprint has a version newer than `since`, at which a reader is registered. Looks it up:
+/// O(log n) for each key and O(n) for the entries of each range.
+fn is_newer(readers: &Readers, footprint: &Footprint, since: Sequence) -> Result<bool> {
+    let view = readers.view();
+    for (keyspace, ranges) in footprint {
+        if ranges_newer(&view, *keyspace, ranges, since, || readers.retain())? {
+            return Ok(true);
+        }
     }
+    Ok(false)
 }
 
 fn touches(bytes: &[u8], entry: &Entry, ranges: &RangeSet) -> bool {

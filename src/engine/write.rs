@@ -9,87 +9,26 @@ use std::ops::{Range, RangeBounds};
 use std::sync::Arc;
 
 use super::between::Between;
-use super::sync::Syncing;
-use super::{Body, Engine};
+use super::log::{Syncing, Writer};
+use super::{Body, Engine, Files, Readers};
 use crate::error::{Bug, Error, Result, bug, must};
 use crate::format::edit::Edit;
 use crate::format::entry::{Entry, Kind};
 use crate::format::group::{GROUP_HEADER_BYTES, Group};
 use crate::format::names::FileKind;
 use crate::format::range::{edges, range_value};
-use crate::format::{FileNumber, NUMBER_MAX, Position, SEQUENCE_SPAN, Sequence};
-use crate::keyspace_state::{Committing, KeyspaceState};
+use crate::format::{NUMBER_MAX, Position, Sequence};
+use crate::keyspace_state::KeyspaceState;
 use crate::log::{self, SegmentWriter, Space, Use};
 use crate::memtable::{Memtable, Removals};
 use crate::options::Durability;
-use crate::sys::{AppendError, SyncFile};
+use crate::sys::AppendError;
 
 /// Whether a commit waits for background work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Patience {
     Waits,
     Refuses,
-}
-
-/// The end of the log. Whoever has it is the only one who appends, commits, and takes sequence numbers.
-#[derive(Debug)]
-pub(super) struct Writer {
-    pub(super) committing: Committing,
-    /// The growing segment and its memtable; none before the first write, and after a flush of everything.
-    pub(super) active: Option<(SegmentWriter, Arc<Memtable>)>,
-    pub(super) next_sequence: Sequence,
-    /// Where the last segment ended, for the chain.
-    pub(super) last_end: Position,
-    /// Frozen segments that have not been synced since their last group, oldest first, and where they end.
-    pub(super) unsynced: Vec<(Position, Arc<dyn SyncFile>)>,
-    /// Everything before this place of the log is known to be on disk. Moved by whoever also has [`Syncing`](super::sync::Syncing).
-    pub(super) durable: Option<Position>,
-    /// Whether a segment has been created since the directory was synced.
-    pub(super) directory_dirty: bool,
-    /// The newest segment of which the manifest knows that something in it is durable.
-    pub(super) recorded: FileNumber,
-    /// Keys of the last memtable, to size the next one.
-    expected_keys: usize,
-    /// The end of the log when the last mark was written.
-    pub(super) marked: Position,
-    /// Whether removals are in the growing segment.
-    pub(super) has_removals: bool,
-}
-
-impl Writer {
-    pub(super) fn new(next_sequence: Sequence, last_end: Position) -> Self {
-        Self {
-            committing: Committing::default(),
-            active: None,
-            next_sequence,
-            last_end,
-            unsynced: Vec::new(),
-            durable: None,
-            directory_dirty: false,
-            recorded: last_end.segment,
-            expected_keys: 0,
-            marked: last_end,
-            has_removals: false,
-        }
-    }
-
-    /// The newest sequence number that has been given away.
-    pub(super) fn last_sequence(&self) -> Sequence {
-        Sequence(self.next_sequence.0 - 1)
-    }
-
-    /// What is in a durable table needs no sync of the log any more.
-    pub(super) fn forget(&mut self, flushed: FileNumber) {
-        self.unsynced.retain(|(position, _)| position.segment > flushed);
-    }
-
-    /// The end of the log.
-    pub(super) fn end(&self) -> Position {
-        match &self.active {
-            Some((log, _)) => Position { segment: log.number(), offset: log.end() },
-            None => self.last_end,
-        }
-    }
 }
 
 impl Engine {
@@ -160,7 +99,7 @@ impl Engine {
             }
         };
         let alone = || {
-            let mut writer = self.writer.lock();
+            let mut writer = self.log.writer();
             self.health.check_writable()?;
             body.check_keyspaces(&writer.committing)?;
             if !check(&writer)? {
@@ -231,7 +170,7 @@ impl Engine {
         self.readers.learned.gaps.give(Sequence(next.0 - 1));
         writer.has_removals |= for_use == Use::Freeing;
         self.health.check_mapped()?;
-        self.index(memtable, &group, range, first).map_err(|e| self.health.poison(e))?;
+        index((&self.readers, &self.files), memtable, &group, range, first).map_err(|e| self.health.poison(e))?;
         let end = Position { segment: log.number(), offset: log.end() };
         writer.next_sequence = next;
         self.readers.show(Sequence(next.0 - 1));
@@ -286,57 +225,6 @@ impl Engine {
         writer.next_sequence = Sequence(taken.0 + 1);
         self.readers.learned.gaps.give(taken);
         Ok(taken)
-    }
-
-    /// Indexes the entries of the last group of the segment, whose body stands at `range`. It has just been written, so it
-    /// is as it should be, or there is a bug.
-    fn index(&self, memtable: &Memtable, group: &Group, range: Range<u64>, first: Sequence) -> Result<()> {
-        let (cut, last) = (Sequence(first.0 - 1), Sequence(first.0 + u64::from(group.count) - 1));
-        // A version may go if a newer one is visible to every reader that will register from now on, and no registered one
-        // stands between the two.
-        let mut droppable =
-            |older: Sequence, newer: Sequence| newer <= cut && !self.readers.registry().stands_in(older..newer);
-        let mut removals = Removals::default();
-        let bytes = memtable.bytes();
-        must(bytes.len() as u64 == range.end, "the log does not end where its last group does")?;
-        let body_start = usize::try_from(range.start).ok().filter(|start| *start <= bytes.len());
-        let body_start = body_start.ok_or_else(|| bug("a group is outside of the log"))?;
-        let mut next = first;
-        for run in log::runs(group.kind, &bytes[body_start..]) {
-            let (keyspace, start, entries) = run.map_err(|_| bug("a group in the log is no list of runs"))?;
-            let start = usize::try_from(start).map_err(|_| bug("a run is outside of its group"))?;
-            let mut at = body_start + start;
-            let end = at + entries.len();
-            while at < end {
-                let entry = Entry::parse(bytes, at, end, memtable.base());
-                let entry = entry.map_err(|_| bug("what was written into the log is no entry"))?;
-                must(entry.sequence == next, "an entry in the log has not the number of its place")?;
-                if !entry.kind().removes() {
-                    self.readers.learned.gaps.cut(keyspace, entry.key(bytes));
-                }
-                let indexed = memtable.insert(keyspace, &entry, &mut droppable, &mut removals);
-                if !indexed.map_err(|_| bug("what was written into the log is no removal"))? {
-                    let path = self.files.path_of(&FileKind::Segment.name(memtable.number()));
-                    return Err(Error::io("index", &path, io::ErrorKind::OutOfMemory.into()));
-                }
-                next = Sequence(next.0 + 1);
-                at = entry.next();
-            }
-        }
-        must(next.0 - 1 == last.0, "a group in the log has another number of entries than it says")?;
-        if !removals.is_empty() {
-            memtable.remove_ranges(removals, &mut self.readers.registry().retain(cut).with_group(last));
-        }
-        memtable.set_indexed(range.end);
-        Ok(())
-    }
-
-    pub(super) fn has_room(&self, writer: &Writer, body_bytes: u64, count: u64, for_use: Use) -> bool {
-        let Some((log, memtable)) = &writer.active else { return false };
-        let entries = memtable.entries();
-        let below_cap = self.options.memtable_entries.is_none_or(|cap| entries < cap as u64);
-        let spanned = writer.next_sequence.0 + count - log.base().0;
-        log.has_room(body_bytes, for_use) && below_cap && !memtable.is_full() && spanned < SEQUENCE_SPAN
     }
 
     /// Freezes the growing memtable and begins a new segment with room for a body of `body_bytes`.
@@ -422,4 +310,52 @@ impl Engine {
 #[cold]
 fn no_segment() -> Bug {
     bug("there is room in the log and no segment")
+}
+
+/// Indexes the entries of the last group of the segment, whose body stands at `range`. It has just been written, so it
+/// is as it should be, or there is a bug.
+fn index(
+    (readers, files): (&Readers, &Files),
+    memtable: &Memtable,
+    group: &Group,
+    range: Range<u64>,
+    first: Sequence,
+) -> Result<()> {
+    let (cut, last) = (Sequence(first.0 - 1), Sequence(first.0 + u64::from(group.count) - 1));
+    // A version may go if a newer one is visible to every reader that will register from now on, and no registered one
+    // stands between the two.
+    let mut droppable = |older: Sequence, newer: Sequence| newer <= cut && !readers.registry().stands_in(older..newer);
+    let mut removals = Removals::default();
+    let bytes = memtable.bytes();
+    must(bytes.len() as u64 == range.end, "the log does not end where its last group does")?;
+    let body_start = usize::try_from(range.start).ok().filter(|start| *start <= bytes.len());
+    let body_start = body_start.ok_or_else(|| bug("a group is outside of the log"))?;
+    let mut next = first;
+    for run in log::runs(group.kind, &bytes[body_start..]) {
+        let (keyspace, start, entries) = run.map_err(|_| bug("a group in the log is no list of runs"))?;
+        let start = usize::try_from(start).map_err(|_| bug("a run is outside of its group"))?;
+        let mut at = body_start + start;
+        let end = at + entries.len();
+        while at < end {
+            let entry = Entry::parse(bytes, at, end, memtable.base());
+            let entry = entry.map_err(|_| bug("what was written into the log is no entry"))?;
+            must(entry.sequence == next, "an entry in the log has not the number of its place")?;
+            if !entry.kind().removes() {
+                readers.learned.gaps.cut(keyspace, entry.key(bytes));
+            }
+            let indexed = memtable.insert(keyspace, &entry, &mut droppable, &mut removals);
+            if !indexed.map_err(|_| bug("what was written into the log is no removal"))? {
+                let path = files.path_of(&FileKind::Segment.name(memtable.number()));
+                return Err(Error::io("index", &path, io::ErrorKind::OutOfMemory.into()));
+            }
+            next = Sequence(next.0 + 1);
+            at = entry.next();
+        }
+    }
+    must(next.0 - 1 == last.0, "a group in the log has another number of entries than it says")?;
+    if !removals.is_empty() {
+        memtable.remove_ranges(removals, &mut readers.registry().retain(cut).with_group(last));
+    }
+    memtable.set_indexed(range.end);
+    Ok(())
 }
