@@ -286,7 +286,7 @@ impl Engine {
                 Some(Duration::ZERO)
             } else {
                 let kept = self.is_something_kept().then_some(KEPT);
-                [look_in, self.background.retry_in(), self.look_after_reserve_in(), kept].into_iter().flatten().min()
+                [look_in, self.background.retry_in(), self.reserve.look_after_in(), kept].into_iter().flatten().min()
             };
             if !self.background.sleep(seen, wait) || self.health.is_poisoned() {
                 return;
@@ -369,22 +369,17 @@ impl Engine {
         settled
     }
 
-    /// Whether a flush or a compaction is under way.
-    pub(super) fn is_working(&self) -> bool {
-        self.is_compacting() || self.flushing.is_locked()
-    }
-
     /// Whether a flush or a compaction is under way, or a thread will begin one that is due.
     pub(super) fn is_at_work(&self) -> bool {
         let comes = |duty, wanted: &dyn Fn() -> bool| self.background.will_try(duty) && wanted();
-        self.is_working()
+        self.scheduler.is_working()
             || self.options.background_threads > 0
                 && (comes(Duty::Flush, &|| self.flush_wanted(&self.readers.view()))
                     || comes(Duty::Compaction, &|| self.compaction_wanted(false)))
     }
 
     fn wait_until_settled(&self, before: Failures) -> Result<()> {
-        while self.is_working() || self.flush_wanted(&self.readers.view()) || self.compaction_wanted(true) {
+        while self.scheduler.is_working() || self.flush_wanted(&self.readers.view()) || self.compaction_wanted(true) {
             self.health.check_writable()?;
             self.background.failure_since(before)?;
             self.background.wait_for_progress(WAIT_STEP);

@@ -34,7 +34,7 @@ impl Engine {
     pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
         self.health.check_open()?;
         self.health.check_intact()?;
-        let _at_work = self.begin_work()?;
+        let _at_work = self.scheduler.begin_work(&self.health)?;
         let create = |e| Error::io("create", path, e);
         let (parent, name) = self.files.fs.open_parent(path, self.options.access()).map_err(create)?;
         let dir = parent.create_dir(&name).map_err(create)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::background::Duty;
 use super::log::Writer;
 use super::outputs::{Outputs, ValueSink};
+use super::scheduler::Flushing;
 use super::{Engine, Files, Readers, View};
 use crate::error::{Result, bug, must};
 use crate::format::edit::Edit;
@@ -13,18 +14,12 @@ use crate::format::{FileNumber, KeyspaceId};
 use crate::memtable::{Memtable, RunCursor};
 use crate::merge::{Merge, Source, Versions};
 use crate::options::SectionOptions;
-use crate::sys::MutexGuard;
 use crate::sys::atomic::Ordering;
 use crate::table::TableWriter;
 use crate::visibility::{Cover, Fragments};
 
 /// Frozen memtables of earlier runs that are left alone until there is more to flush.
 const REPLAYED_MAX: usize = 4;
-
-/// The right to flush: one flush after the other, so that tables of level 0 come in the order of the log.
-pub(super) struct Flushing<'e> {
-    _held: MutexGuard<'e, ()>,
-}
 
 impl Engine {
     /// Freezes the memtable and flushes everything; then nothing has to be replayed at the next open.
@@ -65,20 +60,15 @@ impl Engine {
         if !self.flush_wanted(&self.readers.view()) {
             return Ok(false);
         }
-        match self.flushing.try_lock() {
-            Some(alone) => self.flush_one(&Flushing { _held: alone }),
+        match self.scheduler.try_flushing() {
+            Some(alone) => self.flush_one(&alone),
             None => Ok(false),
         }
     }
 
-    /// Waits for whoever flushes now.
-    pub(super) fn flushing(&self) -> Flushing<'_> {
-        Flushing { _held: self.flushing.lock() }
-    }
-
     /// Flushes the oldest frozen memtable; answers whether there was one.
     pub(super) fn flush_oldest(&self) -> Result<bool> {
-        self.flush_one(&self.flushing())
+        self.flush_one(&self.scheduler.flushing())
     }
 
     fn flush_one(&self, alone: &Flushing<'_>) -> Result<bool> {
@@ -86,7 +76,7 @@ impl Engine {
         let Some(flushed) = flushed else { return Ok(false) };
         // With its last handle goes the space of a segment.
         self.log.writer().forget(flushed);
-        self.note_freed();
+        self.reserve.note_freed();
         self.background.note_success(Duty::Flush);
         self.background.wake();
         Ok(true)

@@ -12,10 +12,10 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::job::Standstill;
 use super::log::Syncing;
 use super::log::Writer;
 use super::outputs::{Outputs, ValueSink};
+use super::scheduler::Standstill;
 use crate::batch::check_lengths;
 use crate::error::{Error, Result, bug, must};
 use crate::format::edit::Edit;
@@ -66,15 +66,15 @@ impl Engine {
         let mut round = 0;
         loop {
             round += 1;
-            let in_the_way = self.place(load, &self.stand_still())?.1;
+            let in_the_way = self.place(load, &self.scheduler.stand_still())?.1;
             if let Some(newest) = in_the_way {
                 self.freeze_through(newest, &mut self.log.writer());
                 self.flush_through(newest)?;
             }
             // Nearly everything that must be durable; what comes in between is synced while nobody can commit.
             self.sync()?;
-            let flushing = (round >= ROUNDS).then(|| self.flushing());
-            let standstill = self.stand_still();
+            let flushing = (round >= ROUNDS).then(|| self.scheduler.flushing());
+            let standstill = self.scheduler.stand_still();
             let syncing = self.log.syncing();
             let mut writer = self.log.writer();
             self.health.check_writable()?;
@@ -241,7 +241,7 @@ impl<'e> Load<'e> {
         let entry = entry.map_err(|_| bug("an entry that has just been made is none"))?;
         if self.section.stands_apart(&entry) {
             // A value file may begin or end with this.
-            let _at_work = self.engine.begin_work()?;
+            let _at_work = self.engine.scheduler.begin_work(&self.engine.health)?;
             self.sink.add(writer, self.keyspace.id, entry.in_bytes(&self.entry), (Sequence(0), value), true)?;
         } else {
             writer.add(self.keyspace.id, entry.in_bytes(&self.entry), true)?;
@@ -253,7 +253,7 @@ impl<'e> Load<'e> {
     #[cold]
     fn start_table(&mut self) -> Result<()> {
         self.finish_table()?;
-        let _at_work = self.engine.begin_work()?;
+        let _at_work = self.engine.scheduler.begin_work(&self.engine.health)?;
         self.engine.health.check_writable()?;
         let (number, id) = (self.engine.files.new_number()?, self.engine.files.new_id()?);
         let writer = TableWriter::create(&self.engine.files.shelf, number, id, self.engine.health.cancelled());
@@ -266,7 +266,7 @@ impl<'e> Load<'e> {
 
     fn finish_table(&mut self) -> Result<()> {
         let Some((number, writer)) = self.growing.take() else { return Ok(()) };
-        let _at_work = self.engine.begin_work()?;
+        let _at_work = self.engine.scheduler.begin_work(&self.engine.health)?;
         let mut written = writer.finish().inspect_err(|_| self.engine.files.remove_table(number))?;
         // A load may have more tables than can be open.
         written.let_go();
@@ -290,7 +290,7 @@ impl<'e> Load<'e> {
         let written: u64 = sections.map(|section| section.entries).sum();
         must(written == self.entries, "a load has another number of entries than its tables")?;
         let engine = self.engine;
-        let _at_work = engine.begin_work()?;
+        let _at_work = engine.scheduler.begin_work(&engine.health)?;
         self.values = self.sink.finish()?;
         engine.install_load(&mut self)
     }
@@ -301,7 +301,7 @@ impl Drop for Load<'_> {
         let growing = self.growing.iter().map(|(number, _)| *number);
         let numbers: Vec<FileNumber> = growing.chain(self.written.iter().map(|table| table.meta.number)).collect();
         // Once the directory is given up, the next open removes them.
-        let Ok(_at_work) = self.engine.begin_work() else { return self.sink.abandon() };
+        let Ok(_at_work) = self.engine.scheduler.begin_work(&self.engine.health) else { return self.sink.abandon() };
         for number in numbers {
             self.engine.files.remove_table(number);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::background::{Duty, WAIT_STEP};
+use super::background::Duty;
 use super::compact::Span;
 use super::outputs::Outputs;
 use crate::error::{Error, Result};
@@ -11,75 +11,17 @@ use crate::format::KeyspaceId;
 use crate::format::edit::Edit;
 use crate::format::range::{Edge, Range};
 use crate::sys::atomic::Ordering;
-use crate::sys::{Condvar, LockRank, Mutex, MutexGuard, OnceLock};
+use crate::sys::{LockRank, Mutex, OnceLock};
 use crate::version::{Plan, Running, pick, plan_range};
 
 /// Spans for each thread, so that one that has to flush in between does not hold up the others for long.
 const SPANS_PER_THREAD: usize = 2;
 
-/// The compactions under way. Under its lock the manifest may be changed, and nothing else be carried out.
-#[derive(Debug)]
-pub(super) struct Scheduler {
-    compactions: Mutex<Compactions>,
-    /// A compaction has ended.
-    ended: Condvar,
-}
-
-impl Default for Scheduler {
-    fn default() -> Self {
-        Self { compactions: Mutex::new(LockRank::Compactions, Compactions::default()), ended: Condvar::default() }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Compactions {
-    running: Running,
-    /// Those that other threads may help with.
-    jobs: Vec<Arc<Job>>,
-    /// Callers with a plan that has to wait for others; nothing new begins before theirs.
-    waiting: usize,
-    /// Others at work in the directory: compactions whose inputs are being removed, loads.
-    others: usize,
-}
-
-impl Compactions {
-    fn are_done(&self) -> bool {
-        self.running.is_empty() && self.others == 0
-    }
-}
-
-/// Makes whoever wants to give the directory up wait.
-pub(super) struct AtWork<'e>(&'e Engine);
-
-impl Drop for AtWork<'_> {
-    fn drop(&mut self) {
-        let mut compactions = self.0.scheduler.compactions.lock();
-        debug_assert!(compactions.others > 0, "work that ends has begun");
-        compactions.others -= 1;
-        drop(compactions);
-        self.0.scheduler.ended.notify_all();
-    }
-}
-
-/// No compaction begins or is installed meanwhile.
-pub(super) struct Standstill<'e>(MutexGuard<'e, Compactions>);
-
-impl Standstill<'_> {
-    pub(super) fn running(&self) -> &Running {
-        &self.0.running
-    }
-
-    /// Begins a plan that may run beside those.
-    pub(super) fn begin(&mut self, plan: &Arc<Plan>) -> u64 {
-        self.0.running.begin(plan)
-    }
-}
-
 /// A compaction whose spans are merged one by one, by whoever has time; the last one to finish installs all outputs.
 #[derive(Debug)]
 pub(super) struct Job {
     plan: Arc<Plan>,
-    begun: u64,
+    pub(super) begun: u64,
     spans: Vec<Span>,
     progress: Mutex<Progress>,
     outcome: Arc<OnceLock<Result<()>>>,
@@ -95,6 +37,11 @@ struct Progress {
 }
 
 impl Job {
+    /// Whether some of its spans are still to be taken.
+    pub(super) fn has_spans(&self) -> bool {
+        self.progress.lock().next < self.spans.len()
+    }
+
     fn take(&self) -> Option<&Span> {
         let mut progress = self.progress.lock();
         let span = self.spans.get(progress.next)?;
@@ -121,20 +68,10 @@ impl Job {
 }
 
 impl Engine {
-    /// Whether a compaction is being carried out.
-    pub(super) fn is_compacting(&self) -> bool {
-        !self.scheduler.compactions.lock().are_done()
-    }
-
     /// Whether a compaction is due.
     pub(super) fn compaction_wanted(&self, calm: bool) -> bool {
         let version = self.readers.version();
         pick(&version, &self.limits(calm), &Running::default()).is_some()
-    }
-
-    /// The compactions under way.
-    pub(crate) fn compactions(&self) -> Vec<Arc<Plan>> {
-        self.scheduler.compactions.lock().running.plans().map(Arc::clone).collect()
     }
 
     /// Helps with a compaction under way, or begins the most urgent one that may run beside those.
@@ -143,25 +80,21 @@ impl Engine {
     }
 
     fn try_compact_next(&self, calm: bool) -> Result<bool> {
-        let job = {
-            let compactions = self.scheduler.compactions.lock();
-            compactions.jobs.iter().find(|job| job.progress.lock().next < job.spans.len()).map(Arc::clone)
-        };
-        if let Some(job) = job {
+        if let Some(job) = self.scheduler.unfinished() {
             return self.work_on(job).map(|()| true);
         }
         let begun = {
-            let mut compactions = self.scheduler.compactions.lock();
+            let mut compactions = self.scheduler.stand_still();
             self.health.check_writable()?;
             if compactions.waiting > 0 || self.health.is_cancelled() {
                 return Ok(false);
             }
             let version = self.readers.version();
-            if let Some(edit) = self.covered(&version, &compactions.running)? {
+            if let Some(edit) = self.covered(&version, compactions.running())? {
                 return self.install_edit(edit).map(|_| true);
             }
-            let plan = pick(&version, &self.limits(calm), &compactions.running).map(Arc::new);
-            plan.map(|plan| (compactions.running.begin(&plan), plan))
+            let plan = pick(&version, &self.limits(calm), compactions.running()).map(Arc::new);
+            plan.map(|plan| (compactions.begin(&plan), plan))
         };
         match begun {
             Some((begun, plan)) if plan.is_move() && self.has_codecs(&plan) => {
@@ -175,9 +108,9 @@ impl Engine {
     /// Removes the tables that nobody sees any more, if there are any; see [`Self::covered`].
     fn remove_covered(&self) -> Result<()> {
         {
-            let compactions = self.scheduler.compactions.lock();
+            let compactions = self.scheduler.stand_still();
             let version = self.readers.version();
-            let Some(edit) = self.covered(&version, &compactions.running)? else { return Ok(()) };
+            let Some(edit) = self.covered(&version, compactions.running())? else { return Ok(()) };
             self.install_edit(edit)?;
         }
         self.files.purge(&self.readers);
@@ -202,9 +135,9 @@ impl Engine {
 
     /// Compacts what there is in a range, if the plan for that `is_due`.
     fn compact_once(&self, keyspace: KeyspaceId, range: Range<'_>, is_due: impl Fn(&Plan) -> bool) -> Result<()> {
-        self.scheduler.compactions.lock().waiting += 1;
+        self.scheduler.stand_still().waiting += 1;
         let begun = self.begin_range(keyspace, range, is_due);
-        self.scheduler.compactions.lock().waiting -= 1;
+        self.scheduler.stand_still().waiting -= 1;
         match begun? {
             Some((begun, plan)) => self.compact_planned(begun, plan),
             None => Ok(()),
@@ -218,18 +151,18 @@ impl Engine {
         range: Range<'_>,
         is_due: impl Fn(&Plan) -> bool,
     ) -> Result<Option<(u64, Arc<Plan>)>> {
-        let mut compactions = self.scheduler.compactions.lock();
+        let mut compactions = self.scheduler.stand_still();
         loop {
             self.health.check_writable()?;
             self.health.check_going_on()?;
             let version = self.readers.version();
             let plan = plan_range(&version, keyspace, range).map(Plan::reclaiming).filter(&is_due);
             let Some(plan) = plan else { return Ok(None) };
-            if compactions.running.allows(&plan) {
+            if compactions.running().allows(&plan) {
                 let plan = Arc::new(plan);
-                return Ok(Some((compactions.running.begin(&plan), plan)));
+                return Ok(Some((compactions.begin(&plan), plan)));
             }
-            self.scheduler.ended.wait_for(&mut compactions, WAIT_STEP);
+            self.scheduler.wait_for_end(&mut compactions);
         }
     }
 
@@ -247,11 +180,11 @@ impl Engine {
         let job = self.start(begun, plan)?;
         let outcome = Arc::clone(&job.outcome);
         let own = self.work_on(job);
-        let mut compactions = self.scheduler.compactions.lock();
+        let mut compactions = self.scheduler.stand_still();
         loop {
             match outcome.get() {
                 Some(outcome) => return own.and(outcome.clone()),
-                None => self.scheduler.ended.wait_for(&mut compactions, WAIT_STEP),
+                None => self.scheduler.wait_for_end(&mut compactions),
             }
         }
     }
@@ -287,7 +220,7 @@ impl Engine {
         let job = Job { plan, begun, spans, progress, outcome: Arc::default() };
         let job = Arc::new(job);
         let helped = job.spans.len() > 1;
-        self.scheduler.compactions.lock().jobs.push(Arc::clone(&job));
+        self.scheduler.enlist(&job);
         if helped {
             self.background.wake();
         }
@@ -329,7 +262,7 @@ impl Engine {
                 drop(job);
                 self.end(begun);
                 if outcome.is_ok() {
-                    self.note_freed();
+                    self.reserve.note_freed();
                     self.background.note_success(Duty::Compaction);
                 }
                 return result.and(outcome);
@@ -364,36 +297,9 @@ impl Engine {
 
     /// Takes a plan off the list of those under way, and removes what it has made obsolete.
     pub(super) fn end(&self, begun: u64) {
-        {
-            let mut compactions = self.scheduler.compactions.lock();
-            compactions.jobs.retain(|job| job.begun != begun);
-            compactions.running.end(begun);
-            compactions.others += 1;
-        }
-        let at_work = AtWork(self);
+        let at_work = self.scheduler.end(begun);
         self.files.purge(&self.readers);
         drop(at_work);
         self.background.wake();
-    }
-
-    /// Begins work on files of the directory, unless it is being given up.
-    pub(super) fn begin_work(&self) -> Result<AtWork<'_>> {
-        let mut compactions = self.scheduler.compactions.lock();
-        self.health.check_going_on()?;
-        compactions.others += 1;
-        Ok(AtWork(self))
-    }
-
-    /// Keeps compactions from beginning.
-    pub(super) fn stand_still(&self) -> Standstill<'_> {
-        Standstill(self.scheduler.compactions.lock())
-    }
-
-    /// Waits until no compaction is under way; for those who have cancelled them and keep new ones from beginning.
-    pub(super) fn wait_for_compactions(&self) {
-        let mut compactions = self.scheduler.compactions.lock();
-        while !compactions.are_done() {
-            self.scheduler.ended.wait_for(&mut compactions, WAIT_STEP);
-        }
     }
 }

@@ -30,6 +30,7 @@ mod recover;
 mod registry;
 mod repair;
 mod reserve;
+mod scheduler;
 mod shrink;
 mod stall;
 mod sync;
@@ -70,6 +71,8 @@ pub(crate) use files::Files;
 use health::Health;
 use log::LogEnd;
 use outputs::Outputs;
+use reserve::Reserve;
+use scheduler::Scheduler;
 
 /// What a keyspace has in level 0 is worth no tables of its own below this share of `level_bytes_base`.
 const SMALL_SHARE: u64 = 256;
@@ -87,10 +90,8 @@ pub(crate) struct Engine {
     pub(crate) background: Arc<Background>,
     pub(crate) pressure: Pressure,
     pub(crate) stalls: Stalls,
-    reserve: reserve::Reserve,
-    flushing: Mutex<()>,
-    /// Which compactions are under way.
-    scheduler: job::Scheduler,
+    pub(crate) reserve: Reserve,
+    pub(crate) scheduler: Scheduler,
     /// How the run has ended.
     ended: Mutex<Option<Result<()>>>,
     pub(crate) counters: Counters,
@@ -181,7 +182,13 @@ impl Engine {
     fn publish(&self, change: impl FnOnce(&mut View)) {
         self.readers.publish(|view| {
             change(view);
-            self.update_pressure(view);
+            self.note_debt(view);
         });
+    }
+
+    /// What writers will feel of a view.
+    fn note_debt(&self, view: &View) {
+        self.pressure.update(view, self.options.l0_tables);
+        self.stalls.set_frozen(view.frozen().iter().map(|memtable| memtable.log_bytes()).sum());
     }
 }

@@ -465,7 +465,7 @@ fn models_find_a_lock_held_while_waiting_for_compactions() {
         closes(|engine| {
             {
                 let _no_edit = engine.manifest.lock();
-                engine.wait_for_compactions();
+                engine.scheduler.wait_until_done();
             }
             engine.close()
         });

@@ -73,21 +73,19 @@ impl Pressure {
         let before = self.even_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged).unwrap_or(at);
         Duration::from_nanos(before.max(at).saturating_add(cost) - at)
     }
+
+    /// Recomputes the debt for a new view, where so many tables of level 0 start a compaction.
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub(super) fn update(&self, view: &View, l0_tables: usize) {
+        let share = |n: usize, free: usize, full: usize| n.saturating_sub(free) as f64 / (full - free) as f64;
+        let by_tables = share(view.version.level0_len(), LEVEL0_FREE * l0_tables, LEVEL0_FULL * l0_tables);
+        let by_frozen = share(view.frozen().len(), FROZEN_FREE, FROZEN_FULL);
+        let debt = by_tables.max(by_frozen).min(PRESSURE_MAX);
+        self.debt.store((debt * 1e6) as u32, Ordering::Relaxed);
+    }
 }
 
 impl Engine {
-    /// Recomputes the pressure for a new view.
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub(super) fn update_pressure(&self, view: &View) {
-        let share = |n: usize, free: usize, full: usize| n.saturating_sub(free) as f64 / (full - free) as f64;
-        let unit = self.options.l0_tables;
-        let by_tables = share(view.version.level0_len(), LEVEL0_FREE * unit, LEVEL0_FULL * unit);
-        let by_frozen = share(view.frozen().len(), FROZEN_FREE, FROZEN_FULL);
-        let debt = by_tables.max(by_frozen).min(PRESSURE_MAX);
-        self.pressure.debt.store((debt * 1e6) as u32, Ordering::Relaxed);
-        self.stalls.set_frozen(view.frozen().iter().map(|memtable| memtable.log_bytes()).sum());
-    }
-
     /// Slows a writer down that is about to add `bytes` to the log. Work that keeps failing is no reason to refuse what may
     /// let it succeed.
     #[inline]

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::health::Health;
-use super::job::Scheduler;
 use super::keyspaces::Keyspaces;
 use super::log::{LogEnd, Writer};
 use super::outputs::Outputs;
+use super::reserve::Reserve;
+use super::scheduler::Scheduler;
 use super::stall::Stalls;
 use super::{Background, Counters, Engine, Files, Pressure, Readers, View};
 use crate::error::{Damage, Error, Result, must};
@@ -164,9 +165,8 @@ impl Engine {
             readers,
             background,
             pressure: Pressure::default(),
-            stalls: Stalls::default(),
-            reserve: super::reserve::Reserve::default(),
-            flushing: Mutex::new(LockRank::Flushing, ()),
+            stalls: Stalls::new(options.most_frozen_bytes(), options.reserve_bytes),
+            reserve: Reserve::new(options.reserve_bytes),
             scheduler: Scheduler::default(),
             ended: Mutex::new(LockRank::Close, None),
             counters: Counters::default(),
@@ -174,7 +174,7 @@ impl Engine {
             log: LogEnd::new(Writer::new(next_sequence, last_end.unwrap_or_default())),
             manifest: Mutex::new(LockRank::Manifest, manifest),
         };
-        engine.update_pressure(&engine.readers.view());
+        engine.note_debt(&engine.readers.view());
         engine
     }
 

@@ -17,9 +17,9 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::Engine;
 use super::background::WAIT_STEP;
 use super::log::Writer;
+use super::{Engine, Files, Readers};
 use crate::error::{Bug, Error, Result, is_full};
 use crate::format::group::{GROUP_HEADER_BYTES, Group};
 use crate::format::names::RESERVE;
@@ -47,7 +47,9 @@ const LOOK: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub(super) struct Reserve {
+pub(crate) struct Reserve {
+    /// Bytes that are kept at the most.
+    limit: u64,
     /// Ordinary commits may make a segment this long without a look at the reserve.
     covers: AtomicU64,
     /// An ordinary commit has been refused for want of space.
@@ -55,17 +57,6 @@ pub(super) struct Reserve {
     /// Flushes and compactions whose inputs are gone.
     freed: AtomicU64,
     state: Mutex<State>,
-}
-
-impl Default for Reserve {
-    fn default() -> Self {
-        Self {
-            covers: AtomicU64::new(0),
-            pressed: AtomicBool::new(false),
-            freed: AtomicU64::new(0),
-            state: Mutex::new(LockRank::Reserve, State::default()),
-        }
-    }
 }
 
 #[derive(Debug, Default)]
@@ -83,11 +74,11 @@ pub(super) struct State {
 }
 
 /// Work with what the reserve has given up; ordinary commits get none of it.
-pub(super) struct Spending<'e>(&'e Engine);
+pub(super) struct Spending<'r>(&'r Reserve);
 
 impl Drop for Spending<'_> {
     fn drop(&mut self) {
-        self.0.reserve.state.lock().spending -= 1;
+        self.0.state.lock().spending -= 1;
     }
 }
 
@@ -96,6 +87,94 @@ fn needed(log: u64, largest_table: u64, limit: u64) -> u64 {
     let flushed = log.saturating_add(log / 2);
     let compacted = largest_table.saturating_add(largest_table / 8);
     flushed.max(compacted).saturating_add(BESIDE_BYTES).min(limit)
+}
+
+impl Reserve {
+    /// Of so many bytes at the most.
+    pub(super) fn new(limit: u64) -> Self {
+        Self {
+            limit,
+            covers: AtomicU64::new(0),
+            pressed: AtomicBool::new(false),
+            freed: AtomicU64::new(0),
+            state: Mutex::new(LockRank::Reserve, State::default()),
+        }
+    }
+
+    /// Makes sure that the reserve suffices for a segment of `end` bytes, and for the work that is left to be done.
+    fn keep(&self, end: u64, readers: &Readers, files: &Files) -> Result<()> {
+        let limit = self.limit;
+        let refused = |e| Error::io("reserve space in", &files.path_of(RESERVE), e);
+        let mut state = self.state.lock();
+        if limit == 0 {
+            self.covers.store(u64::MAX, Ordering::Relaxed);
+            return Ok(());
+        }
+        if state.spending > 0 {
+            return Err(refused(io::ErrorKind::StorageFull.into()));
+        }
+        let view = readers.view();
+        let frozen = view.frozen().iter().map(|memtable| memtable.log_bytes()).max().unwrap_or(0);
+        let largest = view.version.tables().map(|(_, table)| table.meta.file_bytes).max().unwrap_or(0);
+        state.look_at = now() + LOOK;
+        let mut full = io::Error::from(io::ErrorKind::StorageFull);
+        for covered in [end.next_power_of_two(), end.next_multiple_of(STEP_BYTES), end] {
+            let bytes = needed(covered.max(frozen), largest, limit);
+            let held = if state.bytes >= bytes { Ok(state.bytes) } else { files.dir.hold_space(RESERVE, bytes) };
+            match held {
+                Err(e) if is_full(&e) => full = e,
+                // The file system cannot keep space, or the process cannot open another file: then there is no reserve.
+                held => {
+                    state.bytes = held.unwrap_or(0);
+                    state.wanting = false;
+                    self.covers.store(covered, Ordering::Relaxed);
+                    self.pressed.store(false, Ordering::Relaxed);
+                    return Ok(());
+                }
+            }
+        }
+        state.wanting = true;
+        Err(refused(full))
+    }
+
+    /// How far ahead the log may take space, and what keeps that true meanwhile: what the reserve has given up, for a flush
+    /// perhaps, must not become a segment or the end of one.
+    pub(super) fn growth(&self) -> (Ahead, MutexGuard<'_, State>) {
+        let state = self.state.lock();
+        let ahead = if state.wanting || state.spending > 0 { Ahead::Needed } else { Ahead::Doubling };
+        (ahead, state)
+    }
+
+    /// Gives the reserve up, if there is something to give.
+    fn give_up(&self, files: &Files) -> Option<Spending<'_>> {
+        let mut state = self.state.lock();
+        // An earlier run may have left one that this one has not looked at yet.
+        let removed = self.limit > 0 && files.dir.remove(RESERVE).is_ok();
+        if !removed && state.spending == 0 {
+            return None;
+        }
+        state.spending += 1;
+        (state.bytes, state.wanting) = (0, true);
+        self.covers.store(0, Ordering::Relaxed);
+        Some(Spending(self))
+    }
+
+    /// A flush or a compaction has given back more than it took.
+    pub(super) fn note_freed(&self) {
+        self.freed.fetch_add(1, Ordering::Release);
+    }
+
+    /// How long until somebody should look after the reserve.
+    pub(super) fn look_after_in(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        let pressed = self.pressed.load(Ordering::Relaxed);
+        (state.wanting || pressed).then_some(LOOK)
+    }
+
+    /// Bytes that the reserve holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.state.lock().bytes
+    }
 }
 
 impl Engine {
@@ -113,7 +192,7 @@ impl Engine {
 
     #[cold]
     fn keep_reserve(&self, end: u64) -> Result<()> {
-        let kept = self.try_keep_reserve(end);
+        let kept = self.reserve.keep(end, &self.readers, &self.files);
         if kept.is_err() {
             self.note_pressed();
         }
@@ -127,63 +206,15 @@ impl Engine {
         }
     }
 
-    fn try_keep_reserve(&self, end: u64) -> Result<()> {
-        let limit = self.options.reserve_bytes;
-        let refused = |e| Error::io("reserve space in", &self.files.path_of(RESERVE), e);
-        let mut state = self.reserve.state.lock();
-        if limit == 0 {
-            self.reserve.covers.store(u64::MAX, Ordering::Relaxed);
-            return Ok(());
-        }
-        if state.spending > 0 {
-            return Err(refused(io::ErrorKind::StorageFull.into()));
-        }
-        let view = self.readers.view();
-        let frozen = view.frozen().iter().map(|memtable| memtable.log_bytes()).max().unwrap_or(0);
-        let largest = view.version.tables().map(|(_, table)| table.meta.file_bytes).max().unwrap_or(0);
-        state.look_at = now() + LOOK;
-        let mut full = io::Error::from(io::ErrorKind::StorageFull);
-        for covered in [end.next_power_of_two(), end.next_multiple_of(STEP_BYTES), end] {
-            let bytes = needed(covered.max(frozen), largest, limit);
-            let held = if state.bytes >= bytes { Ok(state.bytes) } else { self.files.dir.hold_space(RESERVE, bytes) };
-            match held {
-                Err(e) if is_full(&e) => full = e,
-                // The file system cannot keep space, or the process cannot open another file: then there is no reserve.
-                held => {
-                    state.bytes = held.unwrap_or(0);
-                    state.wanting = false;
-                    self.reserve.covers.store(covered, Ordering::Relaxed);
-                    self.reserve.pressed.store(false, Ordering::Relaxed);
-                    return Ok(());
-                }
-            }
-        }
-        state.wanting = true;
-        Err(refused(full))
-    }
-
-    /// How far ahead the log may take space, and what keeps that true meanwhile: what the reserve has given up, for a flush
-    /// perhaps, must not become a segment or the end of one.
-    pub(super) fn growth(&self) -> (Ahead, MutexGuard<'_, State>) {
-        let state = self.reserve.state.lock();
-        let ahead = if state.wanting || state.spending > 0 { Ahead::Needed } else { Ahead::Doubling };
-        (ahead, state)
-    }
-
     /// Does work that makes space; on a full disk, with what the reserve gives up.
     pub(super) fn with_reserve<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
         match work() {
             Err(e) if e.is_full() && !self.health.is_poisoned() => {
-                let Some(_spending) = self.give_up_reserve() else { return Err(e) };
+                let Some(_spending) = self.reserve.give_up(&self.files) else { return Err(e) };
                 work()
             }
             other => other,
         }
-    }
-
-    /// A flush or a compaction has given back more than it took.
-    pub(super) fn note_freed(&self) {
-        self.reserve.freed.fetch_add(1, Ordering::Release);
     }
 
     /// Does what makes space for its caller. Where it finds none, but others are at work, who may give some back, it is done
@@ -215,25 +246,11 @@ impl Engine {
             while !is_new() && now() < until {
                 self.background.wait_for_progress(WAIT_STEP);
                 // Between the tries of a thread there may be space as well.
-                if !self.is_working() {
+                if !self.scheduler.is_working() {
                     break;
                 }
             }
         }
-    }
-
-    /// Gives the reserve up, if there is something to give.
-    fn give_up_reserve(&self) -> Option<Spending<'_>> {
-        let mut state = self.reserve.state.lock();
-        // An earlier run may have left one that this one has not looked at yet.
-        let removed = self.options.reserve_bytes > 0 && self.files.dir.remove(RESERVE).is_ok();
-        if !removed && state.spending == 0 {
-            return None;
-        }
-        state.spending += 1;
-        (state.bytes, state.wanting) = (0, true);
-        self.reserve.covers.store(0, Ordering::Relaxed);
-        Some(Spending(self))
     }
 
     /// Makes the reserve whole again if it is not, and there is space.
@@ -246,14 +263,7 @@ impl Engine {
         }
         let writer = self.log.writer();
         let end = writer.active.as_ref().map_or(1, |(log, _)| log.end());
-        let _ = self.try_keep_reserve(end);
-    }
-
-    /// How long until somebody should look after the reserve.
-    pub(super) fn look_after_reserve_in(&self) -> Option<Duration> {
-        let state = self.reserve.state.lock();
-        let pressed = self.reserve.pressed.load(Ordering::Relaxed);
-        (state.wanting || pressed).then_some(LOOK)
+        let _ = self.reserve.keep(end, &self.readers, &self.files);
     }
 
     /// On a full disk, freezes a memtable with removals, so that they are flushed and what they remove can go.
@@ -291,11 +301,6 @@ impl Engine {
         }
         self.refill_reserve();
         Ok(())
-    }
-
-    /// Bytes that the reserve holds.
-    pub(crate) fn reserve_bytes(&self) -> u64 {
-        self.reserve.state.lock().bytes
     }
 
     /// Makes place in the log for a group, if there is none. One that makes space stays in the segment, in the room kept

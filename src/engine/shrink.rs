@@ -54,7 +54,7 @@ impl Engine {
     /// Rewrites neighbours, unless one is gone or being compacted, or it is worth nothing.
     fn shrink(&self, tables: &[FileNumber]) -> Result<bool> {
         let (begun, plan) = {
-            let mut compactions = self.stand_still();
+            let mut compactions = self.scheduler.stand_still();
             self.health.check_writable()?;
             self.health.check_going_on()?;
             let plan = Plan::shrinking(&self.readers.load().version, tables);

@@ -23,6 +23,9 @@ const TICKET_BYTES: u64 = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Stalls {
+    /// What may be frozen before a commit waits, and how much more before one waits that makes space.
+    most: u64,
+    kept: u64,
     /// In frozen memtables.
     frozen: AtomicU64,
     /// On their way into the log.
@@ -34,19 +37,6 @@ pub(crate) struct Stalls {
     /// Commits that had to wait, and for how long together, in nanoseconds.
     count: AtomicU64,
     nanos: AtomicU64,
-}
-
-impl Default for Stalls {
-    fn default() -> Self {
-        Self {
-            frozen: AtomicU64::new(0),
-            admitted: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
-            turn: Mutex::new(LockRank::Stall, ()),
-            count: AtomicU64::new(0),
-            nanos: AtomicU64::new(0),
-        }
-    }
 }
 
 /// Bytes that are on their way into the log until this is dropped.
@@ -63,6 +53,20 @@ impl Drop for Ticket<'_> {
 }
 
 impl Stalls {
+    /// Beyond `most` frozen bytes commits wait; what frees space may use what is kept for a full disk on top.
+    pub(super) fn new(most: u64, kept: u64) -> Self {
+        Self {
+            most,
+            kept,
+            frozen: AtomicU64::new(0),
+            admitted: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            turn: Mutex::new(LockRank::Stall, ()),
+            count: AtomicU64::new(0),
+            nanos: AtomicU64::new(0),
+        }
+    }
+
     /// Notes how many bytes are frozen now.
     pub(super) fn set_frozen(&self, bytes: u64) {
         self.frozen.store(bytes, Ordering::Relaxed);
@@ -70,8 +74,8 @@ impl Stalls {
 
     /// Whether a commit needs no look at the cap: it is small, and nothing is near it.
     #[inline]
-    pub(super) fn is_far(&self, bytes: u64, most: u64) -> bool {
-        bytes < TICKET_BYTES && self.frozen.load(Ordering::Relaxed) <= most / 2
+    fn is_far(&self, bytes: u64) -> bool {
+        bytes < TICKET_BYTES && self.frozen.load(Ordering::Relaxed) <= self.most / 2
     }
 
     /// Admits a commit, unless that is too much: more than the cap, and for one that takes a half of it alone, if more than a half
@@ -102,6 +106,19 @@ impl Stalls {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
+    /// What may be frozen before a commit for this use waits.
+    fn most(&self, for_use: Use) -> u64 {
+        if for_use == Use::Freeing { self.most.saturating_add(self.kept) } else { self.most }
+    }
+
+    /// Admits a commit if it need not wait.
+    pub(super) fn try_admit(&self, bytes: u64, for_use: Use) -> Result<Option<Ticket<'_>>> {
+        if self.is_far(bytes) {
+            return Ok(None);
+        }
+        self.admit_last(bytes, self.most(for_use)).map(Some).ok_or(Error::WouldBlock)
+    }
+
     fn note(&self, waited: Duration) {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.nanos.fetch_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -118,16 +135,10 @@ impl Stalls {
 }
 
 impl Engine {
-    /// What may be frozen before a commit for this use waits. What frees space may use what is kept for a full disk on top.
-    fn most_frozen(&self, for_use: Use) -> u64 {
-        let most = self.options.most_frozen_bytes();
-        if for_use == Use::Freeing { most.saturating_add(self.options.reserve_bytes) } else { most }
-    }
-
     /// Admits a commit of so many bytes of log, once what is frozen leaves room for it.
     #[inline]
     pub(super) fn admit(&self, bytes: u64, for_use: Use) -> Result<Option<Ticket<'_>>> {
-        if self.stalls.is_far(bytes, self.options.most_frozen_bytes()) {
+        if self.stalls.is_far(bytes) {
             return Ok(None);
         }
         self.admit_near(bytes, for_use).map(Some)
@@ -135,7 +146,7 @@ impl Engine {
 
     #[cold]
     fn admit_near(&self, bytes: u64, for_use: Use) -> Result<Ticket<'_>> {
-        let most = self.most_frozen(for_use);
+        let most = self.stalls.most(for_use);
         if let Some(ticket) = self.stalls.admit_last(bytes, most) {
             return Ok(ticket);
         }
@@ -171,13 +182,5 @@ impl Engine {
                 Err(e) => return Err(e),
             }
         }
-    }
-
-    /// Admits a commit if it need not wait.
-    pub(super) fn try_admit(&self, bytes: u64, for_use: Use) -> Result<Option<Ticket<'_>>> {
-        if self.stalls.is_far(bytes, self.options.most_frozen_bytes()) {
-            return Ok(None);
-        }
-        self.stalls.admit_last(bytes, self.most_frozen(for_use)).map(Some).ok_or(Error::WouldBlock)
     }
 }

@@ -136,8 +136,8 @@ impl Engine {
     fn end_run(&self) -> Result<()> {
         self.health.cancel();
         self.background.stop();
-        self.wait_for_compactions();
-        let _no_flush = self.flushing();
+        self.scheduler.wait_until_done();
+        let _no_flush = self.scheduler.flushing();
         let syncing = self.log.syncing();
         {
             let _writer = self.log.writer();

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
 
-use super::Engine;
+use super::health::Health;
 use super::repair::is_kept;
+use super::{Engine, Files, Readers};
 use crate::error::{Damage, Error, Result};
 use crate::format::Sequence;
 use crate::format::names::{self, FileKind};
+use crate::sys::Mutex;
 use crate::table::Table;
-use crate::version::{Handles, Version, read_current, read_manifest};
+use crate::version::{Handles, Manifest, Version, read_current, read_manifest};
 
 /// What [`Db::verify`](crate::Db::verify) found.
 #[derive(Debug, Clone, Default)]
@@ -48,50 +50,67 @@ impl Engine {
     /// on disk as it is known here. Tells as well what else is in the directory, whether its lock is still there, and
     /// why the store takes no more writes if it does not. If the store is closed meanwhile, the last problem says so.
     pub(crate) fn verify(&self) -> Report {
-        let mut report = Report::default();
-        let looked = self.health.check_open().and_then(|()| self.look_at_all(&mut report));
-        report.problems.extend(looked.err());
-        report
+        let mut check = Check {
+            health: &self.health,
+            files: &self.files,
+            readers: &self.readers,
+            manifest: &self.manifest,
+            report: Report::default(),
+        };
+        let looked = self.health.check_open().and_then(|()| check.look_at_all());
+        check.report.problems.extend(looked.err());
+        check.report
     }
+}
 
-    fn look_at_all(&self, report: &mut Report) -> Result<()> {
+/// A check under way.
+struct Check<'e> {
+    health: &'e Health,
+    files: &'e Files,
+    readers: &'e Readers,
+    manifest: &'e Mutex<Manifest>,
+    report: Report,
+}
+
+impl Check<'_> {
+    fn look_at_all(&mut self) -> Result<()> {
         let view = self.readers.view();
         for memtable in &view.memtables {
-            report.entries += memtable.entries();
-            report.bytes += memtable.log_bytes();
-            self.note(report, self.files.verify_groups(memtable))?;
+            self.report.entries += memtable.entries();
+            self.report.bytes += memtable.log_bytes();
+            self.note(self.files.verify_groups(memtable))?;
         }
         for (level, table) in view.version.tables() {
             // A section that has been consumed may point to values that are gone.
             let serves = |keyspace| level > 0 || view.version.serves(table, keyspace);
-            report.tables += 1;
-            report.bytes += table.meta.file_bytes;
+            self.report.tables += 1;
+            self.report.bytes += table.meta.file_bytes;
             let entries = table.pin().and_then(|reader| reader.verify(view.version.values(), serves));
-            report.entries += self.note(report, entries)?;
+            self.report.entries += self.note(entries)?;
         }
         for stored in view.version.values().iter() {
-            report.value_files += 1;
-            report.bytes += stored.file.meta.file_bytes;
-            self.note(report, stored.file.verify(self.health.cancelled()).map(drop))?;
+            self.report.value_files += 1;
+            self.report.bytes += stored.file.meta.file_bytes;
+            self.note(stored.file.verify(self.health.cancelled()).map(drop))?;
         }
-        self.note(report, self.health.check_found(&[]))?;
-        report.problems.extend(order_problems(self.files.path(), &view.version, self.readers.visible()));
-        self.note(report, self.verify_manifest())?;
+        self.note(self.health.check_found(&[]))?;
+        self.report.problems.extend(order_problems(self.files.path(), &view.version, self.readers.visible()));
+        self.note(self.verify_manifest())?;
         let around = self.look_around();
-        (report.leftovers, report.kept, report.foreign) = self.note(report, around)?;
-        self.note(report, self.files.check_lock(&self.health).and_then(|()| self.health.check_intact()))
+        (self.report.leftovers, self.report.kept, self.report.foreign) = self.note(around)?;
+        self.note(self.files.check_lock(self.health).and_then(|()| self.health.check_intact()))
     }
 
     /// What a look at the directory has found, or its problem in the report; an error if the directory may have been another
     /// database's by then. Somebody else gets at it only once the lock is free, which comes after the flag is lowered; so if
     /// the flag is still up behind the look, the whole look was at this database.
-    fn note<T: Default>(&self, report: &mut Report, seen: Result<T>) -> Result<T> {
+    fn note<T: Default>(&mut self, seen: Result<T>) -> Result<T> {
         fence(Ordering::SeqCst);
         self.health.check_open()?;
         // Being closed, it may have left half-way what was looked at.
         self.health.check_going_on()?;
         Ok(seen.unwrap_or_else(|problem| {
-            report.problems.push(problem);
+            self.report.problems.push(problem);
             T::default()
         }))
     }

@@ -93,7 +93,7 @@ impl Engine {
                 self.admit(bytes, for_use)?
             }
             Patience::Refuses => {
-                let ticket = self.try_admit(bytes, for_use)?;
+                let ticket = self.stalls.try_admit(bytes, for_use)?;
                 self.take_room(bytes)?;
                 ticket
             }
@@ -154,7 +154,7 @@ impl Engine {
         let group = Group { kind: body.kind(), body_bytes: body.bytes_at(start, bytes)?, count, durable };
         let fill = |out: &mut [u8]| body.write(out, start, first);
         let room = if log.must_grow(group.span()) {
-            let (ahead, _held) = self.growth();
+            let (ahead, _held) = self.reserve.growth();
             log.make_room(group.span(), for_use, ahead)
         } else {
             Ok(())
@@ -235,7 +235,7 @@ impl Engine {
         let number = self.files.new_number()?;
         let base = writer.next_sequence;
         let log = {
-            let (ahead, _held) = self.growth();
+            let (ahead, _held) = self.reserve.growth();
             let space = Space { payload, kept: self.log_room(), ahead };
             SegmentWriter::create(&*self.files.dir, &self.files.database, number, space, writer.end(), base)
         };
