@@ -7,7 +7,7 @@ use super::background::Duty;
 use super::log::Writer;
 use super::outputs::{Outputs, ValueSink};
 use super::scheduler::Flushing;
-use super::{Engine, Files, Readers, View};
+use super::{Engine, Files, Installed, Readers, View};
 use crate::error::{Result, bug, must};
 use crate::format::edit::Edit;
 use crate::format::{FileNumber, KeyspaceId};
@@ -122,7 +122,7 @@ impl Engine {
         let outputs = self.flusher().write(memtables)?;
         outputs.add_to(&mut edit, 0);
         let installed = self.install_new(edit, &outputs, &numbers)?;
-        must(installed, "a flush has been refused as if it took something away")?;
+        must(installed == Installed::Done, "a flush has been refused as if it took something away")?;
         Ok(newest)
     }
 
@@ -131,12 +131,12 @@ impl Engine {
     }
 
     /// Installs an edit with new files, whose names become durable first. If the edit cannot have been recorded, the files
-    /// are removed again. Answers what [`install`](Self::install) does.
-    pub(super) fn install_new(&self, edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<bool> {
+    /// are removed again.
+    pub(super) fn install_new(&self, edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<Installed> {
         let synced =
             if outputs.is_empty() { Ok(()) } else { self.files.sync_names().map_err(|e| self.health.poison(e)) };
         let installed = synced.and_then(|()| self.install(edit, outputs, flushed));
-        if !matches!(installed, Ok(true)) && !self.health.is_poisoned() {
+        if !matches!(installed, Ok(Installed::Done)) && !self.health.is_poisoned() {
             self.files.discard(outputs);
         }
         installed

@@ -42,6 +42,7 @@ impl Health {
         if self.open.is_up() { Ok(()) } else { Err(Error::Closed) }
     }
 
+    #[inline]
     pub(super) fn check_writable(&self) -> Result<()> {
         self.check_open()?;
         if self.read_only {
@@ -51,6 +52,7 @@ impl Health {
     }
 
     /// Whether the store is known to be what it has acknowledged. Asked at the end of whatever promises something as well.
+    #[inline]
     pub(super) fn check_intact(&self) -> Result<()> {
         match self.poison.get() {
             Some(cause) => Err(Error::Poisoned(Arc::clone(cause))),
@@ -104,6 +106,7 @@ impl Health {
     }
 
     /// Whether nothing is written any more.
+    #[inline]
     pub(super) fn is_poisoned(&self) -> bool {
         self.poison.get().is_some()
     }

@@ -11,11 +11,11 @@
 
 use std::sync::Arc;
 
-use super::Engine;
 use super::log::Syncing;
 use super::log::Writer;
 use super::outputs::{Outputs, ValueSink};
 use super::scheduler::Standstill;
+use super::{Engine, Installed};
 use crate::batch::check_lengths;
 use crate::error::{Error, Result, bug, must};
 use crate::format::edit::Edit;
@@ -46,6 +46,14 @@ pub struct Ingested {
     pub level: u8,
 }
 
+/// Where a load may go.
+struct Landing {
+    level: u8,
+    /// The newest memtable that must be flushed before, if there is one: that has keys in the range of the load; or, for level 0,
+    /// any. Its tables are ordered by their sequence numbers, so those of the load must be above all that is in front of it.
+    in_the_way: Option<FileNumber>,
+}
+
 impl Engine {
     /// Loads entries whose keys ascend. Nothing of them is left if it fails, unless the edit may be durable.
     pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>, E: From<Error>>(
@@ -66,7 +74,7 @@ impl Engine {
         let mut round = 0;
         loop {
             round += 1;
-            let in_the_way = self.place(load, &self.scheduler.stand_still())?.1;
+            let in_the_way = self.landing(load, &self.scheduler.stand_still())?.in_the_way;
             if let Some(newest) = in_the_way {
                 self.freeze_through(newest, &mut self.log.writer());
                 self.flush_through(newest)?;
@@ -79,23 +87,21 @@ impl Engine {
             let mut writer = self.log.writer();
             self.health.check_writable()?;
             load.keyspace.check_open(&writer.committing)?;
-            let mut place = self.place(load, &standstill)?;
-            if place.1.is_some() && flushing.is_none() {
+            let mut landing = self.landing(load, &standstill)?;
+            if landing.in_the_way.is_some() && flushing.is_none() {
                 continue;
             }
-            while let ((_, Some(newest)), Some(alone)) = (place, &flushing) {
+            while let (Some(newest), Some(alone)) = (landing.in_the_way, &flushing) {
                 self.freeze_through(newest, &mut writer);
                 self.flush_held(alone, &mut writer, newest)?;
-                place = self.place(load, &standstill)?;
+                landing = self.landing(load, &standstill)?;
             }
-            return self.install_held(load, place.0, &syncing, &mut writer);
+            return self.install_held(load, landing.level, &syncing, &mut writer);
         }
     }
 
-    /// The level for a load, and the newest memtable that must be flushed before, if there is one: that has keys in the range
-    /// of the load; or, for level 0, any. Its tables are ordered by their sequence numbers, so those of the load must be above
-    /// all that is in front of it.
-    fn place(&self, load: &Load<'_>, standstill: &Standstill<'_>) -> Result<(u8, Option<FileNumber>)> {
+    /// Where a load may go while compactions stand still.
+    fn landing(&self, load: &Load<'_>, standstill: &Standstill<'_>) -> Result<Landing> {
         let ranges = load.ranges();
         let view = self.readers.view();
         let level = level_for(&view.version, load.keyspace.id, &ranges, standstill.running());
@@ -105,10 +111,10 @@ impl Engine {
                 _ => has_keys_in(memtable, load.keyspace, &ranges, || self.readers.retain())?,
             };
             if is_in_the_way {
-                return Ok((level, Some(memtable.number())));
+                return Ok(Landing { level, in_the_way: Some(memtable.number()) });
             }
         }
-        Ok((level, None))
+        Ok(Landing { level, in_the_way: None })
     }
 
     /// Installs a load on a level while nobody can commit.
@@ -137,7 +143,7 @@ impl Engine {
             }
             self.install_new(edit, &outputs, &[])
         })?;
-        if !installed {
+        if installed == Installed::Superseded {
             return Err(load.keyspace.gone());
         }
         Ok(ingested)

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Engine;
 use super::background::Duty;
 use super::compact::Span;
 use super::outputs::Outputs;
+use super::{Engine, Installed};
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::edit::Edit;
@@ -286,8 +286,7 @@ impl Engine {
             }
         }
         outputs.add_to(&mut edit, job.plan.output);
-        if !self.install_new(edit, outputs, &[])? {
-            // A keyspace has been dropped meanwhile.
+        if self.install_new(edit, outputs, &[])? == Installed::Superseded {
             return Ok(());
         }
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Engine;
+use super::{Engine, Installed};
 use crate::error::{Error, Result, must};
 use crate::format::KeyspaceId;
 use crate::format::alignment::Alignment;
@@ -118,7 +118,7 @@ impl Engine {
         }
         let meta = options.record(self.options.table.section, id, name)?;
         let installed = self.install_edit(Edit { create: vec![meta.clone()], ..Edit::default() })?;
-        must(installed, "a new keyspace has been refused as if it took something away")?;
+        must(installed == Installed::Done, "a new keyspace has been refused as if it took something away")?;
         Ok(self.keyspaces.add(&meta))
     }
 

@@ -117,6 +117,7 @@ impl Writer {
     }
 
     /// The newest sequence number that has been given away.
+    #[inline]
     pub(super) fn last_sequence(&self) -> Sequence {
         Sequence(self.next_sequence.0 - 1)
     }
@@ -127,6 +128,7 @@ impl Writer {
     }
 
     /// The end of the log.
+    #[inline]
     pub(super) fn end(&self) -> Position {
         match &self.active {
             Some((log, _)) => Position { segment: log.number(), offset: log.end() },
@@ -156,6 +158,7 @@ impl Writer {
     }
 
     /// Whether the segment has room for so many entries, and its memtable, which has at most `cap` of them.
+    #[inline]
     pub(super) fn has_room(&self, body_bytes: u64, count: u64, for_use: Use, cap: Option<usize>) -> bool {
         let Some((log, memtable)) = &self.active else { return false };
         let entries = memtable.entries();

@@ -69,6 +69,7 @@ use crate::version::{Handles, Limits, Manifest};
 use between::Between;
 pub(crate) use files::Files;
 use health::Health;
+use keyspaces::Keyspaces;
 use log::LogEnd;
 use outputs::Outputs;
 use reserve::Reserve;
@@ -77,28 +78,38 @@ use scheduler::Scheduler;
 /// What a keyspace has in level 0 is worth no tables of its own below this share of `level_bytes_base`.
 const SMALL_SHARE: u64 = 256;
 
-/// Stops everything that the engine still does when dropped.
+/// The parts, which are wired here. Each has its own locks and does by itself what concerns nothing else; the engine does what
+/// takes several of them.
 pub(crate) struct Engine {
-    // Set at open.
     pub(crate) options: Options,
     pub(crate) recovery: RecoveryReport,
-
-    // Own synchronization.
-    pub(crate) readers: Readers,
+    pub(crate) counters: Counters,
     health: Health,
+    /// How the run has ended.
+    ended: Mutex<Option<Result<()>>>,
+
+    // What there is.
+    pub(crate) readers: Readers,
     pub(crate) files: Files,
+    log: LogEnd,
+    manifest: Mutex<Manifest>,
+    keyspaces: Keyspaces,
+
+    // Who works on it, and who waits for that.
     pub(crate) background: Arc<Background>,
+    pub(crate) scheduler: Scheduler,
     pub(crate) pressure: Pressure,
     pub(crate) stalls: Stalls,
     pub(crate) reserve: Reserve,
-    pub(crate) scheduler: Scheduler,
-    /// How the run has ended.
-    ended: Mutex<Option<Result<()>>>,
-    pub(crate) counters: Counters,
-    keyspaces: keyspaces::Keyspaces,
+}
 
-    log: LogEnd,
-    manifest: Mutex<Manifest>,
+/// What has become of an edit that could be installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Installed {
+    /// It is durable and visible.
+    Done,
+    /// Nothing has been done: it is about tables of a keyspace that has been dropped since it was planned.
+    Superseded,
 }
 
 /// What has been done since the open.
@@ -138,9 +149,8 @@ impl Engine {
     /// Makes an edit durable and then visible: the one place where the state of the database changes.
     ///
     /// Order: manifest append and sync, new version, publication, and only then may files become obsolete. `outputs` has the
-    /// handles of the files that the edit adds; `flushed` are the memtables that it replaces by them. Answers false, and has
-    /// done nothing, if the edit is about tables of a keyspace that has been dropped since it was planned.
-    fn install(&self, mut edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<bool> {
+    /// handles of the files that the edit adds; `flushed` are the memtables that it replaces by them.
+    fn install(&self, mut edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<Installed> {
         let mut manifest = self.manifest.lock();
         self.health.check_writable()?;
         self.files.check_lock(&self.health)?;
@@ -148,7 +158,7 @@ impl Engine {
         edit.next_number = Some(self.files.next_number());
         let version = self.readers.version();
         if version.has_dropped(&edit) {
-            return Ok(false);
+            return Ok(Installed::Superseded);
         }
         let dropped = version.dropped_sections(&edit);
         edit.consume.extend(dropped);
@@ -170,11 +180,11 @@ impl Engine {
         let values_gone = values_before.filter(|file| !next.values().contains(file.number())).cloned().collect();
         drop(version);
         self.files.retire(Outputs { tables: gone, values: values_gone }, appended, &manifest, &self.readers);
-        Ok(true)
+        Ok(Installed::Done)
     }
 
     /// Installs an edit that adds no files.
-    fn install_edit(&self, edit: Edit) -> Result<bool> {
+    fn install_edit(&self, edit: Edit) -> Result<Installed> {
         self.install(edit, &Outputs::default(), &[])
     }
 

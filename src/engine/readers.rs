@@ -56,6 +56,7 @@ impl Readers {
     }
 
     /// Those that are registered.
+    #[inline]
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }

@@ -20,46 +20,50 @@ const WORTH_SHARE: u64 = 8;
 /// What a table takes beside its entries, at least: blocks for the header, checksums and index that are not filled.
 const TABLE_OVERHEAD: u64 = 16 << 10;
 
+/// What a try to make tables smaller has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shrunk {
+    Smaller,
+    AsTheyWere,
+}
+
 impl Engine {
     /// Compacts, on a full disk with what the reserve gives up, and if that is not enough, once tables have been made smaller.
     pub(super) fn with_space<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
         match self.with_reserve(&mut work) {
-            Err(e) if e.is_full() && !self.health.is_poisoned() => {
-                if self.shrink_tables()? {
-                    self.with_reserve(work)
-                } else {
-                    Err(e)
-                }
-            }
+            Err(e) if e.is_full() && !self.health.is_poisoned() => match self.shrink_tables()? {
+                Shrunk::Smaller => self.with_reserve(work),
+                Shrunk::AsTheyWere => Err(e),
+            },
             other => other,
         }
     }
 
-    /// Rewrites tables without what newer ones hide, small neighbours as one, the smallest first; answers whether any has become
-    /// smaller.
-    fn shrink_tables(&self) -> Result<bool> {
+    /// Rewrites tables without what newer ones hide, small neighbours as one, the smallest first.
+    fn shrink_tables(&self) -> Result<Shrunk> {
         let groups = neighbours(&self.readers.load().version, self.options.table_bytes);
-        let mut any = false;
+        let mut all = Shrunk::AsTheyWere;
         for (_, tables) in groups {
             match self.with_reserve(|| self.shrink(&tables)) {
-                Ok(shrunk) => any |= shrunk,
+                Ok(Shrunk::Smaller) => all = Shrunk::Smaller,
+                Ok(Shrunk::AsTheyWere) => {}
                 // Others may be smaller.
                 Err(e) if e.is_full() && !self.health.is_poisoned() => {}
                 Err(e) => return Err(e),
             }
         }
-        Ok(any)
+        Ok(all)
     }
 
     /// Rewrites neighbours, unless one is gone or being compacted, or it is worth nothing.
-    fn shrink(&self, tables: &[FileNumber]) -> Result<bool> {
+    fn shrink(&self, tables: &[FileNumber]) -> Result<Shrunk> {
         let (begun, plan) = {
             let mut compactions = self.scheduler.stand_still();
             self.health.check_writable()?;
             self.health.check_going_on()?;
             let plan = Plan::shrinking(&self.readers.load().version, tables);
             let Some(plan) = plan.filter(|plan| compactions.running().allows(plan)).map(Arc::new) else {
-                return Ok(false);
+                return Ok(Shrunk::AsTheyWere);
             };
             (compactions.begin(&plan), plan)
         };
@@ -67,10 +71,10 @@ impl Engine {
         let bytes = plan.input_bytes().saturating_add(TABLE_OVERHEAD.saturating_mul(tables.len() as u64));
         if left.saturating_add(TABLE_OVERHEAD) > bytes - bytes / WORTH_SHARE {
             self.end(begun);
-            return Ok(false);
+            return Ok(Shrunk::AsTheyWere);
         }
         let spans = vec![Span::of(&plan)];
         let job = self.enlist(begun, plan, spans);
-        self.work_on(job).map(|()| true)
+        self.work_on(job).map(|()| Shrunk::Smaller)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::between::Between;
 use super::log::{Syncing, Writer};
-use super::{Body, Engine, Files, Readers};
+use super::{Body, Engine, Files, Installed, Readers};
 use crate::error::{Bug, Error, Result, bug, must};
 use crate::format::edit::Edit;
 use crate::format::entry::{Entry, Kind};
@@ -181,14 +181,14 @@ impl Engine {
 
     /// Makes a change that is not in the log: takes a sequence number for it from the log, makes durable whatever was
     /// committed before, lets `install` install the edit, to which this adds what recovery must know, and shows the change.
-    /// Nobody can commit meanwhile, so the history has it in one place. Answers what `install` does.
+    /// Nobody can commit meanwhile, so the history has it in one place.
     pub(super) fn install_beside_log(
         &self,
         syncing: &Syncing<'_>,
         writer: &mut Writer,
         mut edit: Edit,
-        install: impl FnOnce(Edit, Sequence) -> Result<bool>,
-    ) -> Result<bool> {
+        install: impl FnOnce(Edit, Sequence) -> Result<Installed>,
+    ) -> Result<Installed> {
         // Once a number has been taken, the edit must not be refused.
         self.start_manifest()?;
         self.manifest.lock().make_room(&edit)?;
@@ -200,7 +200,7 @@ impl Engine {
         // A log that goes on behind a number of which the manifest knows nothing would be refused.
         let installed = install(edit, sequence).map_err(|e| self.health.poison(e))?;
         if let Some(durable) = writer.durable {
-            if !installed {
+            if installed == Installed::Superseded {
                 self.record_durable(durable)?;
             }
             writer.recorded = writer.recorded.max(durable.segment);
