@@ -23,7 +23,7 @@ use crate::transaction::{Pauses, Transaction};
 
 /// An open database. A clone is another handle on it; handles may be used from any number of threads at once.
 ///
-/// The methods for keys and values work on the default keyspace; [`keyspace`](Self::keyspace) answers others.
+/// The methods for keys and values work on the default keyspace; [`keyspace`](Self::keyspace) returns others.
 ///
 /// Dropping the last handle closes the database as [`close`](Self::close) does, but cannot report an error.
 ///
@@ -83,7 +83,7 @@ impl Options {
 /// Some things cannot be proven. If the manifest is damaged ([`Outcome::Inferred`](crate::Outcome::Inferred)), what was lost
 /// in it is unknown: names of keyspaces, that keyspaces were dropped, which files were no longer part of the database, which
 /// value file is which; and of a table that was loaded ([`Db::ingest`]), the place in the history is a guess. A log that
-/// ends early, with nothing behind that and no other file that says more, looks like that of a crash and is left to the open
+/// ends early, with nothing after that and no other file that says more, looks like that of a crash and is left to the open
 /// ([`Db::recovery_report`]).
 ///
 /// # Errors
@@ -113,7 +113,7 @@ pub fn repair(path: impl AsRef<Path>, options: &Options) -> Result<RepairReport>
     engine::repair(options, path.as_ref())
 }
 
-/// Reads every byte of a database that nobody writes, whether it opens or not, and answers all that is wrong with it, with
+/// Reads every byte of a database that nobody writes, whether it opens or not, and returns all that is wrong with it, with
 /// what [`repair`] could do about each. Changes nothing.
 ///
 /// ```
@@ -203,7 +203,7 @@ impl Db {
         self.engine().commit(Body::Batch(batch.borrow()), durability)
     }
 
-    /// Commits a batch like [`write`](Self::write), unless writers are being slowed down: then it answers
+    /// Commits a batch like [`write`](Self::write), unless writers are being slowed down: then it returns
     /// [`Error::WouldBlock`] at once, and nothing is written. The sync of
     /// [`Durability::Sync`] is not a delay of this kind.
     pub fn try_write(&self, batch: impl Borrow<WriteBatch>) -> Result<()> {
@@ -474,7 +474,8 @@ impl Db {
     /// Ends the run: cancels background work, makes everything committed durable, marks the log as complete (from then on
     /// every damaged bit is noticed), and lets others open the directory, whatever fails. Does not flush. Other handles then
     /// answer [`Error::Closed`]; values stay valid, iterators and cursors until they come to a file that is gone. An error,
-    /// also [`Error::Poisoned`], says that [`Durability::Buffered`] commits may be lost. Each call answers what the first one does.
+    /// also [`Error::Poisoned`], says that [`Durability::Buffered`] commits may be lost. Each call returns what the first one
+    /// does.
     pub fn close(&self) -> Result<()> {
         self.engine().close()
     }

@@ -93,7 +93,7 @@ impl KeyRange {
         Self { start: Edge::START.to_owned(), end: Edge::End }
     }
 
-    /// All keys that begin with `prefix`: up to the shortest key that is behind all of them, if there is one.
+    /// All keys that begin with `prefix`: up to the shortest key that is after all of them, if there is one.
     pub(crate) fn prefix(prefix: &[u8]) -> Self {
         let mut end = prefix.to_vec();
         while end.last() == Some(&u8::MAX) {
@@ -123,7 +123,7 @@ impl KeyRange {
         self.start.is_in_front_of(scan.key())
     }
 
-    /// Goes to the first key of the range; answers whether there is one.
+    /// Goes to the first key of the range; returns whether there is one.
     fn first(&self, scan: &mut Scan) -> Result<bool> {
         let mut found = scan.go(Place::AtOrBehind(self.start.key()))?;
         if found && !self.is_behind_start(scan) {
@@ -132,7 +132,7 @@ impl KeyRange {
         self.goes_on(scan, found, true)
     }
 
-    /// Goes to the last key of the range; answers whether there is one.
+    /// Goes to the last key of the range; returns whether there is one.
     fn last(&self, scan: &mut Scan) -> Result<bool> {
         let mut found = match &self.end {
             Edge::End => scan.go(Place::Last)?,
@@ -153,7 +153,7 @@ impl KeyRange {
     }
 }
 
-/// Answers false, or the error of a table out of order. What else is wrong outside of a range is no business of it.
+/// Returns false, or the error of a table out of order. What else is wrong outside of a range is no business of it.
 #[cold]
 fn end_in_order(scan: &mut Scan, forward: bool) -> Result<bool> {
     match if forward { scan.next() } else { scan.prev() } {
@@ -372,27 +372,27 @@ impl Cursor {
         }
     }
 
-    /// Goes to the first entry; answers whether there is one. O(log n).
+    /// Goes to the first entry; returns whether there is one. O(log n).
     pub fn seek_first(&mut self) -> Result<bool> {
         self.go(Place::First)
     }
 
-    /// Goes to the last entry; answers whether there is one. O(log n).
+    /// Goes to the last entry; returns whether there is one. O(log n).
     pub fn seek_last(&mut self) -> Result<bool> {
         self.go(Place::Last)
     }
 
-    /// Goes to the first entry at or behind `key`; answers whether there is one. O(log n).
+    /// Goes to the first entry at or after `key`; returns whether there is one. O(log n).
     pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.go(Place::AtOrBehind(key.as_ref()))
     }
 
-    /// Goes to the last entry at or in front of `key`; answers whether there is one. O(log n).
+    /// Goes to the last entry at or before `key`; returns whether there is one. O(log n).
     pub fn seek_back(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.go(Place::AtOrInFront(key.as_ref()))
     }
 
-    /// Goes to the next entry; answers whether there is one. A cursor that is nowhere (new, or past an end) stays there. O(1).
+    /// Goes to the next entry; returns whether there is one. A cursor that is nowhere (new, or past an end) stays there. O(1).
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "a lending cursor, not an iterator: it answers `Result<bool>`")]
     pub fn next(&mut self) -> Result<bool> {
@@ -402,7 +402,7 @@ impl Cursor {
         }
     }
 
-    /// Goes to the entry in front; answers whether there is one. O(1).
+    /// Goes to the entry in front; returns whether there is one. O(1).
     #[inline]
     pub fn prev(&mut self) -> Result<bool> {
         match &mut self.scan {

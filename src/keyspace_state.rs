@@ -30,7 +30,7 @@ pub(crate) struct KeyspaceState {
     /// Of its values.
     pub(crate) alignment: Alignment,
     owner: Owner,
-    /// It is gone. Set by whoever has [`Committing`] to himself, and before a view without its data is published.
+    /// It is gone. Set by whoever has [`Committing`] to himself, and before a read state without its data is published.
     dropped: AtomicBool,
 }
 
@@ -47,7 +47,8 @@ impl KeyspaceState {
         self.belongs_to(&other.owner)
     }
 
-    /// Passes on what has been read from a view, unless the keyspace is gone: then the view may have been without it.
+    /// Passes on what has been read from a read state, unless the keyspace is gone: then the read state may have been without
+    /// it.
     #[inline]
     pub(crate) fn checked<T>(&self, read: T) -> Result<T> {
         if self.dropped.load(Ordering::Acquire) { Err(self.gone()) } else { Ok(read) }

@@ -38,22 +38,22 @@
 //! | `Buffered` | the kernel's page cache has it | the end of the process, also by `kill -9` |
 //!
 //! - **Prefix.** After any crash the store is as it was after some prefix of the commits, and that prefix has every commit
-//!   that was acknowledged as `Sync`, and everything in front of it; a batch is there whole or not at all. [`Db::sync`], like
+//!   that was acknowledged as `Sync`, and everything before it; a batch is there whole or not at all. [`Db::sync`], like
 //!   an empty `Sync` commit, makes everything committed before it durable. Other threads see a commit before its sync is
 //!   done, and may see one whose sync then fails.
-//! - **Errors.** A commit that answered an I/O error may be there or not after the next open; nothing behind it was accepted
-//!   if it was the sync that failed. A full disk refuses a commit before any byte of it counts, and the store goes on; commits that
-//!   only remove, flushes and compactions go on with [what is reserved](Options::reserve_bytes) for them, and make space.
+//! - **Errors.** A commit that returned an I/O error may be there or not after the next open; nothing after it was accepted
+//!   if it was the sync that failed. A full disk refuses a commit before any byte of it counts, and the store goes on; commits
+//!   that only remove, flushes and compactions go on with [what is reserved](Options::reserve_bytes) for them, and make space.
 //! - **Poisoning.** After a failed sync of the log, a manifest append that may have happened or not, or the loss of its lock
-//!   file, the store takes no more writes until it is opened again ([`Error::Poisoned`], which says what each call answers then,
-//!   [`Db::close`] too): a second `fdatasync` may answer success for pages that never reached the disk. Reads go on. The next
-//!   open trusts nothing of the log but what was known to be durable, and writes the rest anew before it shows it.
+//!   file, the store takes no more writes until it is opened again ([`Error::Poisoned`], which says what each call returns
+//!   then, [`Db::close`] too): a second `fdatasync` may answer success for pages that never reached the disk. Reads go on. The
+//!   next open trusts nothing of the log but what was known to be durable, and writes the rest anew before it shows it.
 //! - **Torn end or damage.** Every byte of every file is covered by a checksum over the bytes, their offset and the identity of
-//!   the file. The log says in each group how far it was known to be on disk. What does not verify behind that is the torn
+//!   the file. The log says in each group how far it was known to be on disk. What does not verify after that is the torn
 //!   end of a crash: it was never acknowledged, is cut off, and [reported](Db::recovery_report). In front of it, it is damage:
 //!   the open is refused, with file and offset. So it is if a segment of the log is gone, empty or without its beginning: the
 //!   manifest knows of it before the first commit in it is acknowledged. One window remains: of a run that crashed, damage
-//!   behind the last place that the log or the manifest says was durable looks like a torn end, which can take synced commits
+//!   after the last place that the log or the manifest says was durable looks like a torn end, which can take synced commits
 //!   with it until the next one, the mark that follows 100 ms without any, or [`Db::close`] says that they were.
 //! - **Tables.** A chunk is verified when it is first read, and everything by compactions and [`Db::verify`]. A page that the
 //!   kernel evicts and reads again later is not verified again, unless with [`Options::verify_always`].
@@ -82,9 +82,9 @@
 //! Who has it open holds a lock of the directory and one of the file `LOCK` in it. (Where the file system cannot lock
 //! directories, as some network file systems, it is that file alone.) If the file is removed or replaced meanwhile, nobody can
 //! be kept from locking its successor who does not know of the first lock, so the store acknowledges no sync and no flush
-//! from then on, begins no new file, and answers [`Error::LockLost`] and then [`Error::Poisoned`].
+//! from then on, begins no new file, and returns [`Error::LockLost`] and then [`Error::Poisoned`].
 //!
-//! A child that is **forked** while a database is open, without `exec`, has no use of it: every call answers
+//! A child that is **forked** while a database is open, without `exec`, has no use of it: every call returns
 //! [`Error::Closed`], dropping the handle does nothing, and the parent keeps its lock until it closes the database itself.
 //! On Linux this is sure, also for a child in another PID namespace; elsewhere, do not touch the handle in a child. Slices,
 //! iterators and snapshots that the child inherits must not be read, since the log is not mapped there. Nor may it open
@@ -117,15 +117,15 @@
 //! This holds for the thread that a filter runs on, also where it has gone through callbacks of other databases, whose calls
 //! are free. What a filter hands to another thread and waits for, the store cannot know: a filter that waits for a thread that
 //! compacts waits for ever. Writes in a filter are never held up by the work that the filter is a part of; they flush
-//! themselves where that is due. A load whose iterator closes the database, or drops the keyspace, answers
+//! themselves where that is due. A load whose iterator closes the database, or drops the keyspace, returns
 //! [`Closed`](Error::Closed) or [`KeyspaceDropped`](Error::KeyspaceDropped), and so does the commit of a body that does.
 //!
 //! If a filter drops the last handle, the compaction is cancelled, and a thread of its own closes the database as soon as it
 //! has ended; until then the directory is [locked](Error::Locked). Nobody learns the result of that close.
 //!
 //! # How it is made
-//! `ARCHITECTURE.md`, beside the sources, is the map of the code, `FORMAT.md` specifies the files, and `CONTRIBUTING.md` says how to
-//! work on it.
+//! `ARCHITECTURE.md`, beside the sources, is the map of the code, `FORMAT.md` specifies the files, and `CONTRIBUTING.md` says
+//! how to work on it.
 
 mod batch;
 mod db;

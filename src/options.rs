@@ -21,7 +21,7 @@ use section::{exact_log2, threshold};
 ///
 /// Whatever the choice, the state after any crash is a prefix of the history of commits, and a batch is there whole or not
 /// at all. A write is visible to other readers before its sync has completed; after a failed sync they may still see writes
-/// whose commit answered an error, until the store is opened again.
+/// whose commit returned an error, until the store is opened again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Durability {
     /// On disk before the call returns (one `fdatasync`, shared by everyone who waits for one): survives power loss.
@@ -53,7 +53,7 @@ pub struct FilterEntry<'e> {
     pub value: &'e [u8],
 }
 
-/// What a compaction filter answers.
+/// What a compaction filter returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
@@ -291,7 +291,7 @@ impl Options {
     /// file one; with [`IoMode::Read`], each takes one descriptor of `RLIMIT_NOFILE`. All databases of a process together
     /// begin to let go at a half of either. What [slices](crate::Slice), iterators and cursors use, and what is being
     /// compacted, stays open whatever the limit is, up to three quarters of what the system gives: then whatever would have
-    /// to open a table answers [`Error::TooManyOpenTables`]. Threads that open tables at one moment may each be one over the
+    /// to open a table returns [`Error::TooManyOpenTables`]. Threads that open tables at one moment may each be one over the
     /// limit. The log, the manifest and tables that are being written are not counted; they are few.
     ///
     /// What is known of a table that was let go stays in memory: about 1 KiB, and a bit for each chunk that was verified;
@@ -342,9 +342,9 @@ impl Options {
     }
 
     /// How much larger each level may be than the one above, 2 to 100. Default: 10. More means fewer levels, which reads
-    /// search, and more rewriting. A store that has not been written to for a second, or that somebody waits for, is merged until
-    /// the deepest level is this many times as large as all above it together; but what level 0 has stays there while it is less
-    /// than an eighth of level 1.
+    /// search, and more rewriting. A store that has not been written to for a second, or that somebody waits for, is merged
+    /// until the deepest level is this many times as large as all above it together; but what level 0 has stays there while it
+    /// is less than an eighth of level 1.
     pub fn level_multiplier(&mut self, times: u32) -> &mut Self {
         self.level_multiplier = times;
         self

@@ -15,7 +15,7 @@ use crate::slice::{Slice, view_as, view_as_slice};
 use crate::sys::Pinned;
 
 /// The default keyspace as it was when [`Db::snapshot`](crate::Db::snapshot) was called, or another one as it was when
-/// [`Keyspace::snapshot`](crate::Keyspace::snapshot) was: later writes do not show. [`keyspace`](Self::keyspace) answers the
+/// [`Keyspace::snapshot`](crate::Keyspace::snapshot) was: later writes do not show. [`keyspace`](Self::keyspace) returns the
 /// other keyspaces at the same moment.
 ///
 /// It does not keep a keyspace from being dropped: reads then answer

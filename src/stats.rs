@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::engine::{Engine, View};
+use crate::engine::{Engine, ReadState};
 use crate::format::section::Section;
 use crate::format::{FileNumber, KeyspaceId, LEVELS};
 use crate::options::{Compression, PointIndex, SectionOptions};
@@ -17,7 +17,7 @@ use crate::version::{CompactionReason, Keyspaces, Limits, Plan, due, scores};
 pub struct Stats {
     /// Entries that are in the log only, all versions and tombstones counted.
     pub memtable_entries: u64,
-    /// Bytes of log behind them.
+    /// Bytes of log that they take.
     pub memtable_bytes: u64,
     /// Memtables that wait to be flushed.
     pub frozen_memtables: usize,
@@ -56,8 +56,8 @@ pub struct Stats {
     /// Compactions under way.
     pub compactions_running: Vec<CompactionStats>,
     /// Compactions that are due, the most urgent first, as if none were under way; those for
-    /// [`Calm`](crate::CompactionReason::Calm) and other reasons of space are once nobody has written for a second. Each is planned
-    /// as if it were the only one, so two of them may be about the same tables.
+    /// [`Calm`](crate::CompactionReason::Calm) and other reasons of space are once nobody has written for a second. Each is
+    /// planned as if it were the only one, so two of them may be about the same tables.
     pub compactions_due: Vec<CompactionStats>,
     /// Flushes since the open.
     pub flushes: u64,
@@ -224,10 +224,10 @@ pub struct KeyspaceStats {
 }
 
 impl KeyspaceStats {
-    fn new(view: &View, id: KeyspaceId, name: &str, options: SectionOptions) -> Self {
+    fn new(read_state: &ReadState, id: KeyspaceId, name: &str, options: SectionOptions) -> Self {
         Self {
             name: name.to_owned(),
-            memtable_entries: view.memtables.iter().map(|memtable| memtable.entries_of(id)).sum(),
+            memtable_entries: read_state.memtables.iter().map(|memtable| memtable.entries_of(id)).sum(),
             index_interval: options.interval,
             point_index: options.point_index,
             compression: options.compression,
@@ -236,13 +236,13 @@ impl KeyspaceStats {
         }
     }
 
-    fn all(view: &View, default: SectionOptions, limits: &Limits) -> Vec<Self> {
+    fn all(read_state: &ReadState, default: SectionOptions, limits: &Limits) -> Vec<Self> {
         let mut all = BTreeMap::new();
-        all.insert(KeyspaceId::DEFAULT, Self::new(view, KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME, default));
-        for meta in view.version.named().iter() {
-            all.insert(meta.id, Self::new(view, meta.id, &meta.name, meta.options));
+        all.insert(KeyspaceId::DEFAULT, Self::new(read_state, KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME, default));
+        for meta in read_state.version.named().iter() {
+            all.insert(meta.id, Self::new(read_state, meta.id, &meta.name, meta.options));
         }
-        for section in view.version.sections() {
+        for section in read_state.version.sections() {
             let Some(sum) = all.get_mut(&section.keyspace) else { continue };
             sum.entries += section.entries;
             sum.tombstones += section.tombstones;
@@ -251,7 +251,7 @@ impl KeyspaceStats {
             sum.tables += 1;
         }
         for (id, keyspace) in &mut all {
-            keyspace.level_scores = scores(&view.version, *id, limits);
+            keyspace.level_scores = scores(&read_state.version, *id, limits);
         }
         let first = all.remove(&KeyspaceId::DEFAULT);
         let mut others: Vec<Self> = all.into_values().collect();
@@ -269,11 +269,11 @@ fn hidden_bytes(section: &Section) -> u64 {
 
 impl Engine {
     pub(crate) fn stats(&self) -> Stats {
-        let view = self.readers.view();
+        let read_state = self.readers.read_state();
         let mut levels: Vec<LevelStats> =
             (0..LEVELS).map(|level| LevelStats { level, ..LevelStats::default() }).collect();
         let mut tables = Vec::new();
-        for (level, table) in view.version.tables() {
+        for (level, table) in read_state.version.tables() {
             let of_table = TableStats {
                 number: table.number().0,
                 level,
@@ -294,22 +294,22 @@ impl Engine {
         levels.truncate(used);
         let counters = &self.counters;
         let limits = self.limits(true);
-        let of_plan = |plan: &Plan| CompactionStats::new(plan, view.version.named());
+        let of_plan = |plan: &Plan| CompactionStats::new(plan, read_state.version.named());
         let (write_stalls, write_stall_time) = self.stalls.total();
-        let (cache_hits, cache_misses) = self.files.shelf.cache_hits_and_misses();
+        let (cache_hits, cache_misses) = self.files.table_cache.cache_hits_and_misses();
         Stats {
-            memtable_entries: view.memtables.iter().map(|memtable| memtable.entries()).sum(),
-            memtable_bytes: view.memtables.iter().map(|memtable| memtable.log_bytes()).sum(),
-            frozen_memtables: view.frozen().len(),
+            memtable_entries: read_state.memtables.iter().map(|memtable| memtable.entries()).sum(),
+            memtable_bytes: read_state.memtables.iter().map(|memtable| memtable.log_bytes()).sum(),
+            frozen_memtables: read_state.frozen().len(),
             levels,
             tables,
-            value_files: view.version.values().iter().map(ValueFileStats::new).collect(),
-            keyspaces: KeyspaceStats::all(&view, self.options.table.section, &limits),
-            log_segments: view.memtables.len(),
+            value_files: read_state.version.values().iter().map(ValueFileStats::new).collect(),
+            keyspaces: KeyspaceStats::all(&read_state, self.options.table.section, &limits),
+            log_segments: read_state.memtables.len(),
             last_sequence: self.readers.visible().0,
             snapshots: self.readers.registry().len(),
             oldest_snapshot: self.readers.registry().oldest().map(|sequence| sequence.0),
-            hidden_bytes: view.version.sections().map(hidden_bytes).sum(),
+            hidden_bytes: read_state.version.sections().map(hidden_bytes).sum(),
             reserve_bytes: self.reserve.bytes(),
             obsolete_bytes: self.files.obsolete_bytes(),
             write_pressure: self.pressure.debt(),
@@ -317,17 +317,17 @@ impl Engine {
             write_stalls,
             write_stall_time,
             compactions_running: self.scheduler.plans().iter().map(|plan| of_plan(plan)).collect(),
-            compactions_due: due(&view.version, &limits).iter().map(of_plan).collect(),
+            compactions_due: due(&read_state.version, &limits).iter().map(of_plan).collect(),
             flushes: counters.flushes.load(Ordering::Relaxed),
             compactions: counters.compactions.load(Ordering::Relaxed),
             compacted_bytes: counters.compacted_bytes.load(Ordering::Relaxed),
             log_syncs: counters.log_syncs.load(Ordering::Relaxed),
             conflicts: counters.conflicts.load(Ordering::Relaxed),
-            open_tables: self.files.shelf.open.len(),
-            table_openings: self.files.shelf.open.openings(),
-            kept_index_bytes: self.files.shelf.index_memory.taken(),
-            index_memory_bytes: self.files.shelf.index_memory.most(),
-            cache_bytes: self.files.shelf.cache_bytes(),
+            open_tables: self.files.table_cache.open.len(),
+            table_openings: self.files.table_cache.open.openings(),
+            kept_index_bytes: self.files.table_cache.index_memory.taken(),
+            index_memory_bytes: self.files.table_cache.index_memory.most(),
+            cache_bytes: self.files.table_cache.cache_bytes(),
             cache_hits,
             cache_misses,
         }

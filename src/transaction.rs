@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::{WriteBatch, check_lengths};
-use crate::engine::{Engine, Footprint, Moment, Registration};
+use crate::engine::{Engine, Moment, ReadSet, Registration};
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
@@ -42,7 +42,7 @@ impl Pauses {
         Self { attempt: 0, random: RandomState::new() }
     }
 
-    /// Waits; answers false if there were enough attempts.
+    /// Waits; returns false if there were enough attempts.
     pub(crate) fn next(&mut self) -> bool {
         self.attempt += 1;
         if self.attempt >= ATTEMPTS {
@@ -265,7 +265,7 @@ impl Transaction {
         true
     }
 
-    /// Commits the changes with the durability of [`Options::durability`](crate::Options::durability), or answers
+    /// Commits the changes with the durability of [`Options::durability`](crate::Options::durability), or returns
     /// [`Error::Conflict`] and has changed nothing. Other errors are those of [`Db::write`](crate::Db::write).
     pub fn commit(self) -> Result<()> {
         let durability = self.engine.options.durability;
@@ -275,7 +275,7 @@ impl Transaction {
     /// Commits the changes with this durability.
     pub fn commit_with(self, durability: Durability) -> Result<()> {
         let mut batch = WriteBatch::new();
-        let mut written = Footprint::new();
+        let mut written = ReadSet::new();
         for (keyspace, changes) in self.changes.values() {
             for (start, end) in changes.removed.iter() {
                 batch.remove_between(keyspace, start, end);
@@ -294,11 +294,11 @@ impl Transaction {
         }
         let reads = self.reads.into_inner();
         let keyspaces: Vec<_> = reads.values().map(|(keyspace, _)| Arc::clone(keyspace)).collect();
-        let footprint = match self.isolation {
+        let read_set = match self.isolation {
             Isolation::Serializable => reads.into_iter().map(|(id, (_, reads))| (id, reads)).collect(),
             Isolation::Snapshot => written,
         };
-        self.engine.commit_if_untouched(&batch, &footprint, self.began, &keyspaces, durability)
+        self.engine.commit_if_untouched(&batch, &read_set, self.began, &keyspaces, durability)
     }
 
     /// Forgets the changes, as a drop does.

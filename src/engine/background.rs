@@ -134,7 +134,7 @@ impl Background {
         }
     }
 
-    /// Waits for a wake after the `seen`-th one, but no longer than `longest`; answers whether to go on.
+    /// Waits for a wake after the `seen`-th one, but no longer than `longest`; returns whether to go on.
     fn sleep(&self, seen: u64, longest: Option<Duration>) -> bool {
         let mut state = self.state.lock();
         if !state.stopping && state.wakes == seen {
@@ -187,7 +187,7 @@ impl Background {
         self.done.notify_all();
     }
 
-    /// Has what failed tried again now. Answers how often each duty had failed.
+    /// Has what failed tried again now. Returns how often each duty had failed.
     fn try_again(&self) -> Failures {
         let mut state = self.state.lock();
         state.flush.retry_at = Duration::ZERO;
@@ -267,8 +267,8 @@ impl Engine {
             let calm = self.background.settling.load(Ordering::SeqCst) > 0 || still >= CALM;
             let worked = self.health.watched(|| self.step_in_turn(calm)).unwrap_or(false);
 
-            // A commit that this look at the log misses sees that the thread sleeps, and wakes it: both take the writer. If there
-            // is something to mark, the thread looks again by itself, and no commit has to wake it until then.
+            // A commit that this look at the log misses sees that the thread sleeps, and wakes it: both take the writer. If
+            // there is something to mark, the thread looks again by itself, and no commit has to wake it until then.
             self.background.asleep.store(true, Ordering::SeqCst);
             let unmarked = self.log.unmarked(&self.health);
             if unmarked.is_some() {
@@ -304,7 +304,7 @@ impl Engine {
         self.files.has_obsolete() || !self.readers.registry().is_empty() && is_due()
     }
 
-    /// Does one piece of work that is due and has not just failed; answers whether there was one. A flush comes before a
+    /// Does one piece of work that is due and has not just failed; returns whether there was one. A flush comes before a
     /// compaction, and neither keeps the other from being tried.
     fn step_in_turn(&self, calm: bool) -> bool {
         self.files.purge(&self.readers);
@@ -374,12 +374,15 @@ impl Engine {
         let comes = |duty, wanted: &dyn Fn() -> bool| self.background.will_try(duty) && wanted();
         self.scheduler.is_working()
             || self.options.background_threads > 0
-                && (comes(Duty::Flush, &|| self.flush_wanted(&self.readers.view()))
+                && (comes(Duty::Flush, &|| self.flush_wanted(&self.readers.read_state()))
                     || comes(Duty::Compaction, &|| self.compaction_wanted(false)))
     }
 
     fn wait_until_settled(&self, before: Failures) -> Result<()> {
-        while self.scheduler.is_working() || self.flush_wanted(&self.readers.view()) || self.compaction_wanted(true) {
+        while self.scheduler.is_working()
+            || self.flush_wanted(&self.readers.read_state())
+            || self.compaction_wanted(true)
+        {
             self.health.check_writable()?;
             self.background.failure_since(before)?;
             self.background.wait_for_progress(WAIT_STEP);

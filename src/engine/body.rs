@@ -141,7 +141,7 @@ fn room(runs: usize) -> u64 {
     runs as u64 * RUN_HEADER_BYTES
 }
 
-/// Fills the front of `out` with `bytes` of padding runs, and answers the rest.
+/// Fills the front of `out` with `bytes` of padding runs, and returns the rest.
 #[inline]
 fn write_padding(out: &mut [u8], bytes: u64) -> Result<&mut [u8], Bug> {
     if bytes == 0 {

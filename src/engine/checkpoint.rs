@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::recover::take_lock;
-use super::{Engine, Files, Readers, Registration, View};
+use super::{Engine, Files, ReadState, Readers, Registration};
 use crate::error::{Damage, Error, Result};
 use crate::format::edit::{Edit, TableMeta};
 use crate::format::names::FileKind;
@@ -21,7 +21,7 @@ use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::RunCursor;
 use crate::merge::{Merge, Source, Versions};
 use crate::sys::Dir;
-use crate::table::{Shelf, Table, TableWriter, ValueFile};
+use crate::table::{Table, TableCache, TableWriter, ValueFile};
 use crate::version::{Handles, Manifest, State};
 use crate::visibility::{Cover, Fragments, Visibility};
 
@@ -38,8 +38,8 @@ impl Engine {
         let create = |e| Error::io("create", path, e);
         let (parent, name) = self.files.fs.open_parent(path, self.options.access()).map_err(create)?;
         let dir = parent.create_dir(&name).map_err(create)?;
-        let shelf = Shelf::new(Arc::clone(&dir), self.options.table, 0, None);
-        let copying = Copying { files: &self.files, readers: &self.readers, shelf };
+        let table_cache = TableCache::new(Arc::clone(&dir), self.options.table, 0, None);
+        let copying = Copying { files: &self.files, readers: &self.readers, table_cache };
         let made = copying.fill().and_then(|()| self.health.check_intact());
         if made.is_err() {
             for name in dir.list().unwrap_or_default() {
@@ -56,27 +56,27 @@ struct Copying<'e> {
     files: &'e Files,
     readers: &'e Readers,
     /// Where it is made.
-    shelf: Arc<Shelf>,
+    table_cache: Arc<TableCache>,
 }
 
 impl Copying<'_> {
     fn fill(&self) -> Result<()> {
-        let (dir, shelf) = (&self.shelf.dir, &self.shelf);
+        let (dir, table_cache) = (&self.table_cache.dir, &self.table_cache);
         let _lock = take_lock(&**dir, false, true)?;
-        let (at, view) = self.moment();
-        for (_, table) in view.version.tables() {
+        let (at, read_state) = self.moment();
+        for (_, table) in read_state.version.tables() {
             self.copy_table(table)?;
         }
-        for stored in view.version.values().iter() {
+        for stored in read_state.version.values().iter() {
             self.copy_value_file(&stored.file)?;
         }
-        let tables = view.version.tables().map(|(_, table)| table.number().0);
+        let tables = read_state.version.tables().map(|(_, table)| table.number().0);
         let highest =
-            tables.chain(view.version.values().iter().map(|stored| stored.file.number().0)).max().unwrap_or(0);
+            tables.chain(read_state.version.values().iter().map(|stored| stored.file.number().0)).max().unwrap_or(0);
         let [table, manifest, segment] = [1, 2, 3].map(|step| FileNumber(highest + step));
-        let unflushed = self.write_unflushed(&view, at.at, table)?;
+        let unflushed = self.write_unflushed(&read_state, at.at, table)?;
         let edit = Edit { add: unflushed.into_iter().map(|meta| (0, meta)).collect(), ..Edit::default() };
-        let version = view.version.apply(&edit, &Handles::new(shelf));
+        let version = read_state.version.apply(&edit, &Handles::new(table_cache));
         let version = version.map_err(|damage| Error::corrupt(dir.path(), 0, damage))?;
         let state = State { next_number: segment, last_sequence: at.at, first_segment: segment, ..State::default() };
         let mut copy = Manifest::new(Arc::clone(dir), self.files.new_id()?, state, None);
@@ -84,24 +84,24 @@ impl Copying<'_> {
         copy.close(&Edit::default())
     }
 
-    /// A registered sequence and a view in whose tables nothing is newer.
-    fn moment(&self) -> (Registration, Arc<View>) {
+    /// A registered sequence and a read state in whose tables nothing is newer.
+    fn moment(&self) -> (Registration, Arc<ReadState>) {
         loop {
             let at = self.readers.register();
-            let view = self.readers.view();
+            let read_state = self.readers.read_state();
             // What has been flushed or loaded since was committed since.
-            if view.version.sections().all(|section| section.max_sequence <= at.at) {
-                return (at, view);
+            if read_state.version.sections().all(|section| section.max_sequence <= at.at) {
+                return (at, read_state);
             }
         }
     }
 
     fn copy_table(&self, table: &Table) -> Result<()> {
-        let to = &self.shelf.dir;
+        let to = &self.table_cache.dir;
         let [name, index] = [FileKind::Table, FileKind::Index].map(|kind| kind.name(table.number()));
         // A copy is read, so it may as well be checked.
         if self.copy_needed(&name)? == Copied::Written {
-            let copy = Arc::new(Table::new(table.meta.clone(), Arc::clone(&self.shelf), Vec::new()));
+            let copy = Arc::new(Table::new(table.meta.clone(), Arc::clone(&self.table_cache), Vec::new()));
             copy.pin()?.file().verify(&self.files.cancelled)?;
         }
         match copy_file(&*self.files.dir, &index, to, &self.files.cancelled) {
@@ -113,14 +113,14 @@ impl Copying<'_> {
 
     fn copy_value_file(&self, file: &ValueFile) -> Result<()> {
         if self.copy_needed(&FileKind::Values.name(file.number()))? == Copied::Written {
-            ValueFile::new(file.meta, Arc::clone(&self.shelf)).verify(&self.files.cancelled)?;
+            ValueFile::new(file.meta, Arc::clone(&self.table_cache)).verify(&self.files.cancelled)?;
         }
         Ok(())
     }
 
     /// Links or copies a file without which the copy is none.
     fn copy_needed(&self, name: &str) -> Result<Copied> {
-        let to = &self.shelf.dir;
+        let to = &self.table_cache.dir;
         copy_file(&*self.files.dir, name, to, &self.files.cancelled).map_err(|(operation, e)| match e.kind() {
             io::ErrorKind::NotFound => Error::corrupt(&self.files.path_of(name), 0, Damage::Missing),
             _ => Error::io(operation, &to.path().join(name), e),
@@ -128,33 +128,39 @@ impl Copying<'_> {
     }
 
     /// Writes what a reader at `at`, who is registered, sees of the memtables into a table, if there is anything.
-    fn write_unflushed(&self, view: &View, at: Sequence, number: FileNumber) -> Result<Option<TableMeta>> {
-        let named = view.version.named();
-        let keyspaces = view.memtables.iter().flat_map(|memtable| memtable.keyspaces());
+    fn write_unflushed(&self, read_state: &ReadState, at: Sequence, number: FileNumber) -> Result<Option<TableMeta>> {
+        let named = read_state.version.named();
+        let keyspaces = read_state.memtables.iter().flat_map(|memtable| memtable.keyspaces());
         let keyspaces: BTreeSet<KeyspaceId> = keyspaces.filter(|keyspace| named.is_live(*keyspace)).collect();
         if keyspaces.is_empty() {
             return Ok(None);
         }
-        for memtable in &view.memtables {
+        for memtable in &read_state.memtables {
             self.files.verify_groups(memtable)?;
         }
-        let mut writer = TableWriter::create(&self.shelf, number, self.files.new_id()?, &self.files.cancelled)?;
+        let mut writer = TableWriter::create(&self.table_cache, number, self.files.new_id()?, &self.files.cancelled)?;
         for keyspace in keyspaces {
-            writer.start_section(named.section_options(keyspace, self.shelf.options.section).at_level(0))?;
-            self.copy_unflushed(view, keyspace, at, &mut writer)?;
+            writer.start_section(named.section_options(keyspace, self.table_cache.options.section).at_level(0))?;
+            self.copy_unflushed(read_state, keyspace, at, &mut writer)?;
         }
         if writer.is_empty() {
             drop(writer);
-            let (dir, name) = (&self.shelf.dir, FileKind::Table.name(number));
+            let (dir, name) = (&self.table_cache.dir, FileKind::Table.name(number));
             return dir.remove(&name).map(|()| None).map_err(|e| Error::io("remove", &dir.path().join(name), e));
         }
         Ok(Some(writer.finish()?.meta))
     }
 
-    fn copy_unflushed(&self, view: &View, keyspace: KeyspaceId, at: Sequence, writer: &mut TableWriter) -> Result<()> {
+    fn copy_unflushed(
+        &self,
+        read_state: &ReadState,
+        keyspace: KeyspaceId,
+        at: Sequence,
+        writer: &mut TableWriter,
+    ) -> Result<()> {
         let mut sources = Vec::new();
         let mut cover = Cover::default();
-        for memtable in &view.memtables {
+        for memtable in &read_state.memtables {
             let runs = memtable.runs(keyspace, || self.readers.retain())?;
             sources.extend(runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))));
             cover.add(memtable.ranges(keyspace).iter().flat_map(|lists| lists.iter()), sources.len());
@@ -180,7 +186,7 @@ pub(super) enum Copied {
     Written,
 }
 
-/// Links a file into another directory, or copies it where that cannot be done. After an error, answers what was tried as
+/// Links a file into another directory, or copies it where that cannot be done. After an error, returns what was tried as
 /// well.
 pub(super) fn copy_file(
     dir: &dyn Dir,

@@ -22,12 +22,12 @@ const ENTRIES_PER_STEP: u32 = if cfg!(shuttle) { 1 } else { 4096 };
 
 /// The keys of one piece of a compaction: from `start` to in front of `end`.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Span {
+pub(super) struct Subcompaction {
     start: Option<Vec<u8>>,
     end: Option<Vec<u8>>,
 }
 
-impl Span {
+impl Subcompaction {
     fn start(&self) -> Edge {
         self.start.clone().map_or(Edge::START.to_owned(), Edge::Before)
     }
@@ -51,14 +51,14 @@ impl Span {
 
     /// All keys, cut at `keys`, which are in order.
     pub(super) fn between(keys: Vec<Vec<u8>>) -> Vec<Self> {
-        let mut spans = vec![Self::default()];
+        let mut subcompactions = vec![Self::default()];
         for key in keys {
-            if let Some(last) = spans.last_mut() {
+            if let Some(last) = subcompactions.last_mut() {
                 last.end = Some(key.clone());
             }
-            spans.push(Self { start: Some(key), end: None });
+            subcompactions.push(Self { start: Some(key), end: None });
         }
-        spans
+        subcompactions
     }
 }
 
@@ -98,9 +98,9 @@ impl Engine {
     /// Bytes that the inputs of a plan would have left if it were carried out. Asks no filter.
     pub(super) fn weigh(&self, plan: &Plan) -> Result<u64> {
         let mut left = 0;
-        let span = Span::of(plan);
+        let subcompaction = Subcompaction::of(plan);
         for share in &plan.shares {
-            let mut merging = Merging::new(self, plan, share, &span)?;
+            let mut merging = Merging::new(self, plan, share, &subcompaction)?;
             merging.filter = None;
             while let Some((found, _)) = &merging.next {
                 left += (found.entry.next() - found.entry.start) as u64;
@@ -111,11 +111,11 @@ impl Engine {
         Ok(left)
     }
 
-    /// Writes the merged tables of a span; removes them again if that fails half-way.
-    pub(super) fn merge_span(&self, plan: &Plan, span: &Span) -> Result<Outputs> {
+    /// Writes the merged tables of a subcompaction; removes them again if that fails half-way.
+    pub(super) fn merge_subcompaction(&self, plan: &Plan, subcompaction: &Subcompaction) -> Result<Outputs> {
         let mut merging = Vec::new();
         for share in &plan.shares {
-            merging.push(Merging::new(self, plan, share, span)?);
+            merging.push(Merging::new(self, plan, share, subcompaction)?);
         }
         let mut sink = ValueSink::new(&self.files);
         let mut outputs = Outputs::default();
@@ -177,7 +177,7 @@ struct Merging<'a> {
     plan: &'a Plan,
     share: &'a Share,
     options: SectionOptions,
-    span: &'a Span,
+    subcompaction: &'a Subcompaction,
     versions: Versions,
     /// The range tombstones to write; those in front of `written_to` have been.
     ranges: Fragments,
@@ -193,7 +193,7 @@ struct Merging<'a> {
 }
 
 impl<'a> Merging<'a> {
-    fn new(engine: &'a Engine, plan: &'a Plan, share: &'a Share, span: &'a Span) -> Result<Self> {
+    fn new(engine: &'a Engine, plan: &'a Plan, share: &'a Share, subcompaction: &'a Subcompaction) -> Result<Self> {
         let mut rule = engine.readers.retain();
         let own = cover(share.keyspace, share.inputs.iter().map(|(_, table)| table))?;
         let mut ranges = Fragments::merge(own.fragments(), &mut rule);
@@ -201,7 +201,7 @@ impl<'a> Merging<'a> {
             // Everyone sees these, and nothing that they remove is left.
             ranges.remove(|removal| rule.all_at_or_above(removal));
         }
-        ranges = ranges.clip(&span.start(), &span.end());
+        ranges = ranges.clip(&subcompaction.start(), &subcompaction.end());
         let all = share.inputs.iter().chain(&share.newer);
         let cover = if share.newer.is_empty() { own } else { cover(share.keyspace, all.map(|(_, table)| table))? };
         let visible = |(_, table): &&(u8, Arc<Table>)| !is_covered(table, share.keyspace, &cover, &rule);
@@ -213,17 +213,17 @@ impl<'a> Merging<'a> {
         if from_inputs > 0 {
             sources.extend(self::sources(share.keyspace, &share.newer.iter().collect::<Vec<_>>())?);
         }
-        let place = span.start.as_deref().map_or(Place::First, Place::AtOrBehind);
+        let place = subcompaction.start.as_deref().map_or(Place::First, Place::AtOrBehind);
         let versions = Versions::starting_at(Merge::new(sources), cover, rule, place)?;
         let mut merging = Self {
             engine,
             plan,
             share,
             options: engine.section_options(share.keyspace).at_level(plan.output),
-            span,
+            subcompaction,
             versions,
             ranges,
-            written_to: span.start(),
+            written_to: subcompaction.start(),
             next: None,
             max_sequence,
             until_step: ENTRIES_PER_STEP,
@@ -254,12 +254,13 @@ impl<'a> Merging<'a> {
         Ok(())
     }
 
-    /// The next version in the inputs that someone sees, up to the end of the span, and whether it is the first one of its key.
+    /// The next version in the inputs that someone sees, up to the end of the subcompaction, and whether it is the first one of
+    /// its key.
     fn next_within(&mut self) -> Result<Option<(Located, bool)>> {
         let mut first = false;
         loop {
             let Some((found, new_key)) = self.versions.next()? else { return Ok(None) };
-            if self.span.end.as_deref().is_some_and(|end| self.versions.merge().key(&found) >= end) {
+            if self.subcompaction.end.as_deref().is_some_and(|end| self.versions.merge().key(&found) >= end) {
                 return Ok(None);
             }
             first |= new_key;
@@ -326,7 +327,7 @@ impl<'a> Merging<'a> {
         }
         let upto = match &self.next {
             Some((found, _)) => Edge::Before(self.versions.merge().key(found).to_vec()),
-            None => self.span.end(),
+            None => self.subcompaction.end(),
         };
         writer.add_ranges(self.share.keyspace, &self.ranges.clip(&self.written_to, &upto))?;
         self.written_to = upto;

@@ -15,12 +15,12 @@ use crate::format::{FileNumber, NUMBER_MAX};
 use crate::memtable::Memtable;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::{Dir, Fs, HeldLock, LockRank, Mutex};
-use crate::table::{Shelf, Table, TableWriter};
+use crate::table::{Table, TableCache, TableWriter};
 
 pub(crate) struct Files {
     pub(super) fs: Arc<dyn Fs>,
     pub(super) dir: Arc<dyn Dir>,
-    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) table_cache: Arc<TableCache>,
     pub(super) database: Id,
     /// None once the store is closed.
     lock: Mutex<Option<Box<dyn HeldLock>>>,
@@ -36,7 +36,7 @@ pub(crate) struct Files {
 impl Files {
     pub(super) fn new(
         fs: Arc<dyn Fs>,
-        shelf: Arc<Shelf>,
+        table_cache: Arc<TableCache>,
         database: Id,
         lock: Box<dyn HeldLock>,
         next_number: u64,
@@ -44,8 +44,8 @@ impl Files {
     ) -> Self {
         Self {
             fs,
-            dir: Arc::clone(&shelf.dir),
-            shelf,
+            dir: Arc::clone(&table_cache.dir),
+            table_cache,
             database,
             lock: Mutex::new(LockRank::Directory, Some(lock)),
             first_number: FileNumber(next_number),
@@ -113,13 +113,13 @@ impl Files {
     /// Writes one table; removes what there is of it if that fails.
     pub(super) fn write_table(&self, fill: impl FnOnce(&mut TableWriter) -> Result<()>) -> Result<Arc<Table>> {
         let number = self.new_number()?;
-        let writer = TableWriter::create(&self.shelf, number, self.new_id()?, &self.cancelled);
+        let writer = TableWriter::create(&self.table_cache, number, self.new_id()?, &self.cancelled);
         let written = writer.and_then(|mut writer| {
             fill(&mut writer)?;
             writer.finish()
         });
         match written {
-            Ok(written) => Ok(written.into_table(Arc::clone(&self.shelf))),
+            Ok(written) => Ok(written.into_table(Arc::clone(&self.table_cache))),
             Err(e) => {
                 self.remove_table(number);
                 Err(e)

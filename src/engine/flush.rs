@@ -7,7 +7,7 @@ use super::background::Duty;
 use super::log::Writer;
 use super::outputs::{Outputs, ValueSink};
 use super::scheduler::Flushing;
-use super::{Engine, Files, Installed, Readers, View};
+use super::{Engine, Files, Installed, ReadState, Readers};
 use crate::error::{Result, bug, must};
 use crate::format::edit::Edit;
 use crate::format::{FileNumber, KeyspaceId};
@@ -26,15 +26,15 @@ impl Engine {
     pub(crate) fn flush(&self) -> Result<()> {
         self.health.check_writable()?;
         self.freeze(&mut self.log.writer());
-        let newest = self.readers.view().frozen().first().map(|memtable| memtable.number());
+        let newest = self.readers.read_state().frozen().first().map(|memtable| memtable.number());
         newest.map_or(Ok(()), |newest| self.once_there_is_space(|| self.flush_through(newest)))
     }
 
     /// Flushes the frozen memtables up to number `last`.
     pub(super) fn flush_through(&self, last: FileNumber) -> Result<()> {
         loop {
-            // Nothing of the view is kept meanwhile: with it, the space of a segment that is flushed would be.
-            let oldest = self.readers.view().frozen().last().map(|memtable| memtable.number());
+            // Nothing of the read state is kept meanwhile: with it, the space of a segment that is flushed would be.
+            let oldest = self.readers.read_state().frozen().last().map(|memtable| memtable.number());
             if oldest.is_none_or(|oldest| oldest > last) || !self.flush_oldest()? {
                 return Ok(());
             }
@@ -42,11 +42,12 @@ impl Engine {
     }
 
     /// Whether a frozen memtable should be flushed now. Those of this run always; those replayed by the open only when they
-    /// add up or keep a commit waiting, so that a program which opens, writes a little and closes does not make a table each time.
-    pub(super) fn flush_wanted(&self, view: &View) -> bool {
-        let frozen = view.frozen();
+    /// add up or keep a commit waiting, so that a program which opens, writes a little and closes does not make a table each
+    /// time.
+    pub(super) fn flush_wanted(&self, read_state: &ReadState) -> bool {
+        let frozen = read_state.frozen();
         let bytes: u64 = frozen.iter().map(|memtable| memtable.log_bytes()).sum();
-        let entries: u64 = view.memtables.iter().map(|memtable| memtable.entries()).sum();
+        let entries: u64 = read_state.memtables.iter().map(|memtable| memtable.entries()).sum();
         !frozen.is_empty()
             && (self.stalls.are_some_waiting()
                 || frozen.iter().any(|memtable| self.files.is_own(memtable.number()))
@@ -55,9 +56,9 @@ impl Engine {
                 || self.options.memtable_entries.is_some_and(|cap| entries >= cap as u64))
     }
 
-    /// Flushes the oldest frozen memtable, if one is due and nobody else is at it; answers whether it has.
+    /// Flushes the oldest frozen memtable, if one is due and nobody else is at it; returns whether it has.
     pub(super) fn flush_if_due(&self) -> Result<bool> {
-        if !self.flush_wanted(&self.readers.view()) {
+        if !self.flush_wanted(&self.readers.read_state()) {
             return Ok(false);
         }
         match self.scheduler.try_flushing() {
@@ -66,7 +67,7 @@ impl Engine {
         }
     }
 
-    /// Flushes the oldest frozen memtable; answers whether there was one.
+    /// Flushes the oldest frozen memtable; returns whether there was one.
     pub(super) fn flush_oldest(&self) -> Result<bool> {
         self.flush_one(&self.scheduler.flushing())
     }
@@ -84,7 +85,7 @@ impl Engine {
 
     /// Flushes the memtables up to number `last` while nobody can commit.
     pub(super) fn flush_held(&self, alone: &Flushing<'_>, writer: &mut Writer, last: FileNumber) -> Result<()> {
-        while self.readers.view().frozen().last().is_some_and(|memtable| memtable.number() <= last) {
+        while self.readers.read_state().frozen().last().is_some_and(|memtable| memtable.number() <= last) {
             let flushed = self.flush_memtable(alone).map_err(|e| self.health.stop_at_bug(e))?;
             let Some(flushed) = flushed else { break };
             writer.forget(flushed);
@@ -92,28 +93,28 @@ impl Engine {
         Ok(())
     }
 
-    /// Flushes the oldest frozen memtable, or more of them; answers the number of the newest of these. On a full disk, one
+    /// Flushes the oldest frozen memtable, or more of them; returns the number of the newest of these. On a full disk, one
     /// table of all is tried: what newer memtables remove from older ones, or write over, is not in it.
     fn flush_memtable(&self, _alone: &Flushing<'_>) -> Result<Option<FileNumber>> {
         self.health.check_writable()?;
-        let view = self.readers.view();
-        let frozen = view.frozen();
+        let read_state = self.readers.read_state();
+        let frozen = read_state.frozen();
         let Some(oldest) = frozen.len().checked_sub(1) else { return Ok(None) };
-        let flushed = self.with_reserve(|| self.flush_together(&view, frozen.get(oldest..).unwrap_or_default()));
+        let flushed = self.with_reserve(|| self.flush_together(&read_state, frozen.get(oldest..).unwrap_or_default()));
         let flushed = match flushed {
-            Err(e) if e.is_full() && oldest > 0 => self.with_reserve(|| self.flush_together(&view, frozen))?,
+            Err(e) if e.is_full() && oldest > 0 => self.with_reserve(|| self.flush_together(&read_state, frozen))?,
             other => other?,
         };
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(Some(flushed))
     }
 
-    /// Makes one table of some memtables, the oldest ones, which are given newest first; answers the number of the newest.
-    fn flush_together(&self, view: &View, memtables: &[Arc<Memtable>]) -> Result<FileNumber> {
+    /// Makes one table of some memtables, the oldest ones, which are given newest first; returns the number of the newest.
+    fn flush_together(&self, read_state: &ReadState, memtables: &[Arc<Memtable>]) -> Result<FileNumber> {
         let numbers: Vec<FileNumber> = memtables.iter().map(|memtable| memtable.number()).collect();
         let newest = *numbers.first().ok_or_else(|| bug("a flush has nothing to write"))?;
         // In front of it, and so newer, stands the first one that is needed.
-        let next = view.memtables.iter().rev().find(|memtable| memtable.number() > newest);
+        let next = read_state.memtables.iter().rev().find(|memtable| memtable.number() > newest);
         let mut edit = Edit {
             first_segment: Some(next.map_or(FileNumber(newest.0 + 1), |next| next.number())),
             last_sequence: memtables.iter().map(|memtable| memtable.max_sequence()).max(),
@@ -164,7 +165,7 @@ impl Flusher<'_> {
         let mut sink = ValueSink::new(self.files);
         let table = self.files.write_table(|writer| {
             for keyspace in keyspaces {
-                let options = version.named().section_options(keyspace, self.files.shelf.options.section);
+                let options = version.named().section_options(keyspace, self.files.table_cache.options.section);
                 let options = options.at_level(0);
                 writer.start_section(options)?;
                 self.copy_keyspace(memtables, keyspace, options, writer, &mut sink)?;

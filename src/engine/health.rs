@@ -131,7 +131,7 @@ impl Health {
         }
     }
 
-    /// What `work` answers, unless it panics.
+    /// What `work` returns, unless it panics.
     pub(super) fn watched<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         catch_unwind(AssertUnwindSafe(work)).inspect_err(|_| drop(self.panicked())).ok()
     }

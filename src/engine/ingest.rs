@@ -49,8 +49,8 @@ pub struct Ingested {
 /// Where a load may go.
 struct Landing {
     level: u8,
-    /// The newest memtable that must be flushed before, if there is one: that has keys in the range of the load; or, for level 0,
-    /// any. Its tables are ordered by their sequence numbers, so those of the load must be above all that is in front of it.
+    /// The newest memtable that must be flushed before, if there is one: that has keys in the range of the load; or, for level
+    /// 0, any. Its tables are ordered by their sequence numbers, so those of the load must be above all that is in front of it.
     in_the_way: Option<FileNumber>,
 }
 
@@ -103,9 +103,9 @@ impl Engine {
     /// Where a load may go while compactions stand still.
     fn landing(&self, load: &Load<'_>, standstill: &Standstill<'_>) -> Result<Landing> {
         let ranges = load.ranges();
-        let view = self.readers.view();
-        let level = level_for(&view.version, load.keyspace.id, &ranges, standstill.running());
-        for memtable in &view.memtables {
+        let read_state = self.readers.read_state();
+        let level = level_for(&read_state.version, load.keyspace.id, &ranges, standstill.running());
+        for memtable in &read_state.memtables {
             let is_in_the_way = match level {
                 0 => memtable.entries() > 0,
                 _ => has_keys_in(memtable, load.keyspace, &ranges, || self.readers.retain())?,
@@ -135,7 +135,7 @@ impl Engine {
             // From here on, `install_new` sees to the files.
             let mut outputs = Outputs { values: std::mem::take(&mut load.values), ..Outputs::default() };
             for (table, (_, meta)) in std::mem::take(&mut load.written).into_iter().zip(&mut edit.add) {
-                let table = table.with_global_sequence(sequence).into_table(Arc::clone(&self.files.shelf));
+                let table = table.with_global_sequence(sequence).into_table(Arc::clone(&self.files.table_cache));
                 meta.clone_from(&table.meta);
                 ingested.tables += 1;
                 ingested.bytes += table.meta.file_bytes;
@@ -262,7 +262,7 @@ impl<'e> Load<'e> {
         let _at_work = self.engine.scheduler.begin_work(&self.engine.health)?;
         self.engine.health.check_writable()?;
         let (number, id) = (self.engine.files.new_number()?, self.engine.files.new_id()?);
-        let writer = TableWriter::create(&self.engine.files.shelf, number, id, self.engine.health.cancelled());
+        let writer = TableWriter::create(&self.engine.files.table_cache, number, id, self.engine.health.cancelled());
         let mut writer = writer.inspect_err(|_| self.engine.files.remove_table(number))?;
         writer.start_section(self.section)?;
         writer.take_global_sequence(self.engine.readers.visible());

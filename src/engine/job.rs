@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::background::Duty;
-use super::compact::Span;
+use super::compact::Subcompaction;
 use super::outputs::Outputs;
 use super::{Engine, Installed};
 use crate::error::{Error, Result};
@@ -15,21 +15,21 @@ use crate::sys::{LockRank, Mutex, OnceLock};
 use crate::version::{Plan, Running, pick, plan_range};
 
 /// Spans for each thread, so that one that has to flush in between does not hold up the others for long.
-const SPANS_PER_THREAD: usize = 2;
+const SUBCOMPACTIONS_PER_THREAD: usize = 2;
 
-/// A compaction whose spans are merged one by one, by whoever has time; the last one to finish installs all outputs.
+/// A compaction whose subcompactions are merged one by one, by whoever has time; the last one to finish installs all outputs.
 #[derive(Debug)]
 pub(super) struct Job {
     plan: Arc<Plan>,
     pub(super) begun: u64,
-    spans: Vec<Span>,
+    subcompactions: Vec<Subcompaction>,
     progress: Mutex<Progress>,
     outcome: Arc<OnceLock<Result<()>>>,
 }
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// The next span to begin.
+    /// The next subcompaction to begin.
     next: usize,
     under_way: usize,
     outputs: Outputs,
@@ -37,32 +37,35 @@ struct Progress {
 }
 
 impl Job {
-    /// Whether some of its spans are still to be taken.
+    /// Whether some of its subcompactions are still to be taken.
     pub(super) fn has_spans(&self) -> bool {
-        self.progress.lock().next < self.spans.len()
+        self.progress.lock().next < self.subcompactions.len()
     }
 
-    fn take(&self) -> Option<&Span> {
+    fn take(&self) -> Option<&Subcompaction> {
         let mut progress = self.progress.lock();
-        let span = self.spans.get(progress.next)?;
+        let subcompaction = self.subcompactions.get(progress.next)?;
         progress.next += 1;
         progress.under_way += 1;
-        Some(span)
+        Some(subcompaction)
     }
 
-    /// Notes how a span ended; answers what all of them have come to if it was the last one.
+    /// Notes how a subcompaction ended; returns what all of them have come to if it was the last one.
     fn finish(&self, outputs: Result<Outputs>) -> Option<(Outputs, Option<Error>)> {
         let mut progress = self.progress.lock();
-        debug_assert!(progress.under_way > 0 && progress.next <= self.spans.len(), "a span that ends has begun");
+        debug_assert!(
+            progress.under_way > 0 && progress.next <= self.subcompactions.len(),
+            "a subcompaction that ends has begun"
+        );
         progress.under_way -= 1;
         match outputs {
             Ok(outputs) => progress.outputs.extend(outputs),
             Err(e) => {
-                progress.next = self.spans.len();
+                progress.next = self.subcompactions.len();
                 progress.failure.get_or_insert(e);
             }
         }
-        let last = progress.under_way == 0 && progress.next == self.spans.len();
+        let last = progress.under_way == 0 && progress.next == self.subcompactions.len();
         last.then(|| (std::mem::take(&mut progress.outputs), progress.failure.take()))
     }
 }
@@ -205,21 +208,21 @@ impl Engine {
         moved.map(|_| self.background.note_success(Duty::Compaction))
     }
 
-    /// Cuts a plan into spans and lets other threads help.
+    /// Cuts a plan into subcompactions and lets other threads help.
     fn start(&self, begun: u64, plan: Arc<Plan>) -> Result<Arc<Job>> {
         for share in plan.shares.iter().filter(|share| share.inputs.iter().any(|(level, _)| *level == 0)) {
             self.readers.learned.cost.settle(share.keyspace);
         }
-        let spans = self.health.unless_it_panics(|| self.split(&plan)).inspect_err(|_| self.end(begun))?;
-        Ok(self.enlist(begun, plan, spans))
+        let subcompactions = self.health.unless_it_panics(|| self.split(&plan)).inspect_err(|_| self.end(begun))?;
+        Ok(self.enlist(begun, plan, subcompactions))
     }
 
     /// Lets other threads help with a plan.
-    pub(super) fn enlist(&self, begun: u64, plan: Arc<Plan>, spans: Vec<Span>) -> Arc<Job> {
+    pub(super) fn enlist(&self, begun: u64, plan: Arc<Plan>, subcompactions: Vec<Subcompaction>) -> Arc<Job> {
         let progress = Mutex::new(LockRank::Job, Progress::default());
-        let job = Job { plan, begun, spans, progress, outcome: Arc::default() };
+        let job = Job { plan, begun, subcompactions, progress, outcome: Arc::default() };
         let job = Arc::new(job);
-        let helped = job.spans.len() > 1;
+        let helped = job.subcompactions.len() > 1;
         self.scheduler.enlist(&job);
         if helped {
             self.background.wake();
@@ -227,38 +230,38 @@ impl Engine {
         job
     }
 
-    /// The spans of a large compaction.
+    /// The subcompactions of a large compaction.
     fn shares(&self) -> usize {
         let threads = self.options.background_threads;
-        if threads > 1 { threads * SPANS_PER_THREAD } else { 1 }
+        if threads > 1 { threads * SUBCOMPACTIONS_PER_THREAD } else { 1 }
     }
 
     /// Spans of about equal size, at least as large as a table, for all threads.
-    fn split(&self, plan: &Plan) -> Result<Vec<Span>> {
+    fn split(&self, plan: &Plan) -> Result<Vec<Subcompaction>> {
         let most = self.shares();
         let by_size = usize::try_from(plan.input_bytes() / self.options.table_bytes).unwrap_or(usize::MAX);
-        let [share] = &plan.shares[..] else { return Ok(vec![Span::default()]) };
+        let [share] = &plan.shares[..] else { return Ok(vec![Subcompaction::default()]) };
         let largest = share.sections().max_by_key(|(_, section)| section.end - section.start);
         match largest {
             Some((table, _)) if plan.output > 0 => {
-                Ok(Span::between(table.pin()?.split_keys(share.keyspace, by_size.min(most))?))
+                Ok(Subcompaction::between(table.pin()?.split_keys(share.keyspace, by_size.min(most))?))
             }
-            _ => Ok(vec![Span::default()]),
+            _ => Ok(vec![Subcompaction::default()]),
         }
     }
 
-    /// Merges spans of a job until none is left; installs its outputs if the last one to finish is among them.
+    /// Merges subcompactions of a job until none is left; installs its outputs if the last one to finish is among them.
     pub(super) fn work_on(&self, job: Arc<Job>) -> Result<()> {
         let mut result = Ok(());
-        while let Some(span) = job.take() {
-            let merged = self.health.unless_it_panics(|| self.merge_span(&job.plan, span));
+        while let Some(subcompaction) = job.take() {
+            let merged = self.health.unless_it_panics(|| self.merge_subcompaction(&job.plan, subcompaction));
             let merged = merged.map_err(|e| self.health.stop_at_bug(e));
             let own = merged.as_ref().map(|_| ()).map_err(Error::clone);
             if let Some((outputs, failure)) = job.finish(merged) {
                 let outcome = self.health.unless_it_panics(|| self.conclude(&job, &outputs, failure));
                 let _ = job.outcome.set(outcome.clone());
                 let begun = job.begun;
-                // It was the last span; with the job go the handles of its inputs.
+                // It was the last subcompaction; with the job go the handles of its inputs.
                 drop(job);
                 self.end(begun);
                 if outcome.is_ok() {

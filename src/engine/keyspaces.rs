@@ -58,7 +58,7 @@ impl Keyspaces {
         self.named.lock().get(name).map(Arc::clone)
     }
 
-    /// Marks keyspaces as gone that `named` has. Their edit is durable; a view without them follows.
+    /// Marks keyspaces as gone that `named` has. Their edit is durable; a read state without them follows.
     pub(super) fn set_dropped(&self, ids: &[KeyspaceId], named: &crate::version::Keyspaces) {
         for meta in ids.iter().filter_map(|id| named.get(*id)) {
             if let Some(state) = self.named.lock().remove(meta.name.as_str()) {

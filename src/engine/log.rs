@@ -52,7 +52,7 @@ impl LogEnd {
         durable.map(|_| ())
     }
 
-    /// Makes the log durable up to `end` at least; answers how far it is.
+    /// Makes the log durable up to `end` at least; returns how far it is.
     fn sync_alone(&self, end: Position, sync: impl FnOnce(&Syncing<'_>) -> Result<Position>) -> Result<Position> {
         let syncing = self.syncing();
         if let Some(durable) = self.writer().durable.filter(|durable| *durable >= end) {
@@ -200,7 +200,7 @@ struct Turn {
 }
 
 impl Turns {
-    /// Waits until the log is durable up to `end`, or answers true: then it is the caller's turn to make it so, and to
+    /// Waits until the log is durable up to `end`, or returns true: then it is the caller's turn to make it so, and to
     /// [end it](Self::end).
     fn take(&self, end: Position) -> bool {
         let mut turn = self.state.lock();

@@ -1,7 +1,7 @@
 //! The engine: the parts in motion. Everything below it is a data structure or a file.
 //!
-//! [`LockRank`](crate::sys::LockRank) has the order of all locks; ARCHITECTURE.md says who holds which, and for how long. Readers take
-//! none of them: they load the view and the visible sequence.
+//! [`LockRank`](crate::sys::LockRank) has the order of all locks; ARCHITECTURE.md says who holds which, and for how long.
+//! Readers take none of them: they load the read state and the visible sequence.
 //!
 //! The durable state changes in exactly four places: a group committed to the log (`write`), an edit installed
 //! ([`Engine::install`]), an obsolete file removed (`obsolete`), and, once for each segment, the manifest told that
@@ -25,6 +25,7 @@ mod outputs;
 mod present;
 mod pressure;
 mod read;
+mod read_state;
 mod readers;
 mod recover;
 mod registry;
@@ -36,7 +37,6 @@ mod stall;
 mod sync;
 mod validate;
 mod verify;
-mod view;
 mod write;
 
 #[cfg(all(test, shuttle))]
@@ -49,15 +49,15 @@ pub(crate) use body::Body;
 pub use ingest::Ingested;
 pub(crate) use pressure::Pressure;
 pub(crate) use read::Reading;
+pub(crate) use read_state::{Find, Opened, ReadState};
 pub(crate) use readers::Readers;
 pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::{Registration, Registry};
 pub use repair::{Finding, LostKey, LostRange, Outcome, RepairReport};
 pub(crate) use repair::{examine, repair};
 pub(crate) use stall::Stalls;
-pub(crate) use validate::{Footprint, Moment};
+pub(crate) use validate::{Moment, ReadSet};
 pub use verify::Report;
-pub(crate) use view::{Find, Opened, View};
 
 use crate::error::{Error, Result};
 use crate::format::FileNumber;
@@ -162,7 +162,7 @@ impl Engine {
         }
         let dropped = version.dropped_sections(&edit);
         edit.consume.extend(dropped);
-        let handles = Handles::new(&self.files.shelf).with(&outputs.tables, &outputs.values);
+        let handles = Handles::new(&self.files.table_cache).with(&outputs.tables, &outputs.values);
         // Tables that someone has forged are refused here as well, so this is damage and no bug.
         let (next, gone) =
             version.replace(&edit, &handles).map_err(|damage| Error::corrupt(self.files.path(), 0, damage))?;
@@ -171,9 +171,9 @@ impl Engine {
             manifest.append(&edit, &next, || self.files.new_number()).map_err(|e| self.health.unrecorded(e))?;
         let between = Between::disk_and_memory(&self.health);
         self.keyspaces.set_dropped(&edit.drop, version.named());
-        self.publish(|view| {
-            view.memtables.retain(|memtable| !flushed.contains(&memtable.number()));
-            view.version = Arc::clone(&next);
+        self.publish(|read_state| {
+            read_state.memtables.retain(|memtable| !flushed.contains(&memtable.number()));
+            read_state.version = Arc::clone(&next);
         });
         between.agree();
         let values_before = version.values().iter().map(|stored| &stored.file).chain(&outputs.values);
@@ -188,17 +188,17 @@ impl Engine {
         self.install(edit, &Outputs::default(), &[])
     }
 
-    /// Replaces the view by a changed copy.
-    fn publish(&self, change: impl FnOnce(&mut View)) {
-        self.readers.publish(|view| {
-            change(view);
-            self.note_debt(view);
+    /// Replaces the read state by a changed copy.
+    fn publish(&self, change: impl FnOnce(&mut ReadState)) {
+        self.readers.publish(|read_state| {
+            change(read_state);
+            self.note_debt(read_state);
         });
     }
 
-    /// What writers will feel of a view.
-    fn note_debt(&self, view: &View) {
-        self.pressure.update(view, self.options.l0_tables);
-        self.stalls.set_frozen(view.frozen().iter().map(|memtable| memtable.log_bytes()).sum());
+    /// What writers will feel of a read state.
+    fn note_debt(&self, read_state: &ReadState) {
+        self.pressure.update(read_state, self.options.l0_tables);
+        self.stalls.set_frozen(read_state.frozen().iter().map(|memtable| memtable.log_bytes()).sum());
     }
 }

@@ -254,19 +254,20 @@ fn models_reads_are_consistent_beside_commits_flushes_and_compactions() {
     explore(|| reads_are_consistent(look));
 }
 
-/// A reader that takes its sequence before the view, and registers for neither.
+/// A reader that takes its sequence before the read state, and registers for neither.
 fn look_at_an_old_sequence(engine: &Engine, key: &[u8]) -> Result<Option<u64>> {
     let at = engine.readers.visible();
     thread::yield_now();
     let mut opened = Opened::default();
     loop {
-        let view = engine.readers.load();
-        let closed = match view.find((&view.era, &opened), (KEYSPACE, key_hash(KEYSPACE, key), key), at, true)? {
-            Find::Value(value) => return Ok(Some(number(&value.pin()))),
-            Find::Absent | Find::Retry => return Ok(None),
-            Find::Closed(closed) => closed,
-        };
-        drop(view);
+        let read_state = engine.readers.load();
+        let closed =
+            match read_state.find((&read_state.era, &opened), (KEYSPACE, key_hash(KEYSPACE, key), key), at, true)? {
+                Find::Value(value) => return Ok(Some(number(&value.pin()))),
+                Find::Absent | Find::Retry => return Ok(None),
+                Find::Closed(closed) => closed,
+            };
+        drop(read_state);
         opened.open(&closed)?;
     }
 }
@@ -279,7 +280,7 @@ fn models_find_a_reader_that_takes_its_sequence_first() {
 // Transactions.
 
 /// Two threads count up one key, each step a transaction that is tried again after a conflict, beside flushes.
-fn transactions_lose_no_update(relies_on: fn(&[u8]) -> Footprint) {
+fn transactions_lose_no_update(relies_on: fn(&[u8]) -> ReadSet) {
     let fs = SimFs::new();
     let engine = open(&fs);
     let count = move |engine: &Engine| {
@@ -307,10 +308,10 @@ fn transactions_lose_no_update(relies_on: fn(&[u8]) -> Footprint) {
     assert_eq!(look(&engine, b"a").expect("a lookup"), Some(4), "an update is lost");
 }
 
-fn footprint_of(key: &[u8]) -> Footprint {
+fn footprint_of(key: &[u8]) -> ReadSet {
     let mut ranges = RangeSet::default();
     ranges.insert_key(key);
-    Footprint::from([(KEYSPACE, ranges)])
+    ReadSet::from([(KEYSPACE, ranges)])
 }
 
 #[test]
@@ -320,7 +321,7 @@ fn models_transactions_lose_no_update() {
 
 #[test]
 fn models_find_a_transaction_that_forgets_what_it_read() {
-    must_fail("an update is lost", || transactions_lose_no_update(|_| Footprint::new()));
+    must_fail("an update is lost", || transactions_lose_no_update(|_| ReadSet::new()));
 }
 
 // Obsolete tables.
@@ -339,7 +340,7 @@ fn tables_stay_while_they_are_used(purge: fn(&Engine)) {
     // Opened anew, so that no table has been mapped.
     let engine = open(&fs);
     let empty = move |engine: &Engine| {
-        let version = Arc::clone(&engine.readers.view().version);
+        let version = Arc::clone(&engine.readers.read_state().version);
         let consume = version.tables().map(|(_, table)| (table.number(), KEYSPACE)).collect();
         drop(version);
         engine.install_edit(Edit { consume, ..Edit::default() }).expect("an edit");
@@ -408,14 +409,14 @@ fn tables_are_let_go_beside_readers() {
     engine.files.purge(&engine.readers);
     assert_eq!(engine.files.obsolete_bytes(), 0, "a table that nobody uses is kept");
     get(&engine);
-    engine.files.shelf.open.release();
+    engine.files.table_cache.open.release();
     // Those who open one at the same time make room for themselves alone.
-    let (open, files) = (engine.files.shelf.open.len(), fs.open_files());
+    let (open, files) = (engine.files.table_cache.open.len(), fs.open_files());
     assert!(open <= 3 && files <= 2 * open, "{open} tables and {files} files are open");
     engine.commit(put(&engine, b"d", b"d"), Durability::Buffered).expect("a commit");
     engine.flush().expect("a flush");
-    engine.files.shelf.open.release();
-    let (open, files) = (engine.files.shelf.open.len(), fs.open_files());
+    engine.files.table_cache.open.release();
+    let (open, files) = (engine.files.table_cache.open.len(), fs.open_files());
     assert!(open <= 1 && files <= 2, "{open} tables and {files} files are open behind another one");
 }
 

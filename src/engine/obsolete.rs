@@ -16,9 +16,9 @@ use crate::version::{Appended, Manifest, Version};
 /// Files that are no part of the database any more, and that a reader may still use.
 pub(super) type Obsolete = Outputs;
 
-/// Whether this is the last handle of a table or value file. They are in views and iterators; if this one is the last, nobody
-/// can make another, but who lets go of tables, for a moment and not to open it. (A view that is only borrowed counts as
-/// well: replacing a view takes a count for each of its borrowers.)
+/// Whether this is the last handle of a table or value file. They are in read states and iterators; if this one is the last,
+/// nobody can make another, but who lets go of tables, for a moment and not to open it. (A read state that is only borrowed
+/// counts as well: replacing a read state takes a count for each of its borrowers.)
 fn is_last<T>(handle: &Arc<T>) -> bool {
     let is_last = Arc::strong_count(handle) == 1;
     // The unlink comes behind everything that the last user did.
@@ -47,7 +47,7 @@ impl Files {
     pub(super) fn purge(&self, readers: &Readers) {
         self.remove_obsolete();
         let version = readers.version();
-        self.shelf.share_index_memory(version.tables().map(|(_, table)| table));
+        self.table_cache.share_index_memory(version.tables().map(|(_, table)| table));
     }
 
     fn remove_obsolete(&self) {

@@ -60,7 +60,7 @@ impl<'e> ValueSink<'e> {
             empty => {
                 let files = self.files;
                 let (number, id) = (files.new_number()?, files.new_id()?);
-                let writer = ValueWriter::create(&files.shelf, number, id, &files.cancelled)?;
+                let writer = ValueWriter::create(&files.table_cache, number, id, &files.cancelled)?;
                 Ok(empty.insert(writer))
             }
         }

@@ -4,12 +4,12 @@
 //! bytes of log a second where the debt begins, down to [`RATE_FULL`] at pressure 1, and so on beyond: each step of equal
 //! debt divides the rate by the same factor. So the rate meets that of the background work somewhere, whatever the disk can
 //! do, and nothing stops unless [too much](super::stall) is frozen. Each commit takes its bytes' worth of time from a shared
-//! budget and sleeps until the budget is even, but never longer than [`DELAY_MAX`] for each MiB that it has; what is owed beyond
-//! that is left to the commits after it. What frees space takes a [share](FREEING_SHARE) of its worth.
+//! budget and sleeps until the budget is even, but never longer than [`DELAY_MAX`] for each MiB that it has; what is owed
+//! beyond that is left to the commits after it. What frees space takes a [share](FREEING_SHARE) of its worth.
 
 use std::time::Duration;
 
-use super::{Engine, View};
+use super::{Engine, ReadState};
 use crate::error::{Error, Result};
 use crate::log::Use;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -63,7 +63,7 @@ impl Pressure {
         Duration::from_nanos(self.even_at.load(Ordering::Relaxed).saturating_sub(nanos(now())))
     }
 
-    /// Takes the time of `bytes` from the budget; answers how long to wait.
+    /// Takes the time of `bytes` from the budget; returns how long to wait.
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     fn charge(&self, bytes: u64) -> Duration {
         let rate = RATE_FREE * (RATE_FULL / RATE_FREE).powf(self.debt().min(PRESSURE_MAX));
@@ -74,12 +74,12 @@ impl Pressure {
         Duration::from_nanos(before.max(at).saturating_add(cost) - at)
     }
 
-    /// Recomputes the debt for a new view, where so many tables of level 0 start a compaction.
+    /// Recomputes the debt for a new read state, where so many tables of level 0 start a compaction.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub(super) fn update(&self, view: &View, l0_tables: usize) {
+    pub(super) fn update(&self, read_state: &ReadState, l0_tables: usize) {
         let share = |n: usize, free: usize, full: usize| n.saturating_sub(free) as f64 / (full - free) as f64;
-        let by_tables = share(view.version.level0_len(), LEVEL0_FREE * l0_tables, LEVEL0_FULL * l0_tables);
-        let by_frozen = share(view.frozen().len(), FROZEN_FREE, FROZEN_FULL);
+        let by_tables = share(read_state.version.level0_len(), LEVEL0_FREE * l0_tables, LEVEL0_FULL * l0_tables);
+        let by_frozen = share(read_state.frozen().len(), FROZEN_FREE, FROZEN_FULL);
         let debt = by_tables.max(by_frozen).min(PRESSURE_MAX);
         self.debt.store((debt * 1e6) as u32, Ordering::Relaxed);
     }

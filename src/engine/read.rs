@@ -1,9 +1,9 @@
-//! Acquiring a consistent pair of view and sequence, and reading at it.
+//! Acquiring a consistent pair of read state and sequence, and reading at it.
 
 use std::sync::Arc;
 
-use super::view::NOTHING_OPENED;
-use super::{Engine, Find, Opened, Registration, View};
+use super::read_state::NOTHING_OPENED;
+use super::{Engine, Find, Opened, ReadState, Registration};
 use crate::error::{Result, bug};
 use crate::format::range::{Edge, Range};
 use crate::format::{KeyspaceId, key_hash};
@@ -17,16 +17,16 @@ use crate::sys::Pinned;
 pub(crate) struct Reading {
     pub(crate) at: Registration,
     keyspace: KeyspaceId,
-    /// Until there is a scan, which has what it needs of it: a view keeps all that a store had.
-    view: Option<Arc<View>>,
+    /// Until there is a scan, which has what it needs of it: a read state keeps all that a store had.
+    read_state: Option<Arc<ReadState>>,
 }
 
 impl Reading {
     /// The scan, positioned nowhere, of what is between two edges. There is one, for others to be copied from.
     pub(crate) fn scan(&mut self, within: Range<'_>) -> Result<Box<Scan>> {
-        let view = self.view.as_ref().ok_or_else(|| bug("a second scan is made for a reader"))?;
-        let scan = Box::new(view.scan(self.keyspace, &self.at, within)?);
-        self.view = None;
+        let read_state = self.read_state.as_ref().ok_or_else(|| bug("a second scan is made for a reader"))?;
+        let scan = Box::new(read_state.scan(self.keyspace, &self.at, within)?);
+        self.read_state = None;
         Ok(scan)
     }
 }
@@ -41,8 +41,8 @@ impl Engine {
         self.health.check_open()?;
         let hash = key_hash(keyspace, key);
         for _ in 0..ATTEMPTS {
-            let Some((view, at)) = self.readers.acquire() else { continue };
-            match view.find((&view.era, &NOTHING_OPENED), (keyspace, hash, key), at, false)? {
+            let Some((read_state, at)) = self.readers.acquire() else { continue };
+            match read_state.find((&read_state.era, &NOTHING_OPENED), (keyspace, hash, key), at, false)? {
                 Find::Value(value) => return self.mapped(Some(value.pin())),
                 Find::Absent => return self.mapped(None),
                 Find::Retry => {}
@@ -59,14 +59,14 @@ impl Engine {
         let hash = key_hash(keyspace, key);
         let mut opened = Opened::default();
         loop {
-            let view = self.readers.load();
-            let closed = match view.find((&view.era, &opened), (keyspace, hash, key), at.at, true)? {
+            let read_state = self.readers.load();
+            let closed = match read_state.find((&read_state.era, &opened), (keyspace, hash, key), at.at, true)? {
                 Find::Value(value) => return self.mapped(Some(value.pin())),
                 Find::Absent | Find::Retry => return self.mapped(None),
                 Find::Closed(closed) => closed,
             };
             // Who opens a table may have to wait for those who hold an era.
-            drop(view);
+            drop(read_state);
             opened.open(&closed)?;
         }
     }
@@ -88,9 +88,9 @@ impl Engine {
     pub(crate) fn reading(&self, keyspace: &KeyspaceState, at: Registration) -> Result<Reading> {
         self.health.check_open()?;
         self.check_owner(keyspace)?;
-        let view = Some(self.readers.view());
-        // The view first: without data it may be, but not unnoticed.
-        keyspace.checked(Reading { at, keyspace: keyspace.id, view })
+        let read_state = Some(self.readers.read_state());
+        // The read state first: without data it may be, but not unnoticed.
+        keyspace.checked(Reading { at, keyspace: keyspace.id, read_state })
     }
 
     /// The live keys in the memtables, sorted: what has not been flushed.
@@ -99,7 +99,8 @@ impl Engine {
         let registration = self.readers.register();
         // What is not there is no gap for those who see the tables.
         let learned = Arc::new(Learned::new(registration.at));
-        let only_memtables = View { version: Arc::default(), learned, ..View::clone(&self.readers.view()) };
+        let only_memtables =
+            ReadState { version: Arc::default(), learned, ..ReadState::clone(&self.readers.read_state()) };
         let mut scan = only_memtables.scan(keyspace, &registration, (Edge::START, Edge::End))?;
         let mut keys = Vec::new();
         let mut more = scan.go(crate::merge::Place::First)?;

@@ -16,7 +16,7 @@ use super::outputs::Outputs;
 use super::reserve::Reserve;
 use super::scheduler::Scheduler;
 use super::stall::Stalls;
-use super::{Background, Counters, Engine, Files, Installed, Pressure, Readers, View};
+use super::{Background, Counters, Engine, Files, Installed, Pressure, ReadState, Readers};
 use crate::error::{Damage, Error, Result, must};
 use crate::format::checksum::Id;
 use crate::format::edit::Edit;
@@ -29,7 +29,7 @@ use crate::memtable::{Memtable, Wanted};
 use crate::merge::Learned;
 use crate::options::Options;
 use crate::sys::{Dir, Flag, Fs, HeldLock, Lock, LockMode, LockRank, Mapping, Mappings, Mutex};
-use crate::table::Shelf;
+use crate::table::TableCache;
 use crate::version::{Handles, Manifest, State, Version, read_current, read_manifest};
 
 /// What an open found in the log.
@@ -95,17 +95,17 @@ impl Engine {
         let path = dir.path();
         let create = options.create_if_missing && !options.read_only;
         let lock = take_lock(&**dir, options.read_only, create)?;
-        let shelf = Shelf::new(Arc::clone(dir), options.table, options.cache_bytes, options.max_open_tables);
+        let table_cache = TableCache::new(Arc::clone(dir), options.table, options.cache_bytes, options.max_open_tables);
         let names = dir.list().map_err(|e| Error::io("list", path, e))?;
         let found = match read_current(&**dir)? {
-            Some((database, manifest)) => read_state(&shelf, database, manifest)?,
+            Some((database, manifest)) => read_state(&table_cache, database, manifest)?,
             None => no_state(fs, &**dir, create, &names)?,
         };
         let next_number = number_after(&names, found.state.next_number)?;
         let replayed = replay(&**dir, &found, &names)?;
         let manifest_durable = found.manifest_durable;
         let open = Flag::raised().map_err(|e| Error::io("open", path, e))?;
-        let engine = Arc::new(Self::assemble(options, shelf, lock, open, next_number, found, &replayed));
+        let engine = Arc::new(Self::assemble(options, table_cache, lock, open, next_number, found, &replayed));
         engine.health.check_mapped()?;
         if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
             engine.with_reserve(|| engine.rewrite_log())?;
@@ -124,14 +124,14 @@ impl Engine {
 
     fn assemble(
         options: &Options,
-        shelf: Arc<Shelf>,
+        table_cache: Arc<TableCache>,
         lock: Box<dyn HeldLock>,
         open: Flag,
         next_number: u64,
         found: Found,
         replayed: &Replayed,
     ) -> Self {
-        let dir = Arc::clone(&shelf.dir);
+        let dir = Arc::clone(&table_cache.dir);
         let mut state = found.state;
         if replayed.report.clean {
             // Only then is all of it known to be on disk, which is what a recorded end says.
@@ -141,7 +141,7 @@ impl Engine {
         let next_sequence = replayed.next_sequence.max(Sequence(state.last_sequence.0 + 1));
         let learned = Arc::new(Learned::new(Sequence(next_sequence.0 - 1)));
         let mappings = Mappings::of(&dir);
-        let view = View {
+        let read_state = ReadState {
             memtables: replayed.memtables.clone(),
             growing: false,
             version: Arc::new(found.version),
@@ -155,8 +155,8 @@ impl Engine {
         let health = Health::new(path, options.read_only, open, mappings, Arc::clone(&background));
         let fs = Arc::clone(&options.file_system.0);
         let cancelled = Arc::clone(health.cancelled());
-        let readers = Readers::new(view, Sequence(next_sequence.0 - 1), &shelf);
-        let files = Files::new(fs, shelf, found.database, lock, next_number, cancelled);
+        let readers = Readers::new(read_state, Sequence(next_sequence.0 - 1), &table_cache);
+        let files = Files::new(fs, table_cache, found.database, lock, next_number, cancelled);
         let engine = Self {
             options: options.clone(),
             recovery: replayed.report.clone(),
@@ -174,16 +174,16 @@ impl Engine {
             log: LogEnd::new(Writer::new(next_sequence, last_end.unwrap_or_default())),
             manifest: Mutex::new(LockRank::Manifest, manifest),
         };
-        engine.note_debt(&engine.readers.view());
+        engine.note_debt(&engine.readers.read_state());
         engine
     }
 
     /// Writes everything that a crashed run has left in its log into tables, and forgets the segments, in one edit: a part of
     /// the log must not count as durable before all of it is.
     fn rewrite_log(&self) -> Result<()> {
-        let view = self.readers.view();
+        let read_state = self.readers.read_state();
         let mut outputs = Outputs::default();
-        for memtable in view.memtables.iter().rev().filter(|memtable| memtable.entries() > 0) {
+        for memtable in read_state.memtables.iter().rev().filter(|memtable| memtable.entries() > 0) {
             match self.flusher().write(std::slice::from_ref(memtable)) {
                 Ok(written) => outputs.extend(written),
                 Err(e) => {
@@ -198,7 +198,7 @@ impl Engine {
             ..Edit::default()
         };
         outputs.add_to(&mut edit, 0);
-        let flushed: Vec<FileNumber> = view.memtables.iter().map(|memtable| memtable.number()).collect();
+        let flushed: Vec<FileNumber> = read_state.memtables.iter().map(|memtable| memtable.number()).collect();
         let installed = self.install_new(edit, &outputs, &flushed)?;
         Ok(must(installed == Installed::Done, "the log of the last run has been refused as if it took something away")?)
     }
@@ -260,9 +260,9 @@ fn no_state(fs: &dyn Fs, dir: &dyn Dir, create: bool, names: &[String]) -> Resul
 }
 
 /// Replays the manifest and checks that every table and value file it names is there, with its length.
-fn read_state(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber) -> Result<Found> {
-    let dir = &*shelf.dir;
-    let found = read_found(shelf, database, manifest)?;
+fn read_state(table_cache: &Arc<TableCache>, database: Id, manifest: FileNumber) -> Result<Found> {
+    let dir = &*table_cache.dir;
+    let found = read_found(table_cache, database, manifest)?;
     for (_, table) in found.version.tables() {
         check_length(dir, &FileKind::Table.name(table.number()), table.meta.file_bytes)?;
     }
@@ -273,8 +273,8 @@ fn read_state(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber) -> Result<
 }
 
 /// Replays the manifest.
-pub(super) fn read_found(shelf: &Arc<Shelf>, database: Id, manifest: FileNumber) -> Result<Found> {
-    let recovered = read_manifest(&*shelf.dir, &database, manifest, &Handles::new(shelf))?;
+pub(super) fn read_found(table_cache: &Arc<TableCache>, database: Id, manifest: FileNumber) -> Result<Found> {
+    let recovered = read_manifest(&*table_cache.dir, &database, manifest, &Handles::new(table_cache))?;
     Ok(Found {
         database,
         manifest: Some(recovered.number),

@@ -113,9 +113,9 @@ impl Reserve {
         if state.spending > 0 {
             return Err(refused(io::ErrorKind::StorageFull.into()));
         }
-        let view = readers.view();
-        let frozen = view.frozen().iter().map(|memtable| memtable.log_bytes()).max().unwrap_or(0);
-        let largest = view.version.tables().map(|(_, table)| table.meta.file_bytes).max().unwrap_or(0);
+        let read_state = readers.read_state();
+        let frozen = read_state.frozen().iter().map(|memtable| memtable.log_bytes()).max().unwrap_or(0);
+        let largest = read_state.version.tables().map(|(_, table)| table.meta.file_bytes).max().unwrap_or(0);
         state.look_at = now() + LOOK;
         let mut full = io::Error::from(io::ErrorKind::StorageFull);
         for covered in [end.next_power_of_two(), end.next_multiple_of(STEP_BYTES), end] {
@@ -292,7 +292,7 @@ impl Engine {
         if self.reserve.covers.load(Ordering::Relaxed) > 0 || !self.reserve.state.lock().wanting {
             return Ok(());
         }
-        while !self.readers.view().frozen().is_empty() {
+        while !self.readers.read_state().frozen().is_empty() {
             match self.flush_oldest() {
                 Ok(true) => {}
                 Err(e) if !e.is_full() => return Err(e),

@@ -1,15 +1,15 @@
 //! Making space on a disk that has none for a whole compaction.
 //!
 //! A compaction gives back nothing of its inputs before all of its outputs are on disk, and with removals spread over many
-//! tables that is more than any reserve. So where that finds no space, it is done in pieces: tables are rewritten where they are,
-//! without what newer tables hide in them, and small neighbours become one table. The newer ones stay as they are: no such step
-//! takes more than the tables that it replaces, which are no larger together than one, for which the reserve is made; and what
-//! it gives back is there for the next one.
+//! tables that is more than any reserve. So where that finds no space, it is done in pieces: tables are rewritten where they
+//! are, without what newer tables hide in them, and small neighbours become one table. The newer ones stay as they are: no such
+//! step takes more than the tables that it replaces, which are no larger together than one, for which the reserve is made; and
+//! what it gives back is there for the next one.
 
 use std::sync::Arc;
 
 use super::Engine;
-use super::compact::Span;
+use super::compact::Subcompaction;
 use crate::error::Result;
 use crate::format::FileNumber;
 use crate::version::{Plan, neighbours};
@@ -73,8 +73,8 @@ impl Engine {
             self.end(begun);
             return Ok(Shrunk::AsTheyWere);
         }
-        let spans = vec![Span::of(&plan)];
-        let job = self.enlist(begun, plan, spans);
+        let subcompactions = vec![Subcompaction::of(&plan)];
+        let job = self.enlist(begun, plan, subcompactions);
         self.work_on(job).map(|()| Shrunk::Smaller)
     }
 }

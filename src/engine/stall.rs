@@ -78,8 +78,8 @@ impl Stalls {
         bytes < TICKET_BYTES && self.frozen.load(Ordering::Relaxed) <= self.most / 2
     }
 
-    /// Admits a commit, unless that is too much: more than the cap, and for one that takes a half of it alone, if more than a half
-    /// is taken.
+    /// Admits a commit, unless that is too much: more than the cap, and for one that takes a half of it alone, if more than a
+    /// half is taken.
     fn admit(&self, bytes: u64, most: u64) -> Option<Ticket<'_>> {
         let more = |admitted: u64| {
             let before = admitted.saturating_add(self.frozen.load(Ordering::Relaxed));

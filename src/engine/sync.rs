@@ -142,7 +142,7 @@ impl Engine {
         {
             let _writer = self.log.writer();
             self.health.close();
-            self.files.shelf.give_up();
+            self.files.table_cache.give_up();
         }
         let ended = if self.options.read_only { Ok(()) } else { self.mark_end(&syncing) };
         self.files.purge(&self.readers);
@@ -156,7 +156,8 @@ impl Engine {
         let end = self.sync_log(syncing)?;
         self.mark(&mut self.log.writer(), GroupKind::Close, end)?;
         self.sync_log(syncing)?;
-        let segment_ends = self.readers.view().memtables.iter().map(|log| (log.number(), log.log_bytes())).collect();
+        let segment_ends =
+            self.readers.read_state().memtables.iter().map(|log| (log.number(), log.log_bytes())).collect();
         let mut manifest = self.manifest.lock();
         // An edit that was under way when the store was closed may have failed, and nothing good stands behind half of one.
         self.health.check_intact()?;

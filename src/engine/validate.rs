@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::log::Writer;
-use super::{Body, Engine, Files, Readers, View};
+use super::{Body, Engine, Files, ReadState, Readers};
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind};
@@ -24,7 +24,7 @@ use crate::sys::atomic::Ordering;
 use crate::visibility::{RangeSet, Visibility};
 
 /// What must not have changed, keyspace by keyspace.
-pub(crate) type Footprint = BTreeMap<KeyspaceId, RangeSet>;
+pub(crate) type ReadSet = BTreeMap<KeyspaceId, RangeSet>;
 
 /// Commits that may be left for the look under the lock: a few microseconds' worth.
 const LEFT_FOR_LOCK: u64 = 64;
@@ -49,12 +49,12 @@ enum Tail {
 }
 
 impl Engine {
-    /// Commits a batch if nothing in `footprint` has been written since `began`, at which a reader is registered, and none of
+    /// Commits a batch if nothing in `read_set` has been written since `began`, at which a reader is registered, and none of
     /// `keyspaces` has been dropped.
     pub(crate) fn commit_if_untouched(
         &self,
         batch: &WriteBatch,
-        footprint: &Footprint,
+        read_set: &ReadSet,
         began: Moment,
         keyspaces: &[Arc<KeyspaceState>],
         durability: Durability,
@@ -66,7 +66,7 @@ impl Engine {
         }
         let mut moment = began;
         for _ in 0..ROUNDS {
-            moment = self.validate(footprint, moment)?;
+            moment = self.validate(read_set, moment)?;
             if self.readers.visible().0.saturating_sub(moment.upto.0) > LEFT_FOR_LOCK {
                 continue;
             }
@@ -74,7 +74,7 @@ impl Engine {
                 if keyspaces.iter().any(|keyspace| keyspace.check_open(&writer.committing).is_err()) {
                     return Err(self.conflict());
                 }
-                match look_at_tail((&self.readers, &self.files), footprint, moment, writer.last_sequence())? {
+                match look_at_tail((&self.readers, &self.files), read_set, moment, writer.last_sequence())? {
                     Tail::Untouched(_) => Ok(true),
                     Tail::Touched => Err(self.conflict()),
                     Tail::Gone => Ok(false),
@@ -94,12 +94,12 @@ impl Engine {
     }
 
     /// Looks at everything that is visible now.
-    fn validate(&self, footprint: &Footprint, from: Moment) -> Result<Moment> {
+    fn validate(&self, read_set: &ReadSet, from: Moment) -> Result<Moment> {
         let upto = self.readers.visible();
-        match look_at_tail((&self.readers, &self.files), footprint, from, upto)? {
+        match look_at_tail((&self.readers, &self.files), read_set, from, upto)? {
             Tail::Untouched(moment) => Ok(moment),
             Tail::Touched => Err(self.conflict()),
-            Tail::Gone if is_newer(&self.readers, footprint, from.upto)? => Err(self.conflict()),
+            Tail::Gone if is_newer(&self.readers, read_set, from.upto)? => Err(self.conflict()),
             Tail::Gone => Ok(Moment { upto, hint: None }),
         }
     }
@@ -108,22 +108,22 @@ impl Engine {
 /// Looks at the entries behind `from`, up to `upto` at least.
 fn look_at_tail(
     (readers, files): (&Readers, &Files),
-    footprint: &Footprint,
+    read_set: &ReadSet,
     from: Moment,
     upto: Sequence,
 ) -> Result<Tail> {
     if upto <= from.upto {
         return Ok(Tail::Untouched(from));
     }
-    let view = readers.load();
-    let newer = view.memtables.iter().take_while(|memtable| memtable.max_sequence() > from.upto);
+    let read_state = readers.load();
+    let newer = read_state.memtables.iter().take_while(|memtable| memtable.max_sequence() > from.upto);
     let tail: Vec<&Arc<Memtable>> = newer.collect();
     let mut moment = from;
     for memtable in tail.into_iter().rev() {
         if memtable.base().0 > moment.upto.0 + 1 {
             return Ok(Tail::Gone);
         }
-        match look_at(files, memtable, footprint, moment)? {
+        match look_at(files, memtable, read_set, moment)? {
             Tail::Untouched(seen) => moment = seen,
             other => return Ok(other),
         }
@@ -132,7 +132,7 @@ fn look_at_tail(
 }
 
 /// Looks at the entries of one segment behind `from`.
-fn look_at(files: &Files, memtable: &Memtable, footprint: &Footprint, from: Moment) -> Result<Tail> {
+fn look_at(files: &Files, memtable: &Memtable, read_set: &ReadSet, from: Moment) -> Result<Tail> {
     let bytes = memtable.bytes();
     let start = from.hint.filter(|hint| hint.segment == memtable.number()).map_or(0, |hint| hint.offset);
     let (mut touched, mut skipped) = (false, false);
@@ -141,7 +141,7 @@ fn look_at(files: &Files, memtable: &Memtable, footprint: &Footprint, from: Mome
         if entry.sequence > from.upto {
             skipped |= entry.sequence.0 > upto.0 + 1;
             upto = entry.sequence;
-            touched = touched || footprint.get(&keyspace).is_some_and(|ranges| touches(bytes, entry, ranges));
+            touched = touched || read_set.get(&keyspace).is_some_and(|ranges| touches(bytes, entry, ranges));
         }
     };
     memtable
@@ -155,12 +155,12 @@ fn look_at(files: &Files, memtable: &Memtable, footprint: &Footprint, from: Mome
     })
 }
 
-/// Whether anything in the footprint has a version newer than `since`, at which a reader is registered. Looks it up:
+/// Whether anything in the read set has a version newer than `since`, at which a reader is registered. Looks it up:
 /// O(log n) for each key and O(n) for the entries of each range.
-fn is_newer(readers: &Readers, footprint: &Footprint, since: Sequence) -> Result<bool> {
-    let view = readers.view();
-    for (keyspace, ranges) in footprint {
-        if ranges_newer(&view, *keyspace, ranges, since, || readers.retain())? {
+fn is_newer(readers: &Readers, read_set: &ReadSet, since: Sequence) -> Result<bool> {
+    let read_state = readers.read_state();
+    for (keyspace, ranges) in read_set {
+        if ranges_newer(&read_state, *keyspace, ranges, since, || readers.retain())? {
             return Ok(true);
         }
     }
@@ -175,13 +175,13 @@ fn touches(bytes: &[u8], entry: &Entry, ranges: &RangeSet) -> bool {
 }
 
 fn ranges_newer(
-    view: &View,
+    read_state: &ReadState,
     keyspace: KeyspaceId,
     ranges: &RangeSet,
     since: Sequence,
     rule: impl Fn() -> Visibility,
 ) -> Result<bool> {
-    let (sources, cover) = view.sources(keyspace, (Edge::START, Edge::End), rule)?;
+    let (sources, cover) = read_state.sources(keyspace, (Edge::START, Edge::End), rule)?;
     let removals = cover.fragments().flat_map(|fragments| fragments.list().iter());
     for removal in removals.filter(|removal| removal.sequences.first().is_some_and(|newest| *newest > since)) {
         if ranges.intersects(&removal.start.to_owned(), &removal.end.to_owned()) {

@@ -74,27 +74,27 @@ struct Check<'e> {
 
 impl Check<'_> {
     fn look_at_all(&mut self) -> Result<()> {
-        let view = self.readers.view();
-        for memtable in &view.memtables {
+        let read_state = self.readers.read_state();
+        for memtable in &read_state.memtables {
             self.report.entries += memtable.entries();
             self.report.bytes += memtable.log_bytes();
             self.note(self.files.verify_groups(memtable))?;
         }
-        for (level, table) in view.version.tables() {
+        for (level, table) in read_state.version.tables() {
             // A section that has been consumed may point to values that are gone.
-            let serves = |keyspace| level > 0 || view.version.serves(table, keyspace);
+            let serves = |keyspace| level > 0 || read_state.version.serves(table, keyspace);
             self.report.tables += 1;
             self.report.bytes += table.meta.file_bytes;
-            let entries = table.pin().and_then(|reader| reader.verify(view.version.values(), serves));
+            let entries = table.pin().and_then(|reader| reader.verify(read_state.version.values(), serves));
             self.report.entries += self.note(entries)?;
         }
-        for stored in view.version.values().iter() {
+        for stored in read_state.version.values().iter() {
             self.report.value_files += 1;
             self.report.bytes += stored.file.meta.file_bytes;
             self.note(stored.file.verify(self.health.cancelled()).map(drop))?;
         }
         self.note(self.health.check_found(&[]))?;
-        self.report.problems.extend(order_problems(self.files.path(), &view.version, self.readers.visible()));
+        self.report.problems.extend(order_problems(self.files.path(), &read_state.version, self.readers.visible()));
         self.note(self.verify_manifest())?;
         let around = self.look_around();
         (self.report.leftovers, self.report.kept, self.report.foreign) = self.note(around)?;
@@ -144,7 +144,7 @@ impl Check<'_> {
             None => return damaged(names::CURRENT, Damage::Missing),
         }
         let recovered =
-            read_manifest(&*self.files.dir, &self.files.database, number, &Handles::new(&self.files.shelf))?;
+            read_manifest(&*self.files.dir, &self.files.database, number, &Handles::new(&self.files.table_cache))?;
         if recovered.version.to_edit() == self.readers.load().version.to_edit() {
             return Ok(());
         }

@@ -62,7 +62,7 @@ impl Engine {
         self.commit_as(Patience::Refuses, body, durability, |_| Ok(true)).map(|_| ())
     }
 
-    /// Commits one group if `check` agrees, which is asked when no other commit can come in between; answers whether it did.
+    /// Commits one group if `check` agrees, which is asked when no other commit can come in between; returns whether it did.
     #[inline]
     pub(super) fn commit_checked(
         &self,
@@ -130,7 +130,7 @@ impl Engine {
         }
     }
 
-    /// Appends a group, indexes its entries, and makes them visible; answers the end of the log.
+    /// Appends a group, indexes its entries, and makes them visible; returns the end of the log.
     pub(super) fn append(&self, writer: &mut Writer, body: Body<'_>) -> Result<Position> {
         let bytes = body.bytes();
         let count = u32::try_from(body.count()).map_err(|_| bug("the size of a batch has not been checked"))?;
@@ -254,9 +254,9 @@ impl Engine {
         self.freeze(writer);
         let mapping = log.mapping().clone();
         let memtable = Arc::new(Memtable::new(mapping, self.files.database, number, base, writer.expected_keys));
-        self.publish(|view| {
-            view.memtables.insert(0, Arc::clone(&memtable));
-            view.growing = true;
+        self.publish(|read_state| {
+            read_state.memtables.insert(0, Arc::clone(&memtable));
+            read_state.growing = true;
         });
         debug_assert!(writer.last_end.segment < number, "segments have ascending numbers");
         writer.active = Some((log, memtable));
@@ -275,7 +275,7 @@ impl Engine {
         writer.unsynced.push((writer.last_end, log.syncer()));
         writer.expected_keys = memtable.keys();
         writer.has_removals = false;
-        self.publish(|view| view.growing = false);
+        self.publish(|read_state| read_state.growing = false);
     }
 
     /// The error for a failed append. If space was refused before anything was written, the log is as it was; after a failed

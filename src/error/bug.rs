@@ -5,8 +5,8 @@
 //! 1. An input: an argument, the answer of the operating system, the bytes of a file. It is refused with a typed error of its
 //!    own, and nothing here is for it: what a *reader* finds in a file is damage, whoever is to blame.
 //! 2. Impossible: [`bug`] or [`must`]. With debug assertions, and so in all tests, it panics. In a release it is an
-//!    [`Error::Bug`](crate::Error::Bug), and the store takes no more writes: what would follow is a table without an entry or a log that no
-//!    open accepts, and both are worse than an error.
+//!    [`Error::Bug`](crate::Error::Bug), and the store takes no more writes: what would follow is a table without an entry or a
+//!    log that no open accepts, and both are worse than an error.
 //! 3. Harmless by definition. A comment says why.
 //!
 //! It is never passed over: no default value, no saturated number, no early `Ok`.
@@ -35,7 +35,7 @@ impl Bug {
     }
 }
 
-/// What cannot happen has: panics with debug assertions, and answers the error otherwise.
+/// What cannot happen has: panics with debug assertions, and returns the error otherwise.
 #[cold]
 #[track_caller]
 #[allow(clippy::assertions_on_constants)]
@@ -44,7 +44,7 @@ pub(crate) fn bug(what: &'static str) -> Bug {
     Bug::here(what)
 }
 
-/// Answers a [`bug`] unless `holds`.
+/// Returns a [`bug`] unless `holds`.
 #[inline]
 #[track_caller]
 pub(crate) fn must(holds: bool, what: &'static str) -> Result<(), Bug> {

@@ -139,7 +139,7 @@ impl Packer {
         }
     }
 
-    /// Packs `raw` into `out`, whose contents are replaced; answers whether it has shrunk by an eighth at least, so that
+    /// Packs `raw` into `out`, whose contents are replaced; returns whether it has shrunk by an eighth at least, so that
     /// unpacking is worth it, and not so far that a reader would refuse it.
     pub(crate) fn pack(&mut self, raw: &[u8], block_log2: u8, out: &mut Vec<u8>) -> bool {
         let packed = match self {

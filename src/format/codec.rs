@@ -42,7 +42,7 @@ pub(super) mod lz4 {
         lz4_flex::block::compress_into(raw, out).ok()
     }
 
-    /// Unpacks into the front of `out`, never beyond it; answers the length.
+    /// Unpacks into the front of `out`, never beyond it; returns the length.
     pub(crate) fn unpack(stored: &[u8], out: &mut [u8]) -> Option<usize> {
         lz4_flex::block::decompress_into(stored, out).ok()
     }
@@ -86,7 +86,7 @@ pub(super) mod zstandard {
         static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
     }
 
-    /// Unpacks into the front of `out`, never beyond it; answers the length.
+    /// Unpacks into the front of `out`, never beyond it; returns the length.
     pub(crate) fn unpack(stored: &[u8], out: &mut [u8]) -> Option<usize> {
         let unpacked = UNPACKER.try_with(|unpacker| {
             let mut unpacker = unpacker.try_borrow_mut().ok()?;

@@ -405,7 +405,7 @@ pub(crate) fn push_entry(
     out.resize(start + alignment.entry_start((out.len() - start) as u64) as usize, 0);
 }
 
-/// Replaces `out` by the same entry, which has been parsed from `file`, with a pointer as its value, and answers its places
+/// Replaces `out` by the same entry, which has been parsed from `file`, with a pointer as its value, and returns its places
 /// there.
 #[expect(clippy::cast_possible_truncation, reason = "a pointer has 24 bytes")]
 pub(super) fn copy_with_pointer(out: &mut Vec<u8>, entry: &Entry, file: &[u8], pointer: Pointer) -> Result<Entry, Bug> {
@@ -450,7 +450,7 @@ pub(crate) fn write_entry(
     Ok(())
 }
 
-/// Copies `part` to the front of `out`, and answers what is behind it.
+/// Copies `part` to the front of `out`, and returns what is behind it.
 #[inline]
 fn put<'o>(out: &'o mut [u8], part: &[u8]) -> Result<&'o mut [u8], Bug> {
     let (head, rest) =
@@ -466,7 +466,7 @@ pub(crate) fn alignment_of(run: &[u8]) -> Result<Alignment, Bug> {
 }
 
 /// Gives the entries of `run` (headers to be patched in place), which fill it, consecutive sequence numbers from `first`;
-/// answers how many.
+/// returns how many.
 pub(crate) fn stamp(run: &mut [u8], first: Sequence) -> Result<u64, Bug> {
     let mut rest = run;
     let mut sequence = first.0;

@@ -70,7 +70,7 @@ impl<'a> EntryRef<'a> {
         self.entry.raw(self.bytes)
     }
 
-    /// Replaces `out` by the same entry with a pointer as its value, and answers its places there.
+    /// Replaces `out` by the same entry with a pointer as its value, and returns its places there.
     pub(crate) fn copy_with_pointer(self, out: &mut Vec<u8>, pointer: Pointer) -> Result<Entry, Bug> {
         copy_with_pointer(out, self.entry, self.bytes, pointer)
     }

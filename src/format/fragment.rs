@@ -188,7 +188,7 @@ impl FragmentList {
         if list.len() as u64 == count { Ok(list) } else { Err(Damage::BadField) }
     }
 
-    /// Decodes the record at the front of `rest` and adds it; answers what follows.
+    /// Decodes the record at the front of `rest` and adds it; returns what follows.
     fn decode_one<'r>(&mut self, rest: &'r [u8]) -> Result<&'r [u8], Damage> {
         let (header, _) = FragmentHeader::read_from_prefix(rest).map_err(|_| Damage::OutOfBounds)?;
         let count = u64::from(header.count.get());

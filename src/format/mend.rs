@@ -77,7 +77,7 @@ struct End {
 }
 
 /// The bytes of a file with a frame as they were written, but for its body; none if there is nothing to mend. What cannot be
-/// mended is answered with its place. Chunks whose checksum is lost do not match the one that stands there now.
+/// mended is returned with its place. Chunks whose checksum is lost do not match the one that stands there now.
 pub(crate) fn mend_frame(file: &[u8], magic: Magic, known: Expected<'_>) -> Result<Option<Vec<u8>>, (u64, Fault)> {
     let wrong = || Err((0, Damage::WrongFile.into()));
     let header = match TableHeader::parse(file, magic) {

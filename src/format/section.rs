@@ -201,7 +201,7 @@ impl Section {
         }
     }
 
-    /// Decodes the record at the front of `rest`, answers it and what follows.
+    /// Decodes the record at the front of `rest`, returns it and what follows.
     pub(crate) fn decode(rest: &[u8]) -> Result<(Self, &[u8]), Fault> {
         let (record, rest) = SectionRecord::read_from_prefix(rest).map_err(|_| Damage::OutOfBounds)?;
         let (later, rest) = Later::split(record.record_bytes, RECORD_BYTES, record.optional.get().into(), rest)?;
@@ -359,7 +359,7 @@ impl Section {
     }
 
     /// Checks all records of the directory of blocks: the blocks follow each other and fill the section, and there is room in
-    /// them for its entries. On damage, answers the number of the record.
+    /// them for its entries. On damage, returns the number of the record.
     pub(crate) fn check_block_records(&self, directory: &[u8]) -> Result<(), (u32, Damage)> {
         let mut start = align_block(self.start);
         let mut raw = 0u64;
@@ -409,7 +409,7 @@ impl Section {
     }
 }
 
-/// Decodes `count` shares of value files, in order of number, and answers what follows.
+/// Decodes `count` shares of value files, in order of number, and returns what follows.
 fn decode_value_files(rest: &[u8], count: u32) -> Result<(Vec<ValueFileShare>, &[u8]), Damage> {
     let bytes = u64::from(count).saturating_mul(VALUE_FILE_RECORD_BYTES);
     let records: &[ValueFileRecord] = bytes::array(rest, 0, u64::from(count))?;

@@ -250,7 +250,7 @@ impl Footer {
 }
 
 impl Frame {
-    /// Checks header, footer and directory of a whole file. On damage, answers the offset as well.
+    /// Checks header, footer and directory of a whole file. On damage, returns the offset as well.
     pub(crate) fn parse(file: &[u8], magic: Magic) -> Result<Self, (u64, Fault)> {
         let whole = Part::whole(file);
         let (frame, directory) = Self::parse_ends(file, whole, file.len() as u64, magic)?;
@@ -258,7 +258,7 @@ impl Frame {
         Ok(frame)
     }
 
-    /// Checks header and footer of a file of this length, given its first bytes and its last ones. Answers the checksum of
+    /// Checks header and footer of a file of this length, given its first bytes and its last ones. Returns the checksum of
     /// the directory as well.
     pub(crate) fn parse_ends(
         header: &[u8],
@@ -351,7 +351,7 @@ impl Frame {
     }
 
     /// Computes the checksum of a chunk of the body, whose bytes `body` has, and compares it with the stored one; checks the
-    /// page that holds that as well if `check_page`. Answers the offset of the damage.
+    /// page that holds that as well if `check_page`. Returns the offset of the damage.
     #[expect(clippy::arithmetic_side_effects, reason = "offsets of a frame whose places have been checked")]
     pub(crate) fn check_chunk(
         &self,

@@ -150,7 +150,7 @@ impl Scanner<'_> {
         Seed::of_file(self.database, number)
     }
 
-    /// Reads one segment; answers where it ends, or where and why it cannot be followed further.
+    /// Reads one segment; returns where it ends, or where and why it cannot be followed further.
     fn segment(
         &mut self,
         first: FileNumber,
@@ -362,7 +362,7 @@ pub(crate) fn visit_entries(
     Ok(())
 }
 
-/// Answers the number of entries seen in the group so far.
+/// Returns the number of entries seen in the group so far.
 fn visit_run(
     file: &[u8],
     keyspace: KeyspaceId,

@@ -105,7 +105,7 @@ impl SegmentWriter {
         needed.saturating_add(behind) <= self.capacity
     }
 
-    /// Appends a group whose body `fill` writes, every byte of it; answers where the body is. The group survives the death of
+    /// Appends a group whose body `fill` writes, every byte of it; returns where the body is. The group survives the death of
     /// the process. It takes what space it still needs, and no room to be kept behind it: see [`make_room`](Self::make_room).
     pub(crate) fn append(
         &mut self,

@@ -160,7 +160,7 @@ impl HashIndex {
     }
 
     /// Makes `locator` the newest entry of its key. `droppable(older, newer)` says that nobody needs `older`, the version
-    /// right behind `newer`. Answers false, and has done nothing, if there is no memory for it. Only the writer calls
+    /// right behind `newer`. Returns false, and has done nothing, if there is no memory for it. Only the writer calls
     /// this.
     pub(super) fn insert(
         &self,
@@ -293,7 +293,7 @@ impl Nodes {
         Some(Node { locator, next, depth, far })
     }
 
-    /// Appends a node; answers the link to it, or none if there is no memory for it.
+    /// Appends a node; returns the link to it, or none if there is no memory for it.
     fn push(&self, locator: Locator, next: u32) -> Option<u32> {
         let index = self.len.load(Ordering::Relaxed);
         let (chunk, at) = Self::place(index);

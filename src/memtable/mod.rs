@@ -106,7 +106,7 @@ impl Memtable {
     }
 
     /// Indexes the groups of `range`, which a scan has verified, as far as `find` wants the entries of their keyspace, which
-    /// may be gone; it refuses those that have never been. Nothing is copied. Answers false if there is no memory for it.
+    /// may be gone; it refuses those that have never been. Nothing is copied. Returns false if there is no memory for it.
     pub(crate) fn replay(
         &self,
         range: Range<u64>,
@@ -291,7 +291,7 @@ impl Memtable {
 
     /// Indexes an entry that has been committed to the log. Only the one writer calls this. `droppable(older, newer)` says
     /// that no reader can need the version `older`, which is right behind the version `newer`. A range tombstone goes to
-    /// `removals`. Answers false if there is no memory to index it, and an error if it makes no sense.
+    /// `removals`. Returns false if there is no memory to index it, and an error if it makes no sense.
     #[inline]
     pub(crate) fn insert(
         &self,

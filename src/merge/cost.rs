@@ -58,7 +58,7 @@ impl Bill {
         Self { tables: if has_level { tables } else { tables.saturating_sub(1) }, owed: Owed::default() }
     }
 
-    /// Adds a seek; answers whether it is time to pay.
+    /// Adds a seek; returns whether it is time to pay.
     #[inline]
     pub(super) fn add_seek(&mut self) -> bool {
         self.owed.0 += self.tables * SEEK;

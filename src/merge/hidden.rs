@@ -77,7 +77,7 @@ impl Scan {
     }
 
     /// Jumps to the end of the hole that `entry` is in, if a range tombstone makes one, with all sources that are older than
-    /// it, so that a scan does not pay for everything that was ever in a removed range. Answers whether it has moved.
+    /// it, so that a scan does not pay for everything that was ever in a removed range. Returns whether it has moved.
     fn step_over(&mut self, entry: &Located, key: &[u8]) -> Result<bool> {
         let Some((_, layer)) = self.cover.removed(key, self.look.at) else { return Ok(false) };
         let Some((hole, older)) = self.cover.hole(layer, key) else { return Ok(false) };

@@ -298,8 +298,8 @@ impl Merge {
         Fault::from(Feature::MergeOperand).at(path, operand.entry.start as u64)
     }
 
-    /// Memtables are in order, so a table is to blame: that of the current entry of `source`, unless that comes from a memtable,
-    /// or that of the entry before it.
+    /// Memtables are in order, so a table is to blame: that of the current entry of `source`, unless that comes from a
+    /// memtable, or that of the entry before it.
     #[cold]
     fn disorder(&self, source: usize, last: Option<usize>) -> Error {
         let current = || {
@@ -315,8 +315,8 @@ impl Merge {
     }
 }
 
-/// What most keys begin with: what those of the tables do, or, if there are none, those of the runs. A memtable with a few other
-/// keys must not make all comparisons of the tables slow.
+/// What most keys begin with: what those of the tables do, or, if there are none, those of the runs. A memtable with a few
+/// other keys must not make all comparisons of the tables slow.
 fn prefix(sources: &[Source]) -> Prefix {
     let bounds = |of_runs: bool| {
         let sources = sources.iter().filter(move |source| matches!(source, Source::Run(_)) == of_runs);

@@ -313,7 +313,7 @@ impl Scan {
     }
 
     /// Turns the merge round: backwards, it stands in front of all versions of the current key then, and forwards at the newest
-    /// one that is seen or behind all of them. Answers whether it stands at one.
+    /// one that is seen or behind all of them. Returns whether it stands at one.
     #[cold]
     fn turn(&mut self) -> Result<bool> {
         let key = self.key().to_vec();
@@ -419,8 +419,8 @@ impl Scan {
         }
     }
 
-    /// Whether there is a visible entry from the version `top` on, at which the merge stands; `None` at the last of many keys of
-    /// which nothing is seen.
+    /// Whether there is a visible entry from the version `top` on, at which the merge stands; `None` at the last of many keys
+    /// of which nothing is seen.
     #[inline]
     pub(super) fn walk_back(&mut self, mut top: Option<Version>) -> Result<Option<bool>> {
         let mut hidden = 0;

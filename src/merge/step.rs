@@ -27,7 +27,7 @@ impl Merge {
         self.step().map(|_| ())
     }
 
-    /// The same; answers the version that it has come to, if there is one, and the rank of the entry before.
+    /// The same; returns the version that it has come to, if there is one, and the rank of the entry before.
     #[inline]
     fn step(&mut self) -> Result<(Option<Version>, Rank)> {
         if let Some(source) = self.sources.get_mut(self.winner)
@@ -78,7 +78,7 @@ impl Merge {
         (self.winner, self.limit) = self.climb(last, 0);
     }
 
-    /// Plays the matches of a source on the way up from its leaf to in front of node `to`; answers who has won, and the lowest
+    /// Plays the matches of a source on the way up from its leaf to in front of node `to`; returns who has won, and the lowest
     /// rank of those that it has met.
     #[inline]
     fn climb(&mut self, mut winner: usize, to: usize) -> (usize, Rank) {
@@ -96,9 +96,9 @@ impl Merge {
         (winner, limit)
     }
 
-    /// Brings the other sources past the key of the current entry, on the way forwards: what they have of it is older, and nobody
-    /// is to see it. One comparison tells that they have nothing of it. Of keys with copies in two tables a scan takes a sixth
-    /// less for it, in three a quarter (`cargo bench --bench limits -- removed`).
+    /// Brings the other sources past the key of the current entry, on the way forwards: what they have of it is older, and
+    /// nobody is to see it. One comparison tells that they have nothing of it. Of keys with copies in two tables a scan takes a
+    /// sixth less for it, in three a quarter (`cargo bench --bench limits -- removed`).
     #[inline]
     pub(super) fn pass_copies(&mut self) -> Result<()> {
         match self.ranks.get(self.winner) {
@@ -123,7 +123,7 @@ impl Merge {
         Ok(())
     }
 
-    /// Brings source `other` past the key of the current entry, if it stands on it; answers whether it did.
+    /// Brings source `other` past the key of the current entry, if it stands on it; returns whether it did.
     fn pass_copies_of(&mut self, other: usize) -> Result<bool> {
         let Ok([winner, source]) = self.sources.get_disjoint_mut([self.winner, other]) else { return Ok(false) };
         let Some(entry) = winner.entry() else { return Ok(false) };
@@ -170,7 +170,7 @@ impl Merge {
         Some(Alone::ToOther(Some((after, version))))
     }
 
-    /// Goes on like [`advance`](Self::advance); answers the version that it has come to, if there is one, and whether it is one
+    /// Goes on like [`advance`](Self::advance); returns the version that it has come to, if there is one, and whether it is one
     /// of the same key.
     #[inline]
     pub(super) fn advance_in_order(&mut self) -> Result<(Option<Version>, bool)> {

@@ -14,9 +14,9 @@ pub(crate) struct Versions {
     rule: Visibility,
     /// The sequence of the version in front of the current one, if that is one of the same key.
     newer: Option<Sequence>,
-    /// Whether the version answered last is a merge operand: what it works on is seen with it.
+    /// Whether the version returned last is a merge operand: what it works on is seen with it.
     operand: bool,
-    /// Whether the one answered last is there for the sake of a merge operand in front of it.
+    /// Whether the one returned last is there for the sake of a merge operand in front of it.
     below_operand: bool,
 }
 
@@ -55,7 +55,7 @@ impl Versions {
     }
 
     /// Shows the rule the removals of the key that are newer than this version of it and not newer than the one before;
-    /// answers whether there are any.
+    /// returns whether there are any.
     fn show_removals(&mut self, top: &Located) -> bool {
         let mut any = false;
         let shown = self.newer;
@@ -71,7 +71,7 @@ impl Versions {
         any
     }
 
-    /// Whether the version answered last is what a merge operand works on.
+    /// Whether the version returned last is what a merge operand works on.
     pub(crate) fn is_below_operand(&self) -> bool {
         self.below_operand
     }

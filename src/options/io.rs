@@ -10,8 +10,8 @@ pub enum IoMode {
     /// Nothing is mapped, and every checksum is verified at every read: indexes of tables are read into memory when the
     /// table is first used, entries with positioned reads, in pages of 4 KiB or in compressed blocks, that go into the
     /// [cache](crate::Options::cache_bytes); the log is written with positioned writes. For file systems and rules that forbid
-    /// mappings. Each [open table](crate::Options::max_open_tables) has a file descriptor. A read that is not in the cache costs
-    /// a system call and a copy. [Large values](crate::Options::large_value_bytes) are read and verified one by one each time,
-    /// and leave the cache alone.
+    /// mappings. Each [open table](crate::Options::max_open_tables) has a file descriptor. A read that is not in the cache
+    /// costs a system call and a copy. [Large values](crate::Options::large_value_bytes) are read and verified one by one each
+    /// time, and leave the cache alone.
     Read,
 }

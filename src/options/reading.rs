@@ -27,11 +27,11 @@ impl Options {
     /// Default: a half of the memory that the process has, or that its control groups allow it, on Linux; elsewhere no limit.
     ///
     /// Indexes are brought in as a whole when a table is opened for the first time. The kernel keeps those that are used, and
-    /// brings what it has dropped of them back with what its readahead is set to. Tables that are opened when as much as this is
-    /// taken have theirs [read at random](Self::advise_random): where indexes do not fit into memory, a lookup costs a page of
-    /// the index more, and not a piece that throws out what the next lookups need. With 155 MB of hash indexes for 12 million
-    /// entries in 128 MiB of memory and readahead of 8 MiB, a get takes 116 us by the default, and 1.7 ms without a limit; with
-    /// [`PointIndex::Bloom`], whose indexes take 22 MB, 73 us.
+    /// brings what it has dropped of them back with what its readahead is set to. Tables that are opened when as much as this
+    /// is taken have theirs [read at random](Self::advise_random): where indexes do not fit into memory, a lookup costs a page
+    /// of the index more, and not a piece that throws out what the next lookups need. With 155 MB of hash indexes for 12
+    /// million entries in 128 MiB of memory and readahead of 8 MiB, a get takes 116 us by the default, and 1.7 ms without a
+    /// limit; with [`PointIndex::Bloom`], whose indexes take 22 MB, 73 us.
     ///
     /// [`PointIndex::Bloom`]: crate::PointIndex::Bloom
     pub fn index_memory_bytes(&mut self, bytes: u64) -> &mut Self {

@@ -27,12 +27,12 @@ impl Options {
 
     /// Bytes of log in memtables that wait to be flushed, beyond which commits wait until one has been: at least
     /// [`memtable_bytes`](Self::memtable_bytes); default: four times that. With the growing one, and [what is
-    /// kept](Self::reserve_bytes) for commits that only remove, that bounds the memory and the disk that the log takes. A commit
-    /// that is larger than half of it is let in while no more than half of it is taken, so that it comes to its turn.
+    /// kept](Self::reserve_bytes) for commits that only remove, that bounds the memory and the disk that the log takes. A
+    /// commit that is larger than half of it is let in while no more than half of it is taken, so that it comes to its turn.
     ///
-    /// Before that, commits are slowed down: see [`Stats::write_pressure`](crate::Stats::write_pressure). Those that wait here are
-    /// [`Stats::write_stalls`](crate::Stats::write_stalls). A flush that fails is their error,
-    /// [`Db::try_write`](crate::Db::try_write) answers [`Error::WouldBlock`](crate::Error::WouldBlock), and
+    /// Before that, commits are slowed down: see [`Stats::write_pressure`](crate::Stats::write_pressure). Those that wait here
+    /// are [`Stats::write_stalls`](crate::Stats::write_stalls). A flush that fails is their error,
+    /// [`Db::try_write`](crate::Db::try_write) returns [`Error::WouldBlock`](crate::Error::WouldBlock), and
     /// [`Db::close`](crate::Db::close) ends the wait with [`Error::Closed`](crate::Error::Closed). Without background threads,
     /// the commit flushes itself.
     pub fn max_frozen_bytes(&mut self, bytes: u64) -> &mut Self {

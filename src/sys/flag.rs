@@ -41,7 +41,7 @@ impl Flag {
         self.state.first().is_none_or(|state| ![UP, LOWERED].contains(&state.load(Ordering::Relaxed)))
     }
 
-    /// Lowers it, unless it has been wiped; answers whether it was up, and is the caller's.
+    /// Lowers it, unless it has been wiped; returns whether it was up, and is the caller's.
     pub(crate) fn lower(&self) -> bool {
         let lowered =
             |state: &AtomicU8| state.compare_exchange(UP, LOWERED, Ordering::SeqCst, Ordering::SeqCst).is_ok();

@@ -2,9 +2,9 @@
 //!
 //! The guard is a handler of that signal for the whole process. It looks the address up in a table of our mappings; if it is
 //! in one, it notes the mapping as lost, puts zero pages in place of the rest of it, and lets the program go on. Whoever was
-//! reading then sees zeros, which is why everything that is read from a mapping is followed by [`Mappings::check`](super::Mappings::check) before it
-//! is handed out, and why nothing is acknowledged or installed without it. A signal for any other address goes to the handler
-//! that was there before.
+//! reading then sees zeros, which is why everything that is read from a mapping is followed by
+//! [`Mappings::check`](super::Mappings::check) before it is handed out, and why nothing is acknowledged or installed without
+//! it. A signal for any other address goes to the handler that was there before.
 //!
 //! The table is never locked, since a signal may come at any instruction. A slot changes under its sequence number: odd
 //! while it does. The handler skips a slot that changes: the mapping that it looks for is in use by the thread that it
@@ -277,7 +277,7 @@ mod handler {
         }
     }
 
-    /// Puts zero pages in place of the mapping from this address on; answers whether it is one of ours.
+    /// Puts zero pages in place of the mapping from this address on; returns whether it is one of ours.
     fn replace(address: usize) -> bool {
         let found = slots().find_map(|slot| slot.end_of(address).map(|end| (slot, end)));
         let Some((slot, end)) = found else { return false };

@@ -1,14 +1,14 @@
 //! Values that are lent without counting who has them, and can be taken back all the same.
 //!
 //! A table is opened once and read a million times a second; counting each reader costs more than the lookup. So readers do
-//! not count: they hold an [`Era`], which they have at hand anyway, because it comes with the view that they have loaded.
-//! Whoever takes a value back ([`Lent::take`]) ends the era ([`Eras::end`]), sees to it that a view with the new one is
+//! not count: they hold an [`Era`], which they have at hand anyway, because it comes with the read state that they have loaded.
+//! Whoever takes a value back ([`Lent::take`]) ends the era ([`Eras::end`]), sees to it that a read state with the new one is
 //! shown, and the value waits until the last holder of the old era, and of every era before it, is gone ([`Eras::release`]).
 //!
 //! Measured against the other ways, on two busy cores, for a lookup in 1, 4 and 12 tables, as what it costs more than one
 //! that never gives anything back: a guard of `arc-swap` for each table 18, 79 and 276 ns, a pin of `crossbeam-epoch` 9 to
-//! 18 ns, a slot of the thread's own with a full fence 7 to 10 ns, cells in pages that the view owns up to 10 ns, and this
-//! nothing that could be told from noise. Giving up a table by replacing its handle costs a copy of its level: 0.6 ms for
+//! 18 ns, a slot of the thread's own with a full fence 7 to 10 ns, cells in pages that the read state owns up to 10 ns, and
+//! this nothing that could be told from noise. Giving up a table by replacing its handle costs a copy of its level: 0.6 ms for
 //! 40,000 tables. A new era costs 0.24 us.
 //!
 //! This file has `unsafe` code: one load through a pointer.

@@ -50,7 +50,7 @@ pub(crate) enum LockRank {
     Obsolete,
     /// One table or value file, while it is opened or let go.
     Desk,
-    /// The right to replace the view. Whoever opens a table, and had to let others go, takes it as well.
+    /// The right to replace the read state. Whoever opens a table, and had to let others go, takes it as well.
     Publishing,
     /// How far the entries of a memtable have been handed to its sorted runs.
     Distributed,

@@ -99,7 +99,7 @@ pub(crate) trait Dir: Any + fmt::Debug + Send + Sync {
     fn link(&self, name: &str, to: &dyn Dir) -> io::Result<()>;
 
     /// Makes a file that holds `bytes` bytes of space and nothing else, or makes it that long; a longer one stays as it is.
-    /// Answers how much it holds: 0, and there is no file, where the file system cannot take space ahead.
+    /// Returns how much it holds: 0, and there is no file, where the file system cannot take space ahead.
     fn hold_space(&self, name: &str, bytes: u64) -> io::Result<u64>;
 
     /// Removes a file; what is mapped stays readable.
@@ -175,7 +175,7 @@ pub(crate) trait LogFile: fmt::Debug + Send {
     fn mapping(&self) -> &Mapping;
 
     /// Takes the space of the next `bytes` bytes, or of what is left of the capacity, where the file system can take it
-    /// ahead. Answers the place up to which there is no need to ask again.
+    /// ahead. Returns the place up to which there is no need to ask again.
     fn make_room(&mut self, bytes: usize, ahead: Ahead) -> io::Result<usize>;
 
     /// `length` bytes behind the end; their contents are unspecified. Takes what space they still need; an error if there is

@@ -142,7 +142,7 @@ unsafe impl<T: Send + Sync> Send for Purse<T> {}
 unsafe impl<T: Send + Sync> Sync for Purse<T> {}
 
 impl<T> Purse<T> {
-    /// A share of what has the address `of`. `share` answers one of it, which need not be the same each time, as long as every
+    /// A share of what has the address `of`. `share` returns one of it, which need not be the same each time, as long as every
     /// one keeps the address from being used again.
     #[inline]
     pub(super) fn take<'s>(&mut self, of: usize, share: impl FnOnce() -> &'s Share<T>) -> Share<T>

@@ -1,6 +1,6 @@
-//! What locks are made of, and atomics. Normally those of `parking_lot` and the standard library; built with `--cfg loom` or `--cfg shuttle`,
-//! those of the model checker, so that models run the code itself: loom tries every order that the memory model allows, on
-//! small pieces; shuttle tries many schedules, on the whole engine.
+//! What locks are made of, and atomics. Normally those of `parking_lot` and the standard library; built with `--cfg loom` or
+//! `--cfg shuttle`, those of the model checker, so that models run the code itself: loom tries every order that the memory
+//! model allows, on small pieces; shuttle tries many schedules, on the whole engine.
 
 #[cfg(not(any(loom, shuttle)))]
 pub(super) use parking_lot::{Condvar, Mutex, MutexGuard};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::cache::BlockKey;
 use super::file::{ChunkedFile, position};
 use super::readahead::Readahead;
-use super::shelf::Shelf;
+use super::table_cache::TableCache;
 use super::window::Window;
 use crate::error::{Damage, Error, Result};
 use crate::format::FileNumber;
@@ -41,7 +41,7 @@ pub(super) struct Body {
     pub(super) file: ChunkedFile,
     pub(super) sections: Vec<Section>,
     number: FileNumber,
-    shelf: Arc<Shelf>,
+    table_cache: Arc<TableCache>,
     /// The directories of blocks of the sections, if the file is not in memory.
     directories: Vec<Vec<u8>>,
 }
@@ -82,9 +82,9 @@ impl Body {
         file: ChunkedFile,
         sections: Vec<Section>,
         number: FileNumber,
-        shelf: Arc<Shelf>,
+        table_cache: Arc<TableCache>,
     ) -> Result<Self> {
-        let mut body = Self { file, sections, number, shelf, directories: Vec::new() };
+        let mut body = Self { file, sections, number, table_cache, directories: Vec::new() };
         for section in &body.sections {
             let directory = match section.blocks {
                 0 => Cow::default(),
@@ -103,8 +103,13 @@ impl Body {
     }
 
     /// The same for a file that is in memory and may be damaged: see [`check_directory`](Self::check_directory).
-    pub(super) fn of_damaged(file: ChunkedFile, sections: Vec<Section>, number: FileNumber, shelf: Arc<Shelf>) -> Self {
-        Self { file, sections, number, shelf, directories: Vec::new() }
+    pub(super) fn of_damaged(
+        file: ChunkedFile,
+        sections: Vec<Section>,
+        number: FileNumber,
+        table_cache: Arc<TableCache>,
+    ) -> Self {
+        Self { file, sections, number, table_cache, directories: Vec::new() }
     }
 
     /// Checks the directory of the blocks of a section, if there is one, which [`new`](Self::new) has not done.
@@ -150,7 +155,8 @@ impl Body {
         }
     }
 
-    /// The entry at `place`, if it is one that needs no look at anything but its header: in the window and known to be verified.
+    /// The entry at `place`, if it is one that needs no look at anything but its header: in the window and known to be
+    /// verified.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "passed on in memory, the entry would hold up every step of a scan")]
     pub(super) fn sure_entry(&self, window: &Window, place: usize) -> Option<Entry> {
@@ -276,7 +282,7 @@ impl Body {
     }
 
     fn readahead_bytes(&self) -> usize {
-        self.shelf.options.readahead_bytes
+        self.table_cache.options.readahead_bytes
     }
 
     /// Moves a window to where `place` is.
@@ -322,7 +328,7 @@ impl Body {
     fn block(&self, section: &Section, found: &BlockPlace, verify: Verify, ahead: &mut Readahead) -> Result<Block> {
         let key = BlockKey { table: self.number, start: found.start };
         if verify == Verify::Once
-            && let Some(block) = self.shelf.cache.get(key)
+            && let Some(block) = self.table_cache.cache.get(key)
         {
             return Ok(block);
         }
@@ -344,7 +350,7 @@ impl Body {
             buffer.into_block()
         };
         if verify == Verify::Once {
-            self.shelf.cache.insert(key, &block);
+            self.table_cache.cache.insert(key, &block);
         }
         Ok(block)
     }
@@ -371,11 +377,11 @@ impl Body {
         let page = place - place % PAGE_BYTES;
         let (start, end) = (page.max(first(section)), (page + PAGE_BYTES).min(end(section)));
         let key = BlockKey { table: self.number, start: start as u64 };
-        let block = if let Some(block) = self.shelf.cache.get(key) {
+        let block = if let Some(block) = self.table_cache.cache.get(key) {
             block
         } else {
             let block = self.owned(&self.file.verified(start as u64, end as u64)?)?;
-            self.shelf.cache.insert(key, &block);
+            self.table_cache.cache.insert(key, &block);
             block
         };
         Ok(Window { is_cut: true, ..Window::on(block, start, start as u64) })

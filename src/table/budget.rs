@@ -2,10 +2,11 @@
 //!
 //! A lookup needs a page of its table's index first, so these pages are worth more than those of entries. The system finds
 //! that out by itself from mappings that it has no advice for, by how they are used; but what it has dropped of such a mapping
-//! comes back with all that its readahead is set to, which is ruin where indexes do not fit: each lookup then throws out what the
-//! next ones need. So indexes that fit into a budget are mapped without advice, and those beyond it as read at random.
+//! comes back with all that its readahead is set to, which is ruin where indexes do not fit: each lookup then throws out what
+//! the next ones need. So indexes that fit into a budget are mapped without advice, and those beyond it as read at random.
 //!
-//! Measured with readahead 8 MiB and everything in a control group, the page cache included; us a get, KiB from the disk for each:
+//! Measured with readahead 8 MiB and everything in a control group, the page cache included; us a get, KiB from the disk for
+//! each:
 //!
 //! | entries, indexes | memory | no budget | half of the memory | nothing |
 //! |---|---:|---:|---:|---:|

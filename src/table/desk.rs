@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use super::open::Lending;
-use super::shelf::Shelf;
+use super::table_cache::TableCache;
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::{Era, Lent, LockRank, Mutex, MutexGuard, Taken};
@@ -25,9 +25,9 @@ pub(super) struct State<K> {
 }
 
 impl<T: Send + Sync + 'static, K> Desk<T, K> {
-    pub(super) fn new(shelf: &Shelf, kept: Option<K>) -> Self {
+    pub(super) fn new(table_cache: &TableCache, kept: Option<K>) -> Self {
         let state = Mutex::new(LockRank::Desk, State { kept, seat: None });
-        Self { lent: Lent::new(&shelf.open.eras), last_use: AtomicU64::new(0), state }
+        Self { lent: Lent::new(&table_cache.open.eras), last_use: AtomicU64::new(0), state }
     }
 
     /// What is open, for as long as the era is held.
@@ -60,35 +60,42 @@ impl<T: Send + Sync + 'static, K> Desk<T, K> {
     /// What is open, counted; opened by `open` if it is not, for `who`.
     pub(super) fn pin(
         &self,
-        shelf: &Shelf,
+        table_cache: &TableCache,
         who: impl FnOnce() -> Weak<dyn Lending>,
         open: impl Fn(Option<&K>) -> Result<(T, K)>,
     ) -> Result<Arc<T>> {
         if let Some(open) = self.lent.pin() {
-            self.note_use(shelf.open.eras.number());
+            self.note_use(table_cache.open.eras.number());
             return Ok(open);
         }
         // Before the lock: those who are waited for may be waiting for it.
-        shelf.open.make_room()?;
+        table_cache.open.make_room()?;
         let mut state = self.state.lock();
         if let Some(open) = self.lent.pin() {
             return Ok(open);
         }
-        let (opened, kept) = shelf.open.admit(|| open(state.kept.as_ref()))?;
-        Ok(self.set(shelf, &mut state, who(), Arc::new(opened), kept))
+        let (opened, kept) = table_cache.open.admit(|| open(state.kept.as_ref()))?;
+        Ok(self.set(table_cache, &mut state, who(), Arc::new(opened), kept))
     }
 
     /// Takes over what has just been opened.
-    pub(super) fn adopt(&self, shelf: &Shelf, who: Weak<dyn Lending>, opened: T, kept: K) {
+    pub(super) fn adopt(&self, table_cache: &TableCache, who: Weak<dyn Lending>, opened: T, kept: K) {
         // It is open already; room is made if there is any to be had.
-        let _ = shelf.open.make_room();
-        self.set(shelf, &mut self.state.lock(), who, Arc::new(opened), kept);
+        let _ = table_cache.open.make_room();
+        self.set(table_cache, &mut self.state.lock(), who, Arc::new(opened), kept);
     }
 
-    fn set(&self, shelf: &Shelf, state: &mut State<K>, who: Weak<dyn Lending>, open: Arc<T>, kept: K) -> Arc<T> {
+    fn set(
+        &self,
+        table_cache: &TableCache,
+        state: &mut State<K>,
+        who: Weak<dyn Lending>,
+        open: Arc<T>,
+        kept: K,
+    ) -> Arc<T> {
         state.kept = Some(kept);
-        state.seat = Some(shelf.open.sit(who));
-        self.note_use(shelf.open.eras.number());
+        state.seat = Some(table_cache.open.sit(who));
+        self.note_use(table_cache.open.eras.number());
         self.lent.set(Arc::clone(&open));
         open
     }
@@ -105,7 +112,7 @@ impl<T: Send + Sync + 'static, K> Desk<T, K> {
     /// Lets it go, unless it is pinned; `is_pinned` tells of what is counted elsewhere, `keep` what stays known.
     pub(super) fn let_go(
         &self,
-        shelf: &Shelf,
+        table_cache: &TableCache,
         taken: &mut Taken<'_>,
         is_pinned: impl FnOnce(&T) -> bool,
         keep: impl FnOnce(&T) -> K,
@@ -124,15 +131,15 @@ impl<T: Send + Sync + 'static, K> Desk<T, K> {
         }
         state.kept = kept;
         if let Some(seat) = state.seat.take() {
-            shelf.open.leave(seat);
+            table_cache.open.leave(seat);
         }
         true
     }
 
     /// To be called when its handle is dropped.
-    pub(super) fn leave(&mut self, shelf: &Shelf) {
+    pub(super) fn leave(&mut self, table_cache: &TableCache) {
         if let Some(seat) = self.state.get_mut().seat.take() {
-            shelf.open.leave(seat);
+            table_cache.open.leave(seat);
         }
     }
 }

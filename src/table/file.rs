@@ -185,7 +185,7 @@ impl ChunkedFile {
         Ok(Cow::Owned(chunks))
     }
 
-    /// Reads and verifies the chunks with the bytes from `start` to `end` of the body; answers where they begin as well.
+    /// Reads and verifies the chunks with the bytes from `start` to `end` of the body; returns where they begin as well.
     fn read_chunks(&self, start: u64, end: u64) -> Result<(u64, Vec<u8>)> {
         let Some(on_disk) = &self.on_disk else { return Err(self.corrupt(start, Damage::OutOfBounds)) };
         if start >= end || end > self.frame.body_end {
@@ -255,7 +255,7 @@ impl ChunkedFile {
         word.is_some_and(|word| word.load(Ordering::Relaxed) >> (chunk % 64) & 1 == 1)
     }
 
-    /// Asks for what is to be read soon, unless it is in memory; answers whether it was not. See `sys`.
+    /// Asks for what is to be read soon, unless it is in memory; returns whether it was not. See `sys`.
     pub(super) fn read_ahead(&self, range: Range<usize>) -> bool {
         let is_missing = !self.residence.covers(&range, || self.mapping.is_present(range.clone()));
         if is_missing {

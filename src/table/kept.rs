@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::file::KnownFile;
-use super::shelf::{Shelf, not_opened};
+use super::table_cache::{TableCache, not_opened};
 use crate::error::Result;
 use crate::format::edit::TableMeta;
 use crate::format::names::FileKind;
@@ -24,16 +24,21 @@ pub(super) struct Kept {
 }
 
 /// The bytes of a table's index: those that are in memory, or those on disk.
-pub(super) fn open_index(shelf: &Shelf, meta: &TableMeta, kept: Option<&Kept>, path: &Path) -> Result<Mapping> {
+pub(super) fn open_index(
+    table_cache: &TableCache,
+    meta: &TableMeta,
+    kept: Option<&Kept>,
+    path: &Path,
+) -> Result<Mapping> {
     if let Some(mapping) = kept.and_then(|kept| kept.index.as_ref()) {
         return Ok(mapping.clone());
     }
     let name = FileKind::Index.name(meta.number);
-    let opened = match shelf.dir.contents(&name, Advice::Normal) {
+    let opened = match table_cache.dir.contents(&name, Advice::Normal) {
         // What was used of it before is made present when it is used again.
         Ok(Contents::Mapped(mapping)) if kept.is_some() => Ok(mapping),
         Ok(Contents::Mapped(mapping)) => mapping.bring_in().map(|()| mapping),
-        Ok(Contents::Random(..)) => shelf.dir.open(&name),
+        Ok(Contents::Random(..)) => table_cache.dir.open(&name),
         Err(e) => Err(e),
     };
     opened.map_err(|e| not_opened(path, e))

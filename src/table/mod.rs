@@ -1,6 +1,7 @@
 //! Tables: immutable sorted files, their indexes, and cursors over them.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod block_builder;
 mod bloom;
 mod body;
 mod budget;
@@ -14,13 +15,12 @@ mod in_bytes;
 mod index;
 mod kept;
 mod open;
-mod packing;
 mod readahead;
 mod reader;
 mod rebuild;
 mod salvage;
-mod shelf;
 mod standalone;
+mod table_cache;
 mod values;
 mod verify;
 mod walk;
@@ -40,8 +40,8 @@ use open::Lending;
 pub(crate) use open::Renew;
 pub(crate) use reader::{Answer, TableReader};
 pub(crate) use salvage::{Piece, Salvage, mend_values, read_id, read_meta, read_values_meta};
-pub(crate) use shelf::Shelf;
 pub use standalone::{Entries, Entry, EntryKind, RangeTombstone, Reader};
+pub(crate) use table_cache::TableCache;
 pub(crate) use values::{Found, Stored, StoredValue, ValueFile, ValueWriter, Values};
 pub(crate) use walk::Walk;
 pub(crate) use writer::{TableWriter, WrittenTable, write_index};
@@ -59,16 +59,16 @@ use crate::visibility::Fragments;
 pub(crate) struct Table {
     // Set when the table is made known.
     pub(crate) meta: TableMeta,
-    shelf: Arc<Shelf>,
+    cache: Arc<TableCache>,
     /// The kind of point index that a lost index of each section is made again with; all as in `options` if there are none.
     points: Vec<PointIndex>,
     // Own synchronization.
     desk: Desk<TableReader, Kept>,
 }
 
-impl Shelf {
-    /// Gives what there is of the memory for mapped indexes to those tables that have found none left, in the order given. To be
-    /// called when others have gone.
+impl TableCache {
+    /// Gives what there is of the memory for mapped indexes to those tables that have found none left, in the order given. To
+    /// be called when others have gone.
     pub(crate) fn share_index_memory<'t>(&self, tables: impl IntoIterator<Item = &'t Arc<Table>>) {
         if self.index_memory.has_room_again() {
             tables.into_iter().for_each(|table| table.take_index_memory());
@@ -84,7 +84,7 @@ impl fmt::Debug for Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        self.desk.leave(&self.shelf);
+        self.desk.leave(&self.cache);
     }
 }
 
@@ -94,18 +94,18 @@ impl Lending for Table {
     }
 
     fn let_go(&self, taken: &mut Taken<'_>) -> bool {
-        self.desk.let_go(&self.shelf, taken, TableReader::is_pinned, TableReader::kept)
+        self.desk.let_go(&self.cache, taken, TableReader::is_pinned, TableReader::kept)
     }
 }
 
 impl Table {
-    pub(crate) fn new(meta: TableMeta, shelf: Arc<Shelf>, points: Vec<PointIndex>) -> Self {
-        Self::known(meta, shelf, points, None)
+    pub(crate) fn new(meta: TableMeta, cache: Arc<TableCache>, points: Vec<PointIndex>) -> Self {
+        Self::known(meta, cache, points, None)
     }
 
-    fn known(meta: TableMeta, shelf: Arc<Shelf>, points: Vec<PointIndex>, kept: Option<Kept>) -> Self {
-        let desk = Desk::new(&shelf, kept);
-        Self { meta, shelf, points, desk }
+    fn known(meta: TableMeta, cache: Arc<TableCache>, points: Vec<PointIndex>, kept: Option<Kept>) -> Self {
+        let desk = Desk::new(&cache, kept);
+        Self { meta, cache, points, desk }
     }
 
     pub(crate) fn number(&self) -> FileNumber {
@@ -156,8 +156,8 @@ impl Table {
     /// them against the manifest; see [`open`] for what it closes.
     pub(crate) fn pin(self: &Arc<Self>) -> Result<Arc<TableReader>> {
         let who = || Arc::downgrade(self) as Weak<dyn Lending>;
-        self.desk.pin(&self.shelf, who, |kept| {
-            let reader = self.shelf.looked(TableReader::open(&self.shelf, &self.meta, &self.points, kept))?;
+        self.desk.pin(&self.cache, who, |kept| {
+            let reader = self.cache.looked(TableReader::open(&self.cache, &self.meta, &self.points, kept))?;
             let kept = reader.kept();
             Ok((reader, kept))
         })
@@ -174,7 +174,7 @@ impl Table {
     /// Takes a share of the memory for mapped indexes if the table is open and has none.
     fn take_index_memory(&self) {
         if let Some(reader) = self.desk.pinned() {
-            reader.take_index_memory(&self.shelf);
+            reader.take_index_memory(&self.cache);
         }
     }
 
@@ -194,12 +194,12 @@ impl Table {
         let table = Arc::new(self);
         let kept = reader.kept();
         let who = Arc::downgrade(&table) as Weak<dyn Lending>;
-        table.desk.adopt(&table.shelf, who, reader, kept);
+        table.desk.adopt(&table.cache, who, reader, kept);
         table
     }
 
     /// Length of the index file in bytes; 0 if there is none at the moment.
     pub(crate) fn index_bytes(&self) -> u64 {
-        self.shelf.dir.length(&FileKind::Index.name(self.number())).unwrap_or(0)
+        self.cache.dir.length(&FileKind::Index.name(self.number())).unwrap_or(0)
     }
 }

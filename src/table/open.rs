@@ -31,7 +31,7 @@ const LOOKED_AT_MAX: usize = 1024;
 /// How often to wait for lookups that have what was let go: about a second.
 const PAUSES: usize = if cfg!(shuttle) { 100 } else { 2000 };
 
-/// Shows readers a view with the current era.
+/// Shows readers a read state with the current era.
 pub(crate) trait Renew: Send + Sync {
     fn renew(&self);
 }
@@ -117,7 +117,7 @@ impl OpenTables {
         }
     }
 
-    /// The era that is now, for the view that is shown next.
+    /// The era that is now, for the read state that is shown next.
     pub(crate) fn era(&self) -> Era {
         self.eras.current()
     }
@@ -180,7 +180,7 @@ impl OpenTables {
         Error::TooManyOpenTables { open: self.files.open(), limit: self.files.most(), max_open_tables: self.most }
     }
 
-    /// Lets up to `wanted` of them go that nobody uses, of at most `look_at`; answers how many.
+    /// Lets up to `wanted` of them go that nobody uses, of at most `look_at`; returns how many.
     fn let_go(&self, wanted: usize, look_at: usize) -> usize {
         let mut taken = self.eras.taking();
         let mut left = self.len().min(look_at);

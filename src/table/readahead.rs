@@ -11,11 +11,11 @@
 //! a scan 26 and 24. 4 M entries in 256 MiB of memory, one run: seek + 10 87.4 and 87.0 us, seek + 100 205 and 197, a step of a
 //! scan 164 and 182 ns, backwards 173 and 159 (`benches/compare`).
 //!
-//! What a job (a compaction, whose inputs are going to be removed, or a verification) has brought in, nobody needs behind it. So
-//! it says so (`MADV_COLD`), of what it had to ask for only: what was in memory before, others may use. 4 M entries in 256 MiB, a
-//! reader beside a writer, three runs of each in turns: a get takes 117, 117 and 127 us, and 127, 160 and 170 if nothing is said; a
-//! put 1.63, 1.64 and 1.69 us against 1.54, 1.70 and 1.71. If the system is made to take these pages at once (`MADV_PAGEOUT`), a
-//! get takes 105 to 148 us, and loading the entries a half longer.
+//! What a job (a compaction, whose inputs are going to be removed, or a verification) has brought in, nobody needs behind it.
+//! So it says so (`MADV_COLD`), of what it had to ask for only: what was in memory before, others may use. 4 M entries in 256
+//! MiB, a reader beside a writer, three runs of each in turns: a get takes 117, 117 and 127 us, and 127, 160 and 170 if nothing
+//! is said; a put 1.63, 1.64 and 1.69 us against 1.54, 1.70 and 1.71. If the system is made to take these pages at once
+//! (`MADV_PAGEOUT`), a get takes 105 to 148 us, and loading the entries a half longer.
 //!
 //! 3 M entries of 16 + 100 B in 256 MiB of memory, kernel readahead of 8 MiB, machine busy, ns an entry forwards / backwards:
 //! without advice 325 / 487; at random and without windows 2,078 / 1,328; with windows up to 512 KiB 395 / 459.
@@ -57,7 +57,7 @@ impl Readahead {
         self.walked.is_empty()
     }
 
-    /// Notes that `step` is read now. Answers what to ask for, of the bytes in front of `end`, with windows of at most `most`
+    /// Notes that `step` is read now. Returns what to ask for, of the bytes in front of `end`, with windows of at most `most`
     /// bytes; nothing if that is empty.
     pub(super) fn step(&mut self, step: Range<usize>, end: usize, most: usize) -> Range<usize> {
         if most == 0 {

@@ -9,7 +9,7 @@ use super::file::ChunkedFile;
 use super::index::{Index, Point, Side, Start};
 use super::kept::{Kept, open_index};
 use super::rebuild::rebuild_index;
-use super::shelf::Shelf;
+use super::table_cache::TableCache;
 use super::walk::{InPlace, InWindows, Keep, Walk, Walked};
 use crate::error::{Damage, Error, Result, bug};
 use crate::format::edit::TableMeta;
@@ -48,13 +48,13 @@ impl TableReader {
     /// end of the table. A lost or damaged index is made again in memory, O(size), with
     /// the kind that `points` has for each section, or else that of the options. `kept` is what is known from an earlier time.
     pub(super) fn open(
-        shelf: &Arc<Shelf>,
+        table_cache: &Arc<TableCache>,
         meta: &TableMeta,
         points: &[PointIndex],
         kept: Option<&Kept>,
     ) -> Result<Self> {
-        let options = shelf.options;
-        let mut file = shelf.file(FileKind::Table, Magic::TABLE, meta.number)?;
+        let options = table_cache.options;
+        let mut file = table_cache.file(FileKind::Table, Magic::TABLE, meta.number)?;
         let frame = file.frame();
         if file.length() != meta.file_bytes || frame.id != meta.id {
             return Err(file.corrupt(0, Damage::WrongFile));
@@ -74,9 +74,9 @@ impl TableReader {
         if let Some(kept) = kept {
             file.recall(&kept.file);
         }
-        let body = Body::new(file, sections, meta.number, Arc::clone(shelf))?;
-        let index_path = shelf.dir.path().join(FileKind::Index.name(meta.number));
-        let found = open_index(shelf, meta, kept, &index_path).and_then(|mapping| {
+        let body = Body::new(file, sections, meta.number, Arc::clone(table_cache))?;
+        let index_path = table_cache.dir.path().join(FileKind::Index.name(meta.number));
+        let found = open_index(table_cache, meta, kept, &index_path).and_then(|mapping| {
             Index::open(index_path.clone(), mapping, &meta.id, &body.sections, options.verify_always)
         });
         let (mut index, index_refused) = match found {
@@ -91,7 +91,7 @@ impl TableReader {
         let index_lost = AtomicBool::new(index_refused.is_some() || kept.is_some_and(|kept| kept.index_lost));
         let (points, rebuilt, index_share) = (points.to_vec(), OnceLock::new(), OnceLock::new());
         let reader = Self { body, ranges, options, points, index, rebuilt, index_lost, index_refused, index_share };
-        reader.take_index_memory(shelf);
+        reader.take_index_memory(table_cache);
         Ok(reader)
     }
 
@@ -412,13 +412,13 @@ impl TableReader {
     }
 
     /// Takes a share of the memory for mapped indexes, unless it has one; without, the index is not to stay in memory.
-    pub(super) fn take_index_memory(&self, shelf: &Shelf) {
+    pub(super) fn take_index_memory(&self, table_cache: &TableCache) {
         let mapping = self.index.file.mapping();
         if !mapping.is_of_file() || self.index_share.get().is_some() {
             return;
         }
-        let share = shelf.index_memory.take(mapping.bytes().len() as u64);
-        if shelf.options.advise_random {
+        let share = table_cache.index_memory.take(mapping.bytes().len() as u64);
+        if table_cache.options.advise_random {
             mapping.advise(if share.is_some() { Advice::Normal } else { Advice::Random });
         }
         if let Some(share) = share {

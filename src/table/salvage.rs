@@ -7,7 +7,7 @@ use super::body::{Body, Verify, contains, end, first};
 use super::file::{ChunkedFile, intact, position};
 use super::index::Index;
 use super::reader::{TableReader, decode_sections, read_ranges};
-use super::shelf::Shelf;
+use super::table_cache::TableCache;
 use super::values::ValueFile;
 use super::walk::{InWindows, Walk};
 use crate::error::{Damage, Error, Result};
@@ -50,13 +50,13 @@ impl Salvage {
     /// Opens the table that `known` describes, or, without it, what stands under this number; see [`read_meta`] for
     /// `global_sequence`. Corruption is an error if nothing of it can be had.
     pub(crate) fn open(
-        shelf: &Arc<Shelf>,
+        table_cache: &Arc<TableCache>,
         number: FileNumber,
         known: Option<&TableMeta>,
         global_sequence: impl FnOnce(&Id) -> Option<Sequence>,
     ) -> Result<Self> {
         let file = open_mended(
-            shelf,
+            table_cache,
             FileKind::Table,
             Magic::TABLE,
             number,
@@ -67,14 +67,14 @@ impl Salvage {
         if known.is_some_and(|meta| frame.footer_checksum != meta.footer_checksum || sections != meta.sections) {
             return Err(file.corrupt(frame.directory_offset, Damage::ManifestMismatch));
         }
-        let index = open_mended(shelf, FileKind::Index, Magic::INDEX, number, Expected::Index(&frame.id));
+        let index = open_mended(table_cache, FileKind::Index, Magic::INDEX, number, Expected::Index(&frame.id));
         let index = match index.and_then(|file| Index::of_file(file, &frame.id, &sections)) {
             // One of another version counts like a damaged one.
             Err(Error::UnsupportedFormat(_)) => None,
             index => intact(index)?,
         };
         let ranges = sections.iter().map(|section| intact(read_ranges(&file, section))).collect::<Result<_>>()?;
-        Ok(Self { body: Body::of_damaged(file, sections, number, Arc::clone(shelf)), index, ranges })
+        Ok(Self { body: Body::of_damaged(file, sections, number, Arc::clone(table_cache)), index, ranges })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -167,15 +167,15 @@ fn start_behind(section: &Section, place: usize, starts: &[usize]) -> usize {
 
 /// Opens a file with a frame whose frame may be damaged. All of it is in memory then.
 fn open_mended(
-    shelf: &Shelf,
+    table_cache: &TableCache,
     kind: FileKind,
     magic: Magic,
     number: FileNumber,
     known: Expected<'_>,
 ) -> Result<ChunkedFile> {
     let name = kind.name(number);
-    let path = shelf.dir.path().join(&name);
-    let mapping = shelf.dir.open(&name).map_err(|e| match e.kind() {
+    let path = table_cache.dir.path().join(&name);
+    let mapping = table_cache.dir.open(&name).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::corrupt(&path, 0, Damage::Missing),
         _ => Error::io("read", &path, e),
     })?;
@@ -209,11 +209,11 @@ impl TableReader {
 /// What a table says of itself: the record that its manifest has, or had. `global_sequence` gives the number that the table
 /// with this id has taken; without one, it is the first possible one.
 pub(crate) fn read_meta(
-    shelf: &Shelf,
+    table_cache: &TableCache,
     number: FileNumber,
     global_sequence: impl FnOnce(&Id) -> Option<Sequence>,
 ) -> Result<TableMeta> {
-    let file = shelf.file(FileKind::Table, Magic::TABLE, number)?;
+    let file = table_cache.file(FileKind::Table, Magic::TABLE, number)?;
     let frame = file.frame();
     let sections = numbered_sections(&file, global_sequence)?;
     let (id, footer_checksum) = (frame.id, frame.footer_checksum);
@@ -221,27 +221,32 @@ pub(crate) fn read_meta(
 }
 
 /// The id of a table or value file, if what is intact of its header and footer says it.
-pub(crate) fn read_id(shelf: &Shelf, kind: FileKind, number: FileNumber) -> Result<Option<Id>> {
+pub(crate) fn read_id(table_cache: &TableCache, kind: FileKind, number: FileNumber) -> Result<Option<Id>> {
     let magic = if kind == FileKind::Values { Magic::VALUES } else { Magic::TABLE };
     let name = kind.name(number);
-    let file = shelf.dir.open(&name).map_err(|e| Error::io("read", &shelf.dir.path().join(&name), e))?;
+    let file = table_cache.dir.open(&name).map_err(|e| Error::io("read", &table_cache.dir.path().join(&name), e))?;
     Ok(frame_id(file.bytes(), magic))
 }
 
 /// What a value file says of itself: the record that its manifest has, or had.
-pub(crate) fn read_values_meta(shelf: &Shelf, number: FileNumber) -> Result<ValuesMeta> {
-    let file = shelf.file(FileKind::Values, Magic::VALUES, number)?;
+pub(crate) fn read_values_meta(table_cache: &TableCache, number: FileNumber) -> Result<ValuesMeta> {
+    let file = table_cache.file(FileKind::Values, Magic::VALUES, number)?;
     Ok(ValuesMeta::of(number, file.frame(), file.length()))
 }
 
 /// A value file whose frame may be damaged: the one that `known` describes, or what stands under this number.
 pub(crate) fn mend_values(
-    shelf: &Arc<Shelf>,
+    table_cache: &Arc<TableCache>,
     number: FileNumber,
     known: Option<&ValuesMeta>,
 ) -> Result<Arc<ValueFile>> {
-    let file =
-        open_mended(shelf, FileKind::Values, Magic::VALUES, number, known.map_or(Expected::Nothing, Expected::Values))?;
+    let file = open_mended(
+        table_cache,
+        FileKind::Values,
+        Magic::VALUES,
+        number,
+        known.map_or(Expected::Nothing, Expected::Values),
+    )?;
     let meta = known.copied().unwrap_or_else(|| ValuesMeta::of(number, file.frame(), file.length()));
-    ValueFile::with_file(meta, Arc::clone(shelf), file)
+    ValueFile::with_file(meta, Arc::clone(table_cache), file)
 }

@@ -121,7 +121,7 @@ impl TableReader {
         self.file().verify_around(entries, stop)
     }
 
-    /// Reads a section back; answers the digest of what the file has of it.
+    /// Reads a section back; returns the digest of what the file has of it.
     fn read_back(&self, number: usize, section: &Section, stop: &AtomicBool) -> Result<Digest> {
         let mut order = self.index.order(number)?.check();
         let mut digest = Digest::default();
@@ -171,7 +171,7 @@ impl TableReader {
         Ok(must(found != Point::Absent, "an index does not lead to a key of its table")?)
     }
     /// Checks every byte of the table and its index, the order of the entries, their counts and sequence numbers, that
-    /// the index leads to every key, and, for keyspaces that it `serves`, that pointers lead to their values. Answers how
+    /// the index leads to every key, and, for keyspaces that it `serves`, that pointers lead to their values. Returns how
     /// many entries there are.
     pub(crate) fn verify(&self, values: &Values, serves: impl Fn(KeyspaceId) -> bool) -> Result<u64> {
         let never = AtomicBool::new(false);

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use zerocopy::IntoBytes;
 
 use super::Table;
+use super::block_builder::BlockBuilder;
 use super::chunked::ChunkedWriter;
 use super::digest::Digest;
 use super::file::ChunkedFile;
 use super::index::IndexBuilder;
 use super::kept::Kept;
-use super::packing::Packing;
 use super::reader::TableReader;
-use super::shelf::Shelf;
+use super::table_cache::TableCache;
 use crate::error::{Bug, Damage, Error, Result, bug, must};
 use crate::format::alignment::Alignment;
 use crate::format::checksum::{Id, Seed};
@@ -45,8 +45,8 @@ pub(crate) struct WrittenTable {
 }
 
 impl WrittenTable {
-    pub(crate) fn into_table(self, shelf: Arc<Shelf>) -> Arc<Table> {
-        let table = Table::known(self.meta, shelf, self.points, Some(self.kept));
+    pub(crate) fn into_table(self, table_cache: Arc<TableCache>) -> Arc<Table> {
+        let table = Table::known(self.meta, table_cache, self.points, Some(self.kept));
         match self.reader {
             Some(reader) => table.with_reader(reader),
             None => Arc::new(table),
@@ -73,7 +73,7 @@ impl WrittenTable {
 /// Writes one table. Entries come in order of (keyspace, key ascending, sequence descending).
 #[derive(Debug)]
 pub(crate) struct TableWriter {
-    shelf: Arc<Shelf>,
+    table_cache: Arc<TableCache>,
     number: FileNumber,
     id: Id,
     options: TableOptions,
@@ -86,7 +86,7 @@ pub(crate) struct TableWriter {
     totals: Totals,
     current: Option<Section>,
     /// The blocks of the current section, if it is to have any.
-    packing: Option<Packing>,
+    builder: Option<BlockBuilder>,
     /// The newest entry of the current section: its key, the hash of that, and its sequence number.
     last_key: Vec<u8>,
     last_hash: u64,
@@ -99,15 +99,20 @@ pub(crate) struct TableWriter {
 
 impl TableWriter {
     /// Makes the file. Once `stop` is set, adding and finishing end with [`Error::Closed`] sooner or later.
-    pub(crate) fn create(shelf: &Arc<Shelf>, number: FileNumber, id: Id, stop: &Arc<AtomicBool>) -> Result<Self> {
-        let (dir, options) = (&shelf.dir, shelf.options);
+    pub(crate) fn create(
+        table_cache: &Arc<TableCache>,
+        number: FileNumber,
+        id: Id,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self> {
+        let (dir, options) = (&table_cache.dir, table_cache.options);
         let name = FileKind::Table.name(number);
         let file = dir.create(&name).map_err(|e| Error::io("create", &dir.path().join(&name), e))?;
         let mut out = ChunkedWriter::new(file, Seed::of_table(&id), options.chunk_log2, Arc::clone(stop));
         let header = TableHeader::new(Magic::TABLE, id, options.chunk_log2);
         out.push(header.as_bytes()).map_err(|e| Error::io("write", &dir.path().join(&name), e))?;
         Ok(Self {
-            shelf: Arc::clone(shelf),
+            table_cache: Arc::clone(table_cache),
             number,
             id,
             options,
@@ -118,7 +123,7 @@ impl TableWriter {
             points: Vec::new(),
             totals: Totals { min_sequence: Sequence(u64::MAX), ..Totals::default() },
             current: None,
-            packing: None,
+            builder: None,
             last_key: Vec::new(),
             last_hash: 0,
             last_sequence: Sequence(0),
@@ -135,7 +140,7 @@ impl TableWriter {
     }
 
     fn path(&self) -> PathBuf {
-        self.shelf.dir.path().join(FileKind::Table.name(self.number))
+        self.table_cache.dir.path().join(FileKind::Table.name(self.number))
     }
 
     /// Whether nothing has been added.
@@ -168,7 +173,7 @@ impl TableWriter {
 
     /// Whether the current section can take no further block.
     pub(crate) fn is_full(&self) -> bool {
-        self.packing.as_ref().is_some_and(Packing::is_full)
+        self.builder.as_ref().is_some_and(BlockBuilder::is_full)
     }
 
     /// Begins the section of the next keyspace. The default one needs no call.
@@ -199,7 +204,7 @@ impl TableWriter {
                 (section.min_sequence, section.max_sequence) = (last, last);
             }
             self.begin(section);
-            self.packing = Packing::new(self.options.section).map_err(|e| self.error("compress", e))?;
+            self.builder = BlockBuilder::new(self.options.section).map_err(|e| self.error("compress", e))?;
         }
         let raw = entry.raw();
         must(raw.len() == entry.next() - entry.start, "an entry is not in its bytes")?;
@@ -209,7 +214,7 @@ impl TableWriter {
         let sequence = if oldest { Sequence(0) } else { entry.sequence };
         let section = self.current.as_mut().ok_or_else(no_section)?;
         let order = if section.entries == 0 { Ordering::Less } else { self.last_key.as_slice().cmp(key) };
-        let locator = u32::try_from(place / UNIT).map_err(|_| too_large(&self.shelf, self.number))?;
+        let locator = u32::try_from(place / UNIT).map_err(|_| too_large(&self.table_cache, self.number))?;
         let indexed = match order {
             Ordering::Less => {
                 self.last_hash = key_hash(keyspace, key);
@@ -249,23 +254,23 @@ impl TableWriter {
     /// filled, that is written and the next one begun.
     #[inline]
     fn place_for(&mut self, length: usize) -> io::Result<u64> {
-        match &mut self.packing {
+        match &mut self.builder {
             None => Ok(self.out.end()),
-            Some(packing) => {
-                if !packing.has_room(length) {
-                    packing.write_block(&mut self.out)?;
+            Some(builder) => {
+                if !builder.has_room(length) {
+                    builder.write_block(&mut self.out)?;
                 }
-                Ok(packing.place())
+                Ok(builder.place())
             }
         }
     }
 
     #[inline]
     fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.packing {
+        match &mut self.builder {
             None => self.out.push(bytes),
-            Some(packing) => {
-                packing.push(bytes);
+            Some(builder) => {
+                builder.push(bytes);
                 Ok(())
             }
         }
@@ -326,7 +331,7 @@ impl TableWriter {
 
     /// The entries of the current section are complete.
     fn end_entries(&mut self) -> Result<()> {
-        let written = self.packing.as_mut().map(|packing| packing.write_block(&mut self.out)).transpose();
+        let written = self.builder.as_mut().map(|builder| builder.write_block(&mut self.out)).transpose();
         written.map_err(|e| self.error("write", e))?;
         // There need not be one, in front of the first.
         let Some(section) = &mut self.current else { return Ok(()) };
@@ -342,13 +347,13 @@ impl TableWriter {
         if self.current.as_ref().is_some_and(|section| section.range_tombstones == 0) {
             self.end_entries()?;
         }
-        let packing = self.packing.take().filter(|packing| packing.blocks() > 0);
+        let builder = self.builder.take().filter(|builder| builder.blocks() > 0);
         // There need not be one, in front of the first.
         let Some(mut section) = self.current.take() else { return Ok(()) };
-        if let Some(packing) = packing {
+        if let Some(builder) = builder {
             (section.codec, section.blocks, section.block_log2) =
-                (packing.codec(), packing.blocks(), self.options.section.block_log2);
-            self.out.push(packing.directory()).map_err(|e| self.error("write", e))?;
+                (builder.codec(), builder.blocks(), self.options.section.block_log2);
+            self.out.push(builder.directory()).map_err(|e| self.error("write", e))?;
         }
         section.min_sequence = section.min_sequence.min(section.max_sequence);
         section.encode(&mut self.directory);
@@ -378,10 +383,10 @@ impl TableWriter {
     pub(crate) fn finish(mut self) -> Result<WrittenTable> {
         self.finish_section()?;
         if self.out.end() > FILE_BYTES_MAX {
-            return Err(too_large(&self.shelf, self.number));
+            return Err(too_large(&self.table_cache, self.number));
         }
         let sections = u32::try_from(self.sections.len()).map_err(|_| bug("a table has a section for no keyspace"))?;
-        let path = self.shelf.dir.path().join(FileKind::Table.name(self.number));
+        let path = self.table_cache.dir.path().join(FileKind::Table.name(self.number));
         let stop = self.out.stop();
         if stop.load(Relaxed) {
             return Err(Error::Closed);
@@ -391,9 +396,9 @@ impl TableWriter {
         };
         let mut written = self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
         written.sync().map_err(|e| Error::io("sync", &path, e))?;
-        write_index(&*self.shelf.dir, self.number, self.index.finish().pieces())?;
+        write_index(&*self.table_cache.dir, self.number, self.index.finish().pieces())?;
 
-        let contents = self.shelf.contents(&FileKind::Table.name(self.number));
+        let contents = self.table_cache.contents(&FileKind::Table.name(self.number));
         let contents = contents.map_err(|e| Error::io("open", &path, e))?;
         let file = ChunkedFile::open_contents(path, contents, Magic::TABLE, true)?;
         let meta = TableMeta {
@@ -403,7 +408,7 @@ impl TableWriter {
             footer_checksum: file.frame().footer_checksum,
             sections: self.sections,
         };
-        let reader = TableReader::open(&self.shelf, &meta, &self.points, None)?;
+        let reader = TableReader::open(&self.table_cache, &meta, &self.points, None)?;
         reader.verify_written(&self.digests, self.totals, &stop)?;
         let kept = reader.kept();
         Ok(WrittenTable { meta, reader: Some(reader), kept, points: self.points })
@@ -411,8 +416,8 @@ impl TableWriter {
 }
 
 #[cold]
-fn too_large(shelf: &Shelf, number: FileNumber) -> Error {
-    Error::io("write", &shelf.dir.path().join(FileKind::Table.name(number)), io::ErrorKind::FileTooLarge.into())
+fn too_large(table_cache: &TableCache, number: FileNumber) -> Error {
+    Error::io("write", &table_cache.dir.path().join(FileKind::Table.name(number)), io::ErrorKind::FileTooLarge.into())
 }
 
 #[cold]
@@ -467,15 +472,15 @@ mod tests {
 
     struct Fixture {
         _temp: tempfile::TempDir,
-        shelf: Arc<Shelf>,
+        table_cache: Arc<TableCache>,
         meta: TableMeta,
         digests: Vec<Digest>,
         totals: Totals,
     }
 
-    fn shelf(path: &std::path::Path, options: TableOptions) -> Arc<Shelf> {
+    fn table_cache(path: &std::path::Path, options: TableOptions) -> Arc<TableCache> {
         let dir = DiskFs.open_dir(path, false, Access::Map).unwrap();
-        Shelf::new(dir, options, 64 << 10, None)
+        TableCache::new(dir, options, 64 << 10, None)
     }
 
     fn key(i: u64) -> Vec<u8> {
@@ -485,8 +490,8 @@ mod tests {
     /// Keys 0, 2, 4, ... with three versions each in keyspaces 0 and 5.
     fn write(keys: u64, options: TableOptions) -> Fixture {
         let temp = tempfile::tempdir().unwrap();
-        let shelf = shelf(temp.path(), options);
-        let mut writer = TableWriter::create(&shelf, FileNumber(1), [8; 16], &Arc::default()).unwrap();
+        let table_cache = table_cache(temp.path(), options);
+        let mut writer = TableWriter::create(&table_cache, FileNumber(1), [8; 16], &Arc::default()).unwrap();
         for keyspace in [0, 5] {
             for i in 0..keys {
                 for version in (0..3u64).rev() {
@@ -508,7 +513,7 @@ mod tests {
         writer.finish_section().unwrap();
         let (digests, totals) = (writer.digests.clone(), writer.totals);
         let meta = writer.finish().unwrap().meta;
-        Fixture { _temp: temp, shelf, meta, digests, totals }
+        Fixture { _temp: temp, table_cache, meta, digests, totals }
     }
 
     fn kinds() -> Vec<(u16, u8, Compression)> {
@@ -557,7 +562,7 @@ mod tests {
     fn every_version_is_found_and_nothing_else() {
         for options in shapes() {
             let fixture = write(700, options);
-            let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap();
+            let reader = TableReader::open(&fixture.table_cache, &fixture.meta, &[], None).unwrap();
             assert_eq!(reader.verify(&Values::default(), |_| true).unwrap(), 700 * 3 * 2);
             assert!(reader.lost_index().is_none());
             let get = |keyspace: u32, key: &[u8], at: u64| {
@@ -585,7 +590,7 @@ mod tests {
     fn cursors_walk_and_seek_both_ways() {
         for options in shapes() {
             let fixture = write(300, options);
-            let reader = Arc::new(TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap());
+            let reader = Arc::new(TableReader::open(&fixture.table_cache, &fixture.meta, &[], None).unwrap());
             let mut cursor = TableCursor::new(Arc::clone(&reader), KeyspaceId(5), Verify::Again).unwrap();
             let here = |c: &TableCursor| c.entry().map(|e| (e.key().to_vec(), e.sequence.0));
             cursor.seek_first().unwrap();
@@ -645,7 +650,7 @@ mod tests {
     fn lost_and_damaged_indexes_are_rebuilt_and_other_damage_is_found() {
         for options in shapes() {
             let fixture = write(200, options);
-            let path = fixture.shelf.dir.path().join("000001.idx");
+            let path = fixture.table_cache.dir.path().join("000001.idx");
             let good = std::fs::read(&path).unwrap();
             let mut damaged = good.clone();
             damaged[64] ^= 1;
@@ -656,7 +661,7 @@ mod tests {
                 } else {
                     std::fs::write(&path, b"").unwrap();
                 }
-                let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap();
+                let reader = TableReader::open(&fixture.table_cache, &fixture.meta, &[], None).unwrap();
                 for i in 0..200 {
                     let hash = key_hash(KeyspaceId(0), &key(i * 2));
                     assert!(
@@ -674,7 +679,7 @@ mod tests {
 
     /// Writes an index of its own for a table; `change` may forge what it says of key number `n`.
     fn forge_index(fixture: &Fixture, options: TableOptions, change: Forgery) {
-        let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap();
+        let reader = TableReader::open(&fixture.table_cache, &fixture.meta, &[], None).unwrap();
         let mut builder = IndexBuilder::new(options, fixture.meta.id);
         for section in reader.sections() {
             let mut n = 0;
@@ -693,8 +698,8 @@ mod tests {
             walked.unwrap();
             builder.finish_section(section.keyspace, section.lower.key(), section.upper.key()).unwrap();
         }
-        fixture.shelf.dir.remove("000001.idx").unwrap();
-        write_index(&*fixture.shelf.dir, FileNumber(1), builder.finish().pieces()).unwrap();
+        fixture.table_cache.dir.remove("000001.idx").unwrap();
+        write_index(&*fixture.table_cache.dir, FileNumber(1), builder.finish().pieces()).unwrap();
     }
 
     #[test]
@@ -702,7 +707,7 @@ mod tests {
         for options in shapes() {
             let fixture = write(200, options);
             let read_back = |digests: &[Digest], totals| {
-                let reader = TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap();
+                let reader = TableReader::open(&fixture.table_cache, &fixture.meta, &[], None).unwrap();
                 reader.verify_written(digests, totals, &AtomicBool::new(false))
             };
             let (digests, totals) = (&fixture.digests[..], fixture.totals);
@@ -743,7 +748,7 @@ mod tests {
         let options = TableOptions::default();
         let fixture = write(300, options);
         forge_index(&fixture, options, |n, point| point.2 -= u32::from(n == 51) * 40);
-        let reader = Arc::new(TableReader::open(&fixture.shelf, &fixture.meta, &[], None).unwrap());
+        let reader = Arc::new(TableReader::open(&fixture.table_cache, &fixture.meta, &[], None).unwrap());
         let mut cursor = TableCursor::new(Arc::clone(&reader), KeyspaceId(0), Verify::Once).unwrap();
         let mut found = Vec::new();
         cursor.seek_last().unwrap();
@@ -760,9 +765,9 @@ mod tests {
     #[test]
     fn entries_out_of_order_or_of_too_many_times_are_refused() {
         let temp = tempfile::tempdir().unwrap();
-        let shelf = shelf(temp.path(), TableOptions::default());
+        let table_cache = table_cache(temp.path(), TableOptions::default());
         let add = |number: u64, entries: &[(&[u8], u64)]| {
-            let mut writer = TableWriter::create(&shelf, FileNumber(number), [8; 16], &Arc::default()).unwrap();
+            let mut writer = TableWriter::create(&table_cache, FileNumber(number), [8; 16], &Arc::default()).unwrap();
             entries.iter().try_for_each(|(key, sequence)| {
                 let mut bytes = Vec::new();
                 push_entry(&mut bytes, Kind::Put, Sequence(*sequence), key, b"v", Alignment::None);
@@ -783,8 +788,8 @@ mod tests {
     #[test]
     fn marked_entries_read_as_sequence_zero() {
         let temp = tempfile::tempdir().unwrap();
-        let shelf = shelf(temp.path(), TableOptions::default());
-        let mut writer = TableWriter::create(&shelf, FileNumber(1), [8; 16], &Arc::default()).unwrap();
+        let table_cache = table_cache(temp.path(), TableOptions::default());
+        let mut writer = TableWriter::create(&table_cache, FileNumber(1), [8; 16], &Arc::default()).unwrap();
         let mut bytes = Vec::new();
         push_entry(&mut bytes, Kind::Put, Sequence(5), b"old", b"v", Alignment::None);
         let entry = Entry::parse(&bytes, 0, bytes.len(), Sequence(5)).unwrap();

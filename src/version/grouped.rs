@@ -41,7 +41,7 @@ impl<V: Clone> Grouped<V> {
         self.groups.values().flat_map(|group| group.iter().map(|(keyspace, value)| (*keyspace, value)))
     }
 
-    /// Answers what was there.
+    /// Returns what was there.
     pub(super) fn insert(&mut self, keyspace: KeyspaceId, value: V) -> Option<V> {
         let group = self.groups.entry(group_of(keyspace)).or_default();
         let before = Arc::make_mut(group).insert(keyspace, value);
@@ -49,7 +49,7 @@ impl<V: Clone> Grouped<V> {
         before
     }
 
-    /// Answers what was there.
+    /// Returns what was there.
     pub(super) fn remove(&mut self, keyspace: KeyspaceId) -> Option<V> {
         let group = self.groups.get_mut(&group_of(keyspace)).filter(|group| group.contains_key(&keyspace))?;
         let removed = Arc::make_mut(group).remove(&keyspace);

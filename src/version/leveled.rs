@@ -29,8 +29,8 @@ const COMPACTION_BYTES: u64 = 8 << 20;
 /// A merge within level 0 takes an older table along unless it is this many times as large as all newer ones.
 const TIER_RATIO: u64 = 4;
 
-/// So many neighbours that are smaller than this share of a table are joined: a byte is rewritten once for each time that its table
-/// grows by this factor.
+/// So many neighbours that are smaller than this share of a table are joined: a byte is rewritten once for each time that its
+/// table grows by this factor.
 const JOINED: usize = 8;
 
 /// Value files with this many times as much garbage as they may have come before everything else.
@@ -199,8 +199,8 @@ impl<'a> Shape<'a> {
         self.level0_tables > 0 && worth < limits.small_bytes.max(self.bytes[1] / SMALL_SHARE)
     }
 
-    /// How many times a level is over its limit: level 0 in tables, the others in bytes, the deepest one against what it may have
-    /// before all levels move down.
+    /// How many times a level is over its limit: level 0 in tables, the others in bytes, the deepest one against what it may
+    /// have before all levels move down.
     #[expect(clippy::cast_precision_loss, reason = "ratios")]
     fn score(&self, level: u8, limits: &Limits) -> f64 {
         let bytes = self.level_bytes(level) as f64;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
-use super::draft::Draft;
+use super::builder::VersionBuilder;
 use super::{Handles, Version};
 use crate::error::{Bug, Damage, Error, Result, bug, is_full, must};
 use crate::format::checksum::Id;
@@ -128,7 +128,7 @@ pub(crate) fn read_manifest(
     }
     let seed = crate::format::checksum::Seed::of_file(database, number);
     let mut state = State::default();
-    let mut draft = Draft::of(&Version::default());
+    let mut builder = VersionBuilder::of(&Version::default());
     let mut offset = SEGMENT_HEADER_BYTES;
     while offset < torn_at {
         let at = |fault: crate::error::Fault| fault.at(&path, offset);
@@ -139,12 +139,12 @@ pub(crate) fn read_manifest(
         if group.kind == GroupKind::Data {
             let edit = Edit::decode(body, group.count).map_err(at)?;
             state.apply(&edit);
-            draft.apply(&edit, handles).map_err(|damage| at(damage.into()))?;
+            builder.apply(&edit, handles).map_err(|damage| at(damage.into()))?;
         }
         offset = offset.saturating_add(group.span());
     }
     let at_end = |damage| Error::corrupt(&path, torn_at, damage);
-    let (version, _) = draft.finish().map_err(at_end)?;
+    let (version, _) = builder.finish().map_err(at_end)?;
     version.named().check_names().and_then(|()| version.check_ages()).map_err(at_end)?;
     Ok(Recovered { number, state, version, clean: scan.clean })
 }
@@ -455,7 +455,7 @@ mod tests {
     use crate::format::edit::TableMeta;
     use crate::options::TableOptions;
     use crate::sys::{Access, FileSystem, sim::SimFs};
-    use crate::table::Shelf;
+    use crate::table::TableCache;
 
     const DATABASE: Id = [5; 16];
 
@@ -470,11 +470,11 @@ mod tests {
             &*dir,
             &database,
             number,
-            &Handles::new(&Shelf::new(Arc::clone(&dir), TableOptions::default(), 0, None)),
+            &Handles::new(&TableCache::new(Arc::clone(&dir), TableOptions::default(), 0, None)),
         )
     }
 
-    /// Three edits, each adding a table; answers the versions on the way.
+    /// Three edits, each adding a table; returns the versions on the way.
     fn write(fs: &SimFs, close: bool) -> Vec<usize> {
         let dir = dir(fs);
         let mut manifest = Manifest::new(dir, DATABASE, State::default(), None);

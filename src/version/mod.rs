@@ -2,9 +2,9 @@
 //! level.
 //!
 //! A [`Version`] is immutable. Applying an edit to one is a pure function, used alike by flush and compaction, and by
-//! recovery, which applies many to one [`Draft`](draft::Draft); so is picking the next compaction.
+//! recovery, which applies many to one [`VersionBuilder`](builder::VersionBuilder); so is picking the next compaction.
 
-mod draft;
+mod builder;
 mod garbage;
 mod grouped;
 mod handles;
@@ -230,7 +230,7 @@ pub(crate) mod tests {
     use crate::format::values::ValuesMeta;
     use crate::options::{SectionOptions, TableOptions};
     use crate::sys::{Access, FileSystem, sim::SimFs};
-    use crate::table::Shelf;
+    use crate::table::TableCache;
 
     pub(crate) fn meta(number: u64, ranges: &[(u32, &str, &str)], bytes: u64) -> TableMeta {
         let section = |(keyspace, min, max): &(u32, &str, &str)| Section {
@@ -287,7 +287,7 @@ pub(crate) mod tests {
     fn replace(version: &Version, edit: &Edit) -> Result<(Version, Vec<u64>), Damage> {
         let fs = FileSystem::from(SimFs::new());
         let dir = fs.0.open_dir(std::path::Path::new("/db"), true, Access::Map).unwrap();
-        let replaced = version.replace(edit, &Handles::new(&Shelf::new(dir, TableOptions::default(), 0, None)));
+        let replaced = version.replace(edit, &Handles::new(&TableCache::new(dir, TableOptions::default(), 0, None)));
         replaced.map(|(next, gone)| {
             let mut gone: Vec<u64> = gone.iter().map(|table| table.number().0).collect();
             gone.sort_unstable();

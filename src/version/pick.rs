@@ -151,8 +151,8 @@ impl Plan {
         Self::of(version, keyspaces.iter().filter_map(share).collect(), 0)
     }
 
-    /// A rewrite of neighbours where they are, as one table and without what newer tables hide in them; `None` if one of them is
-    /// gone, or it is one table of which nothing can be hidden. The newer tables stay, so this takes no more space than the
+    /// A rewrite of neighbours where they are, as one table and without what newer tables hide in them; `None` if one of them
+    /// is gone, or it is one table of which nothing can be hidden. The newer tables stay, so this takes no more space than the
     /// neighbours.
     pub(crate) fn shrinking(version: &Version, neighbours: &[FileNumber]) -> Option<Self> {
         let is_one = |table: &Arc<Table>| neighbours.contains(&table.number());
@@ -315,7 +315,7 @@ impl Running {
         inputs.any(|(_, input, of)| input.number() == table.number() && of == keyspace)
     }
 
-    /// Registers a plan that [`allows`](Self::allows) has allowed; answers what to give to [`end`](Self::end).
+    /// Registers a plan that [`allows`](Self::allows) has allowed; returns what to give to [`end`](Self::end).
     pub(crate) fn begin(&mut self, plan: &Arc<Plan>) -> u64 {
         debug_assert!(self.allows(plan), "plans under way do not touch each other");
         self.next += 1;
@@ -358,8 +358,8 @@ pub(super) fn overlapping<'a>(tables: &'a [Arc<Table>], range: Range<'_>) -> Vec
     tables.iter().filter(|table| table.only_section().is_some_and(|section| overlaps(section, range))).collect()
 }
 
-/// What [`Plan::shrinking`] rewrites at a time, and the bytes of its files, the smallest first: each table of level 0, and below
-/// it neighbours that one table has room for.
+/// What [`Plan::shrinking`] rewrites at a time, and the bytes of its files, the smallest first: each table of level 0, and
+/// below it neighbours that one table has room for.
 pub(crate) fn neighbours(version: &Version, table_bytes: u64) -> Vec<(u64, Vec<FileNumber>)> {
     let mut groups: Vec<(u64, Vec<FileNumber>)> = Vec::new();
     let mut last = None;

@@ -20,7 +20,7 @@ pub(crate) struct Joined {
 }
 
 impl RangeSet {
-    /// Adds a range; answers how to [take it back](Self::take_back), unless it is empty. O(log n) amortised.
+    /// Adds a range; returns how to [take it back](Self::take_back), unless it is empty. O(log n) amortised.
     pub(crate) fn insert(&mut self, mut start: Edge, mut end: Edge) -> Option<Joined> {
         if start >= end {
             return None;

@@ -7,7 +7,7 @@ use maplsm::{Db, Keyspace};
 use crate::args::{Command, RangeArgs, ScanArgs, Target, Typed};
 use crate::escape::Escaped;
 use crate::failure::{Failure, Status, say};
-use crate::span::Span;
+use crate::span::Subcompaction;
 use crate::stats::Size;
 use crate::tsv::{self, Form};
 use crate::{dump, export, import, ingest, open, repair, stats};
@@ -82,7 +82,7 @@ fn get(target: &Target, Typed(key): &Typed) -> Result<Status, Failure> {
 
 fn scan(target: &Target, args: ScanArgs) -> Result<Status, Failure> {
     let keyspace = existing(&open::to_read(target)?, target)?;
-    let entries = Span::from(args.range).iter(&keyspace);
+    let entries = Subcompaction::from(args.range).iter(&keyspace);
     let entries: Box<dyn Iterator<Item = _>> = if args.reverse { Box::new(entries.rev()) } else { Box::new(entries) };
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
@@ -101,7 +101,7 @@ fn scan(target: &Target, args: ScanArgs) -> Result<Status, Failure> {
 fn count(target: &Target, range: RangeArgs) -> Result<Status, Failure> {
     let keyspace = existing(&open::to_read(target)?, target)?;
     let mut entries = 0_u64;
-    for entry in Span::from(range).iter(&keyspace) {
+    for entry in Subcompaction::from(range).iter(&keyspace) {
         entry?;
         entries += 1;
     }

@@ -8,12 +8,12 @@ use crate::args::{RangeArgs, Typed};
 
 /// A range of keys: from the first to before the end, or without end.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct Subcompaction {
     first: Vec<u8>,
     end: Option<Vec<u8>>,
 }
 
-impl Span {
+impl Subcompaction {
     pub(crate) fn new(from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> Self {
         Self { first: from.unwrap_or_default(), end: to }
     }
@@ -29,7 +29,7 @@ impl Span {
     }
 }
 
-impl From<RangeArgs> for Span {
+impl From<RangeArgs> for Subcompaction {
     fn from(args: RangeArgs) -> Self {
         let bytes = |typed: Option<Typed>| typed.map(|Typed(bytes)| bytes);
         let prefix = bytes(args.prefix).unwrap_or_default();
@@ -56,7 +56,7 @@ mod tests {
 
     fn span(from: Option<&str>, to: Option<&str>, prefix: Option<&str>) -> (String, Option<String>) {
         let typed = |text: Option<&str>| text.map(|text| Typed(text.into()));
-        let span = Span::from(RangeArgs { from: typed(from), to: typed(to), prefix: typed(prefix) });
+        let span = Subcompaction::from(RangeArgs { from: typed(from), to: typed(to), prefix: typed(prefix) });
         (String::from_utf8(span.first).unwrap(), span.end.map(|end| String::from_utf8(end).unwrap()))
     }
 

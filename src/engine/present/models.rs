@@ -1,6 +1,6 @@
-//! Acquiring a view and a sequence while memtables rotate and are flushed, in every order that the memory model allows.
+//! Acquiring a read state and a sequence while memtables rotate and are flushed, in every order that the memory model allows.
 //!
-//! A view is a number here: up to which sequence it has entries, and the cut at which it was rewritten.
+//! A read state is a number here: up to which sequence it has entries, and the cut at which it was rewritten.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,7 +13,7 @@ use crate::sys::{LockRank, Mutex};
 
 struct Store {
     present: Present,
-    view: AtomicU64,
+    read_state: AtomicU64,
     publishing: Mutex<()>,
 }
 
@@ -23,21 +23,21 @@ const ENDLESS: u64 = 9;
 
 impl Store {
     fn new() -> Self {
-        let view = AtomicU64::new(FULL << 32);
-        Self { present: Present::new(Sequence(FULL - 1)), view, publishing: Mutex::new(LockRank::Publishing, ()) }
+        let read_state = AtomicU64::new(FULL << 32);
+        Self { present: Present::new(Sequence(FULL - 1)), read_state, publishing: Mutex::new(LockRank::Publishing, ()) }
     }
 
     /// As `Engine::publish`; weaker than an arc-swap.
     fn publish(&self, change: impl Fn(u64, u64) -> (u64, u64)) {
         let _alone = self.publishing.lock();
-        let view = self.view.load(Ordering::Relaxed);
-        let (upto, cut) = change(view >> 32, view & 0xffff_ffff);
-        self.present.publish(|| self.view.store(upto << 32 | cut, Ordering::Release));
+        let read_state = self.read_state.load(Ordering::Relaxed);
+        let (upto, cut) = change(read_state >> 32, read_state & 0xffff_ffff);
+        self.present.publish(|| self.read_state.store(upto << 32 | cut, Ordering::Release));
     }
 
-    fn check(&self, view: u64, at: Sequence) {
-        assert!(at.0 <= view >> 32, "the view lacks entries that are visible");
-        assert!(at.0 >= view & 0xffff_ffff, "the view lacks versions that are seen at the sequence");
+    fn check(&self, read_state: u64, at: Sequence) {
+        assert!(at.0 <= read_state >> 32, "the read_state lacks entries that are visible");
+        assert!(at.0 >= read_state & 0xffff_ffff, "the read_state lacks versions that are seen at the sequence");
     }
 }
 
@@ -55,8 +55,8 @@ fn rewrite(store: &Store) {
 }
 
 fn read(store: &Store) {
-    if let Some((view, at)) = store.present.acquire(|| store.view.load(Ordering::Acquire)) {
-        store.check(view, at);
+    if let Some((read_state, at)) = store.present.acquire(|| store.read_state.load(Ordering::Acquire)) {
+        store.check(read_state, at);
     }
 }
 
@@ -87,8 +87,8 @@ fn models_view_and_sequence_belong_together() {
 fn models_a_view_loaded_after_the_sequence_has_its_entries() {
     explore(rotate, rewrite, |store| {
         let at = store.present.visible();
-        let view = store.view.load(Ordering::Acquire);
-        assert!(at.0 <= view >> 32);
+        let read_state = store.read_state.load(Ordering::Acquire);
+        assert!(at.0 <= read_state >> 32);
     });
 }
 
@@ -106,7 +106,7 @@ fn models_find_an_epoch_counted_too_early() {
     let early = |store: &Store| {
         store.present.show(Sequence(FULL));
         store.present.publish(|| ());
-        store.view.store(ENDLESS << 32, Ordering::Release);
+        store.read_state.store(ENDLESS << 32, Ordering::Release);
         store.present.show(Sequence(FULL + 1));
     };
     must_fail(|| explore(early, |_| (), read));
@@ -116,8 +116,8 @@ fn models_find_an_epoch_counted_too_early() {
 fn models_find_a_reader_without_a_look_at_the_epoch() {
     must_fail(|| {
         explore(rotate, rewrite, |store| {
-            let view = store.view.load(Ordering::Acquire);
-            store.check(view, store.present.visible());
+            let read_state = store.read_state.load(Ordering::Acquire);
+            store.check(read_state, store.present.visible());
         });
     });
 }
@@ -127,7 +127,7 @@ fn models_find_a_reader_that_loads_the_sequence_first() {
     must_fail(|| {
         explore(rotate, rewrite, |store| {
             let at = store.present.visible();
-            store.check(store.view.load(Ordering::Acquire), at);
+            store.check(store.read_state.load(Ordering::Acquire), at);
         });
     });
 }

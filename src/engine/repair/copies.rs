@@ -10,7 +10,7 @@ use crate::format::range::Edge;
 use crate::format::section::Section;
 use crate::format::values::Pointer;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
-use crate::table::{Piece, Salvage, Shelf, Table, TableWriter};
+use crate::table::{Piece, Salvage, Table, TableCache, TableWriter};
 
 /// What could be had of a damaged table.
 #[derive(Default)]
@@ -42,7 +42,7 @@ impl Stray {
 }
 
 struct Copier<'c> {
-    shelf: &'c Arc<Shelf>,
+    table_cache: &'c Arc<TableCache>,
     salvage: &'c Salvage,
     writer: TableWriter,
     /// What stands for the file of a value that is lost.
@@ -57,36 +57,36 @@ impl Copy {
     /// becomes a pointer that leads nowhere: it hides older versions as before, and the merge tells if its value is missed.
     /// The two names are for the tables that may be made.
     pub(super) fn make(
-        shelf: &Arc<Shelf>,
+        table_cache: &Arc<TableCache>,
         names: [(FileNumber, Id); 2],
         salvage: &Salvage,
         serves: &[KeyspaceId],
     ) -> Result<Self> {
         let [(number, id), (second_number, second_id)] = names;
-        let writer = TableWriter::create(shelf, number, id, &Arc::default())?;
+        let writer = TableWriter::create(table_cache, number, id, &Arc::default())?;
         let (copy, strays) = (Self::default(), Vec::new());
-        let mut copier = Copier { shelf, salvage, writer, nowhere: number, copy, strays, stray_bytes: 0 };
+        let mut copier = Copier { table_cache, salvage, writer, nowhere: number, copy, strays, stray_bytes: 0 };
         for section in salvage.sections().iter().filter(|section| serves.contains(&section.keyspace)) {
             copier.section(section)?;
         }
         let Copier { writer, mut copy, mut strays, .. } = copier;
-        copy.keep(shelf, writer)?;
+        copy.keep(table_cache, writer)?;
         strays.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
         strays.dedup_by(|a, b| a.order() == b.order());
         if !strays.is_empty() {
-            let mut writer = TableWriter::create(shelf, second_number, second_id, &Arc::default())?;
+            let mut writer = TableWriter::create(table_cache, second_number, second_id, &Arc::default())?;
             for stray in &strays {
-                writer.start_section_of(stray.keyspace, shelf.options.section.at_level(0))?;
+                writer.start_section_of(stray.keyspace, table_cache.options.section.at_level(0))?;
                 writer.add(stray.keyspace, stray.entry.in_bytes(&stray.bytes), false)?;
             }
-            copy.keep(shelf, writer)?;
+            copy.keep(table_cache, writer)?;
         }
         Ok(copy)
     }
 
-    fn keep(&mut self, shelf: &Arc<Shelf>, writer: TableWriter) -> Result<()> {
+    fn keep(&mut self, table_cache: &Arc<TableCache>, writer: TableWriter) -> Result<()> {
         if !writer.is_empty() {
-            self.tables.push(writer.finish()?.into_table(Arc::clone(shelf)));
+            self.tables.push(writer.finish()?.into_table(Arc::clone(table_cache)));
         }
         Ok(())
     }
@@ -95,7 +95,7 @@ impl Copy {
 impl Copier<'_> {
     fn section(&mut self, section: &Section) -> Result<()> {
         let (keyspace, salvage) = (section.keyspace, self.salvage);
-        self.writer.start_section(self.shelf.options.section.at_level(0))?;
+        self.writer.start_section(self.table_cache.options.section.at_level(0))?;
         // The last entry that could be read, the place behind its key, and whether anything is lost there.
         let mut last: Option<(Vec<u8>, Sequence)> = None;
         let (mut behind, mut is_gap) = (section.lower.clone(), false);

@@ -94,7 +94,7 @@ impl Evidence {
         self.tables.get(self.numbers.get(&number)?)
     }
 
-    /// Reads the intact groups of a manifest; answers where there is one of a later version.
+    /// Reads the intact groups of a manifest; returns where there is one of a later version.
     fn read(&mut self, file: &[u8], number: FileNumber, database: Id) -> Result<(), (u64, Fault)> {
         let seed = Seed::of_file(&database, number);
         let mut end = SEGMENT_HEADER_BYTES;

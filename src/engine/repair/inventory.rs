@@ -25,7 +25,7 @@ use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::sys::Dir;
 use crate::table::{
-    Salvage, Shelf, Table, TableReader, ValueFile, Values, mend_values, read_id, read_meta, read_values_meta,
+    Salvage, Table, TableCache, TableReader, ValueFile, Values, mend_values, read_id, read_meta, read_values_meta,
     write_index,
 };
 use crate::version::{read_current, swap_current};
@@ -64,7 +64,7 @@ enum Need {
 
 pub(super) struct Inventory {
     dir: Arc<dyn Dir>,
-    pub(super) shelf: Arc<Shelf>,
+    pub(super) table_cache: Arc<TableCache>,
     names: Vec<String>,
     owners: Owners,
     need: Need,
@@ -85,7 +85,7 @@ impl Inventory {
     pub(super) fn take(options: &Options, dir: &Arc<dyn Dir>, names: &[String]) -> Result<Self> {
         let mut inventory = Self {
             dir: Arc::clone(dir),
-            shelf: Shelf::new(Arc::clone(dir), options.table, options.cache_bytes, options.max_open_tables),
+            table_cache: TableCache::new(Arc::clone(dir), options.table, options.cache_bytes, options.max_open_tables),
             names: names.to_vec(),
             owners: Owners::default(),
             need: Need::Nothing,
@@ -174,7 +174,7 @@ impl Inventory {
             Ok(None) => Err(Error::corrupt(&path, 0, Damage::Missing)),
             Err(e) => Err(damage(e)?),
         };
-        self.owners = Owners::weigh(&self.shelf, &self.names, current.as_ref().ok().copied())?;
+        self.owners = Owners::weigh(&self.table_cache, &self.names, current.as_ref().ok().copied())?;
         if let Ok((database, _)) = current
             && self.owners.ours != Some(database)
         {
@@ -190,7 +190,7 @@ impl Inventory {
             }
             return Ok(None);
         };
-        let problem = match read_found(&self.shelf, database, number) {
+        let problem = match read_found(&self.table_cache, database, number) {
             Ok(found) if !self.is_of_another_moment(&found, lost.is_some())? => {
                 if let Some(e) = lost {
                     self.note(e, Outcome::Restored);
@@ -293,13 +293,13 @@ impl Inventory {
         self.need = Need::Rebuild;
         let databases: Vec<Id> = self.owners.ours.into_iter().collect();
         let evidence = match self.owners.ours {
-            Some(database) => self.owners.evidence(&self.shelf, &self.names, database)?,
+            Some(database) => self.owners.evidence(&self.table_cache, &self.names, database)?,
             None => Evidence::gather(&self.dir, &self.of_kind(FileKind::Manifest), &[])?,
         };
         self.values_by_themselves(&evidence)?;
         let mut near = evidence.last_sequence;
         for number in self.of_kind(FileKind::Table) {
-            let id = read_id(&self.shelf, FileKind::Table, number)?;
+            let id = read_id(&self.table_cache, FileKind::Table, number)?;
             let known = id.and_then(|id| evidence.tables.get(&id)).or(evidence.table(number));
             // Its name may be that of another one.
             let named = known.map_or(number, |meta| meta.number);
@@ -318,11 +318,11 @@ impl Inventory {
                 continue;
             }
             let global = |id: &Id| evidence.tables.get(id).map(TableMeta::global_sequence);
-            match read_meta(&self.shelf, number, global) {
+            match read_meta(&self.table_cache, number, global) {
                 Ok(meta) => {
                     near = meta.sections.iter().map(|section| section.max_sequence).fold(near, Sequence::max);
                     let serves = serves(&meta.sections);
-                    self.examine(&Arc::new(Table::new(meta, Arc::clone(&self.shelf), Vec::new())), serves)?;
+                    self.examine(&Arc::new(Table::new(meta, Arc::clone(&self.table_cache), Vec::new())), serves)?;
                 }
                 Err(e) => self.salvage(number, known, &serves, damage(e)?)?,
             }
@@ -339,16 +339,16 @@ impl Inventory {
         let mut values = Vec::new();
         for number in self.of_kind(FileKind::Values) {
             let known = evidence.values.get(&number);
-            let id = read_id(&self.shelf, FileKind::Values, number)?.filter(|_| known.is_none());
+            let id = read_id(&self.table_cache, FileKind::Values, number)?.filter(|_| known.is_none());
             if id.is_some_and(|id| evidence.excludes(number, &id, &self.owners.claimed)) {
                 continue;
             }
-            let read = known.map_or_else(|| read_values_meta(&self.shelf, number), |meta| Ok(*meta));
+            let read = known.map_or_else(|| read_values_meta(&self.table_cache, number), |meta| Ok(*meta));
             match read {
-                Ok(meta) => values.push(ValueFile::new(meta, Arc::clone(&self.shelf))),
+                Ok(meta) => values.push(ValueFile::new(meta, Arc::clone(&self.table_cache))),
                 Err(e) => {
                     let e = damage(e)?;
-                    values.extend(intact(mend_values(&self.shelf, number, None))?);
+                    values.extend(intact(mend_values(&self.table_cache, number, None))?);
                     self.note(e, Outcome::Restored);
                 }
             }
@@ -437,7 +437,7 @@ impl Inventory {
         let entries = |sections: &[Section], serves: &[KeyspaceId]| {
             sections.iter().filter(|section| serves.contains(&section.keyspace)).map(|section| section.entries).sum()
         };
-        let salvage = Salvage::open(&self.shelf, number, known, |_| known.map(TableMeta::global_sequence));
+        let salvage = Salvage::open(&self.table_cache, number, known, |_| known.map(TableMeta::global_sequence));
         if let Some(salvage) = intact(salvage)? {
             let serves = serves(salvage.sections());
             // The rebuild fills in what it could read.
@@ -469,7 +469,7 @@ impl Inventory {
             let e = damage(e)?;
             self.need = Need::Rebuild;
             self.findings.of_or_note(&file.path(), || e);
-            let mended = intact(mend_values(&self.shelf, file.number(), Some(&file.meta)))?;
+            let mended = intact(mend_values(&self.table_cache, file.number(), Some(&file.meta)))?;
             found.push(mended.unwrap_or(file));
         }
         self.values = Arc::new(Values::found(found));

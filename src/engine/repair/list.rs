@@ -74,7 +74,7 @@ impl LostList {
         self.write()
     }
 
-    /// Puts a durable copy of it where it stays, and answers whether there is anything in it.
+    /// Puts a durable copy of it where it stays, and returns whether there is anything in it.
     pub(super) fn copy(&self, from: &Arc<dyn Dir>, to: &Arc<dyn Dir>, name: &str) -> Result<bool> {
         if self.file.is_none() {
             return Ok(false);

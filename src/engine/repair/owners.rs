@@ -16,7 +16,7 @@ use crate::format::checksum::Id;
 use crate::format::mend::stated_owner;
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
-use crate::table::{Shelf, read_id};
+use crate::table::{TableCache, read_id};
 
 /// What the files say about whose they are.
 #[derive(Debug, Default)]
@@ -31,7 +31,11 @@ pub(super) struct Owners {
 
 impl Owners {
     /// Weighs what `CURRENT`, if it is intact, and the files of this directory say.
-    pub(super) fn weigh(shelf: &Arc<Shelf>, names: &[String], current: Option<(Id, FileNumber)>) -> Result<Self> {
+    pub(super) fn weigh(
+        table_cache: &Arc<TableCache>,
+        names: &[String],
+        current: Option<(Id, FileNumber)>,
+    ) -> Result<Self> {
         let mut owners = Self::default();
         // Of each database: `CURRENT` and manifests, and other files.
         let mut counts: BTreeMap<Id, [u64; 2]> = current.iter().map(|(database, _)| (*database, [1, 0])).collect();
@@ -41,7 +45,7 @@ impl Owners {
                 FileKind::Segment => Magic::SEGMENT,
                 _ => continue,
             };
-            let file = open_listed(&shelf.dir, kind, number)?;
+            let file = open_listed(&table_cache.dir, kind, number)?;
             if let Some(database) = stated_owner(file.bytes(), magic, number) {
                 let count = counts.entry(database).or_default();
                 if kind == FileKind::Manifest {
@@ -53,20 +57,20 @@ impl Owners {
             }
         }
         if counts.len() > 1 {
-            owners.count_files(shelf, names, &mut counts)?;
+            owners.count_files(table_cache, names, &mut counts)?;
         }
         let votes: BTreeMap<Id, u64> =
             counts.into_iter().map(|(database, count)| (database, count.iter().sum())).collect();
         let most = votes.values().max().copied().unwrap_or(0);
         owners.ours = votes.iter().find(|(_, count)| **count == most).map(|(database, _)| *database);
         if let Some((database, manifest)) = current
-            && (votes.get(&database) == Some(&most) || is_whole(shelf, names, database, manifest)?)
+            && (votes.get(&database) == Some(&most) || is_whole(table_cache, names, database, manifest)?)
         {
             owners.ours = Some(database);
         }
         if votes.len() > 1 {
             for database in votes.keys().filter(|database| Some(**database) != owners.ours) {
-                let evidence = owners.evidence(shelf, names, *database)?;
+                let evidence = owners.evidence(table_cache, names, *database)?;
                 owners.claimed.extend(evidence.ids());
             }
         }
@@ -74,10 +78,10 @@ impl Owners {
     }
 
     /// What the manifests of one database say.
-    pub(super) fn evidence(&self, shelf: &Shelf, names: &[String], database: Id) -> Result<Evidence> {
+    pub(super) fn evidence(&self, table_cache: &TableCache, names: &[String], database: Id) -> Result<Evidence> {
         let mut manifests: Vec<FileNumber> = of_kind(names, FileKind::Manifest);
         manifests.retain(|number| self.manifests.get(number).is_none_or(|owner| *owner == database));
-        Evidence::gather(&shelf.dir, &manifests, &[database])
+        Evidence::gather(&table_cache.dir, &manifests, &[database])
     }
 
     /// The youngest manifest of the database to repair, unless a younger one does not say whose it is.
@@ -88,13 +92,18 @@ impl Owners {
     }
 
     /// Counts the tables and value files that are where a manifest of a database says they are.
-    fn count_files(&self, shelf: &Shelf, names: &[String], counts: &mut BTreeMap<Id, [u64; 2]>) -> Result<()> {
+    fn count_files(
+        &self,
+        table_cache: &TableCache,
+        names: &[String],
+        counts: &mut BTreeMap<Id, [u64; 2]>,
+    ) -> Result<()> {
         let mut there = BTreeSet::new();
         for (kind, number) in numbered(names).filter(|(kind, _)| [FileKind::Table, FileKind::Values].contains(kind)) {
-            there.extend(read_id(shelf, kind, number)?.map(|id| (number, id)));
+            there.extend(read_id(table_cache, kind, number)?.map(|id| (number, id)));
         }
         for (database, count) in counts.iter_mut() {
-            let evidence = self.evidence(shelf, names, *database)?;
+            let evidence = self.evidence(table_cache, names, *database)?;
             let found =
                 |files: &mut dyn Iterator<Item = (FileNumber, Id)>| files.filter(|file| there.contains(file)).count();
             let (mut tables, mut values) = (evidence.live_tables().peekable(), evidence.value_files());
@@ -111,14 +120,14 @@ impl Owners {
 
 /// Whether a state is whole: it has tables, and all its files are there. So it is after a repair that was cut off at its end,
 /// among more files of the state before.
-fn is_whole(shelf: &Arc<Shelf>, names: &[String], database: Id, manifest: FileNumber) -> Result<bool> {
-    let Some(found) = intact(read_found(shelf, database, manifest))? else { return Ok(false) };
+fn is_whole(table_cache: &Arc<TableCache>, names: &[String], database: Id, manifest: FileNumber) -> Result<bool> {
+    let Some(found) = intact(read_found(table_cache, database, manifest))? else { return Ok(false) };
     let tables = found.version.tables().map(|(_, table)| (FileKind::Table, table.number(), table.meta.id));
     let values = found.version.values().iter().map(|stored| stored.file.meta);
     let files: Vec<_> = tables.chain(values.map(|meta| (FileKind::Values, meta.number, meta.id))).collect();
     for (kind, number, id) in &files {
         let is_listed = names.contains(&kind.name(*number));
-        if !is_listed || read_id(shelf, *kind, *number)? != Some(*id) {
+        if !is_listed || read_id(table_cache, *kind, *number)? != Some(*id) {
             return Ok(false);
         }
     }

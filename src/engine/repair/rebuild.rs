@@ -27,7 +27,7 @@ use crate::memtable::{Memtable, RunCursor};
 use crate::merge::{Merge, Source as Sorted, Versions};
 use crate::options::{KeyspaceOptions, Options};
 use crate::sys::{Dir, Fs, sim::SimFs};
-use crate::table::{Shelf, Table, TableCursor, ValueFile, Values, Verify};
+use crate::table::{Table, TableCache, TableCursor, ValueFile, Values, Verify};
 use crate::version::{Handles, Manifest, State, Version, read_current, swap_current};
 use crate::visibility::{Cover, Fragments, Visibility};
 
@@ -75,7 +75,7 @@ pub(super) fn foresee(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventor
     let mut rebuild = Rebuild::new(options, dir, inventory);
     let (memory, path) = (SimFs::new(), dir.path());
     let scratch = memory.open_dir(path, true, options.access()).map_err(|e| Error::io("make room for", path, e))?;
-    rebuild.copy_damaged(&Shelf::new(scratch, options.table, options.cache_bytes, options.max_open_tables))?;
+    rebuild.copy_damaged(&TableCache::new(scratch, options.table, options.cache_bytes, options.max_open_tables))?;
     let keyspaces = rebuild.keyspaces(&mut RepairReport::default())?;
     let default = (KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME);
     let named = keyspaces.iter().map(|meta| (meta.id, meta.name.as_str()));
@@ -134,14 +134,18 @@ impl<'r> Rebuild<'r> {
         scratch
             .lock(names::LOCK, crate::sys::LockMode::Exclusive { create: true })
             .map_err(|e| Error::io("lock", path, e))?;
-        let shelf =
-            Shelf::new(Arc::clone(scratch), self.options.table, self.options.cache_bytes, self.options.max_open_tables);
+        let table_cache = TableCache::new(
+            Arc::clone(scratch),
+            self.options.table,
+            self.options.cache_bytes,
+            self.options.max_open_tables,
+        );
         self.list = LostList::new(scratch);
-        self.copy_damaged(&shelf)?;
+        self.copy_damaged(&table_cache)?;
         let mut report = RepairReport { rebuilt: true, ..RepairReport::default() };
         let keyspaces = self.keyspaces(&mut report)?;
         let create = Edit { create: keyspaces.clone(), ..Edit::default() };
-        let handles = Handles::new(&shelf);
+        let handles = Handles::new(&table_cache);
         let version = Version::default().apply(&create, &handles).map_err(|damage| Error::corrupt(path, 0, damage))?;
         let manifest = self.new_number();
         let next = FileNumber(self.next_number);
@@ -194,7 +198,7 @@ impl<'r> Rebuild<'r> {
     }
 
     /// Copies what can be read of damaged tables, so that the rest of the work meets no damage but lost values.
-    fn copy_damaged(&mut self, shelf: &Arc<Shelf>) -> Result<()> {
+    fn copy_damaged(&mut self, table_cache: &Arc<TableCache>) -> Result<()> {
         for at in 0..self.inventory.sources.len() {
             if let Content::Whole(_) = self.inventory.sources[at].content {
                 continue;
@@ -202,7 +206,7 @@ impl<'r> Rebuild<'r> {
             let names = [(self.new_number(), self.new_id()?), (self.new_number(), self.new_id()?)];
             let source = &self.inventory.sources[at];
             let Content::Damaged(salvage) = &source.content else { continue };
-            let copy = Copy::make(shelf, names, salvage, &source.serves)?;
+            let copy = Copy::make(table_cache, names, salvage, &source.serves)?;
             let serves = |section: &&Section| source.serves.contains(&section.keyspace);
             let total: u64 = salvage.sections().iter().filter(serves).map(|section| section.entries).sum();
             let (entries, lost) = (copy.entries, total.saturating_sub(copy.entries));

@@ -92,7 +92,7 @@ impl Drop for Held {
     }
 }
 
-/// Answers whether it was free.
+/// Returns whether it was free.
 fn try_lock(file: &File, mode: LockMode) -> io::Result<bool> {
     loop {
         let tried = match mode {

@@ -16,7 +16,7 @@ pub(super) enum Length {
 #[cfg(target_os = "linux")]
 const PIECE_BYTES_MIN: u64 = 4 << 10;
 
-/// Takes the space of these bytes of a file; answers whether the file system can do that. After an error, a part of it may
+/// Takes the space of these bytes of a file; returns whether the file system can do that. After an error, a part of it may
 /// have been taken.
 ///
 /// A signal interrupts it, and tmpfs then gives back all that the call has allocated so far: made again as it was, it would

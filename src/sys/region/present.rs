@@ -42,8 +42,8 @@ impl Mapping {
         let _ = range;
     }
 
-    /// Tells the system how all of a mapped file is read from now on. Of the whole mapping: that of a part would make two of it,
-    /// which are counted.
+    /// Tells the system how all of a mapped file is read from now on. Of the whole mapping: that of a part would make two of
+    /// it, which are counted.
     pub(crate) fn advise(&self, advice: Advice) {
         #[cfg(unix)]
         if let Memory::File(map, _) = &self.region.memory {

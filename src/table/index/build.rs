@@ -174,7 +174,7 @@ impl IndexBuilder {
     }
 }
 
-/// Adds buckets, and puts each of so many keys into its own one, or into the next one with room; answers how many buckets.
+/// Adds buckets, and puts each of so many keys into its own one, or into the next one with room; returns how many buckets.
 fn add_buckets<'p>(body: &mut Scratch, keys: u64, points: impl Iterator<Item = &'p PointKey>) -> Result<u32, Damage> {
     let count = keys.div_ceil(KEYS_PER_BUCKET).max(1);
     let count = u32::try_from(count).map_err(|_| Damage::OutOfBounds)?;

@@ -51,7 +51,7 @@ impl Index {
     }
 
     /// What the point index or the filter says about a hashed key. `candidate` is shown places where the key may be, until
-    /// it answers something.
+    /// it returns something.
     #[inline]
     pub(crate) fn find<T>(
         &self,
@@ -94,7 +94,7 @@ impl Index {
 }
 
 impl Bucket {
-    /// Puts a key into the next slot; if there is none, says so to lookups, and answers false.
+    /// Puts a key into the next slot; if there is none, says so to lookups, and returns false.
     #[inline]
     pub(super) fn put(&mut self, hash: u64, locator: u32) -> bool {
         let slot = usize::from(self.count);

@@ -17,7 +17,7 @@ use super::desk::Desk;
 use super::digest::Digest;
 use super::file::{ChunkedFile, KnownFile, position};
 use super::open::Lending;
-use super::shelf::Shelf;
+use super::table_cache::TableCache;
 use crate::error::{Damage, Error, Result};
 use crate::format::bytes::Part;
 use crate::format::names::FileKind;
@@ -71,7 +71,7 @@ impl StoredValue {
 pub(crate) struct ValueFile {
     // Set when the file is made known.
     pub(crate) meta: ValuesMeta,
-    shelf: Arc<Shelf>,
+    table_cache: Arc<TableCache>,
     // Own synchronization.
     desk: Desk<ChunkedFile, KnownFile>,
 }
@@ -84,7 +84,7 @@ impl fmt::Debug for ValueFile {
 
 impl Drop for ValueFile {
     fn drop(&mut self) {
-        self.desk.leave(&self.shelf);
+        self.desk.leave(&self.table_cache);
     }
 }
 
@@ -94,22 +94,22 @@ impl Lending for ValueFile {
     }
 
     fn let_go(&self, taken: &mut Taken<'_>) -> bool {
-        self.desk.let_go(&self.shelf, taken, ChunkedFile::is_pinned, ChunkedFile::known)
+        self.desk.let_go(&self.table_cache, taken, ChunkedFile::is_pinned, ChunkedFile::known)
     }
 }
 
 impl ValueFile {
-    pub(crate) fn new(meta: ValuesMeta, shelf: Arc<Shelf>) -> Arc<Self> {
-        let desk = Desk::new(&shelf, None);
-        Arc::new(Self { meta, shelf, desk })
+    pub(crate) fn new(meta: ValuesMeta, table_cache: Arc<TableCache>) -> Arc<Self> {
+        let desk = Desk::new(&table_cache, None);
+        Arc::new(Self { meta, table_cache, desk })
     }
 
     /// With an open file in place of what is on disk.
-    pub(super) fn with_file(meta: ValuesMeta, shelf: Arc<Shelf>, file: ChunkedFile) -> Result<Arc<Self>> {
-        let values = Self::new(meta, shelf);
+    pub(super) fn with_file(meta: ValuesMeta, table_cache: Arc<TableCache>, file: ChunkedFile) -> Result<Arc<Self>> {
+        let values = Self::new(meta, table_cache);
         values.check_file(&file)?;
         let known = file.known();
-        values.desk.adopt(&values.shelf, Arc::downgrade(&values) as Weak<dyn Lending>, file, known);
+        values.desk.adopt(&values.table_cache, Arc::downgrade(&values) as Weak<dyn Lending>, file, known);
         Ok(values)
     }
 
@@ -118,7 +118,7 @@ impl ValueFile {
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.shelf.dir.path().join(FileKind::Values.name(self.number()))
+        self.table_cache.dir.path().join(FileKind::Values.name(self.number()))
     }
 
     /// The error for damage at `offset` of this file.
@@ -136,9 +136,9 @@ impl ValueFile {
     /// checks it against the manifest.
     pub(crate) fn pin(self: &Arc<Self>) -> Result<Arc<ChunkedFile>> {
         let who = || Arc::downgrade(self) as Weak<dyn Lending>;
-        self.desk.pin(&self.shelf, who, |known| {
-            let file = self.shelf.file(FileKind::Values, Magic::VALUES, self.number());
-            let mut file = self.shelf.looked(file.and_then(|file| self.check_file(&file).map(|()| file)))?;
+        self.desk.pin(&self.table_cache, who, |known| {
+            let file = self.table_cache.file(FileKind::Values, Magic::VALUES, self.number());
+            let mut file = self.table_cache.looked(file.and_then(|file| self.check_file(&file).map(|()| file)))?;
             if let Some(known) = known {
                 file.recall(known);
             }
@@ -230,7 +230,7 @@ impl ValueFile {
         Ok((sequence, StoredValue { file, found }))
     }
 
-    /// Checks every byte of the file and that records fill it; answers the digest of those. Ends with [`Error::Closed`] once
+    /// Checks every byte of the file and that records fill it; returns the digest of those. Ends with [`Error::Closed`] once
     /// `stop` is set.
     pub(crate) fn verify(self: &Arc<Self>, stop: &AtomicBool) -> Result<Digest> {
         let file = self.pin()?;

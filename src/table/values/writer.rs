@@ -16,12 +16,12 @@ use crate::format::values::{Pointer, encode_head, padding};
 use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, Sequence};
 use crate::table::chunked::ChunkedWriter;
 use crate::table::digest::Digest;
-use crate::table::{Shelf, read_values_meta};
+use crate::table::{TableCache, read_values_meta};
 
 /// Writes one value file.
 #[derive(Debug)]
 pub(crate) struct ValueWriter {
-    shelf: Arc<Shelf>,
+    table_cache: Arc<TableCache>,
     number: FileNumber,
     id: Id,
     out: ChunkedWriter,
@@ -31,12 +31,19 @@ pub(crate) struct ValueWriter {
 
 impl ValueWriter {
     /// Makes the file. Once `stop` is set, adding and finishing end with [`Error::Closed`] sooner or later.
-    pub(crate) fn create(shelf: &Arc<Shelf>, number: FileNumber, id: Id, stop: &Arc<AtomicBool>) -> Result<Self> {
+    pub(crate) fn create(
+        table_cache: &Arc<TableCache>,
+        number: FileNumber,
+        id: Id,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self> {
         let name = FileKind::Values.name(number);
-        let file = shelf.dir.create(&name).map_err(|e| Error::io("create", &shelf.dir.path().join(&name), e))?;
-        let options = shelf.options;
+        let file =
+            table_cache.dir.create(&name).map_err(|e| Error::io("create", &table_cache.dir.path().join(&name), e))?;
+        let options = table_cache.options;
         let out = ChunkedWriter::new(file, Seed::of_table(&id), options.chunk_log2, Arc::clone(stop));
-        let mut writer = Self { shelf: Arc::clone(shelf), number, id, out, records: 0, digest: Digest::default() };
+        let mut writer =
+            Self { table_cache: Arc::clone(table_cache), number, id, out, records: 0, digest: Digest::default() };
         writer.push(TableHeader::new(Magic::VALUES, id, options.chunk_log2).as_bytes())?;
         Ok(writer)
     }
@@ -58,10 +65,10 @@ impl ValueWriter {
         if e.kind() == io::ErrorKind::Interrupted && self.out.is_stopped() {
             return Error::Closed;
         }
-        Error::io("write", &self.shelf.dir.path().join(FileKind::Values.name(self.number)), e)
+        Error::io("write", &self.table_cache.dir.path().join(FileKind::Values.name(self.number)), e)
     }
 
-    /// Appends a value; answers the pointer to it.
+    /// Appends a value; returns the pointer to it.
     pub(crate) fn add(
         &mut self,
         keyspace: KeyspaceId,
@@ -89,12 +96,12 @@ impl ValueWriter {
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Closed);
         }
-        let path = self.shelf.dir.path().join(FileKind::Values.name(self.number));
+        let path = self.table_cache.dir.path().join(FileKind::Values.name(self.number));
         let totals = Totals { entries: self.records, ..Totals::default() };
         let tail = |body_end, sums: &[u32]| encode_tail(Magic::VALUES, self.id, body_end, sums, &[], 0, totals);
         let mut written = self.out.finish(tail).map_err(|e| Error::io("write", &path, e))?;
         written.sync().map_err(|e| Error::io("sync", &path, e))?;
-        let written = ValueFile::new(read_values_meta(&self.shelf, self.number)?, self.shelf);
+        let written = ValueFile::new(read_values_meta(&self.table_cache, self.number)?, self.table_cache);
         must(written.verify(&stop)? == self.digest, "a value file has other values than were added to it")?;
         Ok(written)
     }

@@ -18,7 +18,7 @@ use crate::sys::{Advice, Contents, Dir, memory_allowed};
 
 /// What the tables of a database have in common: where they are, how they are read, and the cache of their blocks.
 #[derive(Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct TableCache {
     pub(crate) dir: Arc<dyn Dir>,
     pub(crate) options: TableOptions,
     pub(super) cache: BlockCache,
@@ -37,7 +37,7 @@ pub(super) fn not_opened(path: &Path, e: io::Error) -> Error {
     }
 }
 
-impl Shelf {
+impl TableCache {
     /// With a cache of at most `cache_bytes`, and at most `max_open` tables and value files open, or as many as suits the
     /// system.
     pub(crate) fn new(

@@ -24,9 +24,9 @@ impl Version {
 
     /// The same, with the tables that are part of this version, or of the edit, and not of the next version.
     pub(crate) fn replace(&self, edit: &Edit, handles: &Handles<'_>) -> Result<(Self, Vec<Arc<Table>>), Damage> {
-        let mut draft = Draft::of(self);
-        draft.apply(edit, handles)?;
-        draft.finish()
+        let mut builder = VersionBuilder::of(self);
+        builder.apply(edit, handles)?;
+        builder.finish()
     }
 }
 
@@ -34,7 +34,7 @@ impl Version {
 /// takes time by the size of the version; and otherwise an edit takes time by its own size and the logarithm of the version's.
 /// So the time that a manifest takes goes by its length, whatever it says.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct VersionBuilder {
     /// Made for the first edit that names one.
     tables: Option<BTreeMap<FileNumber, Placed>>,
     /// Newest data first. What speaks for nothing but dropped keyspaces goes at the end.
@@ -151,7 +151,7 @@ impl PartialEq for ByLower {
 
 impl Eq for ByLower {}
 
-impl Draft {
+impl VersionBuilder {
     pub(super) fn of(version: &Version) -> Self {
         Self {
             tables: None,
@@ -165,7 +165,7 @@ impl Draft {
         }
     }
 
-    /// Applies an edit. After an error, the draft is of no use any more.
+    /// Applies an edit. After an error, the builder is of no use any more.
     pub(super) fn apply(&mut self, edit: &Edit, handles: &Handles<'_>) -> Result<(), Damage> {
         if !edit.create.is_empty() || edit.next_keyspace.is_some() {
             Arc::make_mut(&mut self.named).create(edit)?;

@@ -14,7 +14,7 @@ const _: () = assert!(ZEROS.len() as u64 == BLOCK_ALIGNMENT - 1);
 
 /// Entries on their way into blocks: they are gathered up to the block size, packed and written.
 #[derive(Debug)]
-pub(super) struct Packing {
+pub(super) struct BlockBuilder {
     codec: Codec,
     packer: Packer,
     block_log2: u8,
@@ -25,7 +25,7 @@ pub(super) struct Packing {
     directory: Vec<u8>,
 }
 
-impl Packing {
+impl BlockBuilder {
     /// None for sections without compression.
     pub(super) fn new(options: SectionOptions) -> io::Result<Option<Self>> {
         let (codec, level) = options.codec();

@@ -15,13 +15,13 @@ use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
 use crate::merge::{Learned, LevelCursor, Look, Scan, ScanShared, Source, Tables};
 use crate::sys::{Block, Era, LockRank, Mapping, Mappings, Mutex, MutexGuard, Pinned};
-use crate::table::{Answer, ChunkedFile, Found, Renew, Shelf, Table, TableReader, ValueFile, Verify};
+use crate::table::{Answer, ChunkedFile, Found, Renew, Table, TableCache, TableReader, ValueFile, Verify};
 use crate::version::{Tree, Version};
 use crate::visibility::{Cover, Visibility};
 
 /// Every entry that has been committed is in one of the parts; which ones a reader sees is decided by its sequence.
 #[derive(Debug, Clone)]
-pub(crate) struct View {
+pub(crate) struct ReadState {
     /// Newest first. The first one still grows if `growing` is set; the others are frozen and wait for their flush.
     pub(crate) memtables: Vec<Arc<Memtable>>,
     pub(crate) growing: bool,
@@ -80,45 +80,45 @@ impl Opened {
     }
 }
 
-/// A view as readers load it, and the era that lets them use its open tables without counting; see [`Era`].
+/// A read state as readers load it, and the era that lets them use its open tables without counting; see [`Era`].
 #[derive(Debug)]
 pub(crate) struct Shown {
-    pub(crate) view: Arc<View>,
+    pub(crate) read_state: Arc<ReadState>,
     pub(crate) era: Era,
 }
 
 impl Deref for Shown {
-    type Target = View;
+    type Target = ReadState;
 
     #[inline]
-    fn deref(&self) -> &View {
-        &self.view
+    fn deref(&self) -> &ReadState {
+        &self.read_state
     }
 }
 
-/// The place of the view that is shown, and who may replace it.
+/// The place of the read state that is shown, and who may replace it.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    shelf: Arc<Shelf>,
+    table_cache: Arc<TableCache>,
     shown: ArcSwap<Shown>,
     publishing: Mutex<()>,
 }
 
-/// The right to replace the view.
+/// The right to replace the read state.
 pub(super) struct Publishing<'s> {
     _held: MutexGuard<'s, ()>,
 }
 
 impl Stage {
-    /// Shows a first view. From now on tables that are let go stay for those who look at it.
-    pub(super) fn new(view: View, shelf: &Arc<Shelf>) -> Arc<Self> {
-        let shown = Shown { view: Arc::new(view), era: shelf.open.era() };
+    /// Shows a first read state. From now on tables that are let go stay for those who look at it.
+    pub(super) fn new(read_state: ReadState, table_cache: &Arc<TableCache>) -> Arc<Self> {
+        let shown = Shown { read_state: Arc::new(read_state), era: table_cache.open.era() };
         let stage = Arc::new(Self {
-            shelf: Arc::clone(shelf),
+            table_cache: Arc::clone(table_cache),
             shown: ArcSwap::from_pointee(shown),
             publishing: Mutex::new(LockRank::Publishing, ()),
         });
-        shelf.open.shown_by(Arc::downgrade(&stage) as Weak<dyn Renew>);
+        table_cache.open.shown_by(Arc::downgrade(&stage) as Weak<dyn Renew>);
         stage
     }
 
@@ -128,37 +128,37 @@ impl Stage {
         self.shown.load()
     }
 
-    /// Waits for whoever replaces the view now.
+    /// Waits for whoever replaces the read state now.
     pub(super) fn publishing(&self) -> Publishing<'_> {
         Publishing { _held: self.publishing.lock() }
     }
 
-    /// Shows another view.
-    pub(super) fn show(&self, _alone: &Publishing<'_>, view: Arc<View>) {
-        self.shown.store(Arc::new(Shown { view, era: self.shelf.open.era() }));
+    /// Shows another read state.
+    pub(super) fn show(&self, _alone: &Publishing<'_>, read_state: Arc<ReadState>) {
+        self.shown.store(Arc::new(Shown { read_state, era: self.table_cache.open.era() }));
     }
 }
 
 impl Drop for Stage {
-    /// Nobody looks any more. What waits for those who did would keep the shelf alive, and the shelf it.
+    /// Nobody looks any more. What waits for those who did would keep the table cache alive, and the table cache it.
     fn drop(&mut self) {
-        self.shelf.open.release();
+        self.table_cache.open.release();
     }
 }
 
 impl Renew for Stage {
-    /// Shows the same view with the era that is now.
+    /// Shows the same read state with the era that is now.
     fn renew(&self) {
         let alone = self.publishing();
-        let view = Arc::clone(&self.load().view);
-        self.show(&alone, view);
+        let read_state = Arc::clone(&self.load().read_state);
+        self.show(&alone, read_state);
     }
 }
 
 /// Where a value is.
 #[derive(Debug)]
 pub(crate) enum ValueAt<'v> {
-    /// In a mapping that the view, the era or what was opened keeps.
+    /// In a mapping that the read state, the era or what was opened keeps.
     Mapped(&'v Mapping, std::ops::Range<usize>),
     Block(Block, std::ops::Range<usize>),
 }
@@ -174,7 +174,7 @@ impl ValueAt<'_> {
     }
 }
 
-impl View {
+impl ReadState {
     /// Memtables that wait to be flushed, newest first.
     pub(crate) fn frozen(&self) -> &[Arc<Memtable>] {
         self.memtables.get(usize::from(self.growing)..).unwrap_or_default()
