@@ -1,9 +1,9 @@
 //! Code of the caller that the engine calls, and what that may call in turn.
 //!
-//! The engine holds no lock while it runs such code, so nearly every call may be made from within it. What cannot be is what
-//! waits for the work that the code is a part of. Each thread knows in which callbacks of which engines it is, one inside the
-//! other; a call that would wait for ever asks here first. What a callback leaves to another thread, and waits for, nobody can
-//! know.
+//! The engine holds no lock while it runs such code, which is checked wherever the order of locks is, so nearly every call may
+//! be made from within it. What cannot be is what waits for the work that the code is a part of. Each thread knows in which
+//! callbacks of which engines it is, one inside the other; a call that would wait for ever asks here first. What a callback
+//! leaves to another thread, and waits for, nobody can know.
 
 #[cfg(shuttle)]
 use shuttle::thread_local;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::error::{Error, Result};
+use crate::sys::check_none_held;
 
 /// Code of the caller that runs inside of work which others wait for. (That of a load and of a transaction does not.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,7 @@ impl Engine {
     /// To be called, and its answer kept, around each call of the caller's code.
     #[inline]
     pub(super) fn enter(&self, callback: Callback) -> Within {
+        check_none_held();
         let _ = WITHIN.try_with(|within| within.borrow_mut().push((std::ptr::from_ref(self).addr(), callback)));
         Within(())
     }

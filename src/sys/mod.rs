@@ -32,7 +32,7 @@ pub use guard::guard_mappings;
 pub(crate) use lend::{Era, Eras, Lent, Taken};
 pub(crate) use mappings::Mappings;
 pub(crate) use memory::memory_allowed;
-pub(crate) use ranked::{Condvar, LockRank, Mutex, MutexGuard};
+pub(crate) use ranked::{Condvar, LockRank, Mutex, MutexGuard, check_none_held};
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use region::ZeroedArray;
 pub(crate) use region::{Block, BlockBuffer, Mapping, Pinned, Purse, prefetch};

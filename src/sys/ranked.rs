@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::sync;
 use check::{Checked, Holding};
 
-pub(crate) use check::apart;
+pub(crate) use check::{apart, check_none_held};
 
 #[cfg(all(test, debug_assertions))]
 mod tests;
@@ -230,6 +230,16 @@ mod check {
         }
     }
 
+    /// Before code of the caller: what it does may take any lock.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn check_none_held() {
+        let first = HELD.try_with(|held| held.borrow().first().copied()).ok().flatten();
+        if let Some(first) = first {
+            panic!("code of the caller is called by a thread that has {first:?}: a deadlock in waiting");
+        }
+    }
+
     /// Runs what has nothing to do with the locks that this thread has, as if on another thread.
     pub(crate) fn apart<T>(work: impl FnOnce() -> T) -> T {
         struct Restore(Vec<LockRank>);
@@ -269,6 +279,9 @@ mod check {
         #[inline]
         pub(super) fn check_again(&self) {}
     }
+
+    #[inline]
+    pub(crate) fn check_none_held() {}
 
     #[inline]
     pub(crate) fn apart<T>(work: impl FnOnce() -> T) -> T {

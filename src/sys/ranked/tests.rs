@@ -79,3 +79,13 @@ fn what_runs_apart_has_an_order_of_its_own() {
     drop(held);
     drop(writer.lock());
 }
+
+#[test]
+fn code_of_the_caller_is_called_without_a_lock() {
+    let (writer, _) = two();
+    check_none_held();
+    let held = writer.lock();
+    assert!(complaint(check_none_held).expect("a panic").contains("has Writer"));
+    drop(held);
+    check_none_held();
+}
