@@ -73,6 +73,26 @@
 //! ([`Options::max_readahead_bytes`]). Indexes, 13.5 bytes a key by default ([`TableStats::index_bytes`]), are brought in as a
 //! whole when a table is opened and are to stay in memory, up to a budget ([`Options::index_memory_bytes`]).
 //!
+//! # Memory
+//! A store's memory is mapped files, nearly all of it, which the system takes back when it needs the memory. `top` counts them
+//! as resident, and a control group (a container) as used. What must fit is a memtable or two ([`Options::memtable_bytes`]),
+//! since a flush walks through its segment in order of keys; by default they are made for that. With less memory than the data
+//! takes, all goes on, and reads more. Two million entries of 16 + 100 bytes written in random order, all of them overwritten,
+//! and settled each time, with a control group whose limit counts the page cache as well; memory of its own is what is not
+//! mapped:
+//!
+//! | limit | memtables of | takes | read from the disk | longest put | memory of its own |
+//! |---|---:|---:|---:|---:|---:|
+//! | none | 64 MiB | 5.1 s | 0 | 26 ms | 40 MB |
+//! | none | 16 MiB | 4.1 s | 0 | 10 ms | 18 MB |
+//! | 512 MiB | 64 MiB | 4.4 s | 0.6 GB | 14 ms | 41 MB |
+//! | 256 MiB | 32 MiB | 5.6 s | 1.4 GB | 59 ms | 28 MB |
+//! | 128 MiB | 16 MiB | 6.0 s | 1.4 GB | 23 ms | 20 MB |
+//! | 64 MiB | 8 MiB | 12.8 s | 2.5 GB | 21 ms | 14 MB |
+//!
+//! An index takes 13.5 bytes a key and is wanted in memory first; where there is no room for that, there is
+//! [`PointIndex::Bloom`].
+//!
 //! # The directory
 //! A path is looked up once, by the call that is given it. From then on, files are made, opened, renamed and removed through
 //! the open directory: a relative path means what it meant then whatever becomes of the working directory, and a directory

@@ -1,6 +1,7 @@
 //! Options: few, flat, checked once at open.
 
 mod io;
+mod memtable;
 mod reading;
 mod section;
 mod write;
@@ -140,7 +141,7 @@ impl Default for Options {
             read_only: false,
             durability: Durability::default(),
             io_mode: IoMode::default(),
-            memtable_bytes: 64 << 20,
+            memtable_bytes: memtable::default_memtable_bytes(),
             memtable_entries: None,
             max_batch_bytes: 8 << 30,
             max_frozen_bytes: None,

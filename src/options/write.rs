@@ -7,7 +7,11 @@ const FROZEN_MEMTABLES: u64 = 4;
 
 impl Options {
     /// Size of a log segment, in bytes, at which it is flushed into a table. More means fewer flushes and more memory and
-    /// recovery time. 4 KiB to 16 GiB; default: 64 MiB.
+    /// recovery time. 4 KiB to 16 GiB; default: 64 MiB, or an eighth of the memory that the machine has or the control group of
+    /// the process allows, if that is less.
+    ///
+    /// A flush walks through the segment in order of keys, so it must fit into memory beside all else: with 64 MiB of log and
+    /// 64 MiB of memory, it finds no end. See [Memory](crate#memory).
     pub fn memtable_bytes(&mut self, bytes: usize) -> &mut Self {
         self.memtable_bytes = bytes;
         self
