@@ -1,3 +1,5 @@
+//! FORMAT.md, sections 6.1 and 12.4.
+//!
 //! The alignment of values: zeros stand in front of a value, so that it begins at a multiple of 8 or 16 bytes of its file.
 
 use super::align_up;

@@ -1,3 +1,5 @@
+//! FORMAT.md, section 10.10.
+//!
 //! Blocks of a compressed section: what their directory says, and how their bytes are packed.
 //!
 //! A place in such a section is a block and a slot. As a number of bytes it is `block * 2^log2 + offset in the unpacked

@@ -1,3 +1,5 @@
+//! FORMAT.md, section 1.1.
+//!
 //! The one place that takes ranges out of file bytes: nothing here can panic.
 
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};

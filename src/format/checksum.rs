@@ -1,3 +1,5 @@
+//! FORMAT.md, sections 3 and 10.2.
+//!
 //! Checksums: CRC-32 (IEEE 802.3, as in zlib) over the identity of the file, the offset and the bytes.
 //!
 //! `checksum = CRC-32(identity ‖ offset as u64 LE ‖ bytes)`, so right bytes in a wrong place never verify: a block of another

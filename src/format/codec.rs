@@ -1,3 +1,5 @@
+//! FORMAT.md, section 10.10.
+//!
 //! The codecs of compressed blocks, as far as this build has them.
 
 use crate::error::{Fault, Feature};

@@ -1,3 +1,5 @@
+//! FORMAT.md, section 5.
+//!
 //! `CURRENT`: 64 bytes that name the manifest.
 
 use zerocopy::little_endian::{U32, U64};

@@ -1,3 +1,5 @@
+//! FORMAT.md, section 12.
+//!
 //! Version edits: what a manifest records. One group is one edit, applied whole or not at all.
 
 use zerocopy::little_endian::{U16, U32, U64};

@@ -1,3 +1,5 @@
+//! FORMAT.md, section 6.
+//!
 //! Entries: the same bytes in the log and in tables.
 //!
 //! ```text

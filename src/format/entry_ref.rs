@@ -1,3 +1,5 @@
+//! FORMAT.md, section 6.
+//!
 //! Entries together with the bytes that they are in.
 
 use std::ops::Deref;

@@ -1,3 +1,5 @@
+//! FORMAT.md, section 6.3.
+//!
 //! What an entry may say besides key and value: 8 n bytes between its header and its key.
 //!
 //! ```text

@@ -1,3 +1,5 @@
+//! FORMAT.md, section 10.6.
+//!
 //! The range tombstones of a section: fragments, in order of key and without overlaps.
 //!
 //! ```text

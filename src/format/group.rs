@@ -1,3 +1,5 @@
+//! FORMAT.md, section 8.
+//!
 //! Groups: the unit of atomicity of the log and of the manifest.
 //!
 //! A group is a header with its own checksum and a body. In a segment, the body is a list of runs, each a keyspace and its

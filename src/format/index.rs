@@ -1,3 +1,5 @@
+//! FORMAT.md, section 11.
+//!
 //! The directory and the structures of an `.idx`: order index, point index, bloom filter.
 
 use zerocopy::little_endian::{U16, U32, U64};

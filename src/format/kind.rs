@@ -1,3 +1,5 @@
+//! FORMAT.md, section 6.1.
+//!
 //! Kinds of entries.
 
 /// What an entry says about its key.

@@ -1,3 +1,5 @@
+//! FORMAT.md, sections 3, 4 and 10.
+//!
 //! Headers, footers, directories and checksums made good, where what is intact proves what they were.
 //!
 //! Header and footer of a frame say much of the same, a manifest knows what a footer says, and all of them are sealed. So what

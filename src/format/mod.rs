@@ -1,6 +1,6 @@
 //! What bytes mean: every structure of every file as a `repr(C)` type, its checksum and its limits.
 //!
-//! Nothing here does I/O, allocates by a length it read, or trusts a byte: decoders take `&[u8]` and answer a
+//! Nothing here does I/O, allocates by a length it read, or trusts a byte: decoders take `&[u8]` and return a
 //! [`Fault`](crate::error::Fault), which the caller who knows the file turns into an error with a place. FORMAT.md is the
 //! normative text; this room's files stand in the order of its sections. Nothing outside this room knows an offset.
 #![cfg_attr(

@@ -1,3 +1,5 @@
+//! FORMAT.md, section 2.
+//!
 //! File names: a number and an extension, nothing else. No string from a file ever reaches a path.
 
 use super::FileNumber;

@@ -1,3 +1,5 @@
+//! FORMAT.md, section 4.
+//!
 //! The first 24 bytes of every file: what it is, and what a reader must understand.
 
 use zerocopy::little_endian::{U16, U32};

@@ -1,3 +1,5 @@
+//! FORMAT.md, section 6.4.
+//!
 //! Ranges of keys, and the tombstones over them in the log: entries of kind range delete. Those in tables are
 //! [fragments](super::fragment).
 //!

@@ -1,3 +1,5 @@
+//! FORMAT.md, section 10.4.
+//!
 //! The directory of an `.sst`: what it holds of each keyspace.
 
 use zerocopy::little_endian::{U16, U32, U64};

@@ -1,3 +1,5 @@
+//! FORMAT.md, section 12.4.
+//!
 //! What a keyspace has been told about its bytes.
 
 use super::LEVELS;

@@ -1,3 +1,5 @@
+//! FORMAT.md, section 7.
+//!
 //! The header of log segments and manifests, which share their framing.
 
 use zerocopy::little_endian::{U32, U64};

@@ -1,3 +1,5 @@
+//! FORMAT.md, sections 10.1 to 10.3.
+//!
 //! The frame of `.sst`, `.idx` and `.val` files.
 //!
 //! ```text

@@ -1,3 +1,5 @@
+//! FORMAT.md, sections 6.5 and 10.11.
+//!
 //! Value files, and the pointers of tables into them.
 //!
 //! A `.val` has the frame of a [table](super::table) with an empty directory; its body is records, back to back, each at a
