@@ -304,13 +304,18 @@ impl Engine {
         self.files.has_obsolete() || !self.readers.registry().is_empty() && is_due()
     }
 
-    /// Does one piece of work that is due and has not just failed; returns whether there was one. A flush comes before a
-    /// compaction, and neither keeps the other from being tried.
-    fn step_in_turn(&self, calm: bool) -> bool {
+    /// Does what is due besides flushes and compactions.
+    fn keep_house(&self) {
         self.files.purge(&self.readers);
         self.relieve();
         self.refill_reserve();
         self.files.restore_indexes(&self.readers.version(), &self.health);
+    }
+
+    /// Does one piece of work that is due and has not just failed; returns whether there was one. A flush comes before a
+    /// compaction, and neither keeps the other from being tried.
+    fn step_in_turn(&self, calm: bool) -> bool {
+        self.keep_house();
         if self.flush_in_turn().is_ok_and(|flushed| flushed) {
             return true;
         }
@@ -331,10 +336,7 @@ impl Engine {
 
     /// Does one piece of work on the caller's thread.
     pub(super) fn step(&self, calm: bool) -> Result<bool> {
-        self.files.purge(&self.readers);
-        self.relieve();
-        self.refill_reserve();
-        self.files.restore_indexes(&self.readers.version(), &self.health);
+        self.keep_house();
         if self.flush_if_due()? {
             return Ok(true);
         }

@@ -38,7 +38,7 @@ struct Progress {
 
 impl Job {
     /// Whether some of its subcompactions are still to be taken.
-    pub(super) fn has_spans(&self) -> bool {
+    pub(super) fn has_some_left(&self) -> bool {
         self.progress.lock().next < self.subcompactions.len()
     }
 

@@ -117,7 +117,7 @@ impl Scheduler {
 
     /// A compaction under way that has something left to help with.
     pub(super) fn unfinished(&self) -> Option<Arc<Job>> {
-        self.compactions.lock().jobs.iter().find(|job| job.has_spans()).map(Arc::clone)
+        self.compactions.lock().jobs.iter().find(|job| job.has_some_left()).map(Arc::clone)
     }
 
     /// Lets other threads help with a compaction under way.

@@ -57,7 +57,7 @@ pub enum CompactionReason {
     SmallKeyspaces,
     /// Much of the value files is garbage.
     ValueGarbage,
-    /// The disk is full, and newer removals hide a part of these tables.
+    /// The disk is full, and these tables take less space without what newer removals hide in them, or as one.
     FullDisk,
     /// Somebody has asked for it: [`Db::compact`](crate::Db::compact), [`Db::compact_range`](crate::Db::compact_range).
     Asked,
