@@ -295,7 +295,6 @@ impl Engine {
         let counters = &self.counters;
         let limits = self.limits(true);
         let of_plan = |plan: &Plan| CompactionStats::new(plan, read_state.version.named());
-        let (write_stalls, write_stall_time) = self.stalls.total();
         let (cache_hits, cache_misses) = self.files.table_cache.cache_hits_and_misses();
         Stats {
             memtable_entries: read_state.memtables.iter().map(|memtable| memtable.entries()).sum(),
@@ -314,8 +313,8 @@ impl Engine {
             obsolete_bytes: self.files.obsolete_bytes(),
             write_pressure: self.pressure.debt(),
             frozen_bytes: self.stalls.frozen(),
-            write_stalls,
-            write_stall_time,
+            write_stalls: self.stalls.count(),
+            write_stall_time: self.stalls.waited(),
             compactions_running: self.scheduler.plans().iter().map(|plan| of_plan(plan)).collect(),
             compactions_due: due(&read_state.version, &limits).iter().map(of_plan).collect(),
             flushes: counters.flushes.load(Ordering::Relaxed),

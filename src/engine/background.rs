@@ -91,6 +91,21 @@ struct Failures {
     compaction: u32,
 }
 
+/// What a look for work has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    /// A piece of it has been done, and there may be more.
+    Done,
+    NoneDue,
+}
+
+/// Whether a thread that has slept is still wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awake {
+    GoesOn,
+    Stops,
+}
+
 /// Kinds of work that fail, and recover, on their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duty {
@@ -134,8 +149,8 @@ impl Background {
         }
     }
 
-    /// Waits for a wake after the `seen`-th one, but no longer than `longest`; returns whether to go on.
-    fn sleep(&self, seen: u64, longest: Option<Duration>) -> bool {
+    /// Waits for a wake after the `seen`-th one, but no longer than `longest`.
+    fn sleep(&self, seen: u64, longest: Option<Duration>) -> Awake {
         let mut state = self.state.lock();
         if !state.stopping && state.wakes == seen {
             match longest {
@@ -147,7 +162,7 @@ impl Background {
             }
         }
         self.asleep.store(false, Ordering::SeqCst);
-        !state.stopping
+        if state.stopping { Awake::Stops } else { Awake::GoesOn }
     }
 
     /// Waits until something has been done, or for `longest`.
@@ -265,7 +280,7 @@ impl Engine {
             }
             let still = now().saturating_sub(quiet.1);
             let calm = self.background.settling.load(Ordering::SeqCst) > 0 || still >= CALM;
-            let worked = self.health.watched(|| self.step_in_turn(calm)).unwrap_or(false);
+            let worked = self.health.watched(|| self.step_in_turn(calm)) == Some(Work::Done);
 
             // A commit that this look at the log misses sees that the thread sleeps, and wakes it: both take the writer. If
             // there is something to mark, the thread looks again by itself, and no commit has to wake it until then.
@@ -288,7 +303,7 @@ impl Engine {
                 let kept = self.is_something_kept().then_some(KEPT);
                 [look_in, self.background.retry_in(), self.reserve.look_after_in(), kept].into_iter().flatten().min()
             };
-            if !self.background.sleep(seen, wait) || self.health.is_poisoned() {
+            if self.background.sleep(seen, wait) == Awake::Stops || self.health.is_poisoned() {
                 return;
             }
         }
@@ -312,42 +327,42 @@ impl Engine {
         self.files.restore_indexes(&self.readers.version(), &self.health);
     }
 
-    /// Does one piece of work that is due and has not just failed; returns whether there was one. A flush comes before a
-    /// compaction, and neither keeps the other from being tried.
-    fn step_in_turn(&self, calm: bool) -> bool {
+    /// Does one piece of work that is due and has not just failed. A flush comes before a compaction, and neither keeps the
+    /// other from being tried.
+    fn step_in_turn(&self, calm: bool) -> Work {
         self.keep_house();
-        if self.flush_in_turn().is_ok_and(|flushed| flushed) {
-            return true;
+        if let Ok(Work::Done) = self.flush_in_turn() {
+            return Work::Done;
         }
         if !self.background.may_try(Duty::Compaction) {
-            return false;
+            return Work::NoneDue;
         }
         let compacted = self.compact_next(calm).inspect_err(|e| self.background.note_failure(Duty::Compaction, e));
-        compacted.is_ok_and(|compacted| compacted)
+        compacted.unwrap_or(Work::NoneDue)
     }
 
     /// Flushes if that is due and has not just failed.
-    pub(super) fn flush_in_turn(&self) -> Result<bool> {
+    pub(super) fn flush_in_turn(&self) -> Result<Work> {
         if !self.background.may_try(Duty::Flush) {
-            return Ok(false);
+            return Ok(Work::NoneDue);
         }
         self.flush_if_due().inspect_err(|e| self.background.note_failure(Duty::Flush, e))
     }
 
     /// Does one piece of work on the caller's thread.
-    pub(super) fn step(&self, calm: bool) -> Result<bool> {
+    pub(super) fn step(&self, calm: bool) -> Result<Work> {
         self.keep_house();
-        if self.flush_if_due()? {
-            return Ok(true);
+        match self.flush_if_due()? {
+            Work::Done => Ok(Work::Done),
+            Work::NoneDue => self.compact_next(calm),
         }
-        self.compact_next(calm)
     }
 
     /// Does all work that is due, on this thread.
     pub(crate) fn maintain(&self) -> Result<()> {
         self.health.check_writable()?;
         self.check_not_within("maintain")?;
-        while self.step(true)? {}
+        while self.step(true)? == Work::Done {}
         match self.log.unmarked(&self.health) {
             Some(end) => self.mark_idle(end),
             None => self.health.check_intact(),
@@ -360,7 +375,7 @@ impl Engine {
         self.health.check_writable()?;
         self.check_not_within("wait_for_background")?;
         if self.options.background_threads == 0 {
-            while self.step(true)? {}
+            while self.step(true)? == Work::Done {}
             return self.health.check_intact();
         }
         self.background.settling.fetch_add(1, Ordering::SeqCst);

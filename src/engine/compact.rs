@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Engine;
+use super::background::Work;
 use super::callback::Callback;
 use super::outputs::{Outputs, ValueSink};
 use crate::error::{Error, Result};
@@ -366,7 +367,7 @@ impl<'a> Merging<'a> {
             // Dropped: the inputs are not part of the database any more, and the outputs will not be.
             self.next = None;
         }
-        while self.engine.flush_in_turn().is_ok_and(|flushed| flushed) {}
+        while let Ok(Work::Done) = self.engine.flush_in_turn() {}
         Ok(())
     }
 }

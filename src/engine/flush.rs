@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::background::Duty;
+use super::background::{Duty, Work};
 use super::log::Writer;
 use super::outputs::{Outputs, ValueSink};
 use super::scheduler::Flushing;
@@ -35,7 +35,7 @@ impl Engine {
         loop {
             // Nothing of the read state is kept meanwhile: with it, the space of a segment that is flushed would be.
             let oldest = self.readers.read_state().frozen().last().map(|memtable| memtable.number());
-            if oldest.is_none_or(|oldest| oldest > last) || !self.flush_oldest()? {
+            if oldest.is_none_or(|oldest| oldest > last) || self.flush_oldest()? == Work::NoneDue {
                 return Ok(());
             }
         }
@@ -56,31 +56,31 @@ impl Engine {
                 || self.options.memtable_entries.is_some_and(|cap| entries >= cap as u64))
     }
 
-    /// Flushes the oldest frozen memtable, if one is due and nobody else is at it; returns whether it has.
-    pub(super) fn flush_if_due(&self) -> Result<bool> {
+    /// Flushes the oldest frozen memtable, if one is due and nobody else is at it.
+    pub(super) fn flush_if_due(&self) -> Result<Work> {
         if !self.flush_wanted(&self.readers.read_state()) {
-            return Ok(false);
+            return Ok(Work::NoneDue);
         }
         match self.scheduler.try_flushing() {
             Some(alone) => self.flush_one(&alone),
-            None => Ok(false),
+            None => Ok(Work::NoneDue),
         }
     }
 
-    /// Flushes the oldest frozen memtable; returns whether there was one.
-    pub(super) fn flush_oldest(&self) -> Result<bool> {
+    /// Flushes the oldest frozen memtable, if there is one.
+    pub(super) fn flush_oldest(&self) -> Result<Work> {
         self.flush_one(&self.scheduler.flushing())
     }
 
-    fn flush_one(&self, alone: &Flushing<'_>) -> Result<bool> {
+    fn flush_one(&self, alone: &Flushing<'_>) -> Result<Work> {
         let flushed = self.flush_memtable(alone).map_err(|e| self.health.stop_at_bug(e))?;
-        let Some(flushed) = flushed else { return Ok(false) };
+        let Some(flushed) = flushed else { return Ok(Work::NoneDue) };
         // With its last handle goes the space of a segment.
         self.log.writer().forget(flushed);
         self.reserve.note_freed();
         self.background.note_success(Duty::Flush);
         self.background.wake();
-        Ok(true)
+        Ok(Work::Done)
     }
 
     /// Flushes the memtables up to number `last` while nobody can commit.

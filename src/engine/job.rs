@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::background::Duty;
+use super::background::{Duty, Work};
 use super::compact::Subcompaction;
 use super::outputs::Outputs;
+use super::scheduler::Begun;
 use super::{Engine, Installed};
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
@@ -20,8 +21,7 @@ const SUBCOMPACTIONS_PER_THREAD: usize = 2;
 /// A compaction whose subcompactions are merged one by one, by whoever has time; the last one to finish installs all outputs.
 #[derive(Debug)]
 pub(super) struct Job {
-    plan: Arc<Plan>,
-    pub(super) begun: u64,
+    pub(super) begun: Begun,
     subcompactions: Vec<Subcompaction>,
     progress: Mutex<Progress>,
     outcome: Arc<OnceLock<Result<()>>>,
@@ -33,6 +33,14 @@ struct Progress {
     next: usize,
     under_way: usize,
     outputs: Outputs,
+    failure: Option<Error>,
+}
+
+/// What all subcompactions of a job have come to.
+#[derive(Debug)]
+struct Merged {
+    outputs: Outputs,
+    /// Of the first one that has failed.
     failure: Option<Error>,
 }
 
@@ -51,7 +59,7 @@ impl Job {
     }
 
     /// Notes how a subcompaction ended; returns what all of them have come to if it was the last one.
-    fn finish(&self, outputs: Result<Outputs>) -> Option<(Outputs, Option<Error>)> {
+    fn finish(&self, outputs: Result<Outputs>) -> Option<Merged> {
         let mut progress = self.progress.lock();
         debug_assert!(
             progress.under_way > 0 && progress.next <= self.subcompactions.len(),
@@ -66,7 +74,7 @@ impl Job {
             }
         }
         let last = progress.under_way == 0 && progress.next == self.subcompactions.len();
-        last.then(|| (std::mem::take(&mut progress.outputs), progress.failure.take()))
+        last.then(|| Merged { outputs: std::mem::take(&mut progress.outputs), failure: progress.failure.take() })
     }
 }
 
@@ -78,33 +86,33 @@ impl Engine {
     }
 
     /// Helps with a compaction under way, or begins the most urgent one that may run beside those.
-    pub(super) fn compact_next(&self, calm: bool) -> Result<bool> {
+    pub(super) fn compact_next(&self, calm: bool) -> Result<Work> {
         self.with_space(|| self.try_compact_next(calm))
     }
 
-    fn try_compact_next(&self, calm: bool) -> Result<bool> {
+    fn try_compact_next(&self, calm: bool) -> Result<Work> {
         if let Some(job) = self.scheduler.unfinished() {
-            return self.work_on(job).map(|()| true);
+            return self.work_on(job).map(|()| Work::Done);
         }
         let begun = {
             let mut compactions = self.scheduler.stand_still();
             self.health.check_writable()?;
             if compactions.waiting > 0 || self.health.is_cancelled() {
-                return Ok(false);
+                return Ok(Work::NoneDue);
             }
             let version = self.readers.version();
             if let Some(edit) = self.covered(&version, compactions.running())? {
-                return self.install_edit(edit).map(|_| true);
+                return self.install_edit(edit).map(|_| Work::Done);
             }
-            let plan = pick(&version, &self.limits(calm), compactions.running()).map(Arc::new);
-            plan.map(|plan| (compactions.begin(&plan), plan))
+            let plan = pick(&version, &self.limits(calm), compactions.running());
+            plan.map(|plan| compactions.begin(plan))
         };
         match begun {
-            Some((begun, plan)) if plan.is_move() && self.has_codecs(&plan) => {
-                self.move_tables(begun, &plan).map(|()| true)
+            Some(begun) if begun.plan.is_move() && self.has_codecs(&begun.plan) => {
+                self.move_tables(&begun).map(|()| Work::Done)
             }
-            Some((begun, plan)) => self.start(begun, plan).and_then(|job| self.work_on(job)).map(|()| true),
-            None => Ok(false),
+            Some(begun) => self.start(begun).and_then(|job| self.work_on(job)).map(|()| Work::Done),
+            None => Ok(Work::NoneDue),
         }
     }
 
@@ -142,7 +150,7 @@ impl Engine {
         let begun = self.begin_range(keyspace, range, is_due);
         self.scheduler.stand_still().waiting -= 1;
         match begun? {
-            Some((begun, plan)) => self.compact_planned(begun, plan),
+            Some(begun) => self.compact_planned(begun),
             None => Ok(()),
         }
     }
@@ -153,7 +161,7 @@ impl Engine {
         keyspace: KeyspaceId,
         range: Range<'_>,
         is_due: impl Fn(&Plan) -> bool,
-    ) -> Result<Option<(u64, Arc<Plan>)>> {
+    ) -> Result<Option<Begun>> {
         let mut compactions = self.scheduler.stand_still();
         loop {
             self.health.check_writable()?;
@@ -162,25 +170,25 @@ impl Engine {
             let plan = plan_range(&version, keyspace, range).map(Plan::reclaiming).filter(&is_due);
             let Some(plan) = plan else { return Ok(None) };
             if compactions.running().allows(&plan) {
-                let plan = Arc::new(plan);
-                return Ok(Some((compactions.begin(&plan), plan)));
+                return Ok(Some(compactions.begin(plan)));
             }
             self.scheduler.wait_for_end(&mut compactions);
         }
     }
 
-    fn compact_planned(&self, begun: u64, plan: Arc<Plan>) -> Result<()> {
+    fn compact_planned(&self, begun: Begun) -> Result<()> {
+        let plan = &begun.plan;
         let in_place = plan.inputs().all(|(level, ..)| level == plan.output);
         let stays = (in_place || plan.is_move()) && !plan.has_small_tables(self.options.table_bytes, self.shares());
-        if self.is_plain(&plan) && !plan.moves_values() && stays && self.has_codecs(&plan) {
+        if self.is_plain(plan) && !plan.moves_values() && stays && self.has_codecs(plan) {
             // Nothing to drop: what is on one level already stays.
             if in_place {
-                self.end(begun);
+                self.end(begun.number);
                 return Ok(());
             }
-            return self.move_tables(begun, &plan);
+            return self.move_tables(&begun);
         }
-        let job = self.start(begun, plan)?;
+        let job = self.start(begun)?;
         let outcome = Arc::clone(&job.outcome);
         let own = self.work_on(job);
         let mut compactions = self.scheduler.stand_still();
@@ -201,26 +209,28 @@ impl Engine {
     }
 
     /// Carries out a plan whose inputs go to their new level as they are.
-    fn move_tables(&self, begun: u64, plan: &Plan) -> Result<()> {
+    fn move_tables(&self, begun: &Begun) -> Result<()> {
+        let plan = &begun.plan;
         let moves = plan.inputs().map(|(_, table, _)| (table.number(), plan.output)).collect();
         let moved = self.health.unless_it_panics(|| self.install_edit(Edit { moves, ..Edit::default() }));
-        self.end(begun);
+        self.end(begun.number);
         moved.map(|_| self.background.note_success(Duty::Compaction))
     }
 
     /// Cuts a plan into subcompactions and lets other threads help.
-    fn start(&self, begun: u64, plan: Arc<Plan>) -> Result<Arc<Job>> {
-        for share in plan.shares.iter().filter(|share| share.inputs.iter().any(|(level, _)| *level == 0)) {
+    fn start(&self, begun: Begun) -> Result<Arc<Job>> {
+        for share in begun.plan.shares.iter().filter(|share| share.inputs.iter().any(|(level, _)| *level == 0)) {
             self.readers.learned.cost.settle(share.keyspace);
         }
-        let subcompactions = self.health.unless_it_panics(|| self.split(&plan)).inspect_err(|_| self.end(begun))?;
-        Ok(self.enlist(begun, plan, subcompactions))
+        let subcompactions = self.health.unless_it_panics(|| self.split(&begun.plan));
+        let subcompactions = subcompactions.inspect_err(|_| self.end(begun.number))?;
+        Ok(self.enlist(begun, subcompactions))
     }
 
     /// Lets other threads help with a plan.
-    pub(super) fn enlist(&self, begun: u64, plan: Arc<Plan>, subcompactions: Vec<Subcompaction>) -> Arc<Job> {
+    pub(super) fn enlist(&self, begun: Begun, subcompactions: Vec<Subcompaction>) -> Arc<Job> {
         let progress = Mutex::new(LockRank::Job, Progress::default());
-        let job = Job { plan, begun, subcompactions, progress, outcome: Arc::default() };
+        let job = Job { begun, subcompactions, progress, outcome: Arc::default() };
         let job = Arc::new(job);
         let helped = job.subcompactions.len() > 1;
         self.scheduler.enlist(&job);
@@ -254,13 +264,13 @@ impl Engine {
     pub(super) fn work_on(&self, job: Arc<Job>) -> Result<()> {
         let mut result = Ok(());
         while let Some(subcompaction) = job.take() {
-            let merged = self.health.unless_it_panics(|| self.merge_subcompaction(&job.plan, subcompaction));
+            let merged = self.health.unless_it_panics(|| self.merge_subcompaction(&job.begun.plan, subcompaction));
             let merged = merged.map_err(|e| self.health.stop_at_bug(e));
             let own = merged.as_ref().map(|_| ()).map_err(Error::clone);
-            if let Some((outputs, failure)) = job.finish(merged) {
-                let outcome = self.health.unless_it_panics(|| self.conclude(&job, &outputs, failure));
+            if let Some(merged) = job.finish(merged) {
+                let outcome = self.health.unless_it_panics(|| self.conclude(&job, merged));
                 let _ = job.outcome.set(outcome.clone());
-                let begun = job.begun;
+                let begun = job.begun.number;
                 // It was the last subcompaction; with the job go the handles of its inputs.
                 drop(job);
                 self.end(begun);
@@ -276,24 +286,24 @@ impl Engine {
     }
 
     /// Replaces the inputs by the outputs; after a failure, removes those again.
-    fn conclude(&self, job: &Job, outputs: &Outputs, failure: Option<Error>) -> Result<()> {
+    fn conclude(&self, job: &Job, Merged { outputs, failure }: Merged) -> Result<()> {
         if let Some(failure) = failure {
-            self.files.discard(outputs);
+            self.files.discard(&outputs);
             return Err(failure);
         }
         let mut edit = Edit::default();
-        for (level, table, keyspace) in job.plan.inputs() {
+        for (level, table, keyspace) in job.begun.plan.inputs() {
             match level {
                 0 => edit.consume.push((table.number(), keyspace)),
                 _ => edit.remove.push(table.number()),
             }
         }
-        outputs.add_to(&mut edit, job.plan.output);
-        if self.install_new(edit, outputs, &[])? == Installed::Superseded {
+        outputs.add_to(&mut edit, job.begun.plan.output);
+        if self.install_new(edit, &outputs, &[])? == Installed::Superseded {
             return Ok(());
         }
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
-        self.counters.compacted_bytes.fetch_add(job.plan.input_bytes(), Ordering::Relaxed);
+        self.counters.compacted_bytes.fetch_add(job.begun.plan.input_bytes(), Ordering::Relaxed);
         Ok(())
     }
 

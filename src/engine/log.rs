@@ -44,8 +44,9 @@ impl LogEnd {
     /// Waits until the log is durable up to `end`. Whoever gets the turn syncs, as `sync` does, for all who have committed
     /// until then.
     pub(super) fn sync_to(&self, end: Position, sync: impl FnOnce(&Syncing<'_>) -> Result<Position>) -> Result<()> {
-        if !self.turns.take(end) {
-            return Ok(());
+        match self.turns.take(end) {
+            Waited::IsDurable => return Ok(()),
+            Waited::HasTurn => {}
         }
         let durable = self.sync_alone(end, sync);
         self.turns.end(durable.as_ref().ok().copied());
@@ -193,6 +194,12 @@ impl Default for Turns {
     }
 }
 
+/// How a wait for a turn to sync has ended.
+enum Waited {
+    IsDurable,
+    HasTurn,
+}
+
 #[derive(Debug, Default)]
 struct Turn {
     taken: bool,
@@ -200,17 +207,16 @@ struct Turn {
 }
 
 impl Turns {
-    /// Waits until the log is durable up to `end`, or returns true: then it is the caller's turn to make it so, and to
-    /// [end it](Self::end).
-    fn take(&self, end: Position) -> bool {
+    /// Waits until the log is durable up to `end`, or it is the caller's turn to make it so, and to [end it](Self::end).
+    fn take(&self, end: Position) -> Waited {
         let mut turn = self.state.lock();
         loop {
             if turn.durable >= Some(end) {
-                return false;
+                return Waited::IsDurable;
             }
             if !turn.taken {
                 turn.taken = true;
-                return true;
+                return Waited::HasTurn;
             }
             self.over.wait(&mut turn);
         }

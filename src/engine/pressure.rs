@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use super::background::Work;
 use super::{Engine, ReadState};
 use crate::error::{Error, Result};
 use crate::log::Use;
@@ -105,8 +106,8 @@ impl Engine {
             // This thread may be the one whose work is waited for. A flush asks no caller's code; a compaction inside of
             // another one would ask the filter again that writes here.
             match self.flush_if_due() {
-                Ok(flushed) if flushed || alone => return Ok(()),
-                Ok(_) => {}
+                Ok(Work::NoneDue) if !alone => {}
+                Ok(_) => return Ok(()),
                 Err(e) => return may_go_on(e),
             }
         } else if alone {

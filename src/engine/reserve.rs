@@ -17,7 +17,7 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::background::WAIT_STEP;
+use super::background::{WAIT_STEP, Work};
 use super::log::Writer;
 use super::{Engine, Files, Readers};
 use crate::error::{Bug, Error, Result, is_full};
@@ -28,8 +28,8 @@ use crate::log::{SegmentWriter, Use};
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Ahead, LockRank, Mutex, MutexGuard, now};
 
-/// The room that each segment keeps: this share of its size and of the reserve, and no more than this.
-const MEMTABLE_SHARE: u64 = 16;
+/// The room that each segment keeps: this share of the size of a memtable, and of the reserve, and no more than this.
+const ROOM_SHARE: u64 = 16;
 const RESERVE_SHARE: u64 = 64;
 const LOG_ROOM_MAX: u64 = 256 << 10;
 
@@ -180,7 +180,7 @@ impl Reserve {
 impl Engine {
     /// The room that each segment keeps for removals.
     pub(super) fn log_room(&self) -> u64 {
-        let of_memtable = self.options.memtable_bytes as u64 / MEMTABLE_SHARE;
+        let of_memtable = self.options.memtable_bytes as u64 / ROOM_SHARE;
         of_memtable.min(self.options.reserve_bytes / RESERVE_SHARE).min(LOG_ROOM_MAX)
     }
 
@@ -294,9 +294,9 @@ impl Engine {
         }
         while !self.readers.read_state().frozen().is_empty() {
             match self.flush_oldest() {
-                Ok(true) => {}
+                Ok(Work::Done) => {}
                 Err(e) if !e.is_full() => return Err(e),
-                Ok(false) | Err(_) => break,
+                Ok(Work::NoneDue) | Err(_) => break,
             }
         }
         self.refill_reserve();

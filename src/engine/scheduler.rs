@@ -38,14 +38,22 @@ pub(super) struct Compactions {
     others: usize,
 }
 
+/// A plan that is being carried out, and its number among those.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) number: u64,
+    pub(super) plan: Arc<Plan>,
+}
+
 impl Compactions {
     pub(super) fn running(&self) -> &Running {
         &self.running
     }
 
     /// Begins a plan that may run beside those.
-    pub(super) fn begin(&mut self, plan: &Arc<Plan>) -> u64 {
-        self.running.begin(plan)
+    pub(super) fn begin(&mut self, plan: Plan) -> Begun {
+        let plan = Arc::new(plan);
+        Begun { number: self.running.begin(&plan), plan }
     }
 
     fn are_done(&self) -> bool {
@@ -128,7 +136,7 @@ impl Scheduler {
     /// Takes a plan off the list of those under way. Until the result is dropped, this still counts as work in the directory.
     pub(super) fn end(&self, begun: u64) -> AtWork<'_> {
         let mut compactions = self.compactions.lock();
-        compactions.jobs.retain(|job| job.begun != begun);
+        compactions.jobs.retain(|job| job.begun.number != begun);
         compactions.running.end(begun);
         compactions.others += 1;
         drop(compactions);

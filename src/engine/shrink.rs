@@ -6,8 +6,6 @@
 //! step takes more than the tables that it replaces, which are no larger together than one, for which the reserve is made; and
 //! what it gives back is there for the next one.
 
-use std::sync::Arc;
-
 use super::Engine;
 use super::compact::Subcompaction;
 use crate::error::Result;
@@ -57,24 +55,25 @@ impl Engine {
 
     /// Rewrites neighbours, unless one is gone or being compacted, or it is worth nothing.
     fn shrink(&self, tables: &[FileNumber]) -> Result<Shrunk> {
-        let (begun, plan) = {
+        let begun = {
             let mut compactions = self.scheduler.stand_still();
             self.health.check_writable()?;
             self.health.check_going_on()?;
             let plan = Plan::shrinking(&self.readers.load().version, tables);
-            let Some(plan) = plan.filter(|plan| compactions.running().allows(plan)).map(Arc::new) else {
+            let Some(plan) = plan.filter(|plan| compactions.running().allows(plan)) else {
                 return Ok(Shrunk::AsTheyWere);
             };
-            (compactions.begin(&plan), plan)
+            compactions.begin(plan)
         };
-        let left = self.health.unless_it_panics(|| self.weigh(&plan)).inspect_err(|_| self.end(begun))?;
+        let plan = &begun.plan;
+        let left = self.health.unless_it_panics(|| self.weigh(plan)).inspect_err(|_| self.end(begun.number))?;
         let bytes = plan.input_bytes().saturating_add(TABLE_OVERHEAD.saturating_mul(tables.len() as u64));
         if left.saturating_add(TABLE_OVERHEAD) > bytes - bytes / WORTH_SHARE {
-            self.end(begun);
+            self.end(begun.number);
             return Ok(Shrunk::AsTheyWere);
         }
-        let subcompactions = vec![Subcompaction::of(&plan)];
-        let job = self.enlist(begun, plan, subcompactions);
+        let subcompactions = vec![Subcompaction::of(plan)];
+        let job = self.enlist(begun, subcompactions);
         self.work_on(job).map(|()| Shrunk::Smaller)
     }
 }

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::Engine;
-use super::background::WAIT_STEP;
+use super::background::{WAIT_STEP, Work};
 use crate::error::{Error, Result};
 use crate::log::Use;
 use crate::sys::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -124,9 +124,14 @@ impl Stalls {
         self.nanos.fetch_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// How many commits had to wait, and for how long together.
-    pub(crate) fn total(&self) -> (u64, Duration) {
-        (self.count.load(Ordering::Relaxed), Duration::from_nanos(self.nanos.load(Ordering::Relaxed)))
+    /// How many commits had to wait.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// For how long they had to, together.
+    pub(crate) fn waited(&self) -> Duration {
+        Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
     }
 
     pub(crate) fn frozen(&self) -> u64 {
@@ -171,10 +176,10 @@ impl Engine {
             if let Some(ticket) = self.stalls.admit(bytes, most) {
                 return Ok(ticket);
             }
-            let flushed = if helps { self.flush_if_due() } else { self.background.failure().map(|()| false) };
+            let flushed = if helps { self.flush_if_due() } else { self.background.failure().map(|()| Work::NoneDue) };
             match flushed {
-                Ok(true) => {}
-                Ok(false) => self.background.wait_for_progress(WAIT_STEP),
+                Ok(Work::Done) => {}
+                Ok(Work::NoneDue) => self.background.wait_for_progress(WAIT_STEP),
                 // Waiting for space would keep it from being made.
                 Err(e) if for_use == Use::Freeing && e.is_lack_of_space() => {
                     return Ok(self.stalls.admit_anyway(bytes));

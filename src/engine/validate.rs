@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::log::Writer;
+use super::write::{Attempt, Check};
 use super::{Body, Engine, Files, ReadState, Readers};
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
@@ -75,12 +76,12 @@ impl Engine {
                     return Err(self.conflict());
                 }
                 match look_at_tail((&self.readers, &self.files), read_set, moment, writer.last_sequence())? {
-                    Tail::Untouched(_) => Ok(true),
+                    Tail::Untouched(_) => Ok(Check::Passed),
                     Tail::Touched => Err(self.conflict()),
-                    Tail::Gone => Ok(false),
+                    Tail::Gone => Ok(Check::Outdated),
                 }
             };
-            if self.commit_checked(Body::Batch(batch), durability, validated)? {
+            if self.commit_checked(Body::Batch(batch), durability, validated)? == Attempt::Committed {
                 return Ok(());
             }
         }

@@ -63,6 +63,14 @@ impl Engine {
     }
 }
 
+/// What is in the directory and no part of the database; see [`Report`].
+#[derive(Default)]
+struct Beside {
+    leftovers: Vec<PathBuf>,
+    kept: Vec<PathBuf>,
+    foreign: usize,
+}
+
 /// A check under way.
 struct Check<'e> {
     health: &'e Health,
@@ -97,7 +105,9 @@ impl Check<'_> {
         self.report.problems.extend(order_problems(self.files.path(), &read_state.version, self.readers.visible()));
         self.note(self.verify_manifest())?;
         let around = self.look_around();
-        (self.report.leftovers, self.report.kept, self.report.foreign) = self.note(around)?;
+        let beside = self.note(around)?;
+        (self.report.leftovers, self.report.kept, self.report.foreign) =
+            (beside.leftovers, beside.kept, beside.foreign);
         self.note(self.files.check_lock(self.health).and_then(|()| self.health.check_intact()))
     }
 
@@ -117,7 +127,7 @@ impl Check<'_> {
 
     /// What is in the directory and no part of the database: files of earlier runs, what repairs have kept, and how many names
     /// that the format does not know.
-    fn look_around(&self) -> Result<(Vec<PathBuf>, Vec<PathBuf>, usize)> {
+    fn look_around(&self) -> Result<Beside> {
         // Nothing becomes obsolete, and no `CURRENT.new` is under way, while this is held.
         let manifest = self.manifest.lock();
         let version = self.readers.version();
@@ -129,7 +139,8 @@ impl Check<'_> {
         let kept = kept.into_iter().map(|name| self.files.path_of(name)).collect();
         let unfinished = names.iter().map(String::as_str).filter(|name| *name == names::CURRENT_NEW);
         let left = self.files.leftovers(&manifest, &version, &names).into_iter().chain(unfinished);
-        Ok((left.map(|name| self.files.path_of(name)).collect(), kept, foreign.len()))
+        let leftovers = left.map(|name| self.files.path_of(name)).collect();
+        Ok(Beside { leftovers, kept, foreign: foreign.len() })
     }
 
     /// Whether `CURRENT` and the manifest say on disk what they have said here.

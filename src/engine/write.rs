@@ -24,6 +24,22 @@ use crate::memtable::{Memtable, Removals};
 use crate::options::Durability;
 use crate::sys::AppendError;
 
+/// What the last look at what a commit relies on has come to, with which it stands or falls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Check {
+    Passed,
+    /// What has been seen before says too little now.
+    Outdated,
+}
+
+/// What has become of a commit with a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    Committed,
+    /// Nothing has been written; see [`Check::Outdated`].
+    Outdated,
+}
+
 /// Whether a commit waits for background work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Patience {
@@ -54,22 +70,22 @@ impl Engine {
     /// Commits one group. With [`Durability::Sync`] it is on disk when this returns.
     #[inline]
     pub(crate) fn commit(&self, body: Body<'_>, durability: Durability) -> Result<()> {
-        self.commit_checked(body, durability, |_| Ok(true)).map(|_| ())
+        self.commit_checked(body, durability, |_| Ok(Check::Passed)).map(|_| ())
     }
 
     /// Commits one group unless that would wait for background work.
     pub(crate) fn try_commit(&self, body: Body<'_>, durability: Durability) -> Result<()> {
-        self.commit_as(Patience::Refuses, body, durability, |_| Ok(true)).map(|_| ())
+        self.commit_as(Patience::Refuses, body, durability, |_| Ok(Check::Passed)).map(|_| ())
     }
 
-    /// Commits one group if `check` agrees, which is asked when no other commit can come in between; returns whether it did.
+    /// Commits one group if `check` agrees, which is asked when no other commit can come in between.
     #[inline]
     pub(super) fn commit_checked(
         &self,
         body: Body<'_>,
         durability: Durability,
-        check: impl Fn(&Writer) -> Result<bool>,
-    ) -> Result<bool> {
+        check: impl Fn(&Writer) -> Result<Check>,
+    ) -> Result<Attempt> {
         self.commit_as(Patience::Waits, body, durability, check)
     }
 
@@ -79,12 +95,12 @@ impl Engine {
         patience: Patience,
         body: Body<'_>,
         durability: Durability,
-        check: impl Fn(&Writer) -> Result<bool>,
-    ) -> Result<bool> {
+        check: impl Fn(&Writer) -> Result<Check>,
+    ) -> Result<Attempt> {
         self.health.check_writable()?;
         body.check(&self.keyspaces.owner, self.options.max_batch_bytes)?;
         if body.count() == 0 {
-            return self.commit_nothing(durability).map(|()| true);
+            return self.commit_nothing(durability).map(|()| Attempt::Committed);
         }
         let (bytes, for_use) = (body.bytes(), body.for_use());
         let ticket = match patience {
@@ -102,7 +118,7 @@ impl Engine {
             let mut writer = self.log.writer();
             self.health.check_writable()?;
             body.check_keyspaces(&writer.committing)?;
-            if !check(&writer)? {
+            if check(&writer)? == Check::Outdated {
                 return Ok(None);
             }
             self.append(&mut writer, body).map(Some).map_err(|e| self.health.stop_at_bug(e))
@@ -111,14 +127,14 @@ impl Engine {
             Patience::Waits if for_use == Use::Freeing => self.once_there_is_space(alone)?,
             _ => alone()?,
         };
-        let Some(end) = end else { return Ok(false) };
+        let Some(end) = end else { return Ok(Attempt::Outdated) };
         drop(ticket);
         self.background.committed();
         match durability {
             Durability::Sync => self.sync_to(end)?,
             Durability::Buffered => {}
         }
-        Ok(true)
+        Ok(Attempt::Committed)
     }
 
     /// A commit without a change. Like any other, if it is acknowledged as durable, so is everything in front of it.

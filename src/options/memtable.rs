@@ -3,7 +3,7 @@
 use crate::sys::memory_allowed;
 
 /// By default, a memtable takes at most this share of the memory that there is.
-const MEMTABLE_SHARE: u64 = 8;
+const MEMORY_SHARE: u64 = 8;
 
 /// A memtable's size where there is memory enough, and where there is next to none.
 const MEMTABLE_BYTES: u64 = 64 << 20;
@@ -11,7 +11,7 @@ const MEMTABLE_BYTES_MIN: u64 = 1 << 20;
 
 /// The default where there is so much memory.
 fn memtable_bytes_within(memory: u64) -> usize {
-    let bytes = (memory / MEMTABLE_SHARE).clamp(MEMTABLE_BYTES_MIN, MEMTABLE_BYTES);
+    let bytes = (memory / MEMORY_SHARE).clamp(MEMTABLE_BYTES_MIN, MEMTABLE_BYTES);
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 

@@ -14,7 +14,7 @@ use crate::format::FileNumber;
 use crate::format::names::FileKind;
 use crate::format::prefix::Magic;
 use crate::options::TableOptions;
-use crate::sys::{Advice, Contents, Dir, memory_allowed};
+use crate::sys::{Advice, AppendFile, Contents, Dir, memory_allowed};
 
 /// What the tables of a database have in common: where they are, how they are read, and the cache of their blocks.
 #[derive(Debug)]
@@ -79,6 +79,12 @@ impl TableCache {
         let path = self.dir.path().join(&name);
         let contents = self.contents(&name).map_err(|e| not_opened(&path, e))?;
         ChunkedFile::open_contents(path, contents, magic, self.options.verify_always)
+    }
+
+    /// Makes a table or value file.
+    pub(super) fn create(&self, kind: FileKind, number: FileNumber) -> Result<Box<dyn AppendFile>> {
+        let name = kind.name(number);
+        self.dir.create(&name).map_err(|e| Error::io("create", &self.dir.path().join(&name), e))
     }
 
     /// Bytes that unpacked blocks take in the cache.

@@ -105,12 +105,12 @@ impl TableWriter {
         id: Id,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
-        let (dir, options) = (&table_cache.dir, table_cache.options);
-        let name = FileKind::Table.name(number);
-        let file = dir.create(&name).map_err(|e| Error::io("create", &dir.path().join(&name), e))?;
+        let options = table_cache.options;
+        let file = table_cache.create(FileKind::Table, number)?;
         let mut out = ChunkedWriter::new(file, Seed::of_table(&id), options.chunk_log2, Arc::clone(stop));
         let header = TableHeader::new(Magic::TABLE, id, options.chunk_log2);
-        out.push(header.as_bytes()).map_err(|e| Error::io("write", &dir.path().join(&name), e))?;
+        let path = || table_cache.dir.path().join(FileKind::Table.name(number));
+        out.push(header.as_bytes()).map_err(|e| Error::io("write", &path(), e))?;
         Ok(Self {
             table_cache: Arc::clone(table_cache),
             number,

@@ -37,9 +37,7 @@ impl ValueWriter {
         id: Id,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
-        let name = FileKind::Values.name(number);
-        let file =
-            table_cache.dir.create(&name).map_err(|e| Error::io("create", &table_cache.dir.path().join(&name), e))?;
+        let file = table_cache.create(FileKind::Values, number)?;
         let options = table_cache.options;
         let out = ChunkedWriter::new(file, Seed::of_table(&id), options.chunk_log2, Arc::clone(stop));
         let mut writer =
