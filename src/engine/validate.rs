@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::log::Writer;
-use super::write::{Attempt, Check};
+use super::write::{Check, Committed};
 use super::{Body, Engine, Files, ReadState, Readers};
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
@@ -81,7 +81,7 @@ impl Engine {
                     Tail::Gone => Ok(Check::Outdated),
                 }
             };
-            if self.commit_checked(Body::Batch(batch), durability, validated)? == Attempt::Committed {
+            if self.commit_checked(Body::Batch(batch), durability, validated)? == Committed::Done {
                 return Ok(());
             }
         }

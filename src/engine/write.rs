@@ -34,10 +34,10 @@ pub(super) enum Check {
 
 /// What has become of a commit with a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Attempt {
-    Committed,
-    /// Nothing has been written; see [`Check::Outdated`].
-    Outdated,
+pub(super) enum Committed {
+    Done,
+    /// Nothing has been written: the check was [outdated](Check::Outdated).
+    Unchanged,
 }
 
 /// Whether a commit waits for background work.
@@ -85,7 +85,7 @@ impl Engine {
         body: Body<'_>,
         durability: Durability,
         check: impl Fn(&Writer) -> Result<Check>,
-    ) -> Result<Attempt> {
+    ) -> Result<Committed> {
         self.commit_as(Patience::Waits, body, durability, check)
     }
 
@@ -96,11 +96,11 @@ impl Engine {
         body: Body<'_>,
         durability: Durability,
         check: impl Fn(&Writer) -> Result<Check>,
-    ) -> Result<Attempt> {
+    ) -> Result<Committed> {
         self.health.check_writable()?;
         body.check(&self.keyspaces.owner, self.options.max_batch_bytes)?;
         if body.count() == 0 {
-            return self.commit_nothing(durability).map(|()| Attempt::Committed);
+            return self.commit_nothing(durability).map(|()| Committed::Done);
         }
         let (bytes, for_use) = (body.bytes(), body.for_use());
         let ticket = match patience {
@@ -127,14 +127,14 @@ impl Engine {
             Patience::Waits if for_use == Use::Freeing => self.once_there_is_space(alone)?,
             _ => alone()?,
         };
-        let Some(end) = end else { return Ok(Attempt::Outdated) };
+        let Some(end) = end else { return Ok(Committed::Unchanged) };
         drop(ticket);
         self.background.committed();
         match durability {
             Durability::Sync => self.sync_to(end)?,
             Durability::Buffered => {}
         }
-        Ok(Attempt::Committed)
+        Ok(Committed::Done)
     }
 
     /// A commit without a change. Like any other, if it is acknowledged as durable, so is everything in front of it.
