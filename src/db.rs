@@ -151,7 +151,7 @@ impl Db {
     /// the key.
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        Ok(self.engine().get(KeyspaceId::DEFAULT, key.as_ref())?.map(Slice))
+        Ok(self.engine().readers.get(KeyspaceId::DEFAULT, key.as_ref())?.map(Slice))
     }
 
     /// Whether the key has a value. Costs as much as [`get`](Self::get).
@@ -164,13 +164,13 @@ impl Db {
     /// not; nothing later is accepted then until the store is opened again.
     #[inline]
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.engine().commit_one(self.engine().default_keyspace(), Kind::Put, key.as_ref(), value.as_ref())
+        self.engine().committer.commit_one(self.engine().default_keyspace(), Kind::Put, key.as_ref(), value.as_ref())
     }
 
     /// Removes a key, whether it is there or not; durability and errors as for [`insert`](Self::insert).
     #[inline]
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.engine().commit_one(self.engine().default_keyspace(), Kind::Delete, key.as_ref(), &[])
+        self.engine().committer.commit_one(self.engine().default_keyspace(), Kind::Delete, key.as_ref(), &[])
     }
 
     /// Removes all keys of a range; durability and errors as for [`insert`](Self::insert). Takes the time of one write,
@@ -189,7 +189,7 @@ impl Db {
     /// # }
     /// ```
     pub fn remove_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
-        self.engine().remove_range(self.engine().default_keyspace(), &range)
+        self.engine().committer.remove_range(self.engine().default_keyspace(), &range)
     }
 
     /// Commits a batch, whole or not at all, with the durability of [`Options::durability`].
@@ -200,14 +200,14 @@ impl Db {
     /// Commits a batch, whole or not at all, with this durability. An empty batch with [`Durability::Sync`] does what
     /// [`sync`](Self::sync) does.
     pub fn write_with(&self, batch: impl Borrow<WriteBatch>, durability: Durability) -> Result<()> {
-        self.engine().commit(Body::Batch(batch.borrow()), durability)
+        self.engine().committer.commit(Body::Batch(batch.borrow()), durability)
     }
 
     /// Commits a batch like [`write`](Self::write), unless writers are being slowed down: then it returns
     /// [`Error::WouldBlock`] at once, and nothing is written. The sync of
     /// [`Durability::Sync`] is not a delay of this kind.
     pub fn try_write(&self, batch: impl Borrow<WriteBatch>) -> Result<()> {
-        self.engine().try_commit(Body::Batch(batch.borrow()), self.engine().options.durability)
+        self.engine().committer.try_commit(Body::Batch(batch.borrow()), self.engine().options.durability)
     }
 
     /// Loads entries whose keys ascend, without duplicates, straight into tables: whole or not at all, and durable when this
@@ -268,12 +268,12 @@ impl Db {
         V: AsRef<[u8]>,
         E: From<Error>,
     {
-        self.engine().ingest(self.engine().default_keyspace(), entries)
+        self.engine().loader.ingest(self.engine().default_keyspace(), entries)
     }
 
     /// Makes everything committed before the call durable.
     pub fn sync(&self) -> Result<()> {
-        self.engine().sync()
+        self.engine().syncer.sync()
     }
 
     /// All entries, in order of key.
@@ -364,36 +364,36 @@ impl Db {
 
     /// The keys that have a value in the memtables, that is, in the log only, in order.
     pub fn memtable_keys(&self) -> Result<Vec<Vec<u8>>> {
-        self.engine().memtable_keys(KeyspaceId::DEFAULT)
+        self.engine().readers.memtable_keys(KeyspaceId::DEFAULT)
     }
 
     /// Writes everything that is in the log only into tables. The next open then has nothing to replay. Not needed for
     /// durability.
     pub fn flush(&self) -> Result<()> {
-        self.engine().flush()
+        self.engine().maintenance.flush()
     }
 
     /// Waits until no flush and no compaction is due. What has failed is tried again; an error if it keeps failing.
     pub fn wait_for_background(&self) -> Result<()> {
-        self.engine().wait_for_background()
+        self.engine().maintenance.wait_for_background()
     }
 
     /// Does all maintenance that is due on this thread: with [`Options::background_threads`] 0, the only time it is done
     /// apart from writes that would have to wait for it.
     pub fn maintain(&self) -> Result<()> {
-        self.engine().maintain()
+        self.engine().maintenance.maintain()
     }
 
     /// Flushes, and merges all tables into one sorted level without old versions and tombstones. Needs free space for a copy
     /// of the data.
     pub fn compact(&self) -> Result<()> {
-        self.engine().compact_range(KeyspaceId::DEFAULT, (Edge::START, Edge::End))
+        self.engine().maintenance.compact_range(KeyspaceId::DEFAULT, (Edge::START, Edge::End))
     }
 
     /// Like [`compact`](Self::compact) for the tables with keys in a range, and those that they overlap.
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         let (start, end) = edges(&range);
-        self.engine().compact_range(KeyspaceId::DEFAULT, (start.as_ref(), end.as_ref()))
+        self.engine().maintenance.compact_range(KeyspaceId::DEFAULT, (start.as_ref(), end.as_ref()))
     }
 
     /// The keyspace of this name, which is made with the database's options if there is none; see [`Keyspace`].
@@ -402,18 +402,18 @@ impl Db {
     /// itself read and write. A new keyspace is durable when this returns. Fails with
     /// [`KeyspaceNotFound`](crate::Error::KeyspaceNotFound) if there is none and the database is open read-only.
     pub fn keyspace(&self, name: impl AsRef<str>) -> Result<Keyspace> {
-        Ok(Keyspace::new(&self.handle, self.engine().keyspace(name.as_ref())?))
+        Ok(Keyspace::new(&self.handle, self.engine().catalog.keyspace(name.as_ref())?))
     }
 
     /// Makes a keyspace with its own options; fails with [`KeyspaceExists`](crate::Error::KeyspaceExists) if there is one of
     /// this name.
     pub fn create_keyspace(&self, name: impl AsRef<str>, options: &KeyspaceOptions) -> Result<Keyspace> {
-        Ok(Keyspace::new(&self.handle, self.engine().create_keyspace(name.as_ref(), options)?))
+        Ok(Keyspace::new(&self.handle, self.engine().catalog.create_keyspace(name.as_ref(), options)?))
     }
 
     /// The names of all keyspaces but the default one, sorted.
     pub fn keyspaces(&self) -> Vec<String> {
-        self.engine().keyspace_names()
+        self.engine().catalog.names()
     }
 
     /// Drops a keyspace with all that is in it: durably, when this returns, and whole.
@@ -424,7 +424,7 @@ impl Db {
     /// [`KeyspaceDropped`](crate::Error::KeyspaceDropped); iterators, cursors and values got before stay valid. The name is
     /// free for a new keyspace, which has nothing to do with this one. The default keyspace cannot be dropped.
     pub fn drop_keyspace(&self, name: impl AsRef<str>) -> Result<()> {
-        self.engine().drop_keyspace(name.as_ref())
+        self.engine().catalog.drop_keyspace(name.as_ref())
     }
 
     /// Makes a copy of the store as it is now, as a database of its own, in the directory `path`, while everything goes on.

@@ -70,7 +70,7 @@ impl Keyspace {
     /// See [`Db::get`](crate::Db::get).
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        let found = self.db.engine().get(self.state.id, key.as_ref())?;
+        let found = self.db.engine().readers.get(self.state.id, key.as_ref())?;
         self.state.checked(found.map(Slice))
     }
 
@@ -83,18 +83,18 @@ impl Keyspace {
     /// See [`Db::insert`](crate::Db::insert).
     #[inline]
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.db.engine().commit_one(&self.state, Kind::Put, key.as_ref(), value.as_ref())
+        self.db.engine().committer.commit_one(&self.state, Kind::Put, key.as_ref(), value.as_ref())
     }
 
     /// See [`Db::remove`](crate::Db::remove).
     #[inline]
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.db.engine().commit_one(&self.state, Kind::Delete, key.as_ref(), &[])
+        self.db.engine().committer.commit_one(&self.state, Kind::Delete, key.as_ref(), &[])
     }
 
     /// See [`Db::remove_range`](crate::Db::remove_range).
     pub fn remove_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
-        self.db.engine().remove_range(&self.state, &range)
+        self.db.engine().committer.remove_range(&self.state, &range)
     }
 
     /// See [`Db::ingest`](crate::Db::ingest).
@@ -113,7 +113,7 @@ impl Keyspace {
         V: AsRef<[u8]>,
         E: From<Error>,
     {
-        self.db.engine().ingest(&self.state, entries)
+        self.db.engine().loader.ingest(&self.state, entries)
     }
 
     /// See [`Db::iter`](crate::Db::iter).
@@ -143,14 +143,14 @@ impl Keyspace {
 
     /// See [`Db::memtable_keys`](crate::Db::memtable_keys).
     pub fn memtable_keys(&self) -> Result<Vec<Vec<u8>>> {
-        let keys = self.db.engine().memtable_keys(self.state.id)?;
+        let keys = self.db.engine().readers.memtable_keys(self.state.id)?;
         self.state.checked(keys)
     }
 
     /// See [`Db::compact`](crate::Db::compact). Flushes all keyspaces and merges the tables of this one.
     pub fn compact(&self) -> Result<()> {
         self.state.checked(())?;
-        self.db.engine().compact_range(self.state.id, (Edge::START, Edge::End))?;
+        self.db.engine().maintenance.compact_range(self.state.id, (Edge::START, Edge::End))?;
         self.state.checked(())
     }
 
@@ -158,7 +158,7 @@ impl Keyspace {
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         self.state.checked(())?;
         let (start, end) = edges(&range);
-        self.db.engine().compact_range(self.state.id, (start.as_ref(), end.as_ref()))?;
+        self.db.engine().maintenance.compact_range(self.state.id, (start.as_ref(), end.as_ref()))?;
         self.state.checked(())
     }
 }

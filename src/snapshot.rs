@@ -102,14 +102,14 @@ impl Snapshot {
 
     /// The value of a key. Expected O(1) for each memtable and level.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        let found = self.engine.get_at(self.keyspace.id, key.as_ref(), &self.at)?;
+        let found = self.engine.readers.get_at(self.keyspace.id, key.as_ref(), &self.at)?;
         self.checked(found.map(Slice))
     }
 
     /// The value of a key, for as long as the snapshot lives: [`get`](Self::get) for those who want to be told by the compiler
     /// when they keep a value, and with it a table, for longer.
     pub fn get_ref(&self, key: impl AsRef<[u8]>) -> Result<Option<Ref<'_>>> {
-        let found = self.engine.get_at(self.keyspace.id, key.as_ref(), &self.at)?;
+        let found = self.engine.readers.get_at(self.keyspace.id, key.as_ref(), &self.at)?;
         self.checked(found.map(|bytes| Ref { bytes, snapshot: PhantomData }))
     }
 

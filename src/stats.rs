@@ -293,7 +293,7 @@ impl Engine {
         let used = levels.iter().rposition(|level| level.tables > 0).map_or(0, |deepest| deepest + 1);
         levels.truncate(used);
         let counters = &self.counters;
-        let limits = self.limits(true);
+        let limits = self.compactor.limits(true);
         let of_plan = |plan: &Plan| CompactionStats::new(plan, read_state.version.named());
         let (cache_hits, cache_misses) = self.files.table_cache.cache_hits_and_misses();
         Stats {
@@ -311,7 +311,7 @@ impl Engine {
             hidden_bytes: read_state.version.sections().map(hidden_bytes).sum(),
             reserve_bytes: self.reserve.bytes(),
             obsolete_bytes: self.files.obsolete_bytes(),
-            write_pressure: self.pressure.debt(),
+            write_pressure: self.stalls.debt(),
             frozen_bytes: self.stalls.frozen(),
             write_stalls: self.stalls.count(),
             write_stall_time: self.stalls.waited(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::{WriteBatch, check_lengths};
-use crate::engine::{Engine, Moment, ReadSet, Registration};
+use crate::engine::{Engine, ReadSet, Registration, ValidatedUpTo};
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
@@ -83,7 +83,7 @@ impl Pauses {
 pub struct Transaction {
     engine: Arc<Engine>,
     at: Registration,
-    began: Moment,
+    began: ValidatedUpTo,
     isolation: Isolation,
     reads: RefCell<BTreeMap<KeyspaceId, (Arc<KeyspaceState>, RangeSet)>>,
     changes: BTreeMap<KeyspaceId, (Arc<KeyspaceState>, Changes)>,
@@ -298,7 +298,7 @@ impl Transaction {
             Isolation::Serializable => reads.into_iter().map(|(id, (_, reads))| (id, reads)).collect(),
             Isolation::Snapshot => written,
         };
-        self.engine.commit_if_untouched(&batch, &read_set, self.began, &keyspaces, durability)
+        self.engine.committer.commit_if_untouched(&batch, &read_set, self.began, &keyspaces, durability)
     }
 
     /// Forgets the changes, as a drop does.
@@ -326,7 +326,7 @@ impl Transaction {
             }
         }
         self.note_read(keyspace, |reads| reads.insert_key(key));
-        let found = self.engine.get_at(keyspace.id, key, &self.at)?;
+        let found = self.engine.readers.get_at(keyspace.id, key, &self.at)?;
         keyspace.checked(found.map(Slice))
     }
 

@@ -8,9 +8,8 @@
 #[cfg(shuttle)]
 use shuttle::thread_local;
 use std::cell::RefCell;
-use std::sync::Arc;
 
-use super::Engine;
+use super::health::Health;
 use crate::error::{Error, Result};
 use crate::sys::check_none_held;
 
@@ -30,8 +29,8 @@ impl Callback {
 }
 
 thread_local! {
-    /// The callbacks that this thread is in, outermost first, each with the address of its engine, which cannot move or go
-    /// meanwhile.
+    /// The callbacks that this thread is in, outermost first, each with the address of the [`Health`] of its engine,
+    /// which cannot move or go meanwhile.
     static WITHIN: RefCell<Vec<(usize, Callback)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -44,7 +43,7 @@ impl Drop for Within {
     }
 }
 
-impl Engine {
+impl Health {
     /// To be called, and its answer kept, around each call of the caller's code.
     #[inline]
     pub(super) fn enter(&self, callback: Callback) -> Within {
@@ -68,24 +67,6 @@ impl Engine {
         match self.within() {
             Some(callback) => Err(Error::Reentrant { call, callback: callback.name() }),
             None => Ok(()),
-        }
-    }
-
-    /// Closes the store because its last handle goes. A callback may be the one that had it: then the work that it is part of
-    /// has to end first, and a thread of its own waits for that.
-    pub(crate) fn close_unasked(self: &Arc<Self>) {
-        if self.within().is_none() {
-            // Whoever wants to know calls `close`.
-            let _ = self.close();
-            return;
-        }
-        self.health.cancel();
-        let engine = Arc::clone(self);
-        let closing = std::thread::Builder::new().name("maplsm-close".to_owned()).spawn(move || engine.close());
-        if closing.is_err() {
-            // Without a thread, the last one that works here unlocks the directory as it drops the engine; the next open finds
-            // the store as after the end of a process.
-            self.background.ask_to_stop();
         }
     }
 }

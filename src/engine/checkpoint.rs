@@ -12,14 +12,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::files::Files;
+use super::health::Health;
+use super::read_state::ReadState;
+use super::readers::Readers;
 use super::recover::take_lock;
-use super::{Engine, Files, ReadState, Readers, Registration};
+use super::registry::Registration;
+use super::scheduler::Scheduler;
 use crate::error::{Damage, Error, Result};
 use crate::format::edit::{Edit, TableMeta};
 use crate::format::names::FileKind;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::RunCursor;
 use crate::merge::{Merge, Source, Versions};
+use crate::options::Options;
 use crate::sys::Dir;
 use crate::table::{Table, TableCache, TableWriter, ValueFile};
 use crate::version::{Handles, Manifest, State};
@@ -28,27 +34,30 @@ use crate::visibility::{Cover, Fragments, Visibility};
 /// Files are copied in pieces of this size.
 const PIECE_BYTES: usize = 4 << 20;
 
-impl Engine {
-    /// Makes a copy of what is committed now in the directory `path`, which must not be there. After an error, there is none.
-    /// A poisoned store has commits that were refused and may be gone after the next open, which no copy is to preserve.
-    pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
-        self.health.check_open()?;
-        self.health.check_intact()?;
-        let _at_work = self.scheduler.begin_work(&self.health)?;
-        let create = |e| Error::io("create", path, e);
-        let (parent, name) = self.files.fs.open_parent(path, self.options.access()).map_err(create)?;
-        let dir = parent.create_dir(&name).map_err(create)?;
-        let table_cache = TableCache::new(Arc::clone(&dir), self.options.table, 0, None);
-        let copying = Copying { files: &self.files, readers: &self.readers, table_cache };
-        let made = copying.fill().and_then(|()| self.health.check_intact());
-        if made.is_err() {
-            for name in dir.list().unwrap_or_default() {
-                let _ = dir.remove(&name);
-            }
-            let _ = parent.remove_dir(&name);
+/// Makes a copy of what is committed now in the directory `path`, which must not be there. After an error, there is none.
+/// A poisoned store has commits that were refused and may be gone after the next open, which no copy is to preserve.
+pub(super) fn checkpoint(
+    path: &Path,
+    options: &Options,
+    (health, scheduler): (&Health, &Scheduler),
+    (files, readers): (&Files, &Readers),
+) -> Result<()> {
+    health.check_open()?;
+    health.check_intact()?;
+    let _at_work = scheduler.begin_work(health)?;
+    let create = |e| Error::io("create", path, e);
+    let (parent, name) = files.fs.open_parent(path, options.access()).map_err(create)?;
+    let dir = parent.create_dir(&name).map_err(create)?;
+    let table_cache = TableCache::new(Arc::clone(&dir), options.table, 0, None);
+    let copying = Copying { files, readers, table_cache };
+    let made = copying.fill().and_then(|()| health.check_intact());
+    if made.is_err() {
+        for name in dir.list().unwrap_or_default() {
+            let _ = dir.remove(&name);
         }
-        made
+        let _ = parent.remove_dir(&name);
     }
+    made
 }
 
 /// A copy in the making.

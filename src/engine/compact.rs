@@ -3,17 +3,22 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::Engine;
 use super::background::Work;
 use super::callback::Callback;
-use super::outputs::{Outputs, ValueSink};
+use super::files::Files;
+use super::flush::Flusher;
+use super::health::Health;
+use super::job::Subcompaction;
+use super::outputs::Outputs;
+use super::readers::Readers;
+use super::value_sink::ValueSink;
 use crate::error::{Error, Result};
 use crate::format::edit::{Edit, LEVELS};
 use crate::format::entry::Kind;
 use crate::format::range::Edge;
 use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::merge::{LevelCursor, Located, Merge, Place, Source, Tables, Versions};
-use crate::options::{Compression, Filter, FilterEntry, SectionOptions, Verdict};
+use crate::options::{Compression, Filter, FilterEntry, Options, SectionOptions, Verdict};
 use crate::table::{StoredValue, Table, TableCursor, TableWriter, Verify};
 use crate::version::{Plan, Running, Share, Version};
 use crate::visibility::{Cover, Fragments, Visibility};
@@ -21,49 +26,16 @@ use crate::visibility::{Cover, Fragments, Visibility};
 /// Entries between two looks at whether to stop or to flush first. Models compact a handful of entries.
 const ENTRIES_PER_STEP: u32 = if cfg!(shuttle) { 1 } else { 4096 };
 
-/// The keys of one piece of a compaction: from `start` to in front of `end`.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Subcompaction {
-    start: Option<Vec<u8>>,
-    end: Option<Vec<u8>>,
+/// Merges the inputs of compactions. Flushes in between, if that is due.
+pub(super) struct Merger {
+    pub(super) options: Arc<Options>,
+    pub(super) health: Arc<Health>,
+    pub(super) files: Arc<Files>,
+    pub(super) readers: Arc<Readers>,
+    pub(super) flusher: Arc<Flusher>,
 }
 
-impl Subcompaction {
-    fn start(&self) -> Edge {
-        self.start.clone().map_or(Edge::START.to_owned(), Edge::Before)
-    }
-
-    fn end(&self) -> Edge {
-        self.end.clone().map_or(Edge::End, Edge::Before)
-    }
-
-    /// All keys that a plan may have to do with.
-    pub(super) fn of(plan: &Plan) -> Self {
-        // The shortest key behind another one ends with a zero.
-        let place = |edge: Edge<&[u8]>| match edge {
-            Edge::Before(key) => Some(key.to_vec()),
-            Edge::After(key) => Some([key, &[0]].concat()),
-            Edge::End => None,
-        };
-        let [share] = &plan.shares[..] else { return Self::default() };
-        let (start, end) = share.range();
-        Self { start: place(start), end: place(end) }
-    }
-
-    /// All keys, cut at `keys`, which are in order.
-    pub(super) fn between(keys: Vec<Vec<u8>>) -> Vec<Self> {
-        let mut subcompactions = vec![Self::default()];
-        for key in keys {
-            if let Some(last) = subcompactions.last_mut() {
-                last.end = Some(key.clone());
-            }
-            subcompactions.push(Self { start: Some(key), end: None });
-        }
-        subcompactions
-    }
-}
-
-impl Engine {
+impl Merger {
     /// Whether the inputs hold nothing that a rewrite would drop: old versions, tombstones, or what a filter must see.
     pub(super) fn is_plain(&self, plan: &Plan) -> bool {
         let filtered = self.options.compaction_filter.is_some();
@@ -174,7 +146,7 @@ fn sources(keyspace: KeyspaceId, tables: &[&(u8, Arc<Table>)]) -> Result<Vec<Sou
 
 /// A merge under way.
 struct Merging<'a> {
-    engine: &'a Engine,
+    merger: &'a Merger,
     plan: &'a Plan,
     share: &'a Share,
     options: SectionOptions,
@@ -194,8 +166,8 @@ struct Merging<'a> {
 }
 
 impl<'a> Merging<'a> {
-    fn new(engine: &'a Engine, plan: &'a Plan, share: &'a Share, subcompaction: &'a Subcompaction) -> Result<Self> {
-        let mut rule = engine.readers.retain();
+    fn new(merger: &'a Merger, plan: &'a Plan, share: &'a Share, subcompaction: &'a Subcompaction) -> Result<Self> {
+        let mut rule = merger.readers.retain();
         let own = cover(share.keyspace, share.inputs.iter().map(|(_, table)| table))?;
         let mut ranges = Fragments::merge(own.fragments(), &mut rule);
         if share.bottom {
@@ -217,10 +189,10 @@ impl<'a> Merging<'a> {
         let place = subcompaction.start.as_deref().map_or(Place::First, Place::AtOrBehind);
         let versions = Versions::starting_at(Merge::new(sources), cover, rule, place)?;
         let mut merging = Self {
-            engine,
+            merger,
             plan,
             share,
-            options: engine.section_options(share.keyspace).at_level(plan.output),
+            options: merger.readers.section_options(share.keyspace, merger.options.table.section).at_level(plan.output),
             subcompaction,
             versions,
             ranges,
@@ -228,7 +200,7 @@ impl<'a> Merging<'a> {
             next: None,
             max_sequence,
             until_step: ENTRIES_PER_STEP,
-            filter: engine.options.compaction_filter.as_ref().filter(|_| engine.readers.registry().is_empty()),
+            filter: merger.options.compaction_filter.as_ref().filter(|_| merger.readers.registry().is_empty()),
             inputs: from_inputs,
         };
         merging.advance()?;
@@ -288,11 +260,11 @@ impl<'a> Merging<'a> {
         let value = apart.as_ref().map_or_else(|| merge.value(found), StoredValue::bytes);
         let entry = FilterEntry { key: merge.key(found), value };
         let verdict = {
-            let _within = self.engine.enter(Callback::CompactionFilter);
+            let _within = self.merger.health.enter(Callback::CompactionFilter);
             catch_unwind(AssertUnwindSafe(|| (filter.0)(entry)))
         };
         let panicked =
-            |_| Error::io("compact", self.engine.path(), std::io::Error::other("the compaction filter panicked"));
+            |_| Error::io("compact", self.merger.files.path(), std::io::Error::other("the compaction filter panicked"));
         Ok(verdict.map_err(panicked)? == Verdict::Remove)
     }
 
@@ -362,12 +334,12 @@ impl<'a> Merging<'a> {
             return Ok(());
         }
         self.until_step = ENTRIES_PER_STEP;
-        self.engine.health.check_going_on()?;
-        if !self.engine.readers.load().version.named().is_live(self.share.keyspace) {
+        self.merger.health.check_going_on()?;
+        if !self.merger.readers.load().version.named().is_live(self.share.keyspace) {
             // Dropped: the inputs are not part of the database any more, and the outputs will not be.
             self.next = None;
         }
-        while let Ok(Work::Done) = self.engine.flush_in_turn() {}
+        while let Ok(Work::Done) = self.merger.flusher.flush_in_turn() {}
         Ok(())
     }
 }

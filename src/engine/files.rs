@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::health::Health;
-use super::obsolete::Obsolete;
+use super::outputs::Outputs;
 use crate::error::{Error, Result};
 use crate::format::checksum::{Id, Seed};
 use crate::format::group::GroupHeader;
 use crate::format::names::{self, FileKind};
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, NUMBER_MAX};
+use crate::log::SegmentWriter;
 use crate::memtable::Memtable;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::{Dir, Fs, HeldLock, LockRank, Mutex};
+use crate::sys::{AppendError, Dir, Fs, HeldLock, LockRank, Mutex};
 use crate::table::{Table, TableCache, TableWriter};
 
 pub(crate) struct Files {
@@ -27,7 +28,8 @@ pub(crate) struct Files {
     /// Files of earlier runs have lower numbers.
     first_number: FileNumber,
     next_number: AtomicU64,
-    pub(super) obsolete: Mutex<Obsolete>,
+    /// Files that are no part of the database any more, and that a reader may still use.
+    pub(super) obsolete: Mutex<Outputs>,
     pub(super) segments_removed_below: AtomicU64,
     /// Asks who writes a file to stop.
     pub(super) cancelled: Arc<AtomicBool>,
@@ -50,7 +52,7 @@ impl Files {
             lock: Mutex::new(LockRank::Directory, Some(lock)),
             first_number: FileNumber(next_number),
             next_number: AtomicU64::new(next_number),
-            obsolete: Mutex::new(LockRank::Obsolete, Obsolete::default()),
+            obsolete: Mutex::new(LockRank::Obsolete, Outputs::default()),
             segments_removed_below: AtomicU64::new(0),
             cancelled,
         }
@@ -140,5 +142,16 @@ impl Files {
             offset += group.span();
         }
         Ok(())
+    }
+
+    /// The error for a failed append. If space was refused before anything was written, the log is as it was; after a failed
+    /// write, nobody knows what is in the file, and after a bug, what else is wrong.
+    pub(super) fn log_error(&self, health: &Health, log: &SegmentWriter, e: AppendError) -> Error {
+        let path = self.path_of(&FileKind::Segment.name(log.number()));
+        match e {
+            AppendError::Refused(e) => Error::io("extend", &path, e),
+            AppendError::Failed(e) => health.poison(Error::io("write", &path, e)),
+            AppendError::Bug(bug) => health.poison(bug.into()),
+        }
     }
 }

@@ -3,17 +3,25 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::background::{Duty, Work};
-use super::log::Writer;
-use super::outputs::{Outputs, ValueSink};
-use super::scheduler::Flushing;
-use super::{Engine, Files, Installed, ReadState, Readers};
+use super::background::{Background, Duty, Work};
+use super::counters::Counters;
+use super::files::Files;
+use super::health::Health;
+use super::log::{LogEnd, Writer};
+use super::outputs::Outputs;
+use super::read_state::ReadState;
+use super::readers::Readers;
+use super::reserve::Reserve;
+use super::scheduler::{Flushing, Scheduler};
+use super::store::{Installed, Store};
+use super::value_sink::ValueSink;
+use super::write_stalls::WriteStalls;
 use crate::error::{Result, bug, must};
 use crate::format::edit::Edit;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::memtable::{Memtable, RunCursor};
 use crate::merge::{Merge, Source, Versions};
-use crate::options::SectionOptions;
+use crate::options::{Options, SectionOptions};
 use crate::sys::atomic::Ordering;
 use crate::table::TableWriter;
 use crate::visibility::{Cover, Fragments};
@@ -21,15 +29,22 @@ use crate::visibility::{Cover, Fragments};
 /// Frozen memtables of earlier runs that are left alone until there is more to flush.
 const REPLAYED_MAX: usize = 4;
 
-impl Engine {
-    /// Freezes the memtable and flushes everything; then nothing has to be replayed at the next open.
-    pub(crate) fn flush(&self) -> Result<()> {
-        self.health.check_writable()?;
-        self.freeze(&mut self.log.writer());
-        let newest = self.readers.read_state().frozen().first().map(|memtable| memtable.number());
-        newest.map_or(Ok(()), |newest| self.once_there_is_space(|| self.flush_through(newest)))
-    }
+/// Flushes frozen memtables.
+pub(crate) struct Flusher {
+    pub(super) options: Arc<Options>,
+    pub(super) health: Arc<Health>,
+    pub(super) files: Arc<Files>,
+    pub(super) readers: Arc<Readers>,
+    pub(super) store: Arc<Store>,
+    pub(super) log: Arc<LogEnd>,
+    pub(super) reserve: Arc<Reserve>,
+    pub(super) stalls: Arc<WriteStalls>,
+    pub(super) scheduler: Arc<Scheduler>,
+    pub(super) background: Arc<Background>,
+    pub(super) counters: Arc<Counters>,
+}
 
+impl Flusher {
     /// Flushes the frozen memtables up to number `last`.
     pub(super) fn flush_through(&self, last: FileNumber) -> Result<()> {
         loop {
@@ -44,7 +59,8 @@ impl Engine {
     /// Whether a frozen memtable should be flushed now. Those of this run always; those replayed by the open only when they
     /// add up or keep a commit waiting, so that a program which opens, writes a little and closes does not make a table each
     /// time.
-    pub(super) fn flush_wanted(&self, read_state: &ReadState) -> bool {
+    pub(super) fn is_due(&self) -> bool {
+        let read_state = self.readers.read_state();
         let frozen = read_state.frozen();
         let bytes: u64 = frozen.iter().map(|memtable| memtable.log_bytes()).sum();
         let entries: u64 = read_state.memtables.iter().map(|memtable| memtable.entries()).sum();
@@ -58,13 +74,21 @@ impl Engine {
 
     /// Flushes the oldest frozen memtable, if one is due and nobody else is at it.
     pub(super) fn flush_if_due(&self) -> Result<Work> {
-        if !self.flush_wanted(&self.readers.read_state()) {
+        if !self.is_due() {
             return Ok(Work::NoneDue);
         }
         match self.scheduler.try_flushing() {
             Some(alone) => self.flush_one(&alone),
             None => Ok(Work::NoneDue),
         }
+    }
+
+    /// Flushes if that is due and has not just failed.
+    pub(super) fn flush_in_turn(&self) -> Result<Work> {
+        if !self.background.may_try(Duty::Flush) {
+            return Ok(Work::NoneDue);
+        }
+        self.flush_if_due().inspect_err(|e| self.background.note_failure(Duty::Flush, e))
     }
 
     /// Flushes the oldest frozen memtable, if there is one.
@@ -100,9 +124,12 @@ impl Engine {
         let read_state = self.readers.read_state();
         let frozen = read_state.frozen();
         let Some(oldest) = frozen.len().checked_sub(1) else { return Ok(None) };
-        let flushed = self.with_reserve(|| self.flush_together(&read_state, frozen.get(oldest..).unwrap_or_default()));
+        let flushed =
+            self.reserve.with_reserve(|| self.flush_together(&read_state, frozen.get(oldest..).unwrap_or_default()));
         let flushed = match flushed {
-            Err(e) if e.is_full() && oldest > 0 => self.with_reserve(|| self.flush_together(&read_state, frozen))?,
+            Err(e) if e.is_full() && oldest > 0 => {
+                self.reserve.with_reserve(|| self.flush_together(&read_state, frozen))?
+            }
             other => other?,
         };
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
@@ -120,40 +147,53 @@ impl Engine {
             last_sequence: memtables.iter().map(|memtable| memtable.max_sequence()).max(),
             ..Edit::default()
         };
-        let outputs = self.flusher().write(memtables)?;
+        let outputs = self.writer().write(memtables)?;
         outputs.add_to(&mut edit, 0);
-        let installed = self.install_new(edit, &outputs, &numbers)?;
+        let installed = self.store.install_new(edit, &outputs, &numbers)?;
         must(installed == Installed::Done, "a flush has been refused as if it took something away")?;
         Ok(newest)
     }
 
-    pub(super) fn flusher(&self) -> Flusher<'_> {
-        Flusher { files: &self.files, readers: &self.readers }
+    /// Writes everything that a crashed run has left in its log into tables, and forgets the segments, in one edit: a part of
+    /// the log must not count as durable before all of it is.
+    pub(super) fn rewrite_log(&self) -> Result<()> {
+        let read_state = self.readers.read_state();
+        let mut outputs = Outputs::default();
+        for memtable in read_state.memtables.iter().rev().filter(|memtable| memtable.entries() > 0) {
+            match self.writer().write(std::slice::from_ref(memtable)) {
+                Ok(written) => outputs.extend(written),
+                Err(e) => {
+                    self.files.discard(&outputs);
+                    return Err(e);
+                }
+            }
+        }
+        let mut edit = Edit {
+            first_segment: Some(self.files.next_number()),
+            last_sequence: Some(self.readers.visible()),
+            ..Edit::default()
+        };
+        outputs.add_to(&mut edit, 0);
+        let flushed: Vec<FileNumber> = read_state.memtables.iter().map(|memtable| memtable.number()).collect();
+        let installed = self.store.install_new(edit, &outputs, &flushed)?;
+        Ok(must(installed == Installed::Done, "the log of the last run has been refused as if it took something away")?)
     }
 
-    /// Installs an edit with new files, whose names become durable first. If the edit cannot have been recorded, the files
-    /// are removed again.
-    pub(super) fn install_new(&self, edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<Installed> {
-        let synced =
-            if outputs.is_empty() { Ok(()) } else { self.files.sync_names().map_err(|e| self.health.poison(e)) };
-        let installed = synced.and_then(|()| self.install(edit, outputs, flushed));
-        if !matches!(installed, Ok(Installed::Done)) && !self.health.is_poisoned() {
-            self.files.discard(outputs);
-        }
-        installed
+    fn writer(&self) -> MemtableWriter<'_> {
+        MemtableWriter { files: &self.files, readers: &self.readers }
     }
 }
 
 /// Writes memtables into level 0.
-pub(super) struct Flusher<'e> {
+struct MemtableWriter<'e> {
     files: &'e Files,
     readers: &'e Readers,
 }
 
-impl Flusher<'_> {
+impl MemtableWriter<'_> {
     /// Writes what memtables hold of keyspaces that have not been dropped into a table, if there is anything, and large values
     /// into value files.
-    pub(super) fn write(&self, memtables: &[Arc<Memtable>]) -> Result<Outputs> {
+    fn write(&self, memtables: &[Arc<Memtable>]) -> Result<Outputs> {
         let version = self.readers.version();
         let keyspaces: BTreeSet<KeyspaceId> = memtables.iter().flat_map(|memtable| memtable.keyspaces()).collect();
         let keyspaces: Vec<KeyspaceId> =

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Background;
+use super::background::Background;
 use crate::error::{Error, Result};
 use crate::sys::{Flag, Mappings, OnceLock};
 use crate::version::Unrecorded;
 
 /// It only ever gets worse: what is closed, cancelled or poisoned stays so until the next open.
-pub(super) struct Health {
+pub(crate) struct Health {
     /// Of the directory, for errors.
     path: PathBuf,
     read_only: bool,

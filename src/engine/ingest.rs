@@ -11,11 +11,17 @@
 
 use std::sync::Arc;
 
-use super::log::Syncing;
-use super::log::Writer;
-use super::outputs::{Outputs, ValueSink};
-use super::scheduler::Standstill;
-use super::{Engine, Installed};
+use super::append::Appender;
+use super::files::Files;
+use super::flush::Flusher;
+use super::health::Health;
+use super::log::{LogEnd, Syncing, Writer};
+use super::outputs::Outputs;
+use super::readers::Readers;
+use super::scheduler::{Scheduler, Standstill};
+use super::store::{Installed, Store};
+use super::sync::Syncer;
+use super::value_sink::ValueSink;
 use crate::batch::check_lengths;
 use crate::error::{Error, Result, bug, must};
 use crate::format::edit::Edit;
@@ -24,7 +30,7 @@ use crate::format::range::Range;
 use crate::format::{FileNumber, Sequence};
 use crate::keyspace_state::KeyspaceState;
 use crate::memtable::{Memtable, RunCursor};
-use crate::options::SectionOptions;
+use crate::options::{Options, SectionOptions};
 use crate::table::{TableWriter, ValueFile, WrittenTable};
 use crate::version::level_for;
 use crate::visibility::Visibility;
@@ -54,7 +60,21 @@ struct Landing {
     in_the_way: Option<FileNumber>,
 }
 
-impl Engine {
+/// Loads entries into tables.
+pub(crate) struct Loader {
+    pub(super) options: Arc<Options>,
+    pub(super) health: Arc<Health>,
+    pub(super) files: Arc<Files>,
+    pub(super) readers: Arc<Readers>,
+    pub(super) store: Arc<Store>,
+    pub(super) log: Arc<LogEnd>,
+    pub(super) appender: Arc<Appender>,
+    pub(super) syncer: Arc<Syncer>,
+    pub(super) flusher: Arc<Flusher>,
+    pub(super) scheduler: Arc<Scheduler>,
+}
+
+impl Loader {
     /// Loads entries whose keys ascend. Nothing of them is left if it fails, unless the edit may be durable.
     pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>, E: From<Error>>(
         &self,
@@ -77,10 +97,10 @@ impl Engine {
             let in_the_way = self.landing(load, &self.scheduler.stand_still())?.in_the_way;
             if let Some(newest) = in_the_way {
                 self.freeze_through(newest, &mut self.log.writer());
-                self.flush_through(newest)?;
+                self.flusher.flush_through(newest)?;
             }
             // Nearly everything that must be durable; what comes in between is synced while nobody can commit.
-            self.sync()?;
+            self.syncer.sync()?;
             let flushing = (round >= ROUNDS).then(|| self.scheduler.flushing());
             let standstill = self.scheduler.stand_still();
             let syncing = self.log.syncing();
@@ -93,7 +113,7 @@ impl Engine {
             }
             while let (Some(newest), Some(alone)) = (landing.in_the_way, &flushing) {
                 self.freeze_through(newest, &mut writer);
-                self.flush_held(alone, &mut writer, newest)?;
+                self.flusher.flush_held(alone, &mut writer, newest)?;
                 landing = self.landing(load, &standstill)?;
             }
             return self.install_held(load, landing.level, &syncing, &mut writer);
@@ -131,7 +151,7 @@ impl Engine {
             add_values: load.values.iter().map(|file| file.meta).collect(),
             ..Edit::default()
         };
-        let installed = self.install_beside_log(syncing, writer, edit, |mut edit, sequence| {
+        let installed = self.appender.install_beside_log(syncing, writer, edit, |mut edit, sequence| {
             // From here on, `install_new` sees to the files.
             let mut outputs = Outputs { values: std::mem::take(&mut load.values), ..Outputs::default() };
             for (table, (_, meta)) in std::mem::take(&mut load.written).into_iter().zip(&mut edit.add) {
@@ -141,7 +161,7 @@ impl Engine {
                 ingested.bytes += table.meta.file_bytes;
                 outputs.tables.push(table);
             }
-            self.install_new(edit, &outputs, &[])
+            self.store.install_new(edit, &outputs, &[])
         })?;
         if installed == Installed::Superseded {
             return Err(load.keyspace.gone());
@@ -152,7 +172,7 @@ impl Engine {
     /// Freezes the growing memtable if it is number `last`.
     fn freeze_through(&self, last: FileNumber, writer: &mut Writer) {
         if writer.active.as_ref().is_some_and(|(log, _)| log.number() == last) {
-            self.freeze(writer);
+            writer.freeze(&self.store);
         }
     }
 }
@@ -195,7 +215,7 @@ fn has_keys_in(
 
 /// Tables of a load that are not installed; their files are removed if it goes no further.
 struct Load<'e> {
-    engine: &'e Engine,
+    loader: &'e Loader,
     keyspace: &'e KeyspaceState,
     section: SectionOptions,
     written: Vec<WrittenTable>,
@@ -210,16 +230,16 @@ struct Load<'e> {
 }
 
 impl<'e> Load<'e> {
-    fn new(engine: &'e Engine, keyspace: &'e KeyspaceState) -> Result<Self> {
-        engine.health.check_writable()?;
+    fn new(loader: &'e Loader, keyspace: &'e KeyspaceState) -> Result<Self> {
+        loader.health.check_writable()?;
         keyspace.checked(())?;
         Ok(Self {
-            engine,
+            loader,
             keyspace,
             // Level 0 is where such tables seldom go.
-            section: engine.section_options(keyspace.id).at_level(1),
+            section: loader.readers.section_options(keyspace.id, loader.options.table.section).at_level(1),
             written: Vec::new(),
-            sink: ValueSink::new(&engine.files),
+            sink: ValueSink::new(&loader.files),
             values: Vec::new(),
             growing: None,
             entries: 0,
@@ -237,7 +257,7 @@ impl<'e> Load<'e> {
         self.last_key.extend_from_slice(key);
         self.entry.clear();
         push_entry(&mut self.entry, Kind::Put, Sequence(0), key, value, self.keyspace.alignment);
-        let limit = self.engine.options.table_bytes;
+        let limit = self.loader.options.table_bytes;
         let full = |(_, writer): &(FileNumber, TableWriter)| writer.bytes() >= limit || writer.is_full();
         if self.growing.as_ref().is_none_or(full) {
             self.start_table()?;
@@ -247,7 +267,7 @@ impl<'e> Load<'e> {
         let entry = entry.map_err(|_| bug("an entry that has just been made is none"))?;
         if self.section.stands_apart(&entry) {
             // A value file may begin or end with this.
-            let _at_work = self.engine.scheduler.begin_work(&self.engine.health)?;
+            let _at_work = self.loader.scheduler.begin_work(&self.loader.health)?;
             self.sink.add(writer, self.keyspace.id, entry.in_bytes(&self.entry), (Sequence(0), value), true)?;
         } else {
             writer.add(self.keyspace.id, entry.in_bytes(&self.entry), true)?;
@@ -259,21 +279,21 @@ impl<'e> Load<'e> {
     #[cold]
     fn start_table(&mut self) -> Result<()> {
         self.finish_table()?;
-        let _at_work = self.engine.scheduler.begin_work(&self.engine.health)?;
-        self.engine.health.check_writable()?;
-        let (number, id) = (self.engine.files.new_number()?, self.engine.files.new_id()?);
-        let writer = TableWriter::create(&self.engine.files.table_cache, number, id, self.engine.health.cancelled());
-        let mut writer = writer.inspect_err(|_| self.engine.files.remove_table(number))?;
+        let _at_work = self.loader.scheduler.begin_work(&self.loader.health)?;
+        self.loader.health.check_writable()?;
+        let (number, id) = (self.loader.files.new_number()?, self.loader.files.new_id()?);
+        let writer = TableWriter::create(&self.loader.files.table_cache, number, id, self.loader.health.cancelled());
+        let mut writer = writer.inspect_err(|_| self.loader.files.remove_table(number))?;
         writer.start_section(self.section)?;
-        writer.take_global_sequence(self.engine.readers.visible());
+        writer.take_global_sequence(self.loader.readers.visible());
         self.growing = Some((number, writer));
         Ok(())
     }
 
     fn finish_table(&mut self) -> Result<()> {
         let Some((number, writer)) = self.growing.take() else { return Ok(()) };
-        let _at_work = self.engine.scheduler.begin_work(&self.engine.health)?;
-        let mut written = writer.finish().inspect_err(|_| self.engine.files.remove_table(number))?;
+        let _at_work = self.loader.scheduler.begin_work(&self.loader.health)?;
+        let mut written = writer.finish().inspect_err(|_| self.loader.files.remove_table(number))?;
         // A load may have more tables than can be open.
         written.let_go();
         self.written.push(written);
@@ -290,15 +310,15 @@ impl<'e> Load<'e> {
         self.finish_table()?;
         if self.written.is_empty() {
             // Like any other load, it makes durable what was committed before.
-            return self.engine.sync().map(|()| Ingested::default());
+            return self.loader.syncer.sync().map(|()| Ingested::default());
         }
         let sections = self.written.iter().flat_map(|table| &table.meta.sections);
         let written: u64 = sections.map(|section| section.entries).sum();
         must(written == self.entries, "a load has another number of entries than its tables")?;
-        let engine = self.engine;
-        let _at_work = engine.scheduler.begin_work(&engine.health)?;
+        let loader = self.loader;
+        let _at_work = loader.scheduler.begin_work(&loader.health)?;
         self.values = self.sink.finish()?;
-        engine.install_load(&mut self)
+        loader.install_load(&mut self)
     }
 }
 
@@ -307,12 +327,12 @@ impl Drop for Load<'_> {
         let growing = self.growing.iter().map(|(number, _)| *number);
         let numbers: Vec<FileNumber> = growing.chain(self.written.iter().map(|table| table.meta.number)).collect();
         // Once the directory is given up, the next open removes them.
-        let Ok(_at_work) = self.engine.scheduler.begin_work(&self.engine.health) else { return self.sink.abandon() };
+        let Ok(_at_work) = self.loader.scheduler.begin_work(&self.loader.health) else { return self.sink.abandon() };
         for number in numbers {
-            self.engine.files.remove_table(number);
+            self.loader.files.remove_table(number);
         }
         for file in &self.values {
-            self.engine.files.remove_values(file.number());
+            self.loader.files.remove_values(file.number());
         }
         self.sink.discard();
     }

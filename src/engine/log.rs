@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::health::Health;
+use super::store::Store;
 use crate::error::Result;
 use crate::format::{FileNumber, Position, SEQUENCE_SPAN, Sequence};
 use crate::keyspace_state::Committing;
@@ -11,7 +12,7 @@ use crate::memtable::Memtable;
 use crate::sys::{Condvar, LockRank, Mutex, MutexGuard, SyncFile};
 
 #[derive(Debug)]
-pub(super) struct LogEnd {
+pub(crate) struct LogEnd {
     turns: Turns,
     syncing: Mutex<()>,
     writer: Mutex<Writer>,
@@ -126,6 +127,19 @@ impl Writer {
     /// What is in a durable table needs no sync of the log any more.
     pub(super) fn forget(&mut self, flushed: FileNumber) {
         self.unsynced.retain(|(position, _)| position.segment > flushed);
+    }
+
+    /// Freezes the growing memtable, if there is one.
+    pub(super) fn freeze(&mut self, store: &Store) {
+        let Some((log, memtable)) = self.active.take() else { return };
+        let end = Position { segment: log.number(), offset: log.end() };
+        debug_assert!(self.last_end < end, "segments follow each other");
+        debug_assert!(self.unsynced.last().is_none_or(|(last, _)| *last < end), "the oldest are synced first");
+        self.last_end = end;
+        self.unsynced.push((self.last_end, log.syncer()));
+        self.expected_keys = memtable.keys();
+        self.has_removals = false;
+        store.publish(|read_state| read_state.growing = false);
     }
 
     /// The end of the log.

@@ -1,18 +1,22 @@
 //! The engine: the parts in motion. Everything below it is a data structure or a file.
 //!
-//! [`LockRank`](crate::sys::LockRank) has the order of all locks; ARCHITECTURE.md says who holds which, and for how long.
+//! [`LockRank`] has the order of all locks; ARCHITECTURE.md says who holds which, and for how long.
 //! Readers take none of them: they load the read state and the visible sequence.
 //!
-//! The durable state changes in exactly four places: a group committed to the log (`write`), an edit installed
-//! ([`Engine::install`]), an obsolete file removed (`obsolete`), and, once for each segment, the manifest told that
-//! something in it is durable (`sync`).
+//! The durable state changes in exactly four places: a group committed to the log (`append`), an edit installed
+//! ([`Store::install`]), an obsolete file removed (`obsolete`), and, once for each segment, the manifest told that
+//! something in it is durable ([`SharedManifest::record_durable`](manifest::SharedManifest::record_durable)).
 
+mod append;
 mod background;
 mod between;
 mod body;
 mod callback;
+mod catalog;
 mod checkpoint;
 mod compact;
+mod compactor;
+mod counters;
 mod files;
 mod flush;
 mod health;
@@ -20,11 +24,11 @@ mod ingest;
 mod job;
 mod keyspaces;
 mod log;
+mod maintenance;
+mod manifest;
 mod obsolete;
 mod outputs;
 mod present;
-mod pressure;
-mod read;
 mod read_state;
 mod readers;
 mod recover;
@@ -33,93 +37,90 @@ mod repair;
 mod reserve;
 mod scheduler;
 mod shrink;
-mod stall;
+mod store;
 mod sync;
+mod threads;
 mod validate;
+mod value_sink;
 mod verify;
+mod wiring;
 mod write;
+mod write_stalls;
 
 #[cfg(all(test, shuttle))]
 mod models;
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use background::Background;
 pub(crate) use body::Body;
 pub use ingest::Ingested;
-pub(crate) use pressure::Pressure;
-pub(crate) use read::Reading;
-pub(crate) use read_state::{Find, Opened, ReadState};
-pub(crate) use readers::Readers;
+pub(crate) use read_state::ReadState;
+pub(crate) use readers::{Reading, ValidatedUpTo};
 pub use recover::{DroppedTail, RecoveryReport};
-pub(crate) use registry::{Registration, Registry};
+pub(crate) use registry::Registration;
 pub use repair::{Finding, LostKey, LostRange, Outcome, RepairReport};
 pub(crate) use repair::{examine, repair};
-pub(crate) use stall::Stalls;
-pub(crate) use validate::{Moment, ReadSet};
+pub(crate) use validate::ReadSet;
 pub use verify::Report;
 
 use crate::error::{Error, Result};
-use crate::format::FileNumber;
 use crate::format::edit::Edit;
+use crate::format::names;
+use crate::keyspace_state::KeyspaceState;
 use crate::options::Options;
-use crate::sys::Mutex;
-use crate::sys::atomic::AtomicU64;
-use crate::version::{Handles, Limits, Manifest};
-use between::Between;
-pub(crate) use files::Files;
+use crate::sys::{Dir, Flag, LockRank, Mutex};
+use crate::table::TableCache;
+use crate::version::read_current;
+use background::Background;
+use catalog::Catalog;
+use compactor::Compactor;
+use counters::Counters;
+use files::Files;
 use health::Health;
-use keyspaces::Keyspaces;
+use ingest::Loader;
+use keyspaces::KeyspaceNames;
 use log::LogEnd;
-use outputs::Outputs;
+use maintenance::Maintenance;
+use readers::Readers;
+use recover::Replayed;
 use reserve::Reserve;
 use scheduler::Scheduler;
+use store::Store;
+use sync::Syncer;
+use wiring::{Opening, Parts};
+use write::Committer;
+use write_stalls::WriteStalls;
 
-/// What a keyspace has in level 0 is worth no tables of its own below this share of `level_bytes_base`.
-const SMALL_SHARE: u64 = 256;
-
-/// The parts, which are wired here. Each has its own locks and does by itself what concerns nothing else; the engine does what
-/// takes several of them.
+/// The parts, which are wired here. Some have a piece of the state, with its locks; the others do the work, each with the
+/// parts that are its fields.
 pub(crate) struct Engine {
-    pub(crate) options: Options,
+    pub(crate) options: Arc<Options>,
     pub(crate) recovery: RecoveryReport,
-    pub(crate) counters: Counters,
-    health: Health,
+    pub(crate) counters: Arc<Counters>,
+    health: Arc<Health>,
     /// How the run has ended.
     ended: Mutex<Option<Result<()>>>,
 
     // What there is.
-    pub(crate) readers: Readers,
-    pub(crate) files: Files,
-    log: LogEnd,
-    manifest: Mutex<Manifest>,
-    keyspaces: Keyspaces,
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) files: Arc<Files>,
+    keyspaces: Arc<KeyspaceNames>,
+    store: Arc<Store>,
+    log: Arc<LogEnd>,
+    pub(crate) reserve: Arc<Reserve>,
+    pub(crate) stalls: Arc<WriteStalls>,
+    pub(crate) scheduler: Arc<Scheduler>,
+    background: Arc<Background>,
 
-    // Who works on it, and who waits for that.
-    pub(crate) background: Arc<Background>,
-    pub(crate) scheduler: Scheduler,
-    pub(crate) pressure: Pressure,
-    pub(crate) stalls: Stalls,
-    pub(crate) reserve: Reserve,
-}
-
-/// What has become of an edit that could be installed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Installed {
-    /// It is durable and visible.
-    Done,
-    /// Nothing has been done: it is about tables of a keyspace that has been dropped since it was planned.
-    Superseded,
-}
-
-/// What has been done since the open.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) flushes: AtomicU64,
-    pub(crate) compactions: AtomicU64,
-    pub(crate) compacted_bytes: AtomicU64,
-    pub(crate) log_syncs: AtomicU64,
-    pub(crate) conflicts: AtomicU64,
+    // Who works on it.
+    pub(crate) committer: Committer,
+    pub(crate) syncer: Arc<Syncer>,
+    pub(crate) compactor: Arc<Compactor>,
+    pub(crate) maintenance: Arc<Maintenance>,
+    pub(crate) catalog: Catalog,
+    pub(crate) loader: Loader,
 }
 
 impl std::fmt::Debug for Engine {
@@ -129,76 +130,160 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    pub(crate) fn path(&self) -> &std::path::Path {
+    /// Opens the database in a directory.
+    pub(crate) fn open(options: &Options, path: &Path) -> Result<Arc<Self>> {
+        let create = options.create_if_missing && !options.read_only;
+        let dir = options.file_system.0.open_dir(path, create, options.access()).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Error::NotFound(Arc::new(path.to_owned())),
+            _ => Error::io("open", path, e),
+        })?;
+        Self::open_in(options, &dir)
+    }
+
+    /// Opens the database in a directory that is open already.
+    fn open_in(options: &Options, dir: &Arc<dyn Dir>) -> Result<Arc<Self>> {
+        let fs = &*options.file_system.0;
+        let path = dir.path();
+        let create = options.create_if_missing && !options.read_only;
+        let lock = recover::take_lock(&**dir, options.read_only, create)?;
+        let table_cache = TableCache::new(Arc::clone(dir), options.table, options.cache_bytes, options.max_open_tables);
+        let names = dir.list().map_err(|e| Error::io("list", path, e))?;
+        let found = match read_current(&**dir)? {
+            Some((database, manifest)) => recover::read_state(&table_cache, database, manifest)?,
+            None => recover::no_state(fs, &**dir, create, &names)?,
+        };
+        let next_number = recover::number_after(&names, found.state.next_number)?;
+        let replayed = recover::replay(&**dir, &found, &names)?;
+        let manifest_durable = found.manifest_durable;
+        let open = Flag::raised().map_err(|e| Error::io("open", path, e))?;
+        let opening = Opening { table_cache, lock, open, next_number, found };
+        let engine = Arc::new(Self::new(options, opening, &replayed));
+        engine.health.check_mapped()?;
+        if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
+            engine.reserve.with_reserve(|| engine.maintenance.flusher.rewrite_log())?;
+        } else if !options.read_only && !manifest_durable {
+            // Whatever the manifest says beyond its last sync must not be shown before it is on disk.
+            engine.reserve.with_reserve(|| engine.store.install_edit(Edit::default()))?;
+        }
+        if !options.read_only && options.reserve_bytes == 0 {
+            // Kept by an earlier run that had other options.
+            let _ = engine.files.dir.remove(names::RESERVE);
+        }
+        // Those that have been started hold the engine, and with it the directory.
+        engine.maintenance.start_threads().inspect_err(|_| drop(engine.close()))?;
+        Ok(engine)
+    }
+
+    /// Makes the parts.
+    fn new(options: &Options, opening: Opening, replayed: &Replayed) -> Self {
+        let parts = Parts::new(options, opening, replayed);
+        let syncer = parts.syncer();
+        let appender = parts.appender(&syncer);
+        let flusher = parts.flusher();
+        let compactor = parts.compactor(&flusher);
+        let maintenance = parts.maintenance(&syncer, &flusher, &compactor);
+        Self {
+            committer: parts.committer(&appender, &syncer, &flusher, &maintenance),
+            catalog: parts.catalog(&appender, &syncer, &maintenance),
+            loader: parts.loader(&appender, &syncer, &flusher),
+            recovery: replayed.report.clone(),
+            ended: Mutex::new(LockRank::Close, None),
+            syncer,
+            compactor,
+            maintenance,
+            options: parts.options,
+            counters: parts.counters,
+            health: parts.health,
+            readers: parts.readers,
+            files: parts.files,
+            keyspaces: parts.keyspaces,
+            store: parts.store,
+            log: parts.log,
+            reserve: parts.reserve,
+            stalls: parts.stalls,
+            scheduler: parts.scheduler,
+            background: parts.background,
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
         self.files.path()
     }
 
-    pub(crate) fn limits(&self, calm: bool) -> Limits {
-        Limits {
-            level0_tables: self.options.l0_tables,
-            level1_bytes: self.options.level_bytes_base,
-            multiplier: self.options.level_multiplier,
-            table_bytes: self.options.table_bytes,
-            small_bytes: self.options.level_bytes_base / SMALL_SHARE,
-            calm,
-            paid: self.readers.learned.cost.paid(),
-            seen_by_all: self.readers.retain().oldest(),
+    pub(crate) fn default_keyspace(&self) -> &Arc<KeyspaceState> {
+        &self.keyspaces.default
+    }
+
+    #[inline]
+    pub(crate) fn check_owner(&self, keyspace: &KeyspaceState) -> Result<()> {
+        keyspace.belongs_to(&self.keyspaces.owner)
+    }
+
+    /// A keyspace as a registered reader sees it.
+    pub(crate) fn reading(&self, keyspace: &KeyspaceState, at: Registration) -> Result<Reading> {
+        self.health.check_open()?;
+        self.check_owner(keyspace)?;
+        self.readers.reading(keyspace, at)
+    }
+
+    /// Makes a copy of what is committed now in the directory `path`; see [`Db::checkpoint`](crate::Db::checkpoint).
+    pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
+        let (working, stored) = ((&*self.health, &*self.scheduler), (&*self.files, &*self.readers));
+        checkpoint::checkpoint(path, &self.options, working, stored)
+    }
+
+    /// Reads and checks everything; see [`Db::verify`](crate::Db::verify).
+    pub(crate) fn verify(&self) -> Report {
+        verify::verify(&self.health, &self.files, &self.readers, &self.store.manifest)
+    }
+
+    /// Ends the run, once: whoever calls this later or meanwhile gets the same answer, when the directory is free.
+    pub(crate) fn close(&self) -> Result<()> {
+        // Before the lock, which the parent of a forked child may have held.
+        if self.health.is_forked() {
+            return Err(Error::Closed);
         }
+        // And a callback that whoever has the lock is waiting for.
+        self.health.check_not_within("close")?;
+        let mut ended = self.ended.lock();
+        ended.get_or_insert_with(|| self.end_run()).clone()
     }
 
-    /// Makes an edit durable and then visible: the one place where the state of the database changes.
-    ///
-    /// Order: manifest append and sync, new version, publication, and only then may files become obsolete. `outputs` has the
-    /// handles of the files that the edit adds; `flushed` are the memtables that it replaces by them.
-    fn install(&self, mut edit: Edit, outputs: &Outputs, flushed: &[FileNumber]) -> Result<Installed> {
-        let mut manifest = self.manifest.lock();
-        self.health.check_writable()?;
-        self.files.check_lock(&self.health)?;
-        self.health.check_mapped()?;
-        edit.next_number = Some(self.files.next_number());
-        let version = self.readers.version();
-        if version.has_dropped(&edit) {
-            return Ok(Installed::Superseded);
+    /// Background work is cancelled, the log synced and marked as complete, the manifest as well, and the directory unlocked,
+    /// whatever fails before. Does not flush. Of a poisoned store nothing is synced or marked, and the answer says so: what
+    /// was committed since the last good sync may be lost.
+    fn end_run(&self) -> Result<()> {
+        self.health.cancel();
+        self.background.stop();
+        self.scheduler.wait_until_done();
+        let _no_flush = self.scheduler.flushing();
+        let syncing = self.log.syncing();
+        {
+            let _writer = self.log.writer();
+            self.health.close();
+            self.files.table_cache.give_up();
         }
-        let dropped = version.dropped_sections(&edit);
-        edit.consume.extend(dropped);
-        let handles = Handles::new(&self.files.table_cache).with(&outputs.tables, &outputs.values);
-        // Tables that someone has forged are refused here as well, so this is damage and no bug.
-        let (next, gone) =
-            version.replace(&edit, &handles).map_err(|damage| Error::corrupt(self.files.path(), 0, damage))?;
-        let next = Arc::new(next);
-        let appended =
-            manifest.append(&edit, &next, || self.files.new_number()).map_err(|e| self.health.unrecorded(e))?;
-        let between = Between::disk_and_memory(&self.health);
-        self.keyspaces.set_dropped(&edit.drop, version.named());
-        self.publish(|read_state| {
-            read_state.memtables.retain(|memtable| !flushed.contains(&memtable.number()));
-            read_state.version = Arc::clone(&next);
-        });
-        between.agree();
-        let values_before = version.values().iter().map(|stored| &stored.file).chain(&outputs.values);
-        let values_gone = values_before.filter(|file| !next.values().contains(file.number())).cloned().collect();
-        drop(version);
-        self.files.retire(Outputs { tables: gone, values: values_gone }, appended, &manifest, &self.readers);
-        Ok(Installed::Done)
+        let ended = if self.options.read_only { Ok(()) } else { self.syncer.mark_end(&syncing) };
+        self.files.purge(&self.readers);
+        self.files.unlock();
+        ended
     }
 
-    /// Installs an edit that adds no files.
-    fn install_edit(&self, edit: Edit) -> Result<Installed> {
-        self.install(edit, &Outputs::default(), &[])
-    }
-
-    /// Replaces the read state by a changed copy.
-    fn publish(&self, change: impl FnOnce(&mut ReadState)) {
-        self.readers.publish(|read_state| {
-            change(read_state);
-            self.note_debt(read_state);
-        });
-    }
-
-    /// What writers will feel of a read state.
-    fn note_debt(&self, read_state: &ReadState) {
-        self.pressure.update(read_state, self.options.l0_tables);
-        self.stalls.set_frozen(read_state.frozen().iter().map(|memtable| memtable.log_bytes()).sum());
+    /// Closes the store because its last handle goes. A callback may be the one that had it: then the work that it is part of
+    /// has to end first, and a thread of its own waits for that.
+    pub(crate) fn close_unasked(self: &Arc<Self>) {
+        if self.health.within().is_none() {
+            // Whoever wants to know calls `close`.
+            let _ = self.close();
+            return;
+        }
+        self.health.cancel();
+        let engine = Arc::clone(self);
+        let closing = std::thread::Builder::new().name("maplsm-close".to_owned()).spawn(move || engine.close());
+        if closing.is_err() {
+            // Without a thread, the last one that works here unlocks the directory as it drops the engine; the next open finds
+            // the store as after the end of a process.
+            self.background.ask_to_stop();
+        }
     }
 }

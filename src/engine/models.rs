@@ -21,6 +21,7 @@ use crate::merge::Place;
 use crate::options::Durability;
 use crate::sys::sim::{Fault, SimFs};
 use crate::visibility::RangeSet;
+use read_state::{Find, Opened};
 
 const DIR: &str = "/db";
 const KEYSPACE: KeyspaceId = KeyspaceId::DEFAULT;
@@ -92,7 +93,7 @@ fn beside(engine: &Arc<Engine>, work: Vec<Box<dyn FnOnce(&Engine) + Send>>) {
 type Commit = fn(&Engine, Body<'_>) -> Result<()>;
 
 fn commit_synced(engine: &Engine, body: Body<'_>) -> Result<()> {
-    engine.commit(body, Durability::Sync)
+    engine.committer.commit(body, Durability::Sync)
 }
 
 /// Three threads commit with [`Durability::Sync`]; the power goes at the moment in which a commit has returned.
@@ -121,7 +122,7 @@ fn durable_when_acknowledged(commit: Commit, failing: bool) {
     drop(engine);
     for (key, cut) in std::mem::take(&mut *after.lock().expect("no panic")) {
         let engine = Engine::open(&options(&cut), Path::new(DIR)).expect("everything is lost");
-        let found = engine.get(KEYSPACE, &key).expect("a lookup");
+        let found = engine.readers.get(KEYSPACE, &key).expect("a lookup");
         assert!(found.is_some_and(|value| &*value == b"value"), "an acknowledged commit is lost");
     }
 }
@@ -141,10 +142,10 @@ fn commit_with_early_end(engine: &Engine, body: Body<'_>) -> Result<()> {
     let end = {
         let mut writer = engine.log.writer();
         let end = writer.end();
-        engine.append(&mut writer, body)?;
+        engine.committer.appender.append(&mut writer, body)?;
         end
     };
-    engine.sync_to(end)
+    engine.syncer.sync_to(end)
 }
 
 #[test]
@@ -154,12 +155,12 @@ fn models_find_a_commit_that_waits_for_too_little() {
 
 /// A sync that counts what was committed while it ran.
 fn commit_with_late_end(engine: &Engine, body: Body<'_>) -> Result<()> {
-    let end = engine.append(&mut engine.log.writer(), body)?;
+    let end = engine.committer.appender.append(&mut engine.log.writer(), body)?;
     let syncing = engine.log.syncing();
     if engine.log.writer().durable >= Some(end) {
         return Ok(());
     }
-    engine.sync_log(&syncing)?;
+    engine.syncer.sync_log(&syncing)?;
     let mut writer = engine.log.writer();
     writer.durable = Some(writer.end());
     Ok(())
@@ -172,12 +173,12 @@ fn models_find_a_sync_that_counts_what_came_later() {
 
 /// Tries a failed sync again and believes the second answer.
 fn commit_with_second_try(engine: &Engine, body: Body<'_>) -> Result<()> {
-    let end = engine.append(&mut engine.log.writer(), body)?;
+    let end = engine.committer.appender.append(&mut engine.log.writer(), body)?;
     let syncing = engine.log.syncing();
     if engine.log.writer().durable >= Some(end) {
         return Ok(());
     }
-    engine.sync_log(&syncing).or_else(|_| engine.sync_log(&syncing))?;
+    engine.syncer.sync_log(&syncing).or_else(|_| engine.syncer.sync_log(&syncing))?;
     Ok(())
 }
 
@@ -195,7 +196,7 @@ fn number(value: &[u8]) -> u64 {
 type Look = fn(&Engine, key: &[u8]) -> Result<Option<u64>>;
 
 fn look(engine: &Engine, key: &[u8]) -> Result<Option<u64>> {
-    Ok(engine.get(KEYSPACE, key)?.map(|value| number(&value)))
+    Ok(engine.readers.get(KEYSPACE, key)?.map(|value| number(&value)))
 }
 
 const COMMITS: u64 = 7;
@@ -208,7 +209,7 @@ fn reads_are_consistent(look: Look) {
     let commit = |engine: &Engine, number: u64| {
         let mut batch = WriteBatch::new();
         batch.insert("a", number.to_be_bytes()).insert("b", number.to_be_bytes());
-        engine.commit(Body::Batch(&batch), Durability::Buffered).expect("a commit");
+        engine.committer.commit(Body::Batch(&batch), Durability::Buffered).expect("a commit");
     };
     commit(&engine, 0);
     let write = {
@@ -221,8 +222,8 @@ fn reads_are_consistent(look: Look) {
         }
     };
     let settle = |engine: &Engine| {
-        engine.flush().expect("a flush");
-        engine.compact_range(KEYSPACE, (Edge::START, Edge::End)).expect("a compaction");
+        engine.maintenance.flush().expect("a flush");
+        engine.maintenance.compact_range(KEYSPACE, (Edge::START, Edge::End)).expect("a compaction");
     };
     let read = move |engine: &Engine| {
         for _ in 0..3 {
@@ -234,7 +235,8 @@ fn reads_are_consistent(look: Look) {
                 seen = found;
             }
             let registration = engine.readers.register();
-            let at = engine.get_at(KEYSPACE, b"a", &registration).expect("a lookup").map(|value| number(&value));
+            let at =
+                engine.readers.get_at(KEYSPACE, b"a", &registration).expect("a lookup").map(|value| number(&value));
             let mut scan = scan_at(engine, &registration).expect("a scan");
             let mut values = Vec::new();
             let mut more = scan.go(Place::First).expect("a scan");
@@ -287,10 +289,11 @@ fn transactions_lose_no_update(relies_on: fn(&[u8]) -> ReadSet) {
         for _ in 0..2 {
             loop {
                 let (at, began) = engine.readers.begin();
-                let seen = engine.get_at(KEYSPACE, b"a", &at).expect("a lookup").map_or(0, |value| number(&value));
+                let seen =
+                    engine.readers.get_at(KEYSPACE, b"a", &at).expect("a lookup").map_or(0, |value| number(&value));
                 let mut batch = WriteBatch::new();
                 batch.insert("a", (seen + 1).to_be_bytes());
-                match engine.commit_if_untouched(&batch, &relies_on(b"a"), began, &[], Durability::Buffered) {
+                match engine.committer.commit_if_untouched(&batch, &relies_on(b"a"), began, &[], Durability::Buffered) {
                     Ok(()) => break,
                     Err(Error::Conflict) => thread::yield_now(),
                     Err(e) => panic!("{e}"),
@@ -300,7 +303,7 @@ fn transactions_lose_no_update(relies_on: fn(&[u8]) -> ReadSet) {
     };
     let settle = |engine: &Engine| {
         for _ in 0..2 {
-            engine.flush().expect("a flush");
+            engine.maintenance.flush().expect("a flush");
             thread::yield_now();
         }
     };
@@ -333,7 +336,7 @@ fn tables_stay_while_they_are_used(purge: fn(&Engine)) {
         let engine = open(&fs);
         for value in [b"1", b"2"] {
             commit_synced(&engine, put(&engine, b"key", value)).expect("a commit");
-            engine.flush().expect("a flush");
+            engine.maintenance.flush().expect("a flush");
         }
         engine.close().expect("a close");
     }
@@ -343,11 +346,11 @@ fn tables_stay_while_they_are_used(purge: fn(&Engine)) {
         let version = Arc::clone(&engine.readers.read_state().version);
         let consume = version.tables().map(|(_, table)| (table.number(), KEYSPACE)).collect();
         drop(version);
-        engine.install_edit(Edit { consume, ..Edit::default() }).expect("an edit");
+        engine.store.install_edit(Edit { consume, ..Edit::default() }).expect("an edit");
         purge(engine);
     };
     let get = |engine: &Engine| {
-        let found = engine.get(KEYSPACE, b"key").expect("a lookup in a table that is gone");
+        let found = engine.readers.get(KEYSPACE, b"key").expect("a lookup in a table that is gone");
         assert!(found.is_none_or(|value| &*value == b"2"));
     };
     let scan = |engine: &Engine| {
@@ -384,12 +387,12 @@ fn tables_are_let_go_beside_readers() {
     let engine = Engine::open(options(&fs).max_open_tables(1), Path::new(DIR)).expect("an open store");
     let keys = [b"a", b"b", b"c"];
     for key in keys {
-        engine.commit(put(&engine, key, key), Durability::Buffered).expect("a commit");
-        engine.flush().expect("a flush");
+        engine.committer.commit(put(&engine, key, key), Durability::Buffered).expect("a commit");
+        engine.maintenance.flush().expect("a flush");
     }
     let get = move |engine: &Engine| {
         for key in [b"b", b"a", b"c", b"a"] {
-            let found = engine.get(KEYSPACE, key).expect("a lookup");
+            let found = engine.readers.get(KEYSPACE, key).expect("a lookup");
             assert!(found.is_some_and(|value| *value == key[..]), "a lookup in a table that was let go");
         }
     };
@@ -403,7 +406,7 @@ fn tables_are_let_go_beside_readers() {
         }
     };
     let compact = |engine: &Engine| {
-        engine.compact_range(KEYSPACE, (Edge::START, Edge::End)).expect("a compaction");
+        engine.maintenance.compact_range(KEYSPACE, (Edge::START, Edge::End)).expect("a compaction");
     };
     beside(&engine, vec![Box::new(get), Box::new(get), Box::new(scan), Box::new(compact)]);
     engine.files.purge(&engine.readers);
@@ -413,8 +416,8 @@ fn tables_are_let_go_beside_readers() {
     // Those who open one at the same time make room for themselves alone.
     let (open, files) = (engine.files.table_cache.open.len(), fs.open_files());
     assert!(open <= 3 && files <= 2 * open, "{open} tables and {files} files are open");
-    engine.commit(put(&engine, b"d", b"d"), Durability::Buffered).expect("a commit");
-    engine.flush().expect("a flush");
+    engine.committer.commit(put(&engine, b"d", b"d"), Durability::Buffered).expect("a commit");
+    engine.maintenance.flush().expect("a flush");
     engine.files.table_cache.open.release();
     let (open, files) = (engine.files.table_cache.open.len(), fs.open_files());
     assert!(open <= 1 && files <= 2, "{open} tables and {files} files are open behind another one");
@@ -439,15 +442,16 @@ fn closes(close: fn(&Engine) -> Result<()>) {
     let write = move |engine: &Engine| {
         for number in 0..6u8 {
             let durability = if number == 0 { Durability::Sync } else { Durability::Buffered };
-            closed_or(engine.commit(put(engine, &[number], b""), durability));
+            closed_or(engine.committer.commit(put(engine, &[number], b""), durability));
         }
     };
-    let compact = move |engine: &Engine| closed_or(engine.compact_range(KEYSPACE, (Edge::START, Edge::End)));
+    let compact =
+        move |engine: &Engine| closed_or(engine.maintenance.compact_range(KEYSPACE, (Edge::START, Edge::End)));
     let end = move |engine: &Engine| close(engine).expect("a close");
     for number in 0..4u8 {
-        engine.commit(put(&engine, &[number], b""), Durability::Buffered).expect("a commit");
+        engine.committer.commit(put(&engine, &[number], b""), Durability::Buffered).expect("a commit");
         if number % 2 == 1 {
-            engine.flush().expect("a flush");
+            engine.maintenance.flush().expect("a flush");
         }
     }
     beside(&engine, vec![Box::new(write), Box::new(compact), Box::new(end)]);
@@ -465,7 +469,7 @@ fn models_find_a_lock_held_while_waiting_for_compactions() {
     must_fail("deadlock", || {
         closes(|engine| {
             {
-                let _no_edit = engine.manifest.lock();
+                let _no_edit = engine.store.manifest.lock();
                 engine.scheduler.wait_until_done();
             }
             engine.close()

@@ -3,18 +3,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::files::Files;
 use super::health::Health;
 use super::outputs::Outputs;
-use super::recover::numbered;
-use super::{Files, Readers};
+use super::readers::Readers;
 use crate::format::FileNumber;
-use crate::format::names::FileKind;
+use crate::format::names::{FileKind, numbered};
 use crate::sys::atomic::Ordering;
 use crate::table::write_index;
 use crate::version::{Appended, Manifest, Version};
-
-/// Files that are no part of the database any more, and that a reader may still use.
-pub(super) type Obsolete = Outputs;
 
 /// Whether this is the last handle of a table or value file. They are in read states and iterators; if this one is the last,
 /// nobody can make another, but who lets go of tables, for a moment and not to open it. (A read state that is only borrowed
@@ -28,7 +25,7 @@ fn is_last<T>(handle: &Arc<T>) -> bool {
 
 impl Files {
     /// Takes care of what an installed edit has made obsolete.
-    pub(super) fn retire(&self, gone: Obsolete, appended: Appended, manifest: &Manifest, readers: &Readers) {
+    pub(super) fn retire(&self, gone: Outputs, appended: Appended, manifest: &Manifest, readers: &Readers) {
         self.obsolete.lock().extend(gone);
         self.purge(readers);
         self.remove_segments(manifest.state().first_segment);

@@ -18,7 +18,7 @@ mod models;
 pub(crate) struct Present {
     /// Counts publications of the read state.
     epoch: AtomicU64,
-    /// Entries up to this sequence number may be read. Sequentially consistent, for [`Registry`](super::Registry).
+    /// Entries up to this sequence number may be read. Sequentially consistent, for [`Registry`](super::registry::Registry).
     visible: AtomicU64,
 }
 

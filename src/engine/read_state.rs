@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::Registration;
+use super::registry::Registration;
 use crate::error::{Error, Fault, Feature, Result};
 use crate::format::entry::{Entry, Kind};
 use crate::format::names::FileKind;
@@ -96,9 +96,9 @@ impl Deref for Shown {
     }
 }
 
-/// The place of the read state that is shown, and who may replace it.
+/// The read state that is published, and who may replace it.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct Published {
     table_cache: Arc<TableCache>,
     shown: ArcSwap<Shown>,
     publishing: Mutex<()>,
@@ -109,17 +109,17 @@ pub(super) struct Publishing<'s> {
     _held: MutexGuard<'s, ()>,
 }
 
-impl Stage {
+impl Published {
     /// Shows a first read state. From now on tables that are let go stay for those who look at it.
     pub(super) fn new(read_state: ReadState, table_cache: &Arc<TableCache>) -> Arc<Self> {
         let shown = Shown { read_state: Arc::new(read_state), era: table_cache.open.era() };
-        let stage = Arc::new(Self {
+        let published = Arc::new(Self {
             table_cache: Arc::clone(table_cache),
             shown: ArcSwap::from_pointee(shown),
             publishing: Mutex::new(LockRank::Publishing, ()),
         });
-        table_cache.open.shown_by(Arc::downgrade(&stage) as Weak<dyn Renew>);
-        stage
+        table_cache.open.shown_by(Arc::downgrade(&published) as Weak<dyn Renew>);
+        published
     }
 
     /// What is shown. While the result lives, nothing that is let go is closed, so it is not to be kept.
@@ -139,14 +139,14 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for Published {
     /// Nobody looks any more. What waits for those who did would keep the table cache alive, and the table cache it.
     fn drop(&mut self) {
         self.table_cache.open.release();
     }
 }
 
-impl Renew for Stage {
+impl Renew for Published {
     /// Shows the same read state with the era that is now.
     fn renew(&self) {
         let alone = self.publishing();

@@ -1,41 +1,85 @@
-//! What readers read, which of them are registered, and what has been learned for those to come.
+//! What readers read, which of them are registered, and what has been learned for those to come; and reading, without a lock.
 
 use std::sync::Arc;
 
 use arc_swap::Guard;
 
+use super::health::Health;
 use super::present::Present;
-use super::read_state::{Shown, Stage};
-use super::{Moment, ReadState, Registration, Registry};
-use crate::format::Sequence;
-use crate::merge::Learned;
+use super::read_state::{Find, NOTHING_OPENED, Opened, Published, ReadState, Shown};
+use super::registry::{Registration, Registry};
+use crate::error::{Result, bug};
+use crate::format::range::{Edge, Range};
+use crate::format::{KeyspaceId, Position, Sequence, key_hash};
+use crate::keyspace_state::KeyspaceState;
+use crate::merge::{Learned, Place, Scan};
+use crate::options::SectionOptions;
+use crate::sys::Pinned;
 use crate::table::TableCache;
 use crate::version::Version;
 use crate::visibility::Visibility;
 
+/// Attempts at an unregistered read before it registers.
+const ATTEMPTS: usize = 3;
+
 pub(crate) struct Readers {
-    stage: Arc<Stage>,
+    published: Arc<Published>,
     present: Present,
     registry: Arc<Registry>,
     pub(super) learned: Arc<Learned>,
+    health: Arc<Health>,
+}
+
+/// How much of the history has been compared with a read set: everything up to a sequence.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ValidatedUpTo {
+    pub(super) sequence: Sequence,
+    /// No later entry of this segment is in front of the offset. Saves the way to it.
+    pub(super) hint: Option<Position>,
+}
+
+/// A keyspace as a registered reader sees it: what a scan of it is made from, once there is a first move to make. Until then
+/// no source has been looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    pub(crate) at: Registration,
+    keyspace: KeyspaceId,
+    /// Until there is a scan, which has what it needs of it: a read state keeps all that a store had.
+    read_state: Option<Arc<ReadState>>,
+}
+
+impl Reading {
+    /// The scan, positioned nowhere, of what is between two edges. There is one, for others to be copied from.
+    pub(crate) fn scan(&mut self, within: Range<'_>) -> Result<Box<Scan>> {
+        let read_state = self.read_state.as_ref().ok_or_else(|| bug("a second scan is made for a reader"))?;
+        let scan = Box::new(read_state.scan(self.keyspace, &self.at, within)?);
+        self.read_state = None;
+        Ok(scan)
+    }
 }
 
 impl Readers {
     /// Of a read state in which entries up to a sequence number are visible.
-    pub(super) fn new(read_state: ReadState, visible: Sequence, table_cache: &Arc<TableCache>) -> Self {
+    pub(super) fn new(
+        read_state: ReadState,
+        visible: Sequence,
+        table_cache: &Arc<TableCache>,
+        health: &Arc<Health>,
+    ) -> Self {
         let learned = Arc::clone(&read_state.learned);
         Self {
-            stage: Stage::new(read_state, table_cache),
+            published: Published::new(read_state, table_cache),
             present: Present::new(visible),
             registry: Arc::default(),
             learned,
+            health: Arc::clone(health),
         }
     }
 
     /// The current read state. While the result lives, nothing that is let go is closed, so it is not to be kept.
     #[inline]
     pub(super) fn load(&self) -> Guard<Arc<Shown>> {
-        self.stage.load()
+        self.published.load()
     }
 
     /// The current read state, for those who keep it.
@@ -57,7 +101,7 @@ impl Readers {
     /// The current read state and a sequence that belong together; `None` if the read state has just been replaced.
     #[inline]
     pub(super) fn acquire(&self) -> Option<(Guard<Arc<Shown>>, Sequence)> {
-        self.present.acquire(|| self.stage.load())
+        self.present.acquire(|| self.published.load())
     }
 
     /// Those that are registered.
@@ -71,13 +115,13 @@ impl Readers {
         self.registry.register(&self.present)
     }
 
-    /// Registers a reader, and returns the moment from which a commit on its behalf has to look.
-    pub(crate) fn begin(&self) -> (Registration, Moment) {
+    /// Registers a reader, and returns from where a commit on its behalf has to look.
+    pub(crate) fn begin(&self) -> (Registration, ValidatedUpTo) {
         // The hint comes first: what is in front of it is visible to whoever registers later.
         let hint = self.load().memtables.first().map(|memtable| memtable.shown());
         let at = self.register();
-        let moment = Moment { upto: at.at, hint };
-        (at, moment)
+        let validated = ValidatedUpTo { sequence: at.at, hint };
+        (at, validated)
     }
 
     /// What a rewrite that begins now must keep.
@@ -93,7 +137,7 @@ impl Readers {
 
     /// Replaces the read state by a changed copy.
     pub(super) fn publish(&self, change: impl FnOnce(&mut ReadState)) {
-        let alone = self.stage.publishing();
+        let alone = self.published.publishing();
         let mut read_state = ReadState::clone(&self.load());
         change(&mut read_state);
         debug_assert!(
@@ -101,6 +145,78 @@ impl Readers {
             "memtables stand newest first"
         );
         debug_assert!(!read_state.growing || !read_state.memtables.is_empty(), "what grows is there");
-        self.present.publish(|| self.stage.show(&alone, Arc::new(read_state)));
+        self.present.publish(|| self.published.show(&alone, Arc::new(read_state)));
+    }
+
+    /// The options for sections of a keyspace, which may have none of its own.
+    pub(super) fn section_options(&self, keyspace: KeyspaceId, default: SectionOptions) -> SectionOptions {
+        self.load().version.named().section_options(keyspace, default)
+    }
+
+    /// The newest value of a key. No lock, no allocation.
+    #[inline]
+    pub(crate) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Pinned>> {
+        self.health.check_open()?;
+        let hash = key_hash(keyspace, key);
+        for _ in 0..ATTEMPTS {
+            let Some((read_state, at)) = self.acquire() else { continue };
+            match read_state.find((&read_state.era, &NOTHING_OPENED), (keyspace, hash, key), at, false)? {
+                Find::Value(value) => return self.mapped(Some(value.pin())),
+                Find::Absent => return self.mapped(None),
+                Find::Retry => {}
+                Find::Closed(_) => break,
+            }
+        }
+        let registration = self.register();
+        self.get_at(keyspace, key, &registration)
+    }
+
+    /// The value of a key at a registered sequence.
+    pub(crate) fn get_at(&self, keyspace: KeyspaceId, key: &[u8], at: &Registration) -> Result<Option<Pinned>> {
+        self.health.check_open()?;
+        let hash = key_hash(keyspace, key);
+        let mut opened = Opened::default();
+        loop {
+            let read_state = self.load();
+            let closed = match read_state.find((&read_state.era, &opened), (keyspace, hash, key), at.at, true)? {
+                Find::Value(value) => return self.mapped(Some(value.pin())),
+                Find::Absent | Find::Retry => return self.mapped(None),
+                Find::Closed(closed) => closed,
+            };
+            // Who opens a table may have to wait for those who hold an era.
+            drop(read_state);
+            opened.open(&closed)?;
+        }
+    }
+
+    /// What a lookup has found, if it can be believed.
+    #[inline]
+    fn mapped(&self, found: Option<Pinned>) -> Result<Option<Pinned>> {
+        self.health.check_found(found.as_deref().unwrap_or_default())?;
+        Ok(found)
+    }
+
+    /// A keyspace as a registered reader sees it.
+    pub(crate) fn reading(&self, keyspace: &KeyspaceState, at: Registration) -> Result<Reading> {
+        let read_state = Some(self.read_state());
+        // The read state first: without data it may be, but not unnoticed.
+        keyspace.checked(Reading { at, keyspace: keyspace.id, read_state })
+    }
+
+    /// The live keys in the memtables, sorted: what has not been flushed.
+    pub(crate) fn memtable_keys(&self, keyspace: KeyspaceId) -> Result<Vec<Vec<u8>>> {
+        self.health.check_open()?;
+        let registration = self.register();
+        // What is not there is no gap for those who see the tables.
+        let learned = Arc::new(Learned::new(registration.at));
+        let only_memtables = ReadState { version: Arc::default(), learned, ..ReadState::clone(&self.read_state()) };
+        let mut scan = only_memtables.scan(keyspace, &registration, (Edge::START, Edge::End))?;
+        let mut keys = Vec::new();
+        let mut more = scan.go(Place::First)?;
+        while more {
+            keys.push(scan.key().to_vec());
+            more = scan.next()?;
+        }
+        Ok(keys)
     }
 }

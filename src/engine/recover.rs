@@ -6,31 +6,20 @@
 //! they are not needed.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::health::Health;
-use super::keyspaces::Keyspaces;
-use super::log::{LogEnd, Writer};
-use super::outputs::Outputs;
-use super::reserve::Reserve;
-use super::scheduler::Scheduler;
-use super::stall::Stalls;
-use super::{Background, Counters, Engine, Files, Installed, Pressure, ReadState, Readers};
-use crate::error::{Damage, Error, Result, must};
+use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
-use crate::format::edit::Edit;
-use crate::format::names::{self, FileKind};
+use crate::format::names::{self, FileKind, numbered};
 use crate::format::prefix::Magic;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::format::{FileNumber, NUMBER_MAX, Position, Sequence};
+use crate::format::{FileNumber, NUMBER_MAX, Sequence};
 use crate::log::{self, LogScan};
 use crate::memtable::{Memtable, Wanted};
-use crate::merge::Learned;
-use crate::options::Options;
-use crate::sys::{Dir, Flag, Fs, HeldLock, Lock, LockMode, LockRank, Mapping, Mappings, Mutex};
+use crate::sys::{Dir, Fs, HeldLock, Lock, LockMode, Mapping};
 use crate::table::TableCache;
-use crate::version::{Handles, Manifest, State, Version, read_current, read_manifest};
+use crate::version::{Handles, State, Version, read_manifest};
 
 /// What an open found in the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,135 +62,11 @@ pub(super) struct Found {
 pub(super) struct Replayed {
     /// Newest first.
     pub(super) memtables: Vec<Arc<Memtable>>,
-    ends: Vec<(FileNumber, u64)>,
+    pub(super) ends: Vec<(FileNumber, u64)>,
     pub(super) next_sequence: Sequence,
     pub(super) report: RecoveryReport,
-    segment_files: usize,
-}
-
-impl Engine {
-    pub(crate) fn open(options: &Options, path: &Path) -> Result<Arc<Self>> {
-        let create = options.create_if_missing && !options.read_only;
-        let dir = options.file_system.0.open_dir(path, create, options.access()).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => Error::NotFound(Arc::new(path.to_owned())),
-            _ => Error::io("open", path, e),
-        })?;
-        Self::open_in(options, &dir)
-    }
-
-    /// Opens the database in a directory that is open already.
-    pub(super) fn open_in(options: &Options, dir: &Arc<dyn Dir>) -> Result<Arc<Self>> {
-        let fs = &*options.file_system.0;
-        let path = dir.path();
-        let create = options.create_if_missing && !options.read_only;
-        let lock = take_lock(&**dir, options.read_only, create)?;
-        let table_cache = TableCache::new(Arc::clone(dir), options.table, options.cache_bytes, options.max_open_tables);
-        let names = dir.list().map_err(|e| Error::io("list", path, e))?;
-        let found = match read_current(&**dir)? {
-            Some((database, manifest)) => read_state(&table_cache, database, manifest)?,
-            None => no_state(fs, &**dir, create, &names)?,
-        };
-        let next_number = number_after(&names, found.state.next_number)?;
-        let replayed = replay(&**dir, &found, &names)?;
-        let manifest_durable = found.manifest_durable;
-        let open = Flag::raised().map_err(|e| Error::io("open", path, e))?;
-        let engine = Arc::new(Self::assemble(options, table_cache, lock, open, next_number, found, &replayed));
-        engine.health.check_mapped()?;
-        if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
-            engine.with_reserve(|| engine.rewrite_log())?;
-        } else if !options.read_only && !manifest_durable {
-            // Whatever the manifest says beyond its last sync must not be shown before it is on disk.
-            engine.with_reserve(|| engine.install_edit(Edit::default()))?;
-        }
-        if !options.read_only && options.reserve_bytes == 0 {
-            // Kept by an earlier run that had other options.
-            let _ = engine.files.dir.remove(names::RESERVE);
-        }
-        // Those that have been started hold the engine, and with it the directory.
-        engine.start_threads().inspect_err(|_| drop(engine.close()))?;
-        Ok(engine)
-    }
-
-    fn assemble(
-        options: &Options,
-        table_cache: Arc<TableCache>,
-        lock: Box<dyn HeldLock>,
-        open: Flag,
-        next_number: u64,
-        found: Found,
-        replayed: &Replayed,
-    ) -> Self {
-        let dir = Arc::clone(&table_cache.dir);
-        let mut state = found.state;
-        if replayed.report.clean {
-            // Only then is all of it known to be on disk, which is what a recorded end says.
-            state.segment_ends = replayed.ends.iter().copied().collect();
-        }
-        let keyspaces = Keyspaces::new(&found.version);
-        let next_sequence = replayed.next_sequence.max(Sequence(state.last_sequence.0 + 1));
-        let learned = Arc::new(Learned::new(Sequence(next_sequence.0 - 1)));
-        let mappings = Mappings::of(&dir);
-        let read_state = ReadState {
-            memtables: replayed.memtables.clone(),
-            growing: false,
-            version: Arc::new(found.version),
-            learned,
-            mappings: mappings.clone(),
-        };
-        let last_end = replayed.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });
-        let manifest = Manifest::new(Arc::clone(&dir), found.database, state, found.manifest);
-        let background = Arc::new(Background::default());
-        let path = dir.path().to_owned();
-        let health = Health::new(path, options.read_only, open, mappings, Arc::clone(&background));
-        let fs = Arc::clone(&options.file_system.0);
-        let cancelled = Arc::clone(health.cancelled());
-        let readers = Readers::new(read_state, Sequence(next_sequence.0 - 1), &table_cache);
-        let files = Files::new(fs, table_cache, found.database, lock, next_number, cancelled);
-        let engine = Self {
-            options: options.clone(),
-            recovery: replayed.report.clone(),
-            health,
-            files,
-            readers,
-            background,
-            pressure: Pressure::default(),
-            stalls: Stalls::new(options.most_frozen_bytes(), options.reserve_bytes),
-            reserve: Reserve::new(options.reserve_bytes),
-            scheduler: Scheduler::default(),
-            ended: Mutex::new(LockRank::Close, None),
-            counters: Counters::default(),
-            keyspaces,
-            log: LogEnd::new(Writer::new(next_sequence, last_end.unwrap_or_default())),
-            manifest: Mutex::new(LockRank::Manifest, manifest),
-        };
-        engine.note_debt(&engine.readers.read_state());
-        engine
-    }
-
-    /// Writes everything that a crashed run has left in its log into tables, and forgets the segments, in one edit: a part of
-    /// the log must not count as durable before all of it is.
-    fn rewrite_log(&self) -> Result<()> {
-        let read_state = self.readers.read_state();
-        let mut outputs = Outputs::default();
-        for memtable in read_state.memtables.iter().rev().filter(|memtable| memtable.entries() > 0) {
-            match self.flusher().write(std::slice::from_ref(memtable)) {
-                Ok(written) => outputs.extend(written),
-                Err(e) => {
-                    self.files.discard(&outputs);
-                    return Err(e);
-                }
-            }
-        }
-        let mut edit = Edit {
-            first_segment: Some(self.files.next_number()),
-            last_sequence: Some(self.readers.visible()),
-            ..Edit::default()
-        };
-        outputs.add_to(&mut edit, 0);
-        let flushed: Vec<FileNumber> = read_state.memtables.iter().map(|memtable| memtable.number()).collect();
-        let installed = self.install_new(edit, &outputs, &flushed)?;
-        Ok(must(installed == Installed::Done, "the log of the last run has been refused as if it took something away")?)
-    }
+    /// Segments that were there.
+    pub(super) segment_files: usize,
 }
 
 /// Locks a directory; without a lock file it is no database, or a damaged one.
@@ -230,12 +95,8 @@ pub(super) fn lock_if_there(dir: &dyn Dir, read_only: bool, create: bool) -> Res
     }
 }
 
-pub(super) fn numbered(names: &[String]) -> impl Iterator<Item = (FileKind, FileNumber)> {
-    names.iter().filter_map(|name| FileKind::parse(name))
-}
-
 /// The number after every one that a file in the directory has.
-fn number_after(names: &[String], at_least: FileNumber) -> Result<u64> {
+pub(super) fn number_after(names: &[String], at_least: FileNumber) -> Result<u64> {
     let highest = numbered(names).map(|(_, number)| number.0).max().unwrap_or(0);
     let next = at_least.0.max(highest.saturating_add(1)).max(1);
     if next < NUMBER_MAX { Ok(next) } else { Err(Error::NumbersExhausted) }
@@ -244,7 +105,7 @@ fn number_after(names: &[String], at_least: FileNumber) -> Result<u64> {
 /// The state of a database that does not exist yet, if there is to be one. Without `CURRENT` a directory must not have data: a
 /// manifest alone is left by an interrupted creation, but tables, value files and segments without `CURRENT` are a database
 /// that has lost it. To call that empty, or no database, would be to give the data up.
-fn no_state(fs: &dyn Fs, dir: &dyn Dir, create: bool, names: &[String]) -> Result<Found> {
+pub(super) fn no_state(fs: &dyn Fs, dir: &dyn Dir, create: bool, names: &[String]) -> Result<Found> {
     let path = dir.path();
     if numbered(names).any(|(kind, _)| kind != FileKind::Manifest) {
         return Err(Error::corrupt(&path.join(names::CURRENT), 0, Damage::Missing));
@@ -260,7 +121,7 @@ fn no_state(fs: &dyn Fs, dir: &dyn Dir, create: bool, names: &[String]) -> Resul
 }
 
 /// Replays the manifest and checks that every table and value file it names is there, with its length.
-fn read_state(table_cache: &Arc<TableCache>, database: Id, manifest: FileNumber) -> Result<Found> {
+pub(super) fn read_state(table_cache: &Arc<TableCache>, database: Id, manifest: FileNumber) -> Result<Found> {
     let dir = &*table_cache.dir;
     let found = read_found(table_cache, database, manifest)?;
     for (_, table) in found.version.tables() {

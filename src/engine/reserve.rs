@@ -14,24 +14,19 @@
 //! the reserve had. So a call that makes space, and finds none, waits for the work under way to end and tries again.
 
 use std::io;
-use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::background::{WAIT_STEP, Work};
-use super::log::Writer;
-use super::{Engine, Files, Readers};
-use crate::error::{Bug, Error, Result, is_full};
-use crate::format::group::{GROUP_HEADER_BYTES, Group};
+use super::background::Background;
+use super::files::Files;
+use super::health::Health;
+use super::log::LogEnd;
+use super::readers::Readers;
+use super::store::Store;
+use crate::error::{Error, Result, is_full};
 use crate::format::names::RESERVE;
-use crate::format::segment::SEGMENT_HEADER_BYTES;
-use crate::log::{SegmentWriter, Use};
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Ahead, LockRank, Mutex, MutexGuard, now};
-
-/// The room that each segment keeps: this share of the size of a memtable, and of the reserve, and no more than this.
-const ROOM_SHARE: u64 = 16;
-const RESERVE_SHARE: u64 = 64;
-const LOG_ROOM_MAX: u64 = 256 << 10;
 
 /// What a flush takes beside the bytes of its entries: a manifest, the next segment, the ends of files.
 const BESIDE_BYTES: u64 = 256 << 10;
@@ -42,11 +37,6 @@ const STEP_BYTES: u64 = 256 << 10;
 /// How often somebody looks whether there is space again, and how often removals are flushed for others to get some.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A call that makes space waits for the work of others no longer than this, all in all: that may be a compaction with a
-/// filter, whose code waits for the caller.
-const WAIT_MAX: Duration = Duration::from_secs(10);
-
-#[derive(Debug)]
 pub(crate) struct Reserve {
     /// Bytes that are kept at the most.
     limit: u64,
@@ -57,6 +47,10 @@ pub(crate) struct Reserve {
     /// Flushes and compactions whose inputs are gone.
     freed: AtomicU64,
     state: Mutex<State>,
+    files: Arc<Files>,
+    readers: Arc<Readers>,
+    health: Arc<Health>,
+    background: Arc<Background>,
 }
 
 #[derive(Debug, Default)]
@@ -91,20 +85,30 @@ fn needed(log: u64, largest_table: u64, limit: u64) -> u64 {
 
 impl Reserve {
     /// Of so many bytes at the most.
-    pub(super) fn new(limit: u64) -> Self {
+    pub(super) fn new(
+        limit: u64,
+        files: &Arc<Files>,
+        readers: &Arc<Readers>,
+        health: &Arc<Health>,
+        background: &Arc<Background>,
+    ) -> Self {
         Self {
             limit,
             covers: AtomicU64::new(0),
             pressed: AtomicBool::new(false),
             freed: AtomicU64::new(0),
             state: Mutex::new(LockRank::Reserve, State::default()),
+            files: Arc::clone(files),
+            readers: Arc::clone(readers),
+            health: Arc::clone(health),
+            background: Arc::clone(background),
         }
     }
 
     /// Makes sure that the reserve suffices for a segment of `end` bytes, and for the work that is left to be done.
-    fn keep(&self, end: u64, readers: &Readers, files: &Files) -> Result<()> {
+    fn keep(&self, end: u64) -> Result<()> {
         let limit = self.limit;
-        let refused = |e| Error::io("reserve space in", &files.path_of(RESERVE), e);
+        let refused = |e| Error::io("reserve space in", &self.files.path_of(RESERVE), e);
         let mut state = self.state.lock();
         if limit == 0 {
             self.covers.store(u64::MAX, Ordering::Relaxed);
@@ -113,14 +117,14 @@ impl Reserve {
         if state.spending > 0 {
             return Err(refused(io::ErrorKind::StorageFull.into()));
         }
-        let read_state = readers.read_state();
+        let read_state = self.readers.read_state();
         let frozen = read_state.frozen().iter().map(|memtable| memtable.log_bytes()).max().unwrap_or(0);
         let largest = read_state.version.tables().map(|(_, table)| table.meta.file_bytes).max().unwrap_or(0);
         state.look_at = now() + LOOK;
         let mut full = io::Error::from(io::ErrorKind::StorageFull);
         for covered in [end.next_power_of_two(), end.next_multiple_of(STEP_BYTES), end] {
             let bytes = needed(covered.max(frozen), largest, limit);
-            let held = if state.bytes >= bytes { Ok(state.bytes) } else { files.dir.hold_space(RESERVE, bytes) };
+            let held = if state.bytes >= bytes { Ok(state.bytes) } else { self.files.dir.hold_space(RESERVE, bytes) };
             match held {
                 Err(e) if is_full(&e) => full = e,
                 // The file system cannot keep space, or the process cannot open another file: then there is no reserve.
@@ -137,6 +141,28 @@ impl Reserve {
         Err(refused(full))
     }
 
+    /// Makes sure that the reserve suffices for a segment that a commit makes `end` bytes long.
+    #[inline]
+    pub(super) fn cover(&self, end: u64) -> Result<()> {
+        if end <= self.covers.load(Ordering::Relaxed) { Ok(()) } else { self.keep_or_note(end) }
+    }
+
+    #[cold]
+    fn keep_or_note(&self, end: u64) -> Result<()> {
+        let kept = self.keep(end);
+        if kept.is_err() {
+            self.note_pressed();
+        }
+        kept
+    }
+
+    /// An ordinary commit was refused: if there are removals, they are worth a flush now.
+    pub(super) fn note_pressed(&self) {
+        if !self.pressed.swap(true, Ordering::Relaxed) {
+            self.background.wake();
+        }
+    }
+
     /// How far ahead the log may take space, and what keeps that true meanwhile: what the reserve has given up, for a flush
     /// perhaps, must not become a segment or the end of one.
     pub(super) fn growth(&self) -> (Ahead, MutexGuard<'_, State>) {
@@ -146,10 +172,10 @@ impl Reserve {
     }
 
     /// Gives the reserve up, if there is something to give.
-    fn give_up(&self, files: &Files) -> Option<Spending<'_>> {
+    fn give_up(&self) -> Option<Spending<'_>> {
         let mut state = self.state.lock();
         // An earlier run may have left one that this one has not looked at yet.
-        let removed = self.limit > 0 && files.dir.remove(RESERVE).is_ok();
+        let removed = self.limit > 0 && self.files.dir.remove(RESERVE).is_ok();
         if !removed && state.spending == 0 {
             return None;
         }
@@ -159,9 +185,63 @@ impl Reserve {
         Some(Spending(self))
     }
 
+    /// Does work that makes space; on a full disk, with what the reserve gives up.
+    pub(super) fn with_reserve<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(e) if e.is_full() && !self.health.is_poisoned() => {
+                let Some(_spending) = self.give_up() else { return Err(e) };
+                work()
+            }
+            other => other,
+        }
+    }
+
     /// A flush or a compaction has given back more than it took.
     pub(super) fn note_freed(&self) {
         self.freed.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often something has been given back.
+    pub(super) fn freed(&self) -> u64 {
+        self.freed.load(Ordering::Acquire)
+    }
+
+    /// Whether it has been given up, and commits that make space have to do with what there is.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.covers.load(Ordering::Relaxed) == 0 && self.state.lock().wanting
+    }
+
+    /// Makes the reserve whole again if it is not, and there is space.
+    pub(super) fn refill(&self, log: &LogEnd) {
+        {
+            let state = self.state.lock();
+            if !state.wanting || state.spending > 0 || now() < state.look_at {
+                return;
+            }
+        }
+        let writer = log.writer();
+        let end = writer.active.as_ref().map_or(1, |(segment, _)| segment.end());
+        let _ = self.keep(end);
+    }
+
+    /// On a full disk, freezes a memtable with removals, so that they are flushed and what they remove can go.
+    pub(super) fn relieve(&self, log: &LogEnd, store: &Store) {
+        if !self.pressed.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut writer = log.writer();
+        if !writer.has_removals {
+            return;
+        }
+        {
+            let mut state = self.state.lock();
+            if state.relieved_at.is_some_and(|at| now() < at + LOOK) {
+                return;
+            }
+            state.relieved_at = Some(now());
+        }
+        self.pressed.store(false, Ordering::Relaxed);
+        writer.freeze(store);
     }
 
     /// How long until somebody should look after the reserve.
@@ -174,188 +254,5 @@ impl Reserve {
     /// Bytes that the reserve holds.
     pub(crate) fn bytes(&self) -> u64 {
         self.state.lock().bytes
-    }
-}
-
-impl Engine {
-    /// The room that each segment keeps for removals.
-    pub(super) fn log_room(&self) -> u64 {
-        let of_memtable = self.options.memtable_bytes as u64 / ROOM_SHARE;
-        of_memtable.min(self.options.reserve_bytes / RESERVE_SHARE).min(LOG_ROOM_MAX)
-    }
-
-    /// Makes sure that the reserve suffices for a segment that a commit makes `end` bytes long.
-    #[inline]
-    pub(super) fn cover(&self, end: u64) -> Result<()> {
-        if end <= self.reserve.covers.load(Ordering::Relaxed) { Ok(()) } else { self.keep_reserve(end) }
-    }
-
-    #[cold]
-    fn keep_reserve(&self, end: u64) -> Result<()> {
-        let kept = self.reserve.keep(end, &self.readers, &self.files);
-        if kept.is_err() {
-            self.note_pressed();
-        }
-        kept
-    }
-
-    /// An ordinary commit was refused: if there are removals, they are worth a flush now.
-    pub(super) fn note_pressed(&self) {
-        if !self.reserve.pressed.swap(true, Ordering::Relaxed) {
-            self.background.wake();
-        }
-    }
-
-    /// Does work that makes space; on a full disk, with what the reserve gives up.
-    pub(super) fn with_reserve<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-        match work() {
-            Err(e) if e.is_full() && !self.health.is_poisoned() => {
-                let Some(_spending) = self.reserve.give_up(&self.files) else { return Err(e) };
-                work()
-            }
-            other => other,
-        }
-    }
-
-    /// Does what makes space for its caller. Where it finds none, but others are at work, who may give some back, it is done
-    /// again when they are done. What this thread holds must not be in their way.
-    #[inline]
-    pub(super) fn once_there_is_space<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-        match work() {
-            // What has ended all writing is told as it is.
-            Err(e) if e.is_full() && !self.health.is_poisoned() && self.within().is_none() => self.keep_trying(work),
-            other => other,
-        }
-    }
-
-    #[cold]
-    fn keep_trying<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-        let until = now() + WAIT_MAX;
-        loop {
-            self.health.check_writable()?;
-            let (freed, beside) = (self.reserve.freed.load(Ordering::Acquire), self.is_at_work());
-            let refused = match work() {
-                Err(e) if e.is_full() && !self.health.is_poisoned() => e,
-                other => return other,
-            };
-            let is_new = || self.reserve.freed.load(Ordering::Acquire) != freed;
-            // Work that has ended without success has given back what it had taken.
-            if now() >= until || !(beside || is_new() || self.is_at_work()) {
-                return Err(refused);
-            }
-            while !is_new() && now() < until {
-                self.background.wait_for_progress(WAIT_STEP);
-                // Between the tries of a thread there may be space as well.
-                if !self.scheduler.is_working() {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Makes the reserve whole again if it is not, and there is space.
-    pub(super) fn refill_reserve(&self) {
-        {
-            let state = self.reserve.state.lock();
-            if !state.wanting || state.spending > 0 || now() < state.look_at {
-                return;
-            }
-        }
-        let writer = self.log.writer();
-        let end = writer.active.as_ref().map_or(1, |(log, _)| log.end());
-        let _ = self.reserve.keep(end, &self.readers, &self.files);
-    }
-
-    /// On a full disk, freezes a memtable with removals, so that they are flushed and what they remove can go.
-    pub(super) fn relieve(&self) {
-        if !self.reserve.pressed.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut writer = self.log.writer();
-        if !writer.has_removals {
-            return;
-        }
-        {
-            let mut state = self.reserve.state.lock();
-            if state.relieved_at.is_some_and(|at| now() < at + LOOK) {
-                return;
-            }
-            state.relieved_at = Some(now());
-        }
-        self.reserve.pressed.store(false, Ordering::Relaxed);
-        self.freeze(&mut writer);
-    }
-
-    /// Where the reserve has been given up, a commit that makes space first sees to it that what the log already has to say is
-    /// done: its own entries would take the space for that. What cannot be flushed even so is no reason to refuse it.
-    pub(super) fn make_space_first(&self) -> Result<()> {
-        if self.reserve.covers.load(Ordering::Relaxed) > 0 || !self.reserve.state.lock().wanting {
-            return Ok(());
-        }
-        while !self.readers.read_state().frozen().is_empty() {
-            match self.flush_oldest() {
-                Ok(Work::Done) => {}
-                Err(e) if !e.is_full() => return Err(e),
-                Ok(Work::NoneDue) | Err(_) => break,
-            }
-        }
-        self.refill_reserve();
-        Ok(())
-    }
-
-    /// Makes place in the log for a group, if there is none. One that makes space stays in the segment, in the room kept
-    /// there, if the disk has no space for another one; and when that is used up, gets one from the reserve.
-    #[inline]
-    pub(super) fn make_place(&self, writer: &mut Writer, bytes: u64, count: u64, for_use: Use) -> Result<()> {
-        if writer.has_room(bytes, count, Use::Ordinary, self.options.memtable_entries) {
-            return Ok(());
-        }
-        self.find_place(writer, bytes, count, for_use)
-    }
-
-    #[cold]
-    fn find_place(&self, writer: &mut Writer, bytes: u64, count: u64, for_use: Use) -> Result<()> {
-        // What makes space has to do with what there is.
-        if let Err(e) = self.cover(SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES + bytes)
-            && for_use == Use::Ordinary
-        {
-            return Err(e);
-        }
-        match self.rotate(writer, bytes) {
-            Err(e) if for_use == Use::Freeing && e.is_full() => {
-                if writer.has_room(bytes, count, Use::Freeing, self.options.memtable_entries) {
-                    return Ok(());
-                }
-                self.with_reserve(|| self.rotate(writer, bytes))
-            }
-            Err(e) if e.is_full() => {
-                self.note_pressed();
-                Err(e)
-            }
-            other => other,
-        }
-    }
-
-    /// Appends a group that makes space with what the reserve gives up; another one is refused.
-    #[cold]
-    pub(super) fn append_refused(
-        &self,
-        log: &mut SegmentWriter,
-        refused: Error,
-        group: Group,
-        for_use: Use,
-        fill: impl Fn(&mut [u8]) -> Result<(), Bug>,
-    ) -> Result<Range<u64>> {
-        if !refused.is_full() || self.health.is_poisoned() {
-            return Err(refused);
-        }
-        if for_use == Use::Ordinary {
-            self.note_pressed();
-            return Err(refused);
-        }
-        self.with_reserve(|| {
-            let room = log.make_room(group.span(), for_use, Ahead::Needed);
-            room.and_then(|()| log.append(group, &fill)).map_err(|e| self.log_error(log, e))
-        })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::background::WAIT_STEP;
 use super::health::Health;
-use super::job::Job;
+use super::job::{Begun, Job};
 use crate::error::Result;
 use crate::sys::{Condvar, LockRank, Mutex, MutexGuard};
 use crate::version::{Plan, Running};
@@ -36,13 +36,6 @@ pub(super) struct Compactions {
     pub(super) waiting: usize,
     /// Others at work in the directory: compactions whose inputs are being removed, loads.
     others: usize,
-}
-
-/// A plan that is being carried out, and its number among those.
-#[derive(Debug)]
-pub(super) struct Begun {
-    pub(super) number: u64,
-    pub(super) plan: Arc<Plan>,
 }
 
 impl Compactions {

@@ -6,8 +6,8 @@
 //! step takes more than the tables that it replaces, which are no larger together than one, for which the reserve is made; and
 //! what it gives back is there for the next one.
 
-use super::Engine;
-use super::compact::Subcompaction;
+use super::compactor::Compactor;
+use super::job::Subcompaction;
 use crate::error::Result;
 use crate::format::FileNumber;
 use crate::version::{Plan, neighbours};
@@ -25,12 +25,12 @@ enum Shrunk {
     AsTheyWere,
 }
 
-impl Engine {
+impl Compactor {
     /// Compacts, on a full disk with what the reserve gives up, and if that is not enough, once tables have been made smaller.
     pub(super) fn with_space<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-        match self.with_reserve(&mut work) {
+        match self.reserve.with_reserve(&mut work) {
             Err(e) if e.is_full() && !self.health.is_poisoned() => match self.shrink_tables()? {
-                Shrunk::Smaller => self.with_reserve(work),
+                Shrunk::Smaller => self.reserve.with_reserve(work),
                 Shrunk::AsTheyWere => Err(e),
             },
             other => other,
@@ -42,7 +42,7 @@ impl Engine {
         let groups = neighbours(&self.readers.load().version, self.options.table_bytes);
         let mut all = Shrunk::AsTheyWere;
         for (_, tables) in groups {
-            match self.with_reserve(|| self.shrink(&tables)) {
+            match self.reserve.with_reserve(|| self.shrink(&tables)) {
                 Ok(Shrunk::Smaller) => all = Shrunk::Smaller,
                 Ok(Shrunk::AsTheyWere) => {}
                 // Others may be smaller.
@@ -66,7 +66,7 @@ impl Engine {
             compactions.begin(plan)
         };
         let plan = &begun.plan;
-        let left = self.health.unless_it_panics(|| self.weigh(plan)).inspect_err(|_| self.end(begun.number))?;
+        let left = self.health.unless_it_panics(|| self.merger.weigh(plan)).inspect_err(|_| self.end(begun.number))?;
         let bytes = plan.input_bytes().saturating_add(TABLE_OVERHEAD.saturating_mul(tables.len() as u64));
         if left.saturating_add(TABLE_OVERHEAD) > bytes - bytes / WORTH_SHARE {
             self.end(begun.number);

@@ -8,9 +8,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::body::Body;
+use super::files::Files;
 use super::log::Writer;
-use super::write::{Check, Committed};
-use super::{Body, Engine, Files, ReadState, Readers};
+use super::read_state::ReadState;
+use super::readers::{Readers, ValidatedUpTo};
+use super::write::{Check, Committed, Committer};
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind};
@@ -33,30 +36,22 @@ const LEFT_FOR_LOCK: u64 = 64;
 /// Rounds beside other commits. Each has only those to look at that were made during the one before.
 const ROUNDS: usize = 8;
 
-/// A moment of the log: everything up to the sequence number has been looked at.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    pub(super) upto: Sequence,
-    /// No later entry of this segment is in front of the offset. Saves the way to it.
-    pub(super) hint: Option<Position>,
-}
-
 /// What the tail of the log says.
 enum Tail {
-    Untouched(Moment),
+    Untouched(ValidatedUpTo),
     Touched,
     /// A part of it has been flushed, or loaded into tables without it.
     Gone,
 }
 
-impl Engine {
+impl Committer {
     /// Commits a batch if nothing in `read_set` has been written since `began`, at which a reader is registered, and none of
     /// `keyspaces` has been dropped.
     pub(crate) fn commit_if_untouched(
         &self,
         batch: &WriteBatch,
         read_set: &ReadSet,
-        began: Moment,
+        began: ValidatedUpTo,
         keyspaces: &[Arc<KeyspaceState>],
         durability: Durability,
     ) -> Result<()> {
@@ -65,23 +60,23 @@ impl Engine {
             // open.
             return self.health.check_open().and_then(|()| self.health.check_intact());
         }
-        let mut moment = began;
+        let mut validated = began;
         for _ in 0..ROUNDS {
-            moment = self.validate(read_set, moment)?;
-            if self.readers.visible().0.saturating_sub(moment.upto.0) > LEFT_FOR_LOCK {
+            validated = self.validate(read_set, validated)?;
+            if self.readers.visible().0.saturating_sub(validated.sequence.0) > LEFT_FOR_LOCK {
                 continue;
             }
-            let validated = |writer: &Writer| {
+            let check = |writer: &Writer| {
                 if keyspaces.iter().any(|keyspace| keyspace.check_open(&writer.committing).is_err()) {
                     return Err(self.conflict());
                 }
-                match look_at_tail((&self.readers, &self.files), read_set, moment, writer.last_sequence())? {
+                match look_at_tail((&self.readers, &self.files), read_set, validated, writer.last_sequence())? {
                     Tail::Untouched(_) => Ok(Check::Passed),
                     Tail::Touched => Err(self.conflict()),
                     Tail::Gone => Ok(Check::Outdated),
                 }
             };
-            if self.commit_checked(Body::Batch(batch), durability, validated)? == Committed::Done {
+            if self.commit_checked(Body::Batch(batch), durability, check)? == Committed::Done {
                 return Ok(());
             }
         }
@@ -95,13 +90,13 @@ impl Engine {
     }
 
     /// Looks at everything that is visible now.
-    fn validate(&self, read_set: &ReadSet, from: Moment) -> Result<Moment> {
+    fn validate(&self, read_set: &ReadSet, from: ValidatedUpTo) -> Result<ValidatedUpTo> {
         let upto = self.readers.visible();
         match look_at_tail((&self.readers, &self.files), read_set, from, upto)? {
-            Tail::Untouched(moment) => Ok(moment),
+            Tail::Untouched(validated) => Ok(validated),
             Tail::Touched => Err(self.conflict()),
-            Tail::Gone if is_newer(&self.readers, read_set, from.upto)? => Err(self.conflict()),
-            Tail::Gone => Ok(Moment { upto, hint: None }),
+            Tail::Gone if is_newer(&self.readers, read_set, from.sequence)? => Err(self.conflict()),
+            Tail::Gone => Ok(ValidatedUpTo { sequence: upto, hint: None }),
         }
     }
 }
@@ -110,36 +105,36 @@ impl Engine {
 fn look_at_tail(
     (readers, files): (&Readers, &Files),
     read_set: &ReadSet,
-    from: Moment,
+    from: ValidatedUpTo,
     upto: Sequence,
 ) -> Result<Tail> {
-    if upto <= from.upto {
+    if upto <= from.sequence {
         return Ok(Tail::Untouched(from));
     }
     let read_state = readers.load();
-    let newer = read_state.memtables.iter().take_while(|memtable| memtable.max_sequence() > from.upto);
+    let newer = read_state.memtables.iter().take_while(|memtable| memtable.max_sequence() > from.sequence);
     let tail: Vec<&Arc<Memtable>> = newer.collect();
-    let mut moment = from;
+    let mut validated = from;
     for memtable in tail.into_iter().rev() {
-        if memtable.base().0 > moment.upto.0 + 1 {
+        if memtable.base().0 > validated.sequence.0 + 1 {
             return Ok(Tail::Gone);
         }
-        match look_at(files, memtable, read_set, moment)? {
-            Tail::Untouched(seen) => moment = seen,
+        match look_at(files, memtable, read_set, validated)? {
+            Tail::Untouched(seen) => validated = seen,
             other => return Ok(other),
         }
     }
-    Ok(if moment.upto >= upto { Tail::Untouched(moment) } else { Tail::Gone })
+    Ok(if validated.sequence >= upto { Tail::Untouched(validated) } else { Tail::Gone })
 }
 
 /// Looks at the entries of one segment behind `from`.
-fn look_at(files: &Files, memtable: &Memtable, read_set: &ReadSet, from: Moment) -> Result<Tail> {
+fn look_at(files: &Files, memtable: &Memtable, read_set: &ReadSet, from: ValidatedUpTo) -> Result<Tail> {
     let bytes = memtable.bytes();
     let start = from.hint.filter(|hint| hint.segment == memtable.number()).map_or(0, |hint| hint.offset);
     let (mut touched, mut skipped) = (false, false);
-    let mut upto = from.upto;
+    let mut upto = from.sequence;
     let visit = |keyspace, entry: &Entry| {
-        if entry.sequence > from.upto {
+        if entry.sequence > from.sequence {
             skipped |= entry.sequence.0 > upto.0 + 1;
             upto = entry.sequence;
             touched = touched || read_set.get(&keyspace).is_some_and(|ranges| touches(bytes, entry, ranges));
@@ -152,7 +147,7 @@ fn look_at(files: &Files, memtable: &Memtable, read_set: &ReadSet, from: Moment)
     Ok(match (touched, skipped) {
         (true, _) => Tail::Touched,
         (false, true) => Tail::Gone,
-        (false, false) => Tail::Untouched(Moment { upto, hint: Some(hint) }),
+        (false, false) => Tail::Untouched(ValidatedUpTo { sequence: upto, hint: Some(hint) }),
     })
 }
 

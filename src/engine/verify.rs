@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
 
+use super::files::Files;
 use super::health::Health;
-use super::repair::is_kept;
-use super::{Engine, Files, Readers};
+use super::manifest::SharedManifest;
+use super::readers::Readers;
+use super::repair::kept::is_kept;
 use crate::error::{Damage, Error, Result};
 use crate::format::Sequence;
 use crate::format::names::{self, FileKind};
-use crate::sys::Mutex;
 use crate::table::Table;
-use crate::version::{Handles, Manifest, Version, read_current, read_manifest};
+use crate::version::{Handles, Version, read_current, read_manifest};
 
 /// What [`Db::verify`](crate::Db::verify) found.
 #[derive(Debug, Clone, Default)]
@@ -44,23 +45,15 @@ impl Report {
     }
 }
 
-impl Engine {
-    /// Reads every byte of every table, of every value file and of the log: checksums, order, counts, sequence numbers, that
-    /// each index leads to each key, and each pointer to its value; that tables and history agree, and that the manifest is
-    /// on disk as it is known here. Tells as well what else is in the directory, whether its lock is still there, and
-    /// why the store takes no more writes if it does not. If the store is closed meanwhile, the last problem says so.
-    pub(crate) fn verify(&self) -> Report {
-        let mut check = Check {
-            health: &self.health,
-            files: &self.files,
-            readers: &self.readers,
-            manifest: &self.manifest,
-            report: Report::default(),
-        };
-        let looked = self.health.check_open().and_then(|()| check.look_at_all());
-        check.report.problems.extend(looked.err());
-        check.report
-    }
+/// Reads every byte of every table, of every value file and of the log: checksums, order, counts, sequence numbers, that
+/// each index leads to each key, and each pointer to its value; that tables and history agree, and that the manifest is
+/// on disk as it is known here. Tells as well what else is in the directory, whether its lock is still there, and
+/// why the store takes no more writes if it does not. If the store is closed meanwhile, the last problem says so.
+pub(super) fn verify(health: &Health, files: &Files, readers: &Readers, manifest: &SharedManifest) -> Report {
+    let mut check = Check { health, files, readers, manifest, report: Report::default() };
+    let looked = health.check_open().and_then(|()| check.look_at_all());
+    check.report.problems.extend(looked.err());
+    check.report
 }
 
 /// What is in the directory and no part of the database; see [`Report`].
@@ -76,7 +69,7 @@ struct Check<'e> {
     health: &'e Health,
     files: &'e Files,
     readers: &'e Readers,
-    manifest: &'e Mutex<Manifest>,
+    manifest: &'e SharedManifest,
     report: Report,
 }
 

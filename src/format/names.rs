@@ -57,6 +57,11 @@ impl FileKind {
     }
 }
 
+/// The files of a database among these names.
+pub(crate) fn numbered(names: &[String]) -> impl Iterator<Item = (FileKind, FileNumber)> {
+    names.iter().filter_map(|name| FileKind::parse(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,9 +8,6 @@ use std::path::Path;
 
 use super::{Source, sources};
 
-/// Rooms that are looked at from outside alone. The files of `engine` have the parts of one engine, and its methods.
-const CLOSED: [&str; 1] = ["engine"];
-
 /// A path from the root of the crate, or the module that a file is.
 type ModulePath = Vec<String>;
 
@@ -220,17 +217,7 @@ fn reach<'n>(needs: &'n Needs, from: &'n ModulePath) -> BTreeSet<&'n ModulePath>
 #[test]
 fn no_file_needs_one_that_needs_it() {
     let all = Crate::read();
-    // Files of a closed room are one.
-    let door = |module: &ModulePath| match module.first() {
-        Some(room) if CLOSED.contains(&room.as_str()) => vec![room.clone()],
-        _ => module.clone(),
-    };
-    let mut needs: Needs = BTreeMap::new();
-    for module in all.0.keys() {
-        let needed = all.needs(module).into_iter().map(|(needed, name)| (door(&needed), name));
-        let own = needs.entry(door(module)).or_default();
-        own.extend(needed.filter(|(needed, _)| *needed != door(module)));
-    }
+    let needs: Needs = all.0.keys().map(|module| (module.clone(), all.needs(module))).collect();
     assert!(needs.values().map(BTreeMap::len).sum::<usize>() > 500, "imports are found");
     let mut circles = Vec::new();
     for (module, needed) in &needs {

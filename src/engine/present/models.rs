@@ -27,7 +27,7 @@ impl Store {
         Self { present: Present::new(Sequence(FULL - 1)), read_state, publishing: Mutex::new(LockRank::Publishing, ()) }
     }
 
-    /// As `Engine::publish`; weaker than an arc-swap.
+    /// As `Readers::publish`; weaker than an arc-swap.
     fn publish(&self, change: impl Fn(u64, u64) -> (u64, u64)) {
         let _alone = self.publishing.lock();
         let read_state = self.read_state.load(Ordering::Relaxed);

@@ -4,8 +4,47 @@ use std::collections::HashMap;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::format::range::Edge;
+
+/// What a [`repair`](crate::repair) has found and done.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct RepairReport {
+    /// What was wrong, file by file, and what came of it. Nothing is changed if it is empty.
+    pub findings: Vec<Finding>,
+    /// Whether the database has been written anew from what could be read.
+    pub rebuilt: bool,
+    /// Entries in it then, over all keyspaces.
+    pub entries: u64,
+    /// Names that were made up for keyspaces whose own is lost.
+    pub renamed_keyspaces: Vec<String>,
+    /// Where the files of the database as it was are now, if it was written anew. No part of the database any more.
+    pub originals: Option<PathBuf>,
+    /// A text file that names everything that is lost, if anything can be named; [`Finding`] names the beginning of it. A
+    /// line is `key`, a tab, the keyspace, a tab and the key; or `range`, a tab, the keyspace, and behind further tabs where
+    /// the range begins and where it ends: `[` or `(` and a key, or nothing; a key and `]` or `)`, or nothing. Bytes of keys
+    /// and names that are not printable ASCII, and backslashes, are written as `\xHH`.
+    pub lost_list: Option<PathBuf>,
+}
+
+impl RepairReport {
+    /// Whether nothing was wrong.
+    pub fn is_intact(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// Whether something that the database held is, or may be, not as it was.
+    pub fn has_losses(&self) -> bool {
+        self.findings.iter().any(|finding| finding.outcome != Outcome::Restored)
+    }
+
+    /// Whether older versions of keys, or keys that had been removed, may be visible again, because what hid them is lost. If
+    /// not, every key has its last value, or is one of [`Finding::lost_keys`] and absent.
+    pub fn may_bring_back(&self) -> bool {
+        self.findings.iter().any(Finding::may_bring_back)
+    }
+}
 
 /// Findings, and which one tells of a file.
 #[derive(Debug, Default)]
@@ -188,4 +227,14 @@ pub enum Outcome {
     /// It said which tables and keyspaces are part of the database, and the tables themselves have been asked instead: names
     /// of keyspaces may be lost, and what had been removed may be back.
     Inferred,
+}
+
+/// The error, if it says that something is damaged; others end the repair.
+pub(super) fn damage(error: Error) -> Result<Error> {
+    if error.is_corruption() { Ok(error) } else { Err(error) }
+}
+
+/// What was read, unless it is damaged.
+pub(super) fn intact<T>(read: Result<T>) -> Result<Option<T>> {
+    read.map(Some).or_else(|e| damage(e).map(|_| None))
 }

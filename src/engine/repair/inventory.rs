@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::evidence::{Evidence, open_listed};
-use super::findings::{Finding, Findings, Outcome};
+use super::findings::{Finding, Findings, Outcome, damage, intact};
 use super::log::{Chain, LogReader};
 use super::numbers;
 use super::owners::{Owners, of_kind};
@@ -485,14 +485,4 @@ impl Inventory {
         self.findings.extend(read.findings);
         Ok(())
     }
-}
-
-/// The error, if it says that something is damaged; others end the repair.
-fn damage(error: Error) -> Result<Error> {
-    if error.is_corruption() { Ok(error) } else { Err(error) }
-}
-
-/// What was read, unless it is damaged.
-pub(super) fn intact<T>(read: Result<T>) -> Result<Option<T>> {
-    read.map(Some).or_else(|e| damage(e).map(|_| None))
 }

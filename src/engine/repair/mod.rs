@@ -17,6 +17,7 @@ mod copies;
 mod evidence;
 mod findings;
 mod inventory;
+pub(super) mod kept;
 mod list;
 mod log;
 mod numbers;
@@ -24,10 +25,10 @@ mod owners;
 mod rebuild;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-pub use findings::{Finding, LostKey, LostRange, Outcome};
+pub use findings::{Finding, LostKey, LostRange, Outcome, RepairReport};
 use inventory::Inventory;
 
 use super::recover::{lock_if_there, take_lock};
@@ -35,45 +36,6 @@ use crate::error::{Error, Result};
 use crate::format::names::{self, FileKind};
 use crate::options::Options;
 use crate::sys::Dir;
-
-/// What a [`repair`](crate::repair) has found and done.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct RepairReport {
-    /// What was wrong, file by file, and what came of it. Nothing is changed if it is empty.
-    pub findings: Vec<Finding>,
-    /// Whether the database has been written anew from what could be read.
-    pub rebuilt: bool,
-    /// Entries in it then, over all keyspaces.
-    pub entries: u64,
-    /// Names that were made up for keyspaces whose own is lost.
-    pub renamed_keyspaces: Vec<String>,
-    /// Where the files of the database as it was are now, if it was written anew. No part of the database any more.
-    pub originals: Option<PathBuf>,
-    /// A text file that names everything that is lost, if anything can be named; [`Finding`] names the beginning of it. A
-    /// line is `key`, a tab, the keyspace, a tab and the key; or `range`, a tab, the keyspace, and behind further tabs where
-    /// the range begins and where it ends: `[` or `(` and a key, or nothing; a key and `]` or `)`, or nothing. Bytes of keys
-    /// and names that are not printable ASCII, and backslashes, are written as `\xHH`.
-    pub lost_list: Option<PathBuf>,
-}
-
-impl RepairReport {
-    /// Whether nothing was wrong.
-    pub fn is_intact(&self) -> bool {
-        self.findings.is_empty()
-    }
-
-    /// Whether something that the database held is, or may be, not as it was.
-    pub fn has_losses(&self) -> bool {
-        self.findings.iter().any(|finding| finding.outcome != Outcome::Restored)
-    }
-
-    /// Whether older versions of keys, or keys that had been removed, may be visible again, because what hid them is lost. If
-    /// not, every key has its last value, or is one of [`Finding::lost_keys`] and absent.
-    pub fn may_bring_back(&self) -> bool {
-        self.findings.iter().any(Finding::may_bring_back)
-    }
-}
 
 pub(crate) fn repair(options: &Options, path: &Path) -> Result<RepairReport> {
     let (dir, list) = look_into(options, path)?;
@@ -96,14 +58,6 @@ pub(crate) fn examine(options: &Options, path: &Path) -> Result<Vec<Finding>> {
         return rebuild::foresee(options, &dir, inventory);
     }
     Ok(inventory.findings.into_list())
-}
-
-/// Whether this is the name of what a repair keeps of the files as they were, or of what is lost.
-pub(super) fn is_kept(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix(rebuild::ORIGINALS) else { return false };
-    let number = rest.strip_suffix(rebuild::LIST_ENDING).unwrap_or(rest);
-    let digits = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    number.is_empty() || number.strip_prefix('-').is_some_and(digits)
 }
 
 /// The directory of a database, and the names in it.

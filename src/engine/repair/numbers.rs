@@ -1,6 +1,6 @@
 //! File numbers so high that they leave none for new files: an open refuses a directory that has used the numbers up.
 
-use crate::engine::recover::numbered;
+use crate::format::names::numbered;
 use crate::format::{FileNumber, NUMBER_MAX};
 
 /// No database comes as far as this by itself, and there are as many numbers again behind it.

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::evidence::{Evidence, open_listed};
-use super::inventory::intact;
-use crate::engine::recover::{numbered, read_found};
+use super::findings::intact;
+use crate::engine::recover::read_found;
 use crate::error::Result;
 use crate::format::FileNumber;
 use crate::format::checksum::Id;
 use crate::format::mend::stated_owner;
-use crate::format::names::FileKind;
+use crate::format::names::{FileKind, numbered};
 use crate::format::prefix::Magic;
 use crate::table::{TableCache, read_id};
 

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::RepairReport;
 use super::copies::Copy;
-use super::findings::{Finding, LostRange, Outcome};
+use super::findings::{Finding, LostRange, Outcome, RepairReport};
 use super::inventory::{Content, Inventory, LostSection};
+use super::kept::{LIST_ENDING, ORIGINALS};
 use super::list::LostList;
 use super::numbers;
 use crate::engine::Engine;
@@ -33,12 +33,6 @@ use crate::visibility::{Cover, Fragments, Visibility};
 
 /// Where the new database is until it takes the place of the old one.
 const SCRATCH: &str = "repair";
-
-/// Where the files of the old one are kept; a number follows if there is one already.
-pub(super) const ORIGINALS: &str = "lost";
-
-/// What follows in the name of the list of what is lost.
-pub(super) const LIST_ENDING: &str = ".keys";
 
 struct Rebuild<'r> {
     options: &'r Options,
@@ -160,14 +154,14 @@ impl<'r> Rebuild<'r> {
         let engine = Engine::open_in(&options, scratch)?;
         let mut states = vec![Arc::clone(engine.default_keyspace())];
         for meta in &keyspaces {
-            states.push(engine.keyspace(&meta.name)?);
+            states.push(engine.catalog.keyspace(&meta.name)?);
         }
         for state in states {
             // As a reader of the old database would see it.
             let mut versions = self.versions(state.id)?;
             let values = Arc::clone(&self.inventory.values);
             let next = || self.next_entry(state.id, &state.name, &mut versions, &values).transpose();
-            report.entries += engine.ingest(&state, std::iter::from_fn(next))?.entries;
+            report.entries += engine.loader.ingest(&state, std::iter::from_fn(next))?.entries;
         }
         engine.close()?;
         self.name_losses(&keyspaces)?;

@@ -13,7 +13,7 @@ struct Store {
     visible: AtomicU64,
 }
 
-/// As `Engine::append` and `Engine::index`.
+/// As `Appender::append` and `Appender::index`.
 fn commit(store: &Store) {
     store.gaps.give(Sequence(1));
     store.gaps.cut(KEYSPACE, KEY);
