@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::batch::WriteBatch;
-use crate::engine::{self, Body, Engine, Finding, Ingested, RecoveryReport, RepairReport, Report};
+use crate::commit::Commit;
+use crate::engine::{Body, Engine, Ingested, RecoveryReport, Report};
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
@@ -53,81 +54,12 @@ impl Options {
     /// intact commit, which [`Db::recovery_report`] tells. Takes time proportional to the unflushed log.
     ///
     /// A directory with tables, value files or a log and without `CURRENT` is damaged, whatever the options say, and neither
-    /// empty nor no database: [`repair`] makes `CURRENT` again. What a crash leaves of a database that was being made has none
+    /// empty nor no database: [`repair`](crate::repair()) makes `CURRENT` again. What a crash leaves of a database that was being made has none
     /// of these files.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Db> {
         self.check()?;
         Ok(Db { handle: Handle::new(Engine::open(self, path.as_ref())?) })
     }
-}
-
-/// Makes a consistent database of what can be read of a damaged one, and reports what was wrong and what came of it.
-///
-/// Nothing may have the database open. If nothing is wrong, nothing is changed. A lost or damaged index or `CURRENT` is made
-/// again in its place. After all other damage, what is intact of tables and log is written anew with `options`, which needs
-/// space for a copy, and the files as they were are kept in a directory beside ([`RepairReport::originals`]), which is no part
-/// of the database and may be removed. A crash leaves the one or the other. A damaged file is read into memory as a whole.
-///
-/// Only what a checksum proves is used. Damaged headers, footers, directories and checksums are made good where the manifest,
-/// the other end of the file, or the rest of the directory prove what they were; tables are read chunk by chunk, the log group
-/// by group. What is lost is reported:
-/// - A value whose key is intact: the key is absent, no older value takes its place, and [`Finding::lost_keys`] names it.
-/// - A stretch of a table, or all of it: [`Finding::lost_ranges`] says between which keys, as far as that is known. Keys in
-///   there may be absent or have older values, and removed ones may be back.
-/// - A stretch of the log ([`Outcome::Gap`](crate::Outcome::Gap)): where, how long, and how many entries if that is known;
-///   which keys they had is not.
-///
-/// [`RepairReport::may_bring_back`] says whether older or removed data may be visible again. The result then need not be a
-/// moment of the history; restore a copy instead if there is one.
-///
-/// Some things cannot be proven. If the manifest is damaged ([`Outcome::Inferred`](crate::Outcome::Inferred)), what was lost
-/// in it is unknown: names of keyspaces, that keyspaces were dropped, which files were no longer part of the database, which
-/// value file is which; and of a table that was loaded ([`Db::ingest`]), the place in the history is a guess. A log that
-/// ends early, with nothing after that and no other file that says more, looks like that of a crash and is left to the open
-/// ([`Db::recovery_report`]).
-///
-/// # Errors
-/// A disk that fails at any of the files ends the repair with an error: nothing is taken for lost for that. So does a file of
-/// another version ([`Error::UnsupportedFormat`]), or one whose version is damaged.
-///
-/// ```
-/// # fn main() -> maplsm::Result<()> {
-/// # let dir = tempfile::tempdir().unwrap();
-/// # let path = dir.path().join("db");
-/// use maplsm::{Db, Options};
-///
-/// let db = Db::open(&path)?;
-/// db.insert("key", "value")?;
-/// db.close()?;
-/// std::fs::remove_file(path.join("CURRENT")).unwrap();
-/// assert!(Db::open(&path).is_err());
-///
-/// let report = maplsm::repair(&path, &Options::new())?;
-/// assert!(!report.is_intact() && !report.has_losses());
-/// assert!(Db::open(&path)?.contains_key("key")?);
-/// # Ok(())
-/// # }
-/// ```
-pub fn repair(path: impl AsRef<Path>, options: &Options) -> Result<RepairReport> {
-    options.check()?;
-    engine::repair(options, path.as_ref())
-}
-
-/// Reads every byte of a database that nobody writes, whether it opens or not, and returns all that is wrong with it, with
-/// what [`repair`] could do about each. Changes nothing.
-///
-/// ```
-/// # fn main() -> maplsm::Result<()> {
-/// # let dir = tempfile::tempdir().unwrap();
-/// # let path = dir.path().join("db");
-/// maplsm::Db::open(&path)?.insert("key", "value")?;
-/// assert!(maplsm::examine(&path, &maplsm::Options::new())?.is_empty());
-/// # Ok(())
-/// # }
-/// ```
-pub fn examine(path: impl AsRef<Path>, options: &Options) -> Result<Vec<Finding>> {
-    options.check()?;
-    engine::examine(options, path.as_ref())
 }
 
 impl fmt::Debug for Db {
@@ -158,6 +90,30 @@ impl Db {
     #[inline]
     pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.get(key)?.is_some())
+    }
+
+    /// Sets the value of a key, with this durability. Otherwise like [`insert`](Self::insert).
+    #[inline]
+    pub fn insert_with(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, durability: Durability) -> Result<()> {
+        self.engine().committer.commit_one_with(
+            self.engine().default_keyspace(),
+            Kind::Put,
+            key.as_ref(),
+            value.as_ref(),
+            durability,
+        )
+    }
+
+    /// Removes a key, with this durability. Otherwise like [`remove`](Self::remove).
+    #[inline]
+    pub fn remove_with(&self, key: impl AsRef<[u8]>, durability: Durability) -> Result<()> {
+        self.engine().committer.commit_one_with(
+            self.engine().default_keyspace(),
+            Kind::Delete,
+            key.as_ref(),
+            &[],
+            durability,
+        )
     }
 
     /// Sets the value of a key, with the durability of [`Options::durability`]. After an I/O error the change may be there or
@@ -201,6 +157,32 @@ impl Db {
     /// [`sync`](Self::sync) does.
     pub fn write_with(&self, batch: impl Borrow<WriteBatch>, durability: Durability) -> Result<()> {
         self.engine().committer.commit(Body::Batch(batch.borrow()), durability)
+    }
+
+    /// Commits a batch, whole or not at all, without waiting for the disk, and returns what tells when it is durable: see
+    /// [`Commit`]. It is visible when this returns. Costs what a [`Buffered`](Durability::Buffered) write costs; the sync
+    /// begins at once, beside the caller, so one thread can have many commits on their way to the disk. Of an empty batch, the
+    /// commit is durable when everything before it is.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write), but for what a sync may fail with, and [`Error::Io`] if the threads that sync and call
+    /// back could not be started. After any of them, nothing is going to be told.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// let first = db.submit(maplsm::WriteBatch::new().insert("a", "1"))?;
+    /// let second = db.submit(maplsm::WriteBatch::new().insert("a", "2"))?;
+    /// assert_eq!(db.get("a")?.unwrap(), b"2");
+    /// second.wait()?;
+    /// assert!(first.is_durable());
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn submit(&self, batch: impl Borrow<WriteBatch>) -> Result<Commit> {
+        let end = self.engine().submit(Body::Batch(batch.borrow()))?;
+        Ok(Commit::new(&self.engine().teller, end))
     }
 
     /// Commits a batch like [`write`](Self::write), unless writers are being slowed down: then it returns
@@ -273,7 +255,7 @@ impl Db {
 
     /// Makes everything committed before the call durable.
     pub fn sync(&self) -> Result<()> {
-        self.engine().syncer.sync()
+        self.engine().teller.sync()
     }
 
     /// All entries, in order of key.

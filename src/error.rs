@@ -55,8 +55,9 @@ pub enum Error {
     ///
     /// | call | answer of a poisoned store |
     /// |---|---|
-    /// | `insert`, `remove`, `remove_range`, `write`, `write_with`, `try_write`, `ingest`, `try_ingest`, `transact`, and the `commit` and `commit_with` of a transaction | this error |
+    /// | `insert`, `insert_with`, `remove`, `remove_with`, `remove_range`, `write`, `write_with`, `try_write`, `submit`, `ingest`, `try_ingest`, `transact`, and the `commit` and `commit_with` of a transaction | this error |
     /// | `sync`, `flush`, `maintain`, `wait_for_background`, `compact`, `compact_range`, `create_keyspace`, `drop_keyspace` | this error |
+    /// | `Commit::wait`, `Commit::on_durable`, awaiting a `Commit` | this error, unless it was durable before |
     /// | `checkpoint` | this error, and no copy: it would have commits that were refused |
     /// | `close` | this error, each time; the directory is free and the threads have ended all the same |
     /// | `verify` | a report with this error |
@@ -73,7 +74,8 @@ pub enum Error {
     /// written; try again later.
     WouldBlock,
     /// A callback has made a call that waits for the work which the callback is part of, and so would never return: a
-    /// [compaction filter](crate::Options::compaction_filter) that compacts, for example. Nothing was done; make the call
+    /// [compaction filter](crate::Options::compaction_filter) that compacts, for example, or what a
+    /// [commit](crate::Commit::on_durable) calls back and that syncs. Nothing was done; make the call
     /// when the callback has returned. The documentation of the [crate](crate#callbacks) lists what may be called where.
     Reentrant {
         /// The call, by its name in [`Db`](crate::Db).

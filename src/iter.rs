@@ -434,7 +434,7 @@ impl Cursor {
         }
     }
 
-    /// The value of the current entry as a `T`, in place; see [`Slice::get_as`].
+    /// The value of the current entry as a `T`, in place; see [`Slice::get_as`](crate::Slice::get_as).
     pub fn value_as<T: FromBytes + KnownLayout + Immutable>(&self) -> Result<&T> {
         view_as(self.value())
     }

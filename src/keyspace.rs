@@ -12,6 +12,7 @@ use crate::format::range::{Edge, edges};
 use crate::handle::Handle;
 use crate::iter::{Cursor, Entry, Iter, KeyRange};
 use crate::keyspace_state::KeyspaceState;
+use crate::options::Durability;
 use crate::slice::Slice;
 use crate::snapshot::Snapshot;
 
@@ -90,6 +91,18 @@ impl Keyspace {
     #[inline]
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.db.engine().committer.commit_one(&self.state, Kind::Delete, key.as_ref(), &[])
+    }
+
+    /// See [`Db::insert_with`](crate::Db::insert_with).
+    #[inline]
+    pub fn insert_with(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, durability: Durability) -> Result<()> {
+        self.db.engine().committer.commit_one_with(&self.state, Kind::Put, key.as_ref(), value.as_ref(), durability)
+    }
+
+    /// See [`Db::remove_with`](crate::Db::remove_with).
+    #[inline]
+    pub fn remove_with(&self, key: impl AsRef<[u8]>, durability: Durability) -> Result<()> {
+        self.db.engine().committer.commit_one_with(&self.state, Kind::Delete, key.as_ref(), &[], durability)
     }
 
     /// See [`Db::remove_range`](crate::Db::remove_range).

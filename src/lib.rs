@@ -117,23 +117,26 @@
 //! handler for the rest. [`IoMode::Read`] maps nothing and has none of these conditions.
 //!
 //! # Callbacks
-//! The store calls the program's code in four places, and holds no lock meanwhile: the [compaction
-//! filter](Options::compaction_filter), the iterator given to [`ingest`](Db::ingest) and [`try_ingest`](Db::try_ingest), the
+//! The store calls the program's code in five places, and holds no lock meanwhile: the [compaction
+//! filter](Options::compaction_filter), what is [called back](Commit::on_durable) when a commit is durable, the iterator given to [`ingest`](Db::ingest) and [`try_ingest`](Db::try_ingest), the
 //! body of [`transact`](Db::transact), and `as_ref` (or `borrow`, or the bounds of a range) of what is given as a key, a
 //! value, a name or a batch. What such code may call of the same database, on [`Db`], [`Keyspace`], [`Snapshot`] and
 //! [`Transaction`] alike:
 //!
-//! | call | in a filter | in an iterator | in a body | in `as_ref` |
-//! |---|---|---|---|---|
-//! | `get`, `contains_key`, `iter`, `range`, `prefix`, `cursor`, `snapshot`, `memtable_keys` | yes | yes | yes | yes |
-//! | `insert`, `remove`, `remove_range`, `write`, `write_with`, `try_write`, `sync` | yes | yes | yes | yes |
-//! | `transaction`, `transaction_with`, `transact` | yes | yes | yes | yes |
-//! | `ingest`, `try_ingest`, `flush`, `checkpoint` | yes | yes | yes | yes |
-//! | `keyspace`, `create_keyspace`, `keyspaces`, `drop_keyspace` | yes | yes | yes | yes |
-//! | `stats`, `verify`, `recovery_report` | yes | yes | yes | yes |
-//! | `compact`, `compact_range`, `wait_for_background`, `maintain`, `close` | [`Reentrant`](Error::Reentrant) | yes | yes | yes |
+//! | call | in a filter | of a commit | in an iterator | in a body | in `as_ref` |
+//! |---|---|---|---|---|---|
+//! | `get`, `contains_key`, `iter`, `range`, `prefix`, `cursor`, `snapshot`, `memtable_keys` | yes | yes | yes | yes | yes |
+//! | `insert`, `insert_with`, `remove`, `remove_with`, `remove_range`, `write`, `write_with`, `try_write`, `submit` | yes | yes | yes | yes | yes |
+//! | `sync` | yes | [`Reentrant`](Error::Reentrant) | yes | yes | yes |
+//! | `transaction`, `transaction_with`, `transact` | yes | yes | yes | yes | yes |
+//! | `ingest`, `try_ingest`, `flush`, `checkpoint` | yes | yes | yes | yes | yes |
+//! | `keyspace`, `create_keyspace`, `keyspaces`, `drop_keyspace` | yes | yes | yes | yes | yes |
+//! | `stats`, `verify`, `recovery_report` | yes | yes | yes | yes | yes |
+//! | `compact`, `compact_range`, `wait_for_background`, `maintain`, `close` | [`Reentrant`](Error::Reentrant) | [`Reentrant`](Error::Reentrant) | yes | yes | yes |
 //!
-//! The calls of the last row wait for compactions, and so for the one that the filter is a part of; they answer that at once.
+//! The calls of the last row wait for compactions, and so for the one that the filter is a part of, or for callbacks; they say
+//! so at once. So do `sync`, and [`wait`](Commit::wait) of any commit, in what a commit calls back: without background threads,
+//! they are what calls back. A synced write in there waits for its sync and for no callback.
 //! This holds for the thread that a filter runs on, also where it has gone through callbacks of other databases, whose calls
 //! are free. What a filter hands to another thread and waits for, the store cannot know: a filter that waits for a thread that
 //! compacts waits for ever. Writes in a filter are never held up by the work that the filter is a part of; they flush
@@ -141,13 +144,14 @@
 //! [`Closed`](Error::Closed) or [`KeyspaceDropped`](Error::KeyspaceDropped), and so does the commit of a body that does.
 //!
 //! If a filter drops the last handle, the compaction is cancelled, and a thread of its own closes the database as soon as it
-//! has ended; until then the directory is [locked](Error::Locked). Nobody learns the result of that close.
+//! has ended, and as soon as the callback has returned if that drops the last one; until then the directory is [locked](Error::Locked). Nobody learns the result of that close.
 //!
 //! # How it is made
 //! `ARCHITECTURE.md`, beside the sources, is the map of the code, `FORMAT.md` specifies the files, and `CONTRIBUTING.md` says
 //! how to work on it.
 
 mod batch;
+mod commit;
 mod db;
 mod engine;
 mod error;
@@ -160,6 +164,7 @@ mod keyspace_state;
 mod log;
 mod memtable;
 mod merge;
+mod offline;
 mod options;
 mod slice;
 mod snapshot;
@@ -171,11 +176,13 @@ mod version;
 mod visibility;
 
 pub use batch::WriteBatch;
-pub use db::{Db, examine, repair};
+pub use commit::Commit;
+pub use db::Db;
 pub use engine::{DroppedTail, Finding, Ingested, LostKey, LostRange, Outcome, RecoveryReport, RepairReport, Report};
 pub use error::{Bug, Corruption, Damage, Error, ErrorKind, Feature, IoError, Result, Unsupported};
 pub use iter::{Cursor, Entry, Iter};
 pub use keyspace::Keyspace;
+pub use offline::{examine, repair};
 pub use options::{
     Compression, Durability, FilterEntry, IoMode, Isolation, KeyspaceOptions, Options, PointIndex, Verdict,
 };

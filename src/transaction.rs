@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::{WriteBatch, check_lengths};
+use crate::commit::Commit;
 use crate::engine::{Engine, ReadSet, Registration, ValidatedUpTo};
 use crate::error::{Error, Result};
-use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges};
+use crate::format::{KeyspaceId, Position};
 use crate::iter::Entry;
 use crate::keyspace::Keyspace;
 use crate::keyspace_state::KeyspaceState;
@@ -274,6 +275,37 @@ impl Transaction {
 
     /// Commits the changes with this durability.
     pub fn commit_with(self, durability: Durability) -> Result<()> {
+        self.commit_upto(durability).map(|_| ())
+    }
+
+    /// Commits the changes without waiting for the disk, and returns what tells when they are durable: see [`Commit`]. Of a
+    /// transaction without changes, that is when everything committed before is.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Self::commit) and [`Db::submit`](crate::Db::submit).
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// let mut tx = db.transaction();
+    /// tx.insert("a", "1")?;
+    /// let commit = tx.submit()?;
+    /// assert!(db.contains_key("a")?);
+    /// commit.wait()?;
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn submit(self) -> Result<Commit> {
+        let engine = Arc::clone(&self.engine);
+        engine.teller.start()?;
+        let end = self.commit_upto(Durability::Buffered)?;
+        engine.teller.want(end);
+        Ok(Commit::new(&engine.teller, end))
+    }
+
+    /// Commits the changes; returns where that ends in the log.
+    fn commit_upto(self, durability: Durability) -> Result<Position> {
         let mut batch = WriteBatch::new();
         let mut written = ReadSet::new();
         for (keyspace, changes) in self.changes.values() {

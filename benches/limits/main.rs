@@ -10,6 +10,8 @@
 //! cargo bench --bench limits -- prefixes 1000000
 //! cargo bench --bench limits -- backlog 3072
 //! cargo bench --bench limits -- loads 3000
+//! cargo bench --bench limits -- submitted 200000
+//! cargo bench --bench limits -- purge 6000000
 //! ```
 //!
 //! **tombstones**: commits (put, remove, remove range, put) over and over, the ranges laid out in several ways, as one batch,
@@ -32,13 +34,21 @@
 //!
 //! **loads**: so many loads of a hundred entries that do not overlap: what one takes at first and at last, and how many tables are
 //! left of them.
+//!
+//! **submitted**: durable commits a second of one thread that waits for each, of eight such threads, and of one thread that has 64
+//! commits on their way to the disk; the last number is that of commits in a round of the latter.
+//!
+//! **purge**: so many entries of a log, removed as a range with a mark in the same batch: how long that takes, until when their
+//! files are gone, and gets of another keyspace beside it.
 
 mod backlog;
 mod filled;
 mod keyspaces;
 mod loads;
 mod prefixes;
+mod purge;
 mod removed;
+mod submitted;
 mod tombstones;
 
 use std::time::{Duration, Instant};
@@ -53,9 +63,9 @@ fn main() {
         Some("prefixes") => prefixes::run(number(1_000_000)),
         Some("backlog") => backlog::run(number(3072)),
         Some("loads") => loads::run(number(3000)),
-        Some(other) => {
-            panic!("none of `tombstones`, `keyspaces`, `removed`, `prefixes`, `backlog` and `loads`: {other}")
-        }
+        Some("submitted") => submitted::run(number(200_000)),
+        Some("purge") => purge::run(number(6_000_000)),
+        Some(other) => panic!("none of the names at the head of this program: {other}"),
         None => {
             tombstones::run(200_000, None);
             keyspaces::run(10_000);
@@ -63,6 +73,8 @@ fn main() {
             prefixes::run(1_000_000);
             backlog::run(3072);
             loads::run(3000);
+            submitted::run(200_000);
+            purge::run(6_000_000);
         }
     }
 }

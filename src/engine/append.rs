@@ -219,6 +219,7 @@ impl Appender {
                 self.store.manifest.record_durable(durable)?;
             }
             writer.recorded = writer.recorded.max(durable.segment);
+            self.syncer.commits.set_durable(durable);
         }
         self.readers.learned.gaps.clear();
         self.readers.show(sequence);

@@ -16,6 +16,9 @@ use crate::sys::check_none_held;
 /// Code of the caller that runs inside of work which others wait for. (That of a load and of a transaction does not.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Callback {
+    /// [`Commit::on_durable`](crate::Commit::on_durable), and the wakers of tasks that await a commit: a close is over, and the
+    /// next one is called, only after it.
+    Durable,
     /// [`Options::compaction_filter`](crate::Options::compaction_filter): the compaction is over only after it.
     CompactionFilter,
 }
@@ -24,6 +27,7 @@ impl Callback {
     fn name(self) -> &'static str {
         match self {
             Self::CompactionFilter => "compaction filter",
+            Self::Durable => "callback of a commit",
         }
     }
 }
@@ -68,5 +72,14 @@ impl Health {
             Some(callback) => Err(Error::Reentrant { call, callback: callback.name() }),
             None => Ok(()),
         }
+    }
+
+    /// Refuses `call`, which drives or waits for the callbacks of commits, inside of one.
+    pub(super) fn check_not_telling(&self, call: &'static str) -> Result<()> {
+        let own = (std::ptr::from_ref(self).addr(), Callback::Durable);
+        if WITHIN.try_with(|within| within.borrow().contains(&own)).unwrap_or(false) {
+            return Err(Error::Reentrant { call, callback: Callback::Durable.name() });
+        }
+        Ok(())
     }
 }

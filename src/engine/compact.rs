@@ -9,6 +9,7 @@ use super::files::Files;
 use super::flush::Flusher;
 use super::health::Health;
 use super::job::Subcompaction;
+use super::log::LogEnd;
 use super::outputs::Outputs;
 use super::readers::Readers;
 use super::value_sink::ValueSink;
@@ -32,6 +33,7 @@ pub(super) struct Merger {
     pub(super) health: Arc<Health>,
     pub(super) files: Arc<Files>,
     pub(super) readers: Arc<Readers>,
+    pub(super) log: Arc<LogEnd>,
     pub(super) flusher: Arc<Flusher>,
 }
 
@@ -49,16 +51,30 @@ impl Merger {
     }
 
     /// An edit that drops the tables that lie in a removed range as a whole and that nobody sees any more, without a look into
-    /// them. Only tombstones in tables count: those in the log may be lost in a crash. Inputs of running compactions are left
-    /// to those.
+    /// them. Only tombstones that are on disk count, in tables or in the log: others may be lost in a crash, and what they hide
+    /// would not come back. Inputs of running compactions are left to those.
     pub(super) fn covered(&self, version: &Version, running: &Running) -> Result<Option<Edit>> {
         let mut edit = Edit::default();
-        let mut rule = None;
-        for keyspace in version.keyspaces().into_iter().filter(|keyspace| version.has_ranges(*keyspace)) {
-            let cover = cover(keyspace, version.of_keyspace(keyspace).map(|(_, table)| table))?;
-            let rule = rule.get_or_insert_with(|| self.readers.retain());
+        let mut context = None;
+        let memtables = &self.readers.load().memtables;
+        for keyspace in version.keyspaces() {
+            let in_log: Vec<_> = memtables.iter().filter_map(|memtable| memtable.ranges(keyspace)).collect();
+            if in_log.is_empty() && !version.has_ranges(keyspace) {
+                continue;
+            }
+            let mut cover = cover(keyspace, version.of_keyspace(keyspace).map(|(_, table)| table))?;
+            for ranges in &in_log {
+                cover.add(&**ranges, 0);
+            }
+            // Before the rule: whatever the log gets later is newer than what the rule says about readers.
+            let (durable, rule) = context.get_or_insert_with(|| {
+                // The log is flushed in order, so what is older than anything in a table is on disk as well.
+                let in_tables =
+                    version.tables().flat_map(|(_, table)| &table.meta.sections).map(|s| s.max_sequence).max();
+                (in_tables.max(Some(self.log.durable_sequence())), self.readers.retain())
+            });
             let free = version.of_keyspace(keyspace).filter(|(_, table)| !running.takes(table, keyspace));
-            for (level, table) in free.filter(|(_, table)| is_covered(table, keyspace, &cover, rule)) {
+            for (level, table) in free.filter(|(_, table)| is_covered(table, keyspace, &cover, rule, *durable)) {
                 match level {
                     0 => edit.consume.push((table.number(), keyspace)),
                     _ => edit.remove.push(table.number()),
@@ -120,10 +136,13 @@ fn cover<'t>(keyspace: KeyspaceId, tables: impl Iterator<Item = &'t Arc<Table>>)
     Ok(cover)
 }
 
-/// Whether everything of a keyspace in a table was removed by a range tombstone that everyone sees.
-fn is_covered(table: &Table, keyspace: KeyspaceId, cover: &Cover, rule: &Visibility) -> bool {
+/// Whether everything of a keyspace in a table was removed by a range tombstone that everyone sees, and that is no newer than
+/// `upto`, if that says anything.
+fn is_covered(table: &Table, keyspace: KeyspaceId, cover: &Cover, rule: &Visibility, upto: Option<Sequence>) -> bool {
     table.section(keyspace).is_some_and(|section| {
-        let counts = |removal: Sequence| removal > section.max_sequence && rule.all_at_or_above(removal);
+        let counts = |removal: Sequence| {
+            removal > section.max_sequence && upto.is_none_or(|upto| removal <= upto) && rule.all_at_or_above(removal)
+        };
         cover.fragments().any(|ranges| ranges.covers(&section.lower, &section.upper, counts))
     })
 }
@@ -177,7 +196,7 @@ impl<'a> Merging<'a> {
         ranges = ranges.clip(&subcompaction.start(), &subcompaction.end());
         let all = share.inputs.iter().chain(&share.newer);
         let cover = if share.newer.is_empty() { own } else { cover(share.keyspace, all.map(|(_, table)| table))? };
-        let visible = |(_, table): &&(u8, Arc<Table>)| !is_covered(table, share.keyspace, &cover, &rule);
+        let visible = |(_, table): &&(u8, Arc<Table>)| !is_covered(table, share.keyspace, &cover, &rule, None);
         let inputs: Vec<&(u8, Arc<Table>)> = share.inputs.iter().filter(visible).collect();
         let max_sequence = inputs.iter().filter_map(|(_, table)| table.section(share.keyspace));
         let max_sequence = max_sequence.map(|section| section.max_sequence).max().unwrap_or_default();

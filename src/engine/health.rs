@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::background::Background;
+use super::commits::Commits;
 use crate::error::{Error, Result};
 use crate::sys::{Flag, Mappings, OnceLock};
 use crate::version::Unrecorded;
@@ -24,6 +25,8 @@ pub(crate) struct Health {
     mappings: Mappings,
     /// Whoever waits for work is told when it will not come.
     background: Arc<Background>,
+    /// Whoever waits for a commit to be durable as well.
+    commits: Arc<Commits>,
 }
 
 impl Health {
@@ -32,9 +35,10 @@ impl Health {
         read_only: bool,
         open: Flag,
         mappings: Mappings,
-        background: Arc<Background>,
+        (background, commits): (Arc<Background>, Arc<Commits>),
     ) -> Self {
-        Self { path, read_only, open, poison: OnceLock::new(), cancelled: Arc::default(), mappings, background }
+        let (poison, cancelled) = (OnceLock::new(), Arc::default());
+        Self { path, read_only, open, poison, cancelled, mappings, background, commits }
     }
 
     #[inline]
@@ -114,6 +118,9 @@ impl Health {
     /// Stops all further writes: after this failure nobody knows what is on disk. Keeps the first cause.
     pub(super) fn poison(&self, error: Error) -> Error {
         let _ = self.poison.set(Arc::new(error.clone()));
+        if let Err(poisoned) = self.check_intact() {
+            self.commits.fail(&poisoned);
+        }
         self.background.wake();
         error
     }

@@ -42,6 +42,11 @@ impl LogEnd {
         self.writer().end()
     }
 
+    /// Every commit up to this one is on disk.
+    pub(super) fn durable_sequence(&self) -> Sequence {
+        self.writer().durable_sequence
+    }
+
     /// Waits until the log is durable up to `end`. Whoever gets the turn syncs, as `sync` does, for all who have committed
     /// until then.
     pub(super) fn sync_to(&self, end: Position, sync: impl FnOnce(&Syncing<'_>) -> Result<Position>) -> Result<()> {
@@ -89,6 +94,8 @@ pub(super) struct Writer {
     pub(super) unsynced: Vec<(Position, Arc<dyn SyncFile>)>,
     /// Everything before this place of the log is known to be on disk. Moved by whoever also has [`Syncing`].
     pub(super) durable: Option<Position>,
+    /// Every commit up to this one is on disk, here or in a table.
+    durable_sequence: Sequence,
     /// Whether a segment has been created since the directory was synced.
     pub(super) directory_dirty: bool,
     /// The newest segment of which the manifest knows that something in it is durable.
@@ -110,6 +117,7 @@ impl Writer {
             last_end,
             unsynced: Vec::new(),
             durable: None,
+            durable_sequence: Sequence(next_sequence.0 - 1),
             directory_dirty: false,
             recorded: last_end.segment,
             expected_keys: 0,
@@ -159,7 +167,7 @@ impl Writer {
             files.extend(self.active.as_ref().map(|(log, _)| (end, log.syncer())));
         }
         let unrecorded = self.recorded < end.segment;
-        Unsynced { end, files, directory: self.directory_dirty, unrecorded }
+        Unsynced { end, last: self.last_sequence(), files, directory: self.directory_dirty, unrecorded }
     }
 
     /// Takes down that a sync has done it.
@@ -170,6 +178,7 @@ impl Writer {
             self.directory_dirty = false;
         }
         self.durable = self.durable.max(Some(synced.end));
+        self.durable_sequence = self.durable_sequence.max(synced.last);
     }
 
     /// Whether the segment has room for so many entries, and its memtable, which has at most `cap` of them.
@@ -186,6 +195,8 @@ impl Writer {
 /// What a sync of the log has to do at one moment.
 pub(super) struct Unsynced {
     pub(super) end: Position,
+    /// The newest commit in front of the end.
+    pub(super) last: Sequence,
     /// Oldest first, with the place up to which each is to be synced.
     pub(super) files: Vec<(Position, Arc<dyn SyncFile>)>,
     pub(super) directory: bool,

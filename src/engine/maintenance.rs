@@ -15,6 +15,7 @@ use super::reserve::Reserve;
 use super::scheduler::Scheduler;
 use super::store::Store;
 use super::sync::Syncer;
+use super::teller::Teller;
 use crate::error::Result;
 use crate::format::KeyspaceId;
 use crate::format::range::{Edge, Range};
@@ -36,6 +37,7 @@ pub(crate) struct Maintenance {
     pub(super) log: Arc<LogEnd>,
     pub(super) reserve: Arc<Reserve>,
     pub(super) syncer: Arc<Syncer>,
+    pub(super) teller: Arc<Teller>,
     pub(super) flusher: Arc<Flusher>,
     pub(super) compactor: Arc<Compactor>,
     pub(super) scheduler: Arc<Scheduler>,
@@ -107,9 +109,14 @@ impl Maintenance {
         self.health.check_not_within("maintain")?;
         while self.step(true)? == Work::Done {}
         match self.log.unmarked(&self.health) {
-            Some(end) => self.syncer.mark_idle(end),
-            None => self.health.check_intact(),
+            Some(end) => self.syncer.mark_idle(end)?,
+            None => {}
         }
+        // What was submitted and has been flushed meanwhile leaves nothing to mark.
+        self.teller.drive()?;
+        // What the log has removed counts now that it is on disk.
+        while self.step(true)? == Work::Done {}
+        self.health.check_intact()
     }
 
     /// Waits until no flush and no compaction is due; does them itself if there are no threads. What has failed is tried again

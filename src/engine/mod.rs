@@ -14,6 +14,7 @@ mod body;
 mod callback;
 mod catalog;
 mod checkpoint;
+mod commits;
 mod compact;
 mod compactor;
 mod counters;
@@ -39,6 +40,7 @@ mod scheduler;
 mod shrink;
 mod store;
 mod sync;
+mod teller;
 mod threads;
 mod validate;
 mod value_sink;
@@ -55,6 +57,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use body::Body;
+pub(crate) use commits::Registered;
 pub use ingest::Ingested;
 pub(crate) use read_state::ReadState;
 pub(crate) use readers::{Reading, ValidatedUpTo};
@@ -62,10 +65,12 @@ pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::Registration;
 pub use repair::{Finding, LostKey, LostRange, Outcome, RepairReport};
 pub(crate) use repair::{examine, repair};
+pub(crate) use teller::Teller;
 pub(crate) use validate::ReadSet;
 pub use verify::Report;
 
 use crate::error::{Error, Result};
+use crate::format::Position;
 use crate::format::edit::Edit;
 use crate::format::names;
 use crate::keyspace_state::KeyspaceState;
@@ -75,6 +80,7 @@ use crate::table::TableCache;
 use crate::version::read_current;
 use background::Background;
 use catalog::Catalog;
+use commits::Commits;
 use compactor::Compactor;
 use counters::Counters;
 use files::Files;
@@ -113,10 +119,12 @@ pub(crate) struct Engine {
     pub(crate) stalls: Arc<WriteStalls>,
     pub(crate) scheduler: Arc<Scheduler>,
     background: Arc<Background>,
+    commits: Arc<Commits>,
 
     // Who works on it.
     pub(crate) committer: Committer,
     pub(crate) syncer: Arc<Syncer>,
+    pub(crate) teller: Arc<Teller>,
     pub(crate) compactor: Arc<Compactor>,
     pub(crate) maintenance: Arc<Maintenance>,
     pub(crate) catalog: Catalog,
@@ -178,10 +186,11 @@ impl Engine {
     fn new(options: &Options, opening: Opening, replayed: &Replayed) -> Self {
         let parts = Parts::new(options, opening, replayed);
         let syncer = parts.syncer();
+        let teller = parts.teller(&syncer);
         let appender = parts.appender(&syncer);
         let flusher = parts.flusher();
         let compactor = parts.compactor(&flusher);
-        let maintenance = parts.maintenance(&syncer, &flusher, &compactor);
+        let maintenance = parts.maintenance((&syncer, &teller), &flusher, &compactor);
         Self {
             committer: parts.committer(&appender, &syncer, &flusher, &maintenance),
             catalog: parts.catalog(&appender, &syncer, &maintenance),
@@ -189,6 +198,7 @@ impl Engine {
             recovery: replayed.report.clone(),
             ended: Mutex::new(LockRank::Close, None),
             syncer,
+            teller,
             compactor,
             maintenance,
             options: parts.options,
@@ -203,6 +213,7 @@ impl Engine {
             stalls: parts.stalls,
             scheduler: parts.scheduler,
             background: parts.background,
+            commits: parts.commits,
         }
     }
 
@@ -232,6 +243,14 @@ impl Engine {
         checkpoint::checkpoint(path, &self.options, working, stored)
     }
 
+    /// Commits one group, which is visible when this returns, and has it synced soon; returns where it ends in the log.
+    pub(crate) fn submit(&self, body: Body<'_>) -> Result<Position> {
+        self.teller.start()?;
+        let end = self.committer.commit_upto(body)?;
+        self.teller.want(end);
+        Ok(end)
+    }
+
     /// Reads and checks everything; see [`Db::verify`](crate::Db::verify).
     pub(crate) fn verify(&self) -> Report {
         verify::verify(&self.health, &self.files, &self.readers, &self.store.manifest)
@@ -245,8 +264,10 @@ impl Engine {
         }
         // And a callback that whoever has the lock is waiting for.
         self.health.check_not_within("close")?;
-        let mut ended = self.ended.lock();
-        ended.get_or_insert_with(|| self.end_run()).clone()
+        let ended = self.ended.lock().get_or_insert_with(|| self.end_run()).clone();
+        // Callbacks run here, or are waited for: not under a lock.
+        self.teller.end();
+        ended
     }
 
     /// Background work is cancelled, the log synced and marked as complete, the manifest as well, and the directory unlocked,
@@ -254,6 +275,7 @@ impl Engine {
     /// was committed since the last good sync may be lost.
     fn end_run(&self) -> Result<()> {
         self.health.cancel();
+        self.commits.close();
         self.background.stop();
         self.scheduler.wait_until_done();
         let _no_flush = self.scheduler.flushing();
@@ -264,6 +286,7 @@ impl Engine {
             self.files.table_cache.give_up();
         }
         let ended = if self.options.read_only { Ok(()) } else { self.syncer.mark_end(&syncing) };
+        self.commits.end(&ended);
         self.files.purge(&self.readers);
         self.files.unlock();
         ended
@@ -283,6 +306,7 @@ impl Engine {
         if closing.is_err() {
             // Without a thread, the last one that works here unlocks the directory as it drops the engine; the next open finds
             // the store as after the end of a process.
+            self.commits.end(&Err(Error::Closed));
             self.background.ask_to_stop();
         }
     }

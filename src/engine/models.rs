@@ -5,6 +5,8 @@
 //! model itself on the engine's parts. With those, the model must fail. `MODEL_SCHEDULES` sets how many schedules each model
 //! tries, `MODEL_SEED` which ones.
 
+mod submitted;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -90,7 +92,7 @@ fn beside(engine: &Arc<Engine>, work: Vec<Box<dyn FnOnce(&Engine) + Send>>) {
 
 // Durability.
 
-type Commit = fn(&Engine, Body<'_>) -> Result<()>;
+type Committer = fn(&Engine, Body<'_>) -> Result<()>;
 
 fn commit_synced(engine: &Engine, body: Body<'_>) -> Result<()> {
     engine.committer.commit(body, Durability::Sync)
@@ -98,7 +100,7 @@ fn commit_synced(engine: &Engine, body: Body<'_>) -> Result<()> {
 
 /// Three threads commit with [`Durability::Sync`]; the power goes at the moment in which a commit has returned.
 /// With `failing`, one of the operations before that fails.
-fn durable_when_acknowledged(commit: Commit, failing: bool) {
+fn durable_when_acknowledged(commit: Committer, failing: bool) {
     let fs = SimFs::new();
     let engine = open(&fs);
     commit_synced(&engine, put(&engine, b"first", b"")).expect("a commit");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::commits::Commits;
 use super::counters::Counters;
 use super::files::Files;
 use super::health::Health;
@@ -22,12 +23,13 @@ pub(crate) struct Syncer {
     pub(super) readers: Arc<Readers>,
     pub(super) store: Arc<Store>,
     pub(super) log: Arc<LogEnd>,
+    pub(super) commits: Arc<Commits>,
     pub(super) counters: Arc<Counters>,
 }
 
 impl Syncer {
     /// Makes everything committed so far durable.
-    pub(crate) fn sync(&self) -> Result<()> {
+    pub(super) fn sync(&self) -> Result<()> {
         self.health.check_writable()?;
         let end = self.log.end();
         self.sync_to(end)
@@ -60,6 +62,8 @@ impl Syncer {
         let mut writer = self.log.writer();
         writer.note_synced(&unsynced);
         writer.recorded = writer.recorded.max(unsynced.end.segment);
+        drop(writer);
+        self.commits.set_durable(unsynced.end);
         Ok(unsynced.end)
     }
 

@@ -46,7 +46,7 @@ enum Tail {
 
 impl Committer {
     /// Commits a batch if nothing in `read_set` has been written since `began`, at which a reader is registered, and none of
-    /// `keyspaces` has been dropped.
+    /// `keyspaces` has been dropped; returns where it ends in the log.
     pub(crate) fn commit_if_untouched(
         &self,
         batch: &WriteBatch,
@@ -54,11 +54,12 @@ impl Committer {
         began: ValidatedUpTo,
         keyspaces: &[Arc<KeyspaceState>],
         durability: Durability,
-    ) -> Result<()> {
+    ) -> Result<Position> {
         if batch.is_empty() {
             // What it has read is the store as it was at one moment; but of a poisoned one, that may be gone after the next
             // open.
-            return self.health.check_open().and_then(|()| self.health.check_intact());
+            self.health.check_open().and_then(|()| self.health.check_intact())?;
+            return Ok(self.log.end());
         }
         let mut validated = began;
         for _ in 0..ROUNDS {
@@ -76,8 +77,8 @@ impl Committer {
                     Tail::Gone => Ok(Check::Outdated),
                 }
             };
-            if self.commit_checked(Body::Batch(batch), durability, check)? == Committed::Done {
-                return Ok(());
+            if let Committed::UpTo(end) = self.commit_checked(Body::Batch(batch), durability, check)? {
+                return Ok(end);
             }
         }
         // Others commit faster than this one looks.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::append::Appender;
 use super::background::Background;
 use super::catalog::Catalog;
+use super::commits::Commits;
 use super::compact::Merger;
 use super::compactor::Compactor;
 use super::counters::Counters;
@@ -23,6 +24,7 @@ use super::reserve::Reserve;
 use super::scheduler::Scheduler;
 use super::store::Store;
 use super::sync::Syncer;
+use super::teller::Teller;
 use super::write::Committer;
 use super::write_stalls::WriteStalls;
 use crate::format::{Position, Sequence};
@@ -46,6 +48,7 @@ pub(super) struct Parts {
     pub(super) stalls: Arc<WriteStalls>,
     pub(super) scheduler: Arc<Scheduler>,
     pub(super) background: Arc<Background>,
+    pub(super) commits: Arc<Commits>,
 }
 
 /// What an open has in hand when nothing is left to be refused.
@@ -84,10 +87,12 @@ impl Parts {
         let manifest = Manifest::new(Arc::clone(&dir), found.database, state, found.manifest);
         let counters = Arc::<Counters>::default();
         let background = Arc::<Background>::default();
+        let commits = Arc::<Commits>::default();
         let scheduler = Arc::<Scheduler>::default();
         let stalls = Arc::new(WriteStalls::new(options.most_frozen_bytes(), options.reserve_bytes));
         stalls.update(&read_state, options.l0_tables);
-        let health = Health::new(dir.path().to_owned(), options.read_only, open, mappings, background.clone());
+        let waiting = (background.clone(), commits.clone());
+        let health = Health::new(dir.path().to_owned(), options.read_only, open, mappings, waiting);
         let health = Arc::new(health);
         let readers = Arc::new(Readers::new(read_state, visible, &table_cache, &health));
         let fs = Arc::clone(&options.file_system.0);
@@ -117,6 +122,7 @@ impl Parts {
             stalls,
             scheduler,
             background,
+            commits,
         }
     }
 
@@ -127,7 +133,19 @@ impl Parts {
             readers: self.readers.clone(),
             store: self.store.clone(),
             log: self.log.clone(),
+            commits: self.commits.clone(),
             counters: self.counters.clone(),
+        })
+    }
+
+    pub(super) fn teller(&self, syncer: &Arc<Syncer>) -> Arc<Teller> {
+        Arc::new(Teller {
+            options: self.options.clone(),
+            health: self.health.clone(),
+            files: self.files.clone(),
+            log: self.log.clone(),
+            commits: self.commits.clone(),
+            syncer: syncer.clone(),
         })
     }
 
@@ -173,6 +191,7 @@ impl Parts {
                 health: self.health.clone(),
                 files: self.files.clone(),
                 readers: self.readers.clone(),
+                log: self.log.clone(),
                 flusher: flusher.clone(),
             },
             scheduler: self.scheduler.clone(),
@@ -183,7 +202,7 @@ impl Parts {
 
     pub(super) fn maintenance(
         &self,
-        syncer: &Arc<Syncer>,
+        (syncer, teller): (&Arc<Syncer>, &Arc<Teller>),
         flusher: &Arc<Flusher>,
         compactor: &Arc<Compactor>,
     ) -> Arc<Maintenance> {
@@ -196,6 +215,7 @@ impl Parts {
             log: self.log.clone(),
             reserve: self.reserve.clone(),
             syncer: syncer.clone(),
+            teller: teller.clone(),
             flusher: flusher.clone(),
             compactor: compactor.clone(),
             scheduler: self.scheduler.clone(),

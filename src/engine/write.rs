@@ -21,7 +21,8 @@ use super::readers::Readers;
 use super::reserve::Reserve;
 use super::sync::Syncer;
 use super::write_stalls::{DELAY_MAX, DELAY_MIN, FREEING_SHARE, Ticket, WriteStalls};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, bug};
+use crate::format::Position;
 use crate::format::entry::Kind;
 use crate::format::range::{edges, range_value};
 use crate::keyspace_state::KeyspaceState;
@@ -58,7 +59,8 @@ pub(super) enum Check {
 /// What has become of a commit with a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Committed {
-    Done,
+    /// It is visible, and ends here in the log.
+    UpTo(Position),
     /// Nothing has been written: the check was [outdated](Check::Outdated).
     Unchanged,
 }
@@ -74,7 +76,20 @@ impl Committer {
     /// Commits one change with the durability of the options.
     #[inline]
     pub(crate) fn commit_one(&self, keyspace: &KeyspaceState, kind: Kind, key: &[u8], value: &[u8]) -> Result<()> {
-        self.commit(Body::One { keyspace, kind, key, value }, self.options.durability)
+        self.commit_one_with(keyspace, kind, key, value, self.options.durability)
+    }
+
+    /// Commits one change.
+    #[inline]
+    pub(crate) fn commit_one_with(
+        &self,
+        keyspace: &KeyspaceState,
+        kind: Kind,
+        key: &[u8],
+        value: &[u8],
+        durability: Durability,
+    ) -> Result<()> {
+        self.commit(Body::One { keyspace, kind, key, value }, durability)
     }
 
     /// Commits the removal of a range, if any key can be in it.
@@ -85,7 +100,7 @@ impl Committer {
     ) -> Result<()> {
         let (start, end) = edges(range);
         if start >= end {
-            return self.commit_nothing(self.options.durability);
+            return self.commit_nothing(self.options.durability).map(|_| ());
         }
         self.commit_one(keyspace, Kind::RangeDelete, start.key(), &range_value(&start, &end))
     }
@@ -94,6 +109,14 @@ impl Committer {
     #[inline]
     pub(crate) fn commit(&self, body: Body<'_>, durability: Durability) -> Result<()> {
         self.commit_checked(body, durability, |_| Ok(Check::Passed)).map(|_| ())
+    }
+
+    /// Commits one group without a sync; returns where it ends in the log.
+    pub(super) fn commit_upto(&self, body: Body<'_>) -> Result<Position> {
+        match self.commit_checked(body, Durability::Buffered, |_| Ok(Check::Passed))? {
+            Committed::UpTo(end) => Ok(end),
+            Committed::Unchanged => Err(bug("a commit that nobody checks has been refused").into()),
+        }
     }
 
     /// Commits one group unless that would wait for background work.
@@ -123,7 +146,7 @@ impl Committer {
         self.health.check_writable()?;
         body.check(&self.keyspaces.owner, self.options.max_batch_bytes)?;
         if body.count() == 0 {
-            return self.commit_nothing(durability).map(|()| Committed::Done);
+            return self.commit_nothing(durability).map(Committed::UpTo);
         }
         let (bytes, for_use) = (body.bytes(), body.for_use());
         let ticket = match patience {
@@ -157,16 +180,19 @@ impl Committer {
             Durability::Sync => self.syncer.sync_to(end)?,
             Durability::Buffered => {}
         }
-        Ok(Committed::Done)
+        Ok(Committed::UpTo(end))
     }
 
     /// A commit without a change. Like any other, if it is acknowledged as durable, so is everything in front of it.
     #[cold]
-    fn commit_nothing(&self, durability: Durability) -> Result<()> {
+    fn commit_nothing(&self, durability: Durability) -> Result<Position> {
+        self.health.check_writable()?;
+        let end = self.log.end();
         match durability {
-            Durability::Sync => self.syncer.sync(),
-            Durability::Buffered => self.health.check_writable(),
+            Durability::Sync => self.syncer.sync_to(end)?,
+            Durability::Buffered => {}
         }
+        Ok(end)
     }
 
     /// Slows a writer down that is about to add `bytes` to the log. Work that keeps failing is no reason to refuse what may

@@ -72,6 +72,8 @@ pub(crate) enum LockRank {
     Background,
     /// Their handles.
     Threads,
+    /// Commits that somebody waits for.
+    Commits,
     /// The simulated disk.
     Disk,
 }

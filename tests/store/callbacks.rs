@@ -27,17 +27,21 @@ enum Callback {
     FilterInCompact,
     FilterInMaintain,
     FilterInWrite,
+    OfCommit,
+    OfCommitOnThread,
     Iterator,
     FallibleIterator,
     Body,
     AsRef,
 }
 
-const CALLBACKS: [Callback; 8] = [
+const CALLBACKS: [Callback; 10] = [
     Callback::FilterInBackground,
     Callback::FilterInCompact,
     Callback::FilterInMaintain,
     Callback::FilterInWrite,
+    Callback::OfCommit,
+    Callback::OfCommitOnThread,
     Callback::Iterator,
     Callback::FallibleIterator,
     Callback::Body,
@@ -50,10 +54,16 @@ impl Callback {
             Self::FilterInBackground | Self::FilterInCompact | Self::FilterInMaintain | Self::FilterInWrite => {
                 "in a filter"
             }
+            Self::OfCommit | Self::OfCommitOnThread => "of a commit",
             Self::Iterator | Self::FallibleIterator => "in an iterator",
             Self::Body => "in a body",
             Self::AsRef => "in `as_ref`",
         }
+    }
+
+    /// What an error calls it.
+    fn name(self) -> &'static str {
+        if self.column() == "of a commit" { "callback of a commit" } else { "compaction filter" }
     }
 }
 
@@ -61,7 +71,11 @@ type Call = fn(&Db) -> Result<()>;
 
 /// The methods of `Db` by name, with what other handles have under that name.
 fn calls() -> BTreeMap<&'static str, Call> {
-    let calls: [(&str, Call); 38] = [
+    points().into_iter().chain(others()).collect()
+}
+
+fn points() -> Vec<(&'static str, Call)> {
+    let calls: [(&str, Call); 14] = [
         ("get", |db| {
             db.keyspace("named")?.get("key")?;
             db.snapshot().get("key")?;
@@ -83,6 +97,21 @@ fn calls() -> BTreeMap<&'static str, Call> {
         }),
         ("write", |db| db.write(WriteBatch::new().insert("written", "value").remove("gone"))),
         ("write_with", |db| db.write_with(WriteBatch::new().insert("written", "value"), Durability::Sync)),
+        ("insert_with", |db| {
+            db.keyspace("named")?.insert_with("inserted", "value", Durability::Sync)?;
+            db.insert_with("inserted", "value", Durability::Sync)
+        }),
+        ("remove_with", |db| {
+            db.keyspace("named")?.remove_with("inserted", Durability::Buffered)?;
+            db.remove_with("inserted", Durability::Sync)
+        }),
+        ("submit", |db| {
+            let mut transaction = db.transaction();
+            transaction.insert("of a transaction", "value")?;
+            transaction.submit()?;
+            db.submit(WriteBatch::new().insert("submitted", "value"))?.on_durable(|outcome| outcome.unwrap());
+            Ok(())
+        }),
         ("try_write", |db| match db.try_write(WriteBatch::new().insert("written", "value")) {
             Err(Error::WouldBlock) => Ok(()),
             other => other,
@@ -93,6 +122,12 @@ fn calls() -> BTreeMap<&'static str, Call> {
         }),
         ("try_ingest", |db| db.try_ingest([Ok::<_, Error>(("loaded too", "value"))]).map(drop)),
         ("sync", Db::sync),
+    ];
+    calls.to_vec()
+}
+
+fn others() -> Vec<(&'static str, Call)> {
+    let calls: [(&str, Call); 27] = [
         ("iter", |db| {
             db.keyspace("named")?.iter().try_for_each(|entry| entry.map(drop))?;
             db.transaction().iter().try_for_each(|entry| entry.map(drop))?;
@@ -160,7 +195,7 @@ fn calls() -> BTreeMap<&'static str, Call> {
         }),
         ("into_iter", |db| db.into_iter().try_for_each(|entry| entry.map(drop))),
     ];
-    calls.into_iter().collect()
+    calls.to_vec()
 }
 
 /// What is no row of the table.
@@ -267,7 +302,7 @@ fn run(fs: &SimFs, callback: Callback, call: Call) -> (Result<()>, Result<()>) {
     let armed = Armed::default();
     let mut options = sim_options(fs);
     options.l0_tables(1).level_bytes_base(4 << 10).compaction_filter(armed.filter(call, answers.clone()));
-    if callback == Callback::FilterInBackground {
+    if matches!(callback, Callback::FilterInBackground | Callback::OfCommitOnThread) {
         options.background_threads(2);
     }
     if callback == Callback::FilterInWrite {
@@ -296,6 +331,20 @@ fn run(fs: &SimFs, callback: Callback, call: Call) -> (Result<()>, Result<()>) {
             armed.arm(&db);
             let mut writes = (0..10_000u32).take_while(|_| armed.armed.load(Ordering::SeqCst));
             writes.try_for_each(|number| db.insert((number % 50).to_be_bytes(), "value"))
+        }
+        Callback::OfCommit | Callback::OfCommitOnThread => {
+            let commit = db.submit(WriteBatch::new().insert("submitted", "value")).unwrap();
+            let (handle, answers) = (db.clone(), answers.clone());
+            let (done, is_done) = channel();
+            commit.on_durable(move |outcome| {
+                outcome.unwrap();
+                answers.send(call(&handle)).unwrap();
+                drop(handle);
+                done.send(()).unwrap();
+            });
+            let waited = commit.wait();
+            is_done.recv().unwrap();
+            waited
         }
         Callback::Iterator => {
             // The first entry is in a table when the call is made.
@@ -365,7 +414,9 @@ fn every_call_in_every_callback_works_or_is_refused_as_the_table_says() {
             match told.map_or("yes", String::as_str) {
                 "yes" => answer.unwrap_or_else(|e| panic!("{what}: {e}")),
                 "[`Reentrant`](Error::Reentrant)" => match answer {
-                    Err(Error::Reentrant { call, callback: "compaction filter" }) => assert_eq!(call, name, "{what}"),
+                    Err(Error::Reentrant { call, callback: within }) => {
+                        assert_eq!((call, within), (name, callback.name()), "{what}");
+                    }
                     other => panic!("{what}: {other:?}"),
                 },
                 other => panic!("{what}: the table says {other}"),

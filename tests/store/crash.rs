@@ -186,6 +186,8 @@ fn play(script: &Script, fault: Option<Fault>, stop_at_error: bool) -> (SimFs, H
             return (fs, script.history.clone(), true);
         }
     };
+    // The disk may have copies that the script has made before.
+    driver.stamp = 1 << 20;
     let mut failed = false;
     for op in &script.work {
         match driver.attempt(op) {

@@ -5,6 +5,7 @@ mod background;
 mod basic;
 mod callbacks;
 mod checkpoint;
+mod commits;
 mod compression;
 mod crash;
 mod damage;

@@ -57,6 +57,13 @@ fn answers(db: &Db) -> Vec<(&'static str, Answer)> {
         ("remove_range", answer(db.remove_range("a".."b"))),
         ("remove_range", answer(db.remove_range("b".."a"))),
         ("remove_range", answer(there.remove_range("b".."a"))),
+        ("insert_with", answer(db.insert_with("key", "value", Durability::Buffered))),
+        ("insert_with", answer(there.insert_with("key", "value", Durability::Sync))),
+        ("remove_with", answer(db.remove_with("key", Durability::Buffered))),
+        ("remove_with", answer(there.remove_with("key", Durability::Sync))),
+        ("submit", answer(db.submit(&batch))),
+        ("submit", answer(db.submit(&empty))),
+        ("submit", answer(db.transaction().submit())),
         ("try_write", answer(db.try_write(&batch))),
         ("try_write", answer(db.try_write(&empty))),
         ("ingest", answer(db.ingest(one))),
@@ -110,7 +117,11 @@ fn answers(db: &Db) -> Vec<(&'static str, Answer)> {
 /// The calls of the table at [`Error::Poisoned`], and whether they answer the error.
 fn documented() -> BTreeMap<String, Answer> {
     let source = include_str!("../../src/error.rs");
-    let rows = source.lines().skip_while(|line| !line.contains("answer of a poisoned store")).skip(2);
+    let rows = source
+        .lines()
+        .filter(|line| !line.contains("`Commit::"))
+        .skip_while(|line| !line.contains("answer of a poisoned store"))
+        .skip(2);
     let rows = rows.map_while(|line| line.trim().strip_prefix("/// | "));
     let of_row = |row: &str| {
         let (calls, says) = row.split_once(" | ").expect("two columns");

@@ -206,3 +206,105 @@ fn many_overlapping_ranges_are_as_good_as_their_union() {
     }
     assert!(db.verify().is_ok());
 }
+
+/// The log of a replicated service in a keyspace of its own, in small tables, with large values apart.
+fn replicated_log(fs: &SimFs, entries: u32) -> (Db, maplsm::Keyspace) {
+    let mut options = sim_options(fs);
+    options.table_bytes(16 << 10).memtable_bytes(16 << 10).level_bytes_base(64 << 10).large_value_bytes(Some(4000));
+    let db = options.open("/db").unwrap();
+    let log = db.keyspace("log").unwrap();
+    for index in 0..entries {
+        let length = if index % 50 == 0 { 5000 } else { 100 };
+        log.insert(index.to_be_bytes(), vec![7; length]).unwrap();
+    }
+    log.compact().unwrap();
+    db.insert("other", "kept").unwrap();
+    db.flush().unwrap();
+    (db, log)
+}
+
+fn purge(db: &Db, log: &maplsm::Keyspace, upto: u32) {
+    db.write(WriteBatch::new().remove_range_from(log, ..=upto.to_be_bytes()).insert("purged", upto.to_be_bytes()))
+        .unwrap();
+}
+
+fn files(fs: &SimFs, ending: &str) -> usize {
+    crate::support::names(fs, ending).len()
+}
+
+#[test]
+fn a_purged_prefix_is_gone_once_its_removal_is_durable() {
+    let fs = SimFs::new();
+    let (db, log) = replicated_log(&fs, 1000);
+    let before = (files(&fs, ".sst"), files(&fs, ".val"));
+    assert!(before.0 > 5 && before.1 > 0, "{before:?}");
+    let written = db.stats().compacted_bytes;
+    purge(&db, &log, 899);
+    // Flushes nothing: the removal stands in the log alone.
+    db.maintain().unwrap();
+    let flushes = db.stats().flushes;
+    let left = files(&fs, ".sst");
+    assert!(left <= 3, "{left} tables of {before:?} are left");
+    assert_eq!(db.stats().compacted_bytes, written, "tables go as they are");
+    assert!(db.stats().log_segments > 0 && db.stats().flushes == flushes);
+    assert_eq!(log.iter().count(), 100);
+
+    // After a crash, what is gone and what removed it agree.
+    let after = sim_options(&fs.power_cut(1)).open("/db").unwrap();
+    let log = after.keyspace("log").unwrap();
+    assert_eq!((log.iter().count(), after.get("purged").unwrap().as_deref()), (100, Some(&899u32.to_be_bytes()[..])));
+    assert!(after.verify().is_ok() && after.get("other").unwrap().is_some());
+}
+
+#[test]
+fn a_removal_that_is_not_durable_drops_nothing() {
+    let fs = SimFs::new();
+    let (db, log) = replicated_log(&fs, 1000);
+    let before = (files(&fs, ".sst"), files(&fs, ".val"));
+    purge(&db, &log, 999);
+    // Looks for covered tables, and finds nothing to do.
+    db.wait_for_background().unwrap();
+    assert_eq!((files(&fs, ".sst"), files(&fs, ".val")), before);
+    let lost = (0..20).find_map(|seed| {
+        let db = sim_options(&fs.power_cut(seed)).open("/db").unwrap();
+        db.get("purged").unwrap().is_none().then_some(db)
+    });
+    let lost = lost.expect("a power cut that takes the removal back");
+    assert_eq!(
+        lost.keyspace("log").unwrap().iter().map(|entry| entry.unwrap().value().len()).sum::<usize>(),
+        1000 * 100 + 20 * 4900
+    );
+    db.sync().unwrap();
+    db.wait_for_background().unwrap();
+    assert!(files(&fs, ".sst") <= 2 && log.iter().next().is_none());
+}
+
+#[test]
+fn a_snapshot_keeps_a_purged_prefix() {
+    let fs = SimFs::new();
+    let (db, log) = replicated_log(&fs, 500);
+    let snapshot = db.snapshot().keyspace(&log);
+    purge(&db, &log, 499);
+    db.maintain().unwrap();
+    assert!(files(&fs, ".sst") > 3 && snapshot.iter().count() == 500 && log.iter().count() == 0);
+    drop(snapshot);
+    db.maintain().unwrap();
+    assert!(files(&fs, ".sst") <= 2);
+    assert_eq!(files(&fs, ".val"), 0);
+}
+
+/// Threads do it by themselves, whatever the durability of the removal.
+#[test]
+fn a_purged_prefix_goes_without_a_call() {
+    for durability in [maplsm::Durability::Sync, maplsm::Durability::Buffered] {
+        let fs = SimFs::new();
+        replicated_log(&fs, 500).0.close().unwrap();
+        let mut options = sim_options(&fs);
+        options.background_threads(1).durability(durability);
+        let db = options.open("/db").unwrap();
+        let log = db.keyspace("log").unwrap();
+        purge(&db, &log, 499);
+        crate::support::until("purged", || files(&fs, ".sst") <= 2 && files(&fs, ".val") == 0);
+        assert!(log.iter().next().is_none());
+    }
+}

@@ -77,10 +77,11 @@ impl Driver {
     }
 
     pub(super) fn draw_write(&mut self, source: &mut Source<'_>) -> Op {
-        let (count, how) = match source.below(8) {
+        let (count, how) = match source.below(9) {
             0..=4 => (1, How::Single),
             5 => (1 + source.below(6), How::Batch),
             6 => (source.below(40), How::With(Durability::Buffered)),
+            7 => (source.below(6), How::Submitted),
             _ => (1 + source.below(4), How::With(Durability::Sync)),
         };
         let mut change = || {
@@ -102,7 +103,8 @@ impl Driver {
     }
 
     pub(super) fn draw_work(source: &mut Source<'_>) -> Op {
-        match source.below(11) {
+        match source.below(12) {
+            11 => Op::Await(source.below(4)),
             10 => Op::Checkpoint,
             0..=2 => Op::Flush,
             3..=4 => Op::Maintain,

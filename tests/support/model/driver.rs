@@ -10,6 +10,7 @@ use super::history::{Doubt, History, State, difference, state_difference};
 use super::operation::{Change, Commit, How, Op, Space};
 use super::place::{Place, SECOND, keyspace, read_all, read_state, second};
 use super::setup::Setup;
+use super::submitted::Submitted;
 use super::walk::{Aligned, Position, Walk};
 
 /// Applies operations to both.
@@ -27,6 +28,7 @@ pub(crate) struct Driver {
     pub(super) walks: Vec<Walk>,
     pub(super) positions: Vec<Position>,
     pub(super) held: Vec<(Slice, Vec<u8>)>,
+    pub(super) submitted: Submitted,
     /// Numbers values and copies; whoever goes on with a disk of another driver begins at another one.
     pub(crate) stamp: u64,
     pub(super) step: u64,
@@ -69,6 +71,7 @@ impl Driver {
             walks: Vec::new(),
             positions: Vec::new(),
             held: Vec::new(),
+            submitted: Submitted::default(),
             stamp: 0,
             step: 0,
             trace: VecDeque::new(),
@@ -104,7 +107,8 @@ impl Driver {
             | Op::Wait
             | Op::Compact
             | Op::CompactRange(_)
-            | Op::Sync => {
+            | Op::Sync
+            | Op::Await(_) => {
                 self.attempt(&op).unwrap_or_else(|e| panic!("{op:?} fails: {e}"));
             }
             Op::Get(key) => self.get(&key),
@@ -175,6 +179,15 @@ impl Driver {
 
     /// Does something that changes the database or its files. What an error leaves behind is noted.
     pub(crate) fn attempt(&mut self, op: &Op) -> maplsm::Result<()> {
+        let done = self.do_it(op);
+        self.submitted.hear(&mut self.history);
+        if done.is_ok() && self.setup.threads == 0 && matches!(op, Op::Sync | Op::Maintain) {
+            self.submitted.check_all_heard();
+        }
+        done
+    }
+
+    fn do_it(&mut self, op: &Op) -> maplsm::Result<()> {
         match op {
             Op::Write(commit, how) => return self.write(commit, *how),
             Op::Ingest(space, entries) => return self.ingest(*space, entries),
@@ -190,6 +203,14 @@ impl Driver {
             }
             Op::CompactRange(range) => self.keyspace().compact_range(range.clone())?,
             Op::Sync => self.db().sync()?,
+            Op::Await(slot) => {
+                if let Some((number, commit)) = self.submitted.take(*slot) {
+                    commit.wait()?;
+                    assert!(commit.is_durable());
+                    self.history.synced_through(number);
+                }
+                return Ok(());
+            }
             _ => return Ok(()),
         }
         // Each of them leaves nothing behind that is in the page cache only.
@@ -211,6 +232,7 @@ impl Driver {
         let there = commit.iter().filter_map(|(space, change)| Some((self.space(*space)?, *space, change)));
         let there: Vec<_> = there.collect();
         let commit: Commit = there.iter().map(|(_, space, change)| (*space, (*change).clone())).collect();
+        let mut submitted = None;
         let written = match (how, there.as_slice()) {
             (How::Single, [(keyspace, _, Change::Insert(key, value))]) => keyspace.insert(key, value),
             (How::Single, [(keyspace, _, Change::Remove(key))]) => keyspace.remove(key),
@@ -227,11 +249,13 @@ impl Driver {
                 match how {
                     How::With(durability) => db.write_with(&batch, durability),
                     How::Single | How::Batch => db.write(&batch),
+                    How::Submitted => db.submit(&batch).map(|commit| submitted = Some(commit)),
                 }
             }
         };
         let durable = match how {
             How::With(durability) => durability == Durability::Sync,
+            How::Submitted => false,
             How::Single | How::Batch => self.setup.durability == Durability::Sync,
         };
         if commit.is_empty() {
@@ -241,7 +265,12 @@ impl Driver {
             return written;
         }
         match written {
-            Ok(()) => self.history.committed(commit, durable),
+            Ok(()) => {
+                self.history.committed(commit, durable);
+                if let Some(commit) = submitted {
+                    self.submitted.add(self.history.made, commit);
+                }
+            }
             Err(_) => self.history.failed(Doubt::Commit(commit)),
         }
         written

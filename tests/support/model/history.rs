@@ -59,6 +59,8 @@ pub(crate) struct History {
     pub(super) durable: State,
     /// The commits from `durable` to `now`.
     pub(super) pending: Vec<Commit>,
+    /// All commits so far; the last of them are pending.
+    pub(super) made: u64,
     pub(super) doubtful: Option<Doubt>,
 }
 
@@ -72,6 +74,7 @@ impl History {
         self.doubtful = None;
         self.now.apply(&commit);
         self.pending.push(commit);
+        self.made += 1;
         if durable {
             self.synced();
         }
@@ -83,6 +86,15 @@ impl History {
 
     pub(crate) fn synced(&mut self) {
         for commit in self.pending.drain(..) {
+            self.durable.apply(&commit);
+        }
+    }
+
+    /// Everything up to the commit of this number is durable.
+    pub(super) fn synced_through(&mut self, number: u64) {
+        let before = self.made - self.pending.len() as u64;
+        let synced = usize::try_from(number.saturating_sub(before)).expect("a few commits");
+        for commit in self.pending.drain(..synced) {
             self.durable.apply(&commit);
         }
     }
@@ -104,7 +116,7 @@ impl History {
 
     /// The database was opened again and holds this.
     pub(crate) fn reopened(&mut self, found: State) {
-        *self = Self { now: found.clone(), durable: found, pending: Vec::new(), doubtful: None };
+        *self = Self { now: found.clone(), durable: found, made: self.made, ..Self::default() };
     }
 
     /// Every state that a crash at this moment may leave, the last durable one first.

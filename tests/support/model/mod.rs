@@ -14,6 +14,7 @@ mod place;
 mod reopen;
 mod setup;
 mod source;
+mod submitted;
 mod walk;
 
 use std::collections::BTreeMap;

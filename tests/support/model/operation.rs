@@ -38,6 +38,8 @@ pub(crate) enum How {
     Batch,
     /// A batch with its own.
     With(Durability),
+    /// A batch that does not wait for the disk.
+    Submitted,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +80,8 @@ pub(crate) enum Op {
     Compact,
     CompactRange(Range),
     Sync,
+    /// Waits for a submitted commit.
+    Await(usize),
     Checkpoint,
     Check,
     Reopen(Setup),
@@ -143,6 +147,7 @@ impl fmt::Debug for Op {
             Self::Compact => write!(f, "Compact"),
             Self::CompactRange(range) => write!(f, "CompactRange({:?})", ends(range)),
             Self::Sync => write!(f, "Sync"),
+            Self::Await(slot) => write!(f, "Await({slot})"),
             Self::Checkpoint => write!(f, "Checkpoint"),
             Self::Check => write!(f, "Check"),
             Self::Reopen(setup) => write!(f, "Reopen({setup:?})"),

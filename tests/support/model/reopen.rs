@@ -7,11 +7,13 @@ use super::history::state_difference;
 use super::operation::{Crash, Op};
 use super::place::{Place, keyspace, read_state, second};
 use super::setup::Setup;
+use super::submitted::Submitted;
 
 impl Driver {
     /// Opens the database again and compares. All handles on the old one are gone, except iterators, cursors and slices.
     pub(super) fn open(&mut self, setup: Setup) {
         self.setup = setup;
+        self.submitted = Submitted::default();
         self.walks.iter_mut().for_each(|walk| walk.outlives = true);
         self.positions.iter_mut().for_each(|position| position.outlives = true);
         let opened = self.place.open(setup.options());
@@ -36,6 +38,8 @@ impl Driver {
                 assert!(matches!(snapshot.get(b"a"), Err(Error::Closed)));
             }
         }
+        self.submitted.hear(&mut self.history);
+        self.submitted.check_all_heard();
         self.open(setup);
         assert!(self.db().recovery_report().clean, "{:?}", self.db().recovery_report());
         self.check();
