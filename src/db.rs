@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::batch::WriteBatch;
 use crate::commit::Commit;
-use crate::engine::{Body, Engine, Ingested, RecoveryReport, Report};
+use crate::engine::{BackupReport, Body, Engine, Ingested, RecoveryReport, Report};
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::entry::Kind;
@@ -435,6 +435,26 @@ impl Db {
     /// ```
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
         self.engine().checkpoint(path.as_ref())
+    }
+
+    /// Makes a backup of what is committed now, in all keyspaces, in a directory of backups of this database, which is made if
+    /// it is not there. Writers and readers go on meanwhile.
+    ///
+    /// Each backup is a database in a directory of its own, whose name is the number of the backup and the identity of the database
+    /// that it is of, and which can be opened [read-only](Options::read_only),
+    /// [verified](Db::verify), and [restored](crate::restore()) without the others. Tables and value files that the backup before has
+    /// already are not copied but linked to, so a backup costs what has changed since. (A file system without hard links gets
+    /// copies of everything.) What is copied is verified; what is linked to is not read again: [`verify`](Db::verify) reads it.
+    /// Nothing is linked to the files of the database itself, which may be on another disk.
+    ///
+    /// Durable when this returns. What was interrupted is removed by the next backup, and earlier ones stay whole.
+    /// [`backups`](crate::backups) lists them, [`prune_backups`](crate::prune_backups) removes old ones.
+    ///
+    /// # Errors
+    /// [`Error::ForeignBackup`] if the directory has backups of another database, or other files; [`Error::Locked`] while
+    /// somebody else uses it; [`Error::Corruption`] if a file to be copied is damaged. After an error, there is no new backup.
+    pub fn backup(&self, path: impl AsRef<Path>) -> Result<BackupReport> {
+        self.engine().backup(path.as_ref())
     }
 
     /// Reads every byte of every table and of the log, and checks checksums, order, counts and indexes. Tells as well what is

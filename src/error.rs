@@ -58,7 +58,7 @@ pub enum Error {
     /// | `insert`, `insert_with`, `remove`, `remove_with`, `remove_range`, `write`, `write_with`, `try_write`, `submit`, `ingest`, `try_ingest`, `transact`, and the `commit` and `commit_with` of a transaction | this error |
     /// | `sync`, `flush`, `maintain`, `wait_for_background`, `compact`, `compact_range`, `create_keyspace`, `drop_keyspace` | this error |
     /// | `Commit::wait`, `Commit::on_durable`, awaiting a `Commit` | this error, unless it was durable before |
-    /// | `checkpoint` | this error, and no copy: it would have commits that were refused |
+    /// | `checkpoint`, `backup` | this error, and no copy: it would have commits that were refused |
     /// | `close` | this error, each time; the directory is free and the threads have ended all the same |
     /// | `verify` | a report with this error |
     /// | `keyspace` | this error if there is none of the name yet |
@@ -95,6 +95,21 @@ pub enum Error {
     ValueTooLong {
         /// Length of the refused value in bytes.
         bytes: usize,
+    },
+    /// A directory is not one for backups of this database. Nothing in it was changed; use another one, that of the database's
+    /// own backups or an empty one. (A restored database is another one than that which its backup is of.)
+    ForeignBackup {
+        /// The directory.
+        path: Arc<PathBuf>,
+        /// Why it is not.
+        problem: &'static str,
+    },
+    /// A directory was to be a checkpoint, and is another database.
+    InvalidCheckpoint {
+        /// The directory.
+        path: Arc<PathBuf>,
+        /// Why it is none.
+        problem: &'static str,
     },
     /// A batch is larger than [`Options::max_batch_bytes`](crate::Options::max_batch_bytes). No byte of it was written.
     BatchTooLarge {
@@ -290,6 +305,8 @@ impl Error {
             | Self::NotAscending { .. }
             | Self::KeyspaceExists { .. }
             | Self::ForeignKeyspace { .. }
+            | Self::ForeignBackup { .. }
+            | Self::InvalidCheckpoint { .. }
             | Self::InvalidKeyspaceName { .. }
             | Self::InvalidOptions { .. }
             | Self::WrongLayout { .. }
@@ -355,6 +372,10 @@ impl fmt::Display for Error {
             Self::ForeignKeyspace { name } => {
                 write!(f, "the handle of keyspace `{name}` belongs to another database or an earlier open of this one")
             }
+            Self::ForeignBackup { path, problem } => {
+                write!(f, "{} is no directory for backups of this database: {problem}", path.display())
+            }
+            Self::InvalidCheckpoint { path, problem } => write!(f, "{} is no checkpoint: {problem}", path.display()),
             Self::InvalidKeyspaceName { problem } => write!(f, "the name of a keyspace is refused: {problem}"),
             Self::InvalidOptions { option, problem } => write!(f, "option {option}: {problem}"),
             Self::WrongLayout { of, size, alignment, bytes, aligned_to } => write!(

@@ -129,7 +129,7 @@
 //! | `insert`, `insert_with`, `remove`, `remove_with`, `remove_range`, `write`, `write_with`, `try_write`, `submit` | yes | yes | yes | yes | yes |
 //! | `sync` | yes | [`Reentrant`](Error::Reentrant) | yes | yes | yes |
 //! | `transaction`, `transaction_with`, `transact` | yes | yes | yes | yes | yes |
-//! | `ingest`, `try_ingest`, `flush`, `checkpoint` | yes | yes | yes | yes | yes |
+//! | `ingest`, `try_ingest`, `flush`, `checkpoint`, `backup` | yes | yes | yes | yes | yes |
 //! | `keyspace`, `create_keyspace`, `keyspaces`, `drop_keyspace` | yes | yes | yes | yes | yes |
 //! | `stats`, `verify`, `recovery_report` | yes | yes | yes | yes | yes |
 //! | `compact`, `compact_range`, `wait_for_background`, `maintain`, `close` | [`Reentrant`](Error::Reentrant) | [`Reentrant`](Error::Reentrant) | yes | yes | yes |
@@ -153,6 +153,7 @@
 mod batch;
 mod commit;
 mod db;
+mod digest;
 mod engine;
 mod error;
 mod format;
@@ -178,11 +179,15 @@ mod visibility;
 pub use batch::WriteBatch;
 pub use commit::Commit;
 pub use db::Db;
-pub use engine::{DroppedTail, Finding, Ingested, LostKey, LostRange, Outcome, RecoveryReport, RepairReport, Report};
+pub use digest::Digest;
+pub use engine::{
+    Backup, BackupReport, Checkpoint, CheckpointFile, DroppedTail, Finding, Ingested, LostKey, LostRange, Outcome,
+    RecoveryReport, RepairReport, Report,
+};
 pub use error::{Bug, Corruption, Damage, Error, ErrorKind, Feature, IoError, Result, Unsupported};
 pub use iter::{Cursor, Entry, Iter};
 pub use keyspace::Keyspace;
-pub use offline::{examine, repair};
+pub use offline::{backups, examine, prune_backups, repair, restore};
 pub use options::{
     Compression, Durability, FilterEntry, IoMode, Isolation, KeyspaceOptions, Options, PointIndex, Verdict,
 };

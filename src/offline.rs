@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::engine::{self, Finding, RepairReport};
+use crate::engine::{self, Backup, Finding, RepairReport};
 use crate::error::Result;
 use crate::options::Options;
 
@@ -73,4 +73,73 @@ pub fn repair(path: impl AsRef<Path>, options: &Options) -> Result<RepairReport>
 pub fn examine(path: impl AsRef<Path>, options: &Options) -> Result<Vec<Finding>> {
     options.check()?;
     engine::examine(options, path.as_ref())
+}
+
+/// The complete backups in a directory that [`Db::backup`](crate::Db::backup) has made, oldest first.
+///
+/// # Errors
+/// [`Error::NotFound`](crate::Error::NotFound) if there is no backup in it, [`Error::Locked`](crate::Error::Locked) while one is being made.
+pub fn backups(path: impl AsRef<Path>) -> Result<Vec<Backup>> {
+    Options::new().backups(path)
+}
+
+/// Removes all backups of a directory but the newest `keep`, and what interrupted ones have left; returns how many backups. The
+/// others stay whole, whatever fails and whenever it is interrupted.
+///
+/// # Errors
+/// Those of [`backups`].
+pub fn prune_backups(path: impl AsRef<Path>, keep: usize) -> Result<usize> {
+    Options::new().prune_backups(path, keep)
+}
+
+/// Makes a database at `to`, which must not be there, of a backup: of the newest one if `from` is a directory of
+/// [backups](crate::Db::backup), of another one if it is that of a [`Backup`]. A checkpoint, or any other database that nobody writes,
+/// can be restored as well. Every file is copied and verified, so that what is restored shares nothing with the backup; the
+/// database gets an identity of its own. After an error, there is nothing at `to`. O(size).
+///
+/// # Errors
+/// [`Error::NotFound`](crate::Error::NotFound) if there is no backup and no database at `from`, [`Error::Corruption`](crate::Error::Corruption) for a damaged one,
+/// [`Error::Io`](crate::Error::Io) if `to` exists.
+///
+/// ```
+/// # fn main() -> maplsm::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = |name: &str| dir.path().join(name);
+/// let db = maplsm::Db::open(path("db"))?;
+/// db.insert("key", "value")?;
+/// db.backup(path("backups"))?;
+/// db.insert("key", "lost")?;
+/// let second = db.backup(path("backups"))?;
+/// db.close()?;
+///
+/// let all = maplsm::backups(path("backups"))?;
+/// assert_eq!(all.last(), Some(&second.backup));
+/// maplsm::restore(&all[0].path, path("restored"))?;
+/// let restored = maplsm::Db::open(path("restored"))?;
+/// assert_eq!(restored.get("key")?.unwrap(), b"value");
+/// # restored.close()
+/// # }
+/// ```
+pub fn restore(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+    Options::new().restore(from, to)
+}
+
+impl Options {
+    /// [`backups`], with these options.
+    pub fn backups(&self, path: impl AsRef<Path>) -> Result<Vec<Backup>> {
+        self.check()?;
+        engine::backups(self, path.as_ref())
+    }
+
+    /// [`prune_backups`], with these options.
+    pub fn prune_backups(&self, path: impl AsRef<Path>, keep: usize) -> Result<usize> {
+        self.check()?;
+        engine::prune_backups(self, path.as_ref(), keep)
+    }
+
+    /// [`restore`], with these options.
+    pub fn restore(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+        self.check()?;
+        engine::restore(self, from.as_ref(), to.as_ref())
+    }
 }

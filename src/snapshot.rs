@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
+use crate::digest::Digest;
 use crate::engine::{Engine, Reading, Registration};
 use crate::error::Result;
 use crate::iter::{Cursor, Entry, Iter, KeyRange};
@@ -140,6 +141,72 @@ impl Snapshot {
     /// A cursor, at first nowhere.
     pub fn cursor(&self) -> Cursor {
         Cursor::new(self.reading())
+    }
+
+    /// A digest of all entries: equal on replicas that hold the same, whatever their files look like. Reads all of them, O(n).
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// # let replica = maplsm::Db::open(dir.path().join("replica"))?;
+    /// db.insert("a", "1")?;
+    /// db.insert("b", "2")?;
+    /// replica.insert("b", "other")?;
+    /// replica.insert("a", "1")?;
+    /// assert_ne!(db.snapshot().digest()?, replica.snapshot().digest()?);
+    /// replica.insert("b", "2")?;
+    /// replica.compact()?;
+    /// assert_eq!(db.snapshot().digest()?, replica.snapshot().digest()?);
+    /// # db.close()?;
+    /// # replica.close()
+    /// # }
+    /// ```
+    pub fn digest(&self) -> Result<Digest> {
+        self.digest_within(KeyRange::all())
+    }
+
+    /// A digest of the entries of a range of keys. The digests of the parts of a range add up to that of the range.
+    ///
+    /// Whoever has two replicas that differ halves the range until what is left is worth sending:
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// # let replica = maplsm::Db::open(dir.path().join("replica"))?;
+    /// # for db in [&db, &replica] {
+    /// #     for number in 0..1000_u16 {
+    /// #         db.insert(number.to_be_bytes(), "value")?;
+    /// #     }
+    /// # }
+    /// replica.remove(700_u16.to_be_bytes())?;
+    /// let (ours, theirs) = (db.snapshot(), replica.snapshot());
+    /// let (mut low, mut high) = (0_u16, 1000_u16);
+    /// while high - low > 1 {
+    ///     let middle = low.midpoint(high);
+    ///     let half = low.to_be_bytes()..middle.to_be_bytes();
+    ///     if ours.digest_range(half.clone())? == theirs.digest_range(half)? {
+    ///         low = middle;
+    ///     } else {
+    ///         high = middle;
+    ///     }
+    /// }
+    /// assert_eq!(low, 700);
+    /// # db.close()?;
+    /// # replica.close()
+    /// # }
+    /// ```
+    pub fn digest_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Digest> {
+        self.digest_within(KeyRange::new(&range))
+    }
+
+    fn digest_within(&self, range: KeyRange) -> Result<Digest> {
+        let (mut digest, mut buffer) = (Digest::default(), Vec::new());
+        for entry in self.iterate(range) {
+            let entry = entry?;
+            digest += Digest::of(entry.key(), entry.value(), &mut buffer);
+        }
+        Ok(digest)
     }
 
     fn reading(&self) -> Result<Reading> {

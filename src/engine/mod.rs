@@ -9,6 +9,7 @@
 
 mod append;
 mod background;
+mod backup;
 mod between;
 mod body;
 mod callback;
@@ -24,6 +25,7 @@ mod health;
 mod ingest;
 mod job;
 mod keyspaces;
+mod listing;
 mod log;
 mod maintenance;
 mod manifest;
@@ -56,9 +58,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use backup::{Backup, BackupReport};
+pub(crate) use backup::{backups, prune_backups};
 pub(crate) use body::Body;
 pub(crate) use commits::Registered;
 pub use ingest::Ingested;
+pub use listing::{Checkpoint, CheckpointFile};
 pub(crate) use read_state::ReadState;
 pub(crate) use readers::{Reading, ValidatedUpTo};
 pub use recover::{DroppedTail, RecoveryReport};
@@ -80,6 +85,7 @@ use crate::table::TableCache;
 use crate::version::read_current;
 use background::Background;
 use catalog::Catalog;
+use checkpoint::{Copier, Links};
 use commits::Commits;
 use compactor::Compactor;
 use counters::Counters;
@@ -239,8 +245,17 @@ impl Engine {
 
     /// Makes a copy of what is committed now in the directory `path`; see [`Db::checkpoint`](crate::Db::checkpoint).
     pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
-        let (working, stored) = ((&*self.health, &*self.scheduler), (&*self.files, &*self.readers));
-        checkpoint::checkpoint(path, &self.options, working, stored)
+        self.copier().copy_to(path, Links::Source).map(|_| ())
+    }
+
+    /// Makes a backup in a directory of backups; see [`Db::backup`](crate::Db::backup).
+    pub(crate) fn backup(&self, path: &Path) -> Result<BackupReport> {
+        self.copier().backup(path)
+    }
+
+    fn copier(&self) -> Copier<'_> {
+        let Self { options, health, files, readers, scheduler, .. } = self;
+        Copier { options, health, files, readers, scheduler }
     }
 
     /// Commits one group, which is visible when this returns, and has it synced soon; returns where it ends in the log.
@@ -310,4 +325,16 @@ impl Engine {
             self.background.ask_to_stop();
         }
     }
+}
+
+/// Makes a database of a backup (the newest one, of a directory of backups), a checkpoint or any database that nobody writes.
+pub(crate) fn restore(options: &Options, from: &Path, to: &Path) -> Result<()> {
+    let newest = backup::newest(options, from)?;
+    let mut reading = options.clone();
+    reading.read_only(true);
+    // Whatever else it is, the open says it best.
+    let engine = Engine::open(&reading, newest.as_deref().unwrap_or(from))?;
+    let restored = engine.copier().copy_to(to, Links::None);
+    engine.close()?;
+    restored.map(|_| ())
 }

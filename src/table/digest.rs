@@ -18,9 +18,9 @@ const STEP: u64 = 0xc2b2_ae3d_27d4_eb4f;
 /// It is made against bugs and not against enemies: an entry that is lost, doubled, out of its place or changed shows with
 /// all but a chance of 2^-64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Digest(u64);
+pub(crate) struct RunningDigest(u64);
 
-impl Digest {
+impl RunningDigest {
     #[inline]
     pub(super) fn add(&mut self, key_hash: u64, sequence: Sequence, entry: &Entry, pointer: Option<Pointer>) {
         let key_bytes = (entry.key_end - entry.key_start) as u64;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::body::{Verify, first};
-use super::digest::Digest;
+use super::digest::RunningDigest;
 use super::index::Point;
 use super::reader::TableReader;
 use super::values::Values;
@@ -102,7 +102,7 @@ impl TableReader {
     /// table and index; each entry and range tombstone, by their digests; the counts, bounds and value files of the sections;
     /// and the index, which must lead to each key and its place by both of its ways. What a checksum tells is damage; anything
     /// else is a bug. `stop` is asked from time to time and ends it with [`Error::Closed`].
-    pub(super) fn verify_written(&self, added: &[Digest], totals: Totals, stop: &AtomicBool) -> Result<()> {
+    pub(super) fn verify_written(&self, added: &[RunningDigest], totals: Totals, stop: &AtomicBool) -> Result<()> {
         if let Some(error) = &self.index_refused {
             return Err(error.clone());
         }
@@ -122,9 +122,9 @@ impl TableReader {
     }
 
     /// Reads a section back; returns the digest of what the file has of it.
-    fn read_back(&self, number: usize, section: &Section, stop: &AtomicBool) -> Result<Digest> {
+    fn read_back(&self, number: usize, section: &Section, stop: &AtomicBool) -> Result<RunningDigest> {
         let mut order = self.index.order(number)?.check();
-        let mut digest = Digest::default();
+        let mut digest = RunningDigest::default();
         let mut counts = Counts::default();
         let mut lookups = Lookups::default();
         let mut hash = 0;

@@ -11,7 +11,7 @@ use zerocopy::IntoBytes;
 use super::Table;
 use super::block_builder::BlockBuilder;
 use super::chunked::ChunkedWriter;
-use super::digest::Digest;
+use super::digest::RunningDigest;
 use super::file::ChunkedFile;
 use super::index::IndexBuilder;
 use super::kept::Kept;
@@ -92,7 +92,7 @@ pub(crate) struct TableWriter {
     last_hash: u64,
     last_sequence: Sequence,
     /// Of the entries and range tombstones of each section, the current one included.
-    digests: Vec<Digest>,
+    digests: Vec<RunningDigest>,
     /// See [`take_global_sequence`](Self::take_global_sequence).
     loaded_behind: Option<Sequence>,
 }
@@ -298,7 +298,7 @@ impl TableWriter {
         debug_assert!(self.current.is_none(), "sections end before the next one begins");
         debug_assert!(section.start == self.out.end(), "a section begins where the file ends");
         self.current = Some(section);
-        self.digests.push(Digest::default());
+        self.digests.push(RunningDigest::default());
     }
 
     /// Adds the range tombstones of a keyspace, behind all its entries, and ends its section.
@@ -474,7 +474,7 @@ mod tests {
         _temp: tempfile::TempDir,
         table_cache: Arc<TableCache>,
         meta: TableMeta,
-        digests: Vec<Digest>,
+        digests: Vec<RunningDigest>,
         totals: Totals,
     }
 
@@ -706,7 +706,7 @@ mod tests {
     fn what_is_read_back_is_compared_with_all_that_was_added() {
         for options in shapes() {
             let fixture = write(200, options);
-            let read_back = |digests: &[Digest], totals| {
+            let read_back = |digests: &[RunningDigest], totals| {
                 let reader = TableReader::open(&fixture.table_cache, &fixture.meta, &[], None).unwrap();
                 reader.verify_written(digests, totals, &AtomicBool::new(false))
             };

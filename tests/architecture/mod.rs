@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// one room from each other.
 const FLOORS: [&[&str]; 11] = [
     &["lib"],
-    &["commit", "db", "handle", "inspect", "iter", "keyspace", "offline", "snapshot", "stats", "transaction"],
+    &["commit", "db", "digest", "handle", "inspect", "iter", "keyspace", "offline", "snapshot", "stats", "transaction"],
     &["engine"],
     &["version"],
     &["merge"],

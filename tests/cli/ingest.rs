@@ -49,11 +49,45 @@ fn a_malformed_line_is_named_and_nothing_is_stored() {
 }
 
 #[test]
+fn backups_share_files_and_are_restored() {
+    let store = Store::with("a\t1\nb\t2\n");
+    let [backups, restored] = ["backups", "restored"].map(|name| store.beside(name));
+    store.run(["flush"]).success();
+    store.run(["backups".as_ref(), backups.as_os_str()]).failure(1, &["backups"]);
+    let first = store.run(["backup".as_ref(), backups.as_os_str()]).success();
+    assert!(first.text().contains("000001-") && first.text().contains(" 0 B shared"), "{first:?}");
+    store.run(["set", "a", "3"]).success();
+    let second = store.run(["backup".as_ref(), backups.as_os_str()]).success();
+    assert!(second.text().contains("000002-") && !second.text().contains(" 0 B shared"), "{second:?}");
+    let digest = store.run(["digest"]).success().text().to_owned();
+    let list = store.run(["backups".as_ref(), backups.as_os_str()]).success().text().to_owned();
+    let oldest = list.lines().next().and_then(|line| line.strip_prefix("1\t")).expect("the first backup").to_owned();
+    store.run(["restore".as_ref(), backups.as_os_str(), restored.as_os_str()]).prints("");
+    store.run(["restore".as_ref(), backups.as_os_str(), restored.as_os_str()]).failure(1, &["exists"]);
+    store.run(["digest", "--db", restored.to_str().unwrap()]).prints(&digest);
+    let old = store.beside("old");
+    store.run(["restore".as_ref(), oldest.as_ref(), old.as_os_str()]).prints("");
+    store.run(["scan", "--db", old.to_str().unwrap()]).prints("a\t1\nb\t2\n");
+    store.run(["backup".as_ref(), backups.as_os_str(), "--keep".as_ref(), "1".as_ref()]).success();
+    assert_eq!(store.run(["backups".as_ref(), backups.as_os_str()]).success().text().lines().count(), 1);
+    store
+        .run(["backup".as_ref(), backups.as_os_str(), "--db".as_ref(), old.as_os_str()])
+        .failure(1, &["another database"]);
+}
+
+#[test]
 fn a_checkpoint_is_a_copy_and_a_damaged_database_is_repaired() {
     let store = Store::with("a\t1\nb\t2\n");
     let copy = store.beside("copy");
     store.run(["checkpoint".as_ref(), copy.as_os_str()]).prints("");
     store.run(["checkpoint".as_ref(), copy.as_os_str()]).failure(1, &["exists"]);
+    let list = store.run(["checkpoint".as_ref(), "--list".as_ref(), copy.as_os_str()]).success();
+    let lines: Vec<Vec<&str>> = list.text().lines().map(|line| line.split('\t').collect()).collect();
+    assert!(lines.iter().all(|line| line.len() == 4), "{list:?}");
+    assert!(
+        lines[0][0].contains(".sst") && lines[0][2].len() == 32 && lines.last().unwrap()[0] == "CURRENT",
+        "{list:?}"
+    );
     store.run(["del", "a"]).success();
     store.run(["scan", "--db", copy.to_str().unwrap()]).prints("a\t1\nb\t2\n");
 

@@ -127,7 +127,7 @@ fn points() -> Vec<(&'static str, Call)> {
 }
 
 fn others() -> Vec<(&'static str, Call)> {
-    let calls: [(&str, Call); 27] = [
+    let calls: [(&str, Call); 28] = [
         ("iter", |db| {
             db.keyspace("named")?.iter().try_for_each(|entry| entry.map(drop))?;
             db.transaction().iter().try_for_each(|entry| entry.map(drop))?;
@@ -173,6 +173,7 @@ fn others() -> Vec<(&'static str, Call)> {
         }),
         ("drop_keyspace", |db| db.drop_keyspace("named")),
         ("checkpoint", |db| db.checkpoint("/copy")),
+        ("backup", |db| db.backup("/backups").map(drop)),
         ("verify", |db| db.verify().problems.into_iter().next().map_or(Ok(()), Err)),
         ("recovery_report", |db| {
             assert!(db.recovery_report().clean);

@@ -408,3 +408,48 @@ fn a_copy_of_a_live_directory_is_a_moment_of_its_history_or_refused() {
     }
     assert!(opened > 50 && refused > 20, "{opened} opened, {refused} refused");
 }
+
+/// Whoever fetches what is listed, and nothing else, has the database; what two checkpoints share need not be fetched twice.
+#[test]
+fn the_listed_files_are_the_checkpoint() {
+    let fs = SimFs::new();
+    let mut options = sim_options(&fs);
+    options.table_bytes(16 << 10).large_value_bytes(Some(4000));
+    let db = options.open(DIR).unwrap();
+    for number in 0..500u32 {
+        db.insert(number.to_be_bytes(), vec![7; if number % 50 == 0 { 5000 } else { 100 }]).unwrap();
+    }
+    db.compact().unwrap();
+    db.checkpoint("/first").unwrap();
+    db.insert("later", "value").unwrap();
+    db.checkpoint("/second").unwrap();
+    let [first, second] = ["/first", "/second"].map(|path| sim_options(&fs).read_checkpoint(path).unwrap());
+    let shared = |file: &&maplsm::CheckpointFile| file.id.is_some() && first.files().contains(file);
+    let missing: Vec<_> = second.files().iter().filter(|file| !shared(file)).collect();
+    assert!(
+        missing.len() == 3 && second.files().len() == 5,
+        "not a table of what was in the log, the manifest, and `CURRENT`: {missing:?} of {second:?}"
+    );
+
+    drop(sim_options(&fs).open("/fetched").unwrap());
+    for (name, _) in fs.files(Path::new("/fetched")) {
+        fs.remove(&Path::new("/fetched").join(name));
+    }
+    fs.write(Path::new("/fetched/LOCK"), b"");
+    for file in second.files() {
+        let from = if shared(&file) { "/first" } else { "/second" };
+        let bytes = fs.read(&Path::new(from).join(&file.name)).unwrap();
+        assert_eq!(bytes.len() as u64, file.bytes);
+        fs.write(&Path::new("/fetched").join(&file.name), &bytes);
+    }
+    let fetched = sim_options(&fs).open("/fetched").unwrap();
+    assert!(fetched.verify().is_ok() && contents(&fetched) == contents(&db));
+
+    assert!(matches!(sim_options(&fs).read_checkpoint(DIR), Err(Error::Locked(_))));
+    db.close().unwrap();
+    assert!(matches!(sim_options(&fs).read_checkpoint(DIR), Err(Error::InvalidCheckpoint { .. })));
+    assert!(matches!(sim_options(&fs).read_checkpoint("/nowhere"), Err(Error::NotFound(_))));
+    let table = Path::new("/second").join(&second.files()[0].name);
+    fs.write(&table, b"short");
+    assert!(sim_options(&fs).read_checkpoint("/second").unwrap_err().is_corruption());
+}

@@ -245,6 +245,10 @@ fn every_error_has_a_cause() {
     refused(db.keyspace("").map(drop));
     let other = sim_options(&fs).open("/other").unwrap();
     refused(other.write(WriteBatch::new().insert_into(&named, "key", "value")));
+    refused(other.backup(DIR).map(drop));
+    other.insert("key", "value").unwrap();
+    other.close().unwrap();
+    refused(options.read_checkpoint("/other").map(drop));
     db.drop_keyspace("named").unwrap();
     refused(named.insert("key", "value"));
 

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod background;
+mod backup;
 mod basic;
 mod callbacks;
 mod checkpoint;
@@ -9,6 +10,7 @@ mod commits;
 mod compression;
 mod crash;
 mod damage;
+mod digest;
 pub(crate) mod disorder;
 mod errors;
 mod explore;

@@ -86,6 +86,7 @@ fn answers(db: &Db) -> Vec<(&'static str, Answer)> {
         ("create_keyspace", answer(db.create_keyspace("new", &KeyspaceOptions::new()))),
         ("drop_keyspace", answer(db.drop_keyspace("there"))),
         ("checkpoint", answer(db.checkpoint("/copy"))),
+        ("backup", answer(db.backup("/backups"))),
         ("verify", answer(db.verify().problems.pop().map_or(Ok(()), Err))),
         ("keyspace", answer(db.keyspace("new"))),
         ("get", answer(db.get("durable"))),

@@ -93,9 +93,35 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Copy the database as it is into a new directory, as a database of its own: by hard links where that can be done
     Checkpoint {
-        /// Directory to make
+        /// Directory to make, or to look at
+        dir: PathBuf,
+        /// Make nothing: list the files of a checkpoint, one `NAME<tab>BYTES<tab>ID<tab>CHECKSUM` a line, the last two in
+        /// hexadecimal, and `-` for files that are always to be fetched
+        #[arg(long)]
+        list: bool,
+    },
+    /// Make a backup in a directory of backups of this database, which shares with the one before what has not changed
+    Backup {
+        /// Directory of backups, made if it is not there
+        dir: PathBuf,
+        /// Remove all but the newest N afterwards
+        #[arg(long, value_name = "N")]
+        keep: Option<NonZeroUsize>,
+    },
+    /// List the backups in a directory, oldest first, one `NUMBER<tab>PATH` a line
+    Backups {
+        /// Directory of backups
         dir: PathBuf,
     },
+    /// Make a database of a backup, which stays as it is; every file is verified
+    Restore {
+        /// Directory of backups, of which the newest counts, or that of one backup or checkpoint
+        from: PathBuf,
+        /// Directory to make
+        to: PathBuf,
+    },
+    /// Print a digest of the entries, the same for every database that holds the same
+    Digest(RangeArgs),
     /// Print what one file of the format holds, whole or damaged; needs no database
     Dump(DumpArgs),
     /// Read every byte of the database and check it; exit code 2 if anything is damaged. Names what is left over, and what

@@ -1,13 +1,15 @@
 //! The one-shot commands.
 
 use std::io::{self, BufWriter, Write as _};
+use std::num::NonZeroUsize;
+use std::path::Path;
 
-use maplsm::{Db, Keyspace};
+use maplsm::{Checkpoint, Db, Keyspace};
 
 use crate::args::{Command, RangeArgs, ScanArgs, Target, Typed};
 use crate::escape::Escaped;
 use crate::failure::{Failure, Status, say};
-use crate::span::Subcompaction;
+use crate::span::Span;
 use crate::stats::Size;
 use crate::tsv::{self, Form};
 use crate::{dump, export, import, ingest, open, repair, stats};
@@ -49,10 +51,34 @@ pub(crate) fn run(target: &Target, command: Command) -> Result<Status, Failure> 
             close(&db)
         }
         Command::Export(args) => export::run(&existing(&open::to_read(target)?, target)?, args),
-        Command::Checkpoint { dir } => {
+        Command::Checkpoint { dir, list: true } => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            for file in Checkpoint::read(dir)?.files() {
+                let id = file.id.map_or("-".to_owned(), |id| format!("{:032x}", u128::from_be_bytes(id)));
+                let checksum = file.checksum.map_or("-".to_owned(), |checksum| format!("{checksum:08x}"));
+                writeln!(out, "{}\t{}\t{id}\t{checksum}", file.name, file.bytes)?;
+            }
+            out.flush()?;
+            Ok(Status::Success)
+        }
+        Command::Checkpoint { dir, list: false } => {
             open::to_read(target)?.checkpoint(dir)?;
             Ok(Status::Success)
         }
+        Command::Backup { dir, keep } => backup(target, &dir, keep),
+        Command::Backups { dir } => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            for backup in maplsm::backups(dir)? {
+                writeln!(out, "{}\t{}", backup.number, backup.path.display())?;
+            }
+            out.flush()?;
+            Ok(Status::Success)
+        }
+        Command::Restore { from, to } => {
+            maplsm::restore(from, to)?;
+            Ok(Status::Success)
+        }
+        Command::Digest(range) => digest(target, range),
         Command::Dump(args) => dump::run(&args),
         Command::Verify { deep: false } => verify(target),
         Command::Verify { deep: true } => repair::examine(&target.db),
@@ -82,7 +108,7 @@ fn get(target: &Target, Typed(key): &Typed) -> Result<Status, Failure> {
 
 fn scan(target: &Target, args: ScanArgs) -> Result<Status, Failure> {
     let keyspace = existing(&open::to_read(target)?, target)?;
-    let entries = Subcompaction::from(args.range).iter(&keyspace);
+    let entries = Span::from(args.range).iter(&keyspace);
     let entries: Box<dyn Iterator<Item = _>> = if args.reverse { Box::new(entries.rev()) } else { Box::new(entries) };
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
@@ -101,11 +127,27 @@ fn scan(target: &Target, args: ScanArgs) -> Result<Status, Failure> {
 fn count(target: &Target, range: RangeArgs) -> Result<Status, Failure> {
     let keyspace = existing(&open::to_read(target)?, target)?;
     let mut entries = 0_u64;
-    for entry in Subcompaction::from(range).iter(&keyspace) {
+    for entry in Span::from(range).iter(&keyspace) {
         entry?;
         entries += 1;
     }
     writeln!(io::stdout(), "{entries}")?;
+    Ok(Status::Success)
+}
+
+fn digest(target: &Target, range: RangeArgs) -> Result<Status, Failure> {
+    let keyspace = existing(&open::to_read(target)?, target)?;
+    writeln!(io::stdout(), "{}", keyspace.snapshot().digest_range(Span::from(range).bounds())?)?;
+    Ok(Status::Success)
+}
+
+fn backup(target: &Target, dir: &Path, keep: Option<NonZeroUsize>) -> Result<Status, Failure> {
+    let report = open::to_read(target)?.backup(dir)?;
+    let (copied, shared) = (Size(report.copied_bytes), Size(report.shared_bytes));
+    writeln!(io::stdout(), "{}: {copied} copied, {shared} shared with the one before", report.backup.path.display())?;
+    if let Some(keep) = keep {
+        maplsm::prune_backups(dir, keep.get())?;
+    }
     Ok(Status::Success)
 }
 

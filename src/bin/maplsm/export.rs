@@ -10,12 +10,12 @@ use crate::args::ExportArgs;
 use crate::escape::Escaped;
 use crate::failure::{Failure, Status, say};
 use crate::progress;
-use crate::span::Subcompaction;
+use crate::span::Span;
 use crate::tsv::{self, Form};
 
 pub(crate) fn run(keyspace: &Keyspace, args: ExportArgs) -> Result<Status, Failure> {
     let form = Form::new(args.raw);
-    let span = Subcompaction::from(args.range);
+    let span = Span::from(args.range);
     let entries = if args.file == Path::new("-") {
         write(keyspace, span, form, &mut io::stdout().lock(), &|error| error.into())?.1
     } else {
@@ -36,7 +36,7 @@ pub(crate) fn run(keyspace: &Keyspace, args: ExportArgs) -> Result<Status, Failu
 /// Writes all entries of the span to `out`, and gives it back with their number.
 fn write<W: Write>(
     keyspace: &Keyspace,
-    span: Subcompaction,
+    span: Span,
     form: Form,
     out: W,
     fail: &dyn Fn(io::Error) -> Failure,

@@ -8,28 +8,27 @@ use crate::args::{RangeArgs, Typed};
 
 /// A range of keys: from the first to before the end, or without end.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Subcompaction {
+pub(crate) struct Span {
     first: Vec<u8>,
     end: Option<Vec<u8>>,
 }
 
-impl Subcompaction {
+impl Span {
     pub(crate) fn new(from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> Self {
         Self { first: from.unwrap_or_default(), end: to }
     }
 
     /// Nothing, if no key is in the range.
-    pub(crate) fn iter(self, of: &Keyspace) -> impl DoubleEndedIterator<Item = maplsm::Result<maplsm::Entry>> + use<> {
-        let entries: Option<Iter> = match self.end {
-            Some(end) if end <= self.first => None,
-            Some(end) => Some(of.range((Bound::Included(self.first), Bound::Excluded(end)))),
-            None => Some(of.range((Bound::Included(self.first), Bound::Unbounded))),
-        };
-        entries.into_iter().flatten()
+    pub(crate) fn iter(self, of: &Keyspace) -> Iter {
+        of.range(self.bounds())
+    }
+
+    pub(crate) fn bounds(self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+        (Bound::Included(self.first), self.end.map_or(Bound::Unbounded, Bound::Excluded))
     }
 }
 
-impl From<RangeArgs> for Subcompaction {
+impl From<RangeArgs> for Span {
     fn from(args: RangeArgs) -> Self {
         let bytes = |typed: Option<Typed>| typed.map(|Typed(bytes)| bytes);
         let prefix = bytes(args.prefix).unwrap_or_default();
@@ -56,7 +55,7 @@ mod tests {
 
     fn span(from: Option<&str>, to: Option<&str>, prefix: Option<&str>) -> (String, Option<String>) {
         let typed = |text: Option<&str>| text.map(|text| Typed(text.into()));
-        let span = Subcompaction::from(RangeArgs { from: typed(from), to: typed(to), prefix: typed(prefix) });
+        let span = Span::from(RangeArgs { from: typed(from), to: typed(to), prefix: typed(prefix) });
         (String::from_utf8(span.first).unwrap(), span.end.map(|end| String::from_utf8(end).unwrap()))
     }
 

@@ -14,7 +14,7 @@ pub(crate) use set::{Stored, Values};
 pub(crate) use writer::ValueWriter;
 
 use super::desk::Desk;
-use super::digest::Digest;
+use super::digest::RunningDigest;
 use super::file::{ChunkedFile, KnownFile, position};
 use super::open::Lending;
 use super::table_cache::TableCache;
@@ -232,12 +232,12 @@ impl ValueFile {
 
     /// Checks every byte of the file and that records fill it; returns the digest of those. Ends with [`Error::Closed`] once
     /// `stop` is set.
-    pub(crate) fn verify(self: &Arc<Self>, stop: &AtomicBool) -> Result<Digest> {
+    pub(crate) fn verify(self: &Arc<Self>, stop: &AtomicBool) -> Result<RunningDigest> {
         let file = self.pin()?;
         file.verify(stop)?;
         let end = file.frame().body_end;
         let piece = |at: u64, length: u64| file.verified(at, end.min(at.saturating_add(length)));
-        let (mut at, mut records, mut digest) = (TABLE_HEADER_BYTES, 0, Digest::default());
+        let (mut at, mut records, mut digest) = (TABLE_HEADER_BYTES, 0, RunningDigest::default());
         let (mut start, mut bytes) = (at, Cow::Borrowed(&[][..]));
         while at < end {
             if stop.load(Ordering::Relaxed) {

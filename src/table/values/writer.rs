@@ -15,7 +15,7 @@ use crate::format::table::{TableHeader, Totals, encode_tail};
 use crate::format::values::{Pointer, encode_head, padding};
 use crate::format::{FILE_BYTES_MAX, FileNumber, KeyspaceId, Sequence};
 use crate::table::chunked::ChunkedWriter;
-use crate::table::digest::Digest;
+use crate::table::digest::RunningDigest;
 use crate::table::{TableCache, read_values_meta};
 
 /// Writes one value file.
@@ -26,7 +26,7 @@ pub(crate) struct ValueWriter {
     id: Id,
     out: ChunkedWriter,
     records: u64,
-    digest: Digest,
+    digest: RunningDigest,
 }
 
 impl ValueWriter {
@@ -40,8 +40,14 @@ impl ValueWriter {
         let file = table_cache.create(FileKind::Values, number)?;
         let options = table_cache.options;
         let out = ChunkedWriter::new(file, Seed::of_table(&id), options.chunk_log2, Arc::clone(stop));
-        let mut writer =
-            Self { table_cache: Arc::clone(table_cache), number, id, out, records: 0, digest: Digest::default() };
+        let mut writer = Self {
+            table_cache: Arc::clone(table_cache),
+            number,
+            id,
+            out,
+            records: 0,
+            digest: RunningDigest::default(),
+        };
         writer.push(TableHeader::new(Magic::VALUES, id, options.chunk_log2).as_bytes())?;
         Ok(writer)
     }

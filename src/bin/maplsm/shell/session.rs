@@ -9,7 +9,7 @@ use crate::escape::Escaped;
 use crate::failure::Failure;
 use crate::open;
 use crate::shell::parse::{self, Command};
-use crate::span::Subcompaction;
+use crate::span::Span;
 use crate::stats;
 use crate::tsv::{self, Form};
 
@@ -78,7 +78,7 @@ impl Session<'_> {
                 writeln!(out, "OK")?;
             }
             Command::Scan { from, to, limit } => {
-                self.scan(Subcompaction::new(from, to), limit.unwrap_or(usize::MAX), out)?;
+                self.scan(Span::new(from, to), limit.unwrap_or(usize::MAX), out)?;
             }
             Command::Keys => self.keys(out)?,
             Command::Keyspaces => self.keyspaces(out)?,
@@ -113,7 +113,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn scan(&self, span: Subcompaction, limit: usize, out: &mut dyn Write) -> Result<(), Failure> {
+    fn scan(&self, span: Span, limit: usize, out: &mut dyn Write) -> Result<(), Failure> {
         let mut entries = span.iter(&self.keyspace).take(limit).peekable();
         if entries.peek().is_none() {
             writeln!(out, "(no entries)")?;
