@@ -1,5 +1,9 @@
 //! The store's public face.
 
+mod reading;
+mod transacting;
+mod updating;
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::RangeBounds;
@@ -20,7 +24,7 @@ use crate::options::{Durability, Isolation, KeyspaceOptions, Options};
 use crate::slice::Slice;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
-use crate::transaction::{Pauses, Transaction};
+use crate::transaction::Transaction;
 
 /// An open database. A clone is another handle on it; handles may be used from any number of threads at once.
 ///
@@ -54,8 +58,8 @@ impl Options {
     /// intact commit, which [`Db::recovery_report`] tells. Takes time proportional to the unflushed log.
     ///
     /// A directory with tables, value files or a log and without `CURRENT` is damaged, whatever the options say, and neither
-    /// empty nor no database: [`repair`](crate::repair()) makes `CURRENT` again. What a crash leaves of a database that was being made has none
-    /// of these files.
+    /// empty nor no database: [`repair`](crate::repair()) makes `CURRENT` again. What a crash leaves of a database that was
+    /// being made has none of these files.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Db> {
         self.check()?;
         Ok(Db { handle: Handle::new(Engine::open(self, path.as_ref())?) })
@@ -145,7 +149,7 @@ impl Db {
     /// # }
     /// ```
     pub fn remove_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
-        self.engine().committer.remove_range(self.engine().default_keyspace(), &range)
+        self.engine().committer.remove_range(self.engine().default_keyspace(), edges(&range))
     }
 
     /// Commits a batch, whole or not at all, with the durability of [`Options::durability`].
@@ -280,9 +284,15 @@ impl Db {
     /// # fn main() -> maplsm::Result<()> {
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// use std::ops::Bound;
+    ///
     /// db.write(maplsm::WriteBatch::new().insert("a", "1").insert("b", "2").insert("c", "3"))?;
     /// assert_eq!(db.range("b"..).count(), 2);
+    /// // Where a range does not tell what its keys are, or could be read in two ways, the call names it.
     /// assert_eq!(db.range::<&str>(..).count(), 3);
+    /// let (from, after) = ("b".to_owned(), (Bound::Excluded("a"), Bound::Unbounded));
+    /// assert_eq!(db.range::<String>(&from..).count(), 2);
+    /// assert_eq!(db.range::<&str>(after).count(), 2);
     /// # db.close()
     /// # }
     /// ```
@@ -313,35 +323,6 @@ impl Db {
     /// Begins a transaction that relies on less or more.
     pub fn transaction_with(&self, isolation: Isolation) -> Transaction {
         Transaction::new(self.engine(), isolation)
-    }
-
-    /// Runs `body` in a transaction and commits it; on a conflict, runs it again on the new state, up to 64 times with
-    /// growing pauses of at most 10 ms. An error of `body` ends it, and nothing is written. If every attempt met a conflict,
-    /// the answer is [`Error::Conflict`].
-    ///
-    /// ```
-    /// # fn main() -> maplsm::Result<()> {
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
-    /// let visits = db.transact(|tx| {
-    ///     let visits = tx.get("visits")?.map_or(0, |value| value[0]) + 1;
-    ///     tx.insert("visits", [visits])?;
-    ///     Ok(visits)
-    /// })?;
-    /// assert_eq!(visits, 1);
-    /// # db.close()
-    /// # }
-    /// ```
-    pub fn transact<T>(&self, mut body: impl FnMut(&mut Transaction) -> Result<T>) -> Result<T> {
-        let mut pauses = Pauses::new();
-        loop {
-            let mut transaction = self.transaction();
-            let outcome = body(&mut transaction).and_then(|value| transaction.commit().map(|()| value));
-            match outcome {
-                Err(Error::Conflict) if pauses.next() => {}
-                outcome => return outcome,
-            }
-        }
     }
 
     /// The keys that have a value in the memtables, that is, in the log only, in order.
@@ -440,12 +421,12 @@ impl Db {
     /// Makes a backup of what is committed now, in all keyspaces, in a directory of backups of this database, which is made if
     /// it is not there. Writers and readers go on meanwhile.
     ///
-    /// Each backup is a database in a directory of its own, whose name is the number of the backup and the identity of the database
-    /// that it is of, and which can be opened [read-only](Options::read_only),
-    /// [verified](Db::verify), and [restored](crate::restore()) without the others. Tables and value files that the backup before has
-    /// already are not copied but linked to, so a backup costs what has changed since. (A file system without hard links gets
-    /// copies of everything.) What is copied is verified; what is linked to is not read again: [`verify`](Db::verify) reads it.
-    /// Nothing is linked to the files of the database itself, which may be on another disk.
+    /// Each backup is a database in a directory of its own, whose name is the number of the backup and the identity of the
+    /// database that it is of, and which can be opened [read-only](Options::read_only), [verified](Db::verify), and
+    /// [restored](crate::restore()) without the others. Tables and value files that the backup before has already are not
+    /// copied but linked to, so a backup costs what has changed since. (A file system without hard links gets copies of
+    /// everything.) What is copied is verified; what is linked to is not read again: [`verify`](Db::verify) reads it. Nothing
+    /// is linked to the files of the database itself, which may be on another disk.
     ///
     /// Durable when this returns. What was interrupted is removed by the next backup, and earlier ones stay whole.
     /// [`backups`](crate::backups) lists them, [`prune_backups`](crate::prune_backups) removes old ones.

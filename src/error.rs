@@ -1,5 +1,6 @@
 //! What can go wrong, by who must act.
 
+mod as_io;
 mod bug;
 mod damage;
 
@@ -55,13 +56,15 @@ pub enum Error {
     ///
     /// | call | answer of a poisoned store |
     /// |---|---|
-    /// | `insert`, `insert_with`, `remove`, `remove_with`, `remove_range`, `write`, `write_with`, `try_write`, `submit`, `ingest`, `try_ingest`, `transact`, and the `commit` and `commit_with` of a transaction | this error |
+    /// | `insert`, `insert_with`, `remove`, `remove_with`, `remove_range`, `write`, `write_with`, `try_write`, `submit`, `ingest`, `try_ingest`, `transact`, `try_transact`, `transact_with`, and the `commit` and `commit_with` of a transaction | this error |
+    /// | `update`, `fetch_update`, `compare_and_swap`, `insert_if_absent`, `take`, `pop_first`, `pop_last`, `remove_prefix`, and the `clear` of a keyspace | this error |
     /// | `sync`, `flush`, `maintain`, `wait_for_background`, `compact`, `compact_range`, `create_keyspace`, `drop_keyspace` | this error |
     /// | `Commit::wait`, `Commit::on_durable`, awaiting a `Commit` | this error, unless it was durable before |
     /// | `checkpoint`, `backup` | this error, and no copy: it would have commits that were refused |
     /// | `close` | this error, each time; the directory is free and the threads have ended all the same |
     /// | `verify` | a report with this error |
     /// | `keyspace` | this error if there is none of the name yet |
+    /// | `first`, `last`, `is_empty`, `keys`, `values`, `multi_get`, `size_of`, `approximate_len`, `approximate_size`, `path` | as ever |
     /// | `get`, `contains_key`, `iter`, `range`, `prefix`, `cursor`, `snapshot`, `transaction`, `transaction_with`, `memtable_keys`, `keyspaces`, `stats`, `recovery_report` | as ever; also of commits that were refused |
     Poisoned(Arc<Error>),
     /// Something that cannot happen has happened on the way to the disk: a fault in the code of this crate, or of the memory
@@ -336,7 +339,11 @@ impl fmt::Display for Error {
             Self::Corruption(c) => c.fmt(f),
             Self::UnsupportedFormat(u) => write!(f, "{}: {}", u.path.display(), u.what),
             Self::MappingLost(path) => write!(f, "{} could not be read any more while it was mapped", path.display()),
-            Self::Locked(path) => write!(f, "{} is in use by another process or handle", path.display()),
+            Self::Locked(path) => write!(
+                f,
+                "{} is in use by another process, or by another handle of this one, which `Db::clone` would share",
+                path.display()
+            ),
             Self::LockLost(path) => write!(
                 f,
                 "{} is not the file that was locked at open: it was removed or replaced, and another process may write here",

@@ -1,7 +1,9 @@
 //! Iterators and cursors.
 
+mod entry;
+mod parts;
+
 use std::fmt;
-use std::io;
 use std::ops::RangeBounds;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -9,72 +11,13 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use crate::engine::{Engine, Reading};
 use crate::error::{Damage, Error, Result};
 use crate::format::Sequence;
-use crate::format::alignment::Alignment;
 use crate::format::range::{Edge, Range, edges};
 use crate::keyspace_state::KeyspaceState;
-use crate::merge::{PinnedEntry, Place, Scan};
-use crate::slice::{Slice, view_as, view_as_slice};
-use crate::sys::BlockBuffer;
+use crate::merge::{Place, Scan};
+use crate::slice::view_as;
 
-/// A key and its value, read in place; keeps the file that they are in mapped, like [`Slice`].
-///
-/// The entries of an iterator cost it one reference count for many of them, and one each when they are dropped.
-#[derive(Clone)]
-pub struct Entry(PinnedEntry);
-
-impl Entry {
-    /// An entry that is in no file yet. An error if there is no memory for it.
-    pub(crate) fn new(key: &[u8], value: &[u8], alignment: Alignment) -> io::Result<Self> {
-        let value_start = usize::try_from(alignment.value_start(key.len() as u64)).unwrap_or(usize::MAX);
-        let length = value_start + value.len();
-        let mut bytes = BlockBuffer::new(length)?;
-        let (to_key, to_value) = bytes.bytes_mut().split_at_mut(value_start);
-        to_key[..key.len()].copy_from_slice(key);
-        to_key[key.len()..].fill(0);
-        to_value.copy_from_slice(value);
-        let bytes = bytes.into_block().pin(0..length);
-        Ok(Self(PinnedEntry { bytes, key_end: key.len(), value_start, value: None }))
-    }
-
-    /// The value, kept alive on its own.
-    pub(crate) fn value_slice(&self) -> Slice {
-        Slice(self.0.value.clone().unwrap_or_else(|| self.0.bytes.tail(self.0.value_start)))
-    }
-
-    /// The key.
-    #[inline]
-    pub fn key(&self) -> &[u8] {
-        self.0.bytes.get(..self.0.key_end).unwrap_or_default()
-    }
-
-    /// The value.
-    #[inline]
-    pub fn value(&self) -> &[u8] {
-        match &self.0.value {
-            Some(value) => value,
-            None => self.0.bytes.get(self.0.value_start..).unwrap_or_default(),
-        }
-    }
-
-    /// The value as a `T`, in place; see [`Slice::get_as`].
-    pub fn value_as<T: FromBytes + KnownLayout + Immutable>(&self) -> Result<&T> {
-        view_as(self.value())
-    }
-
-    /// The value as a list of `T`, in place; see [`Slice::get_as_slice`].
-    ///
-    /// # Panics
-    /// If `T` has no size.
-    pub fn value_as_slice<T: FromBytes + Immutable>(&self) -> Result<&[T]> {
-        view_as_slice(self.value())
-    }
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "b\"{}\" => b\"{}\"", self.key().escape_ascii(), self.value().escape_ascii())
-    }
-}
+pub use entry::Entry;
+pub use parts::{KeyIter, ValueIter};
 
 /// A range of keys as the caller gave it.
 #[derive(Debug, Clone)]
@@ -206,6 +149,53 @@ impl Iter {
     /// Over what there is now.
     pub(crate) fn now(engine: &Engine, keyspace: &KeyspaceState, range: KeyRange) -> Self {
         Self::new(engine.reading(keyspace, engine.readers.register()), range)
+    }
+
+    /// The first entry.
+    pub(crate) fn first(mut self) -> Result<Option<Entry>> {
+        self.next().transpose()
+    }
+
+    /// The last entry.
+    pub(crate) fn last_entry(mut self) -> Result<Option<Entry>> {
+        self.next_back().transpose()
+    }
+
+    /// Whether there is no entry. Nothing is pinned for it.
+    pub(crate) fn has_none(mut self) -> Result<bool> {
+        self.advance().map(|found| !found)
+    }
+
+    /// Moves the front on to `key`: what [`next`](Iterator::next) returns then is the first entry at or after it. What lies
+    /// between is passed, for both ends. The front does not go back, and the range ends where it did: with a key that the
+    /// front has passed, nothing happens. O(log n), with the next move of the front.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// # for i in 0..10u8 { db.write_with(maplsm::WriteBatch::new().insert([i], [i]), maplsm::Durability::Buffered)?; }
+    /// let mut entries = db.iter();
+    /// entries.seek([7]);
+    /// assert_eq!(entries.next().transpose()?.expect("there is one").key(), [7]);
+    /// assert_eq!(entries.count(), 2);
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn seek(&mut self, key: impl AsRef<[u8]>) {
+        let key = key.as_ref();
+        let moved = matches!(self.state, State::Forward | State::Both);
+        let is_passed = moved && self.front.as_ref().is_some_and(|front| front.key() >= key);
+        if is_passed || self.range.start.as_ref() >= Edge::Before(key) {
+            return;
+        }
+        self.range.start = Edge::Before(key.to_vec());
+        // The front has to be found anew; its scan goes there.
+        self.state = match self.state {
+            State::Forward => State::Fresh,
+            State::Both => State::Backward,
+            other => other,
+        };
     }
 
     /// Whether an end that has found an entry has not met the other one. Where it has, it takes the last look.
@@ -390,6 +380,30 @@ impl Cursor {
     /// Goes to the last entry at or before `key`; returns whether there is one. O(log n).
     pub fn seek_back(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.go(Place::AtOrInFront(key.as_ref()))
+    }
+
+    /// Goes to the first entry after `key`, which need not be there; returns whether there is one. O(log n).
+    pub fn seek_after(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = key.as_ref();
+        Ok(self.seek(key)? && (self.key() != key || self.next()?))
+    }
+
+    /// Goes to the last entry before `key`, which need not be there; returns whether there is one. O(log n).
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// db.write(maplsm::WriteBatch::new().insert("a", "1").insert("b", "2").insert("c", "3"))?;
+    /// let mut cursor = db.cursor();
+    /// assert!(cursor.seek_before("b")? && cursor.key() == b"a");
+    /// assert!(cursor.seek_after("b")? && cursor.key() == b"c");
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn seek_before(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = key.as_ref();
+        Ok(self.seek_back(key)? && (self.key() != key || self.prev()?))
     }
 
     /// Goes to the next entry; returns whether there is one. A cursor that is nowhere (new, or past an end) stays there. O(1).

@@ -5,16 +5,17 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use crate::batch::WriteBatch;
-use crate::engine::Ingested;
+use crate::engine::{Ingested, KeyspaceEnd};
 use crate::error::{Error, Result};
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges};
 use crate::handle::Handle;
-use crate::iter::{Cursor, Entry, Iter, KeyRange};
+use crate::iter::{Cursor, Entry, Iter, KeyIter, KeyRange, ValueIter};
 use crate::keyspace_state::KeyspaceState;
 use crate::options::Durability;
 use crate::slice::Slice;
 use crate::snapshot::Snapshot;
+use crate::update::{CompareError, compare_and_swap, insert_if_absent, pop, update};
 
 /// An ordered map of its own in a database, with the log, the memory and the files of the database: a thousand of them cost
 /// little more than one, and one [`WriteBatch`] may change several.
@@ -107,7 +108,79 @@ impl Keyspace {
 
     /// See [`Db::remove_range`](crate::Db::remove_range).
     pub fn remove_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
-        self.db.engine().committer.remove_range(&self.state, &range)
+        self.db.engine().committer.remove_range(&self.state, edges(&range))
+    }
+
+    /// See [`Db::remove_prefix`](crate::Db::remove_prefix).
+    pub fn remove_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<()> {
+        let KeyRange { start, end } = KeyRange::prefix(prefix.as_ref());
+        self.db.engine().committer.remove_range(&self.state, (start, end))
+    }
+
+    /// Removes all keys of the keyspace, which stays: what [`remove_range`](Self::remove_range) of everything does, in the time
+    /// of one write. Snapshots, iterators and cursors from before see what they saw.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// let sessions = db.keyspace("sessions")?;
+    /// sessions.insert("7", "ada")?;
+    /// sessions.clear()?;
+    /// assert!(sessions.is_empty()?);
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn clear(&self) -> Result<()> {
+        self.db.engine().committer.remove_range(&self.state, (Edge::START.to_owned(), Edge::End))
+    }
+
+    /// See [`Db::update`](crate::Db::update).
+    pub fn update<V: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        new: impl FnMut(Option<&[u8]>) -> Option<V>,
+    ) -> Result<Option<V>> {
+        Ok(update(self.db.engine(), &self.state, key.as_ref(), new)?.1)
+    }
+
+    /// See [`Db::fetch_update`](crate::Db::fetch_update).
+    pub fn fetch_update<V: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        new: impl FnMut(Option<&[u8]>) -> Option<V>,
+    ) -> Result<Option<Slice>> {
+        Ok(update(self.db.engine(), &self.state, key.as_ref(), new)?.0)
+    }
+
+    /// See [`Db::compare_and_swap`](crate::Db::compare_and_swap).
+    pub fn compare_and_swap(
+        &self,
+        key: impl AsRef<[u8]>,
+        old: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> Result<Result<(), CompareError>> {
+        compare_and_swap(self.db.engine(), &self.state, key.as_ref(), old, new)
+    }
+
+    /// See [`Db::insert_if_absent`](crate::Db::insert_if_absent).
+    pub fn insert_if_absent(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        insert_if_absent(self.db.engine(), &self.state, key.as_ref(), value.as_ref())
+    }
+
+    /// See [`Db::take`](crate::Db::take).
+    pub fn take(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        self.fetch_update(key, |_| None::<&[u8]>)
+    }
+
+    /// See [`Db::pop_first`](crate::Db::pop_first).
+    pub fn pop_first(&self) -> Result<Option<Entry>> {
+        pop(self.db.engine(), &self.state, KeyspaceEnd::First)
+    }
+
+    /// See [`Db::pop_last`](crate::Db::pop_last).
+    pub fn pop_last(&self) -> Result<Option<Entry>> {
+        pop(self.db.engine(), &self.state, KeyspaceEnd::Last)
     }
 
     /// See [`Db::ingest`](crate::Db::ingest).
@@ -137,6 +210,53 @@ impl Keyspace {
     /// See [`Db::range`](crate::Db::range).
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
         Iter::now(self.db.engine(), &self.state, KeyRange::new(&range))
+    }
+
+    /// See [`Db::first`](crate::Db::first).
+    pub fn first(&self) -> Result<Option<Entry>> {
+        self.iter().first()
+    }
+
+    /// See [`Db::last`](crate::Db::last).
+    pub fn last(&self) -> Result<Option<Entry>> {
+        self.iter().last_entry()
+    }
+
+    /// See [`Db::is_empty`](crate::Db::is_empty).
+    pub fn is_empty(&self) -> Result<bool> {
+        self.iter().has_none()
+    }
+
+    /// See [`Db::keys`](crate::Db::keys).
+    pub fn keys(&self) -> KeyIter {
+        KeyIter::new(self.iter())
+    }
+
+    /// See [`Db::values`](crate::Db::values).
+    pub fn values(&self) -> ValueIter {
+        ValueIter::new(self.iter())
+    }
+
+    /// See [`Db::size_of`](crate::Db::size_of).
+    pub fn size_of(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
+        self.snapshot().size_of(key)
+    }
+
+    /// See [`Db::multi_get`](crate::Db::multi_get).
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>> {
+        self.snapshot().multi_get(keys)
+    }
+
+    /// See [`Db::approximate_len`](crate::Db::approximate_len).
+    pub fn approximate_len<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        let (start, end) = edges(&range);
+        Ok(self.db.engine().amount(&self.state, (start.as_ref(), end.as_ref()))?.entries)
+    }
+
+    /// See [`Db::approximate_size`](crate::Db::approximate_size).
+    pub fn approximate_size<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        let (start, end) = edges(&range);
+        Ok(self.db.engine().amount(&self.state, (start.as_ref(), end.as_ref()))?.bytes)
     }
 
     /// See [`Db::prefix`](crate::Db::prefix).

@@ -118,17 +118,22 @@
 //!
 //! # Callbacks
 //! The store calls the program's code in five places, and holds no lock meanwhile: the [compaction
-//! filter](Options::compaction_filter), what is [called back](Commit::on_durable) when a commit is durable, the iterator given to [`ingest`](Db::ingest) and [`try_ingest`](Db::try_ingest), the
-//! body of [`transact`](Db::transact), and `as_ref` (or `borrow`, or the bounds of a range) of what is given as a key, a
-//! value, a name or a batch. What such code may call of the same database, on [`Db`], [`Keyspace`], [`Snapshot`] and
+//! filter](Options::compaction_filter), what is [called back](Commit::on_durable) when a commit is durable, the iterator given
+//! to [`ingest`](Db::ingest) and [`try_ingest`](Db::try_ingest), the body of [`transact`](Db::transact) and what decides in
+//! [`update`](Db::update), and `as_ref` (or `borrow`, or the bounds of a range) of what is given as a key, a value, a name or a
+//! batch. What such code may call of the same database, on [`Db`], [`Keyspace`], [`Snapshot`] and
 //! [`Transaction`] alike:
 //!
 //! | call | in a filter | of a commit | in an iterator | in a body | in `as_ref` |
 //! |---|---|---|---|---|---|
 //! | `get`, `contains_key`, `iter`, `range`, `prefix`, `cursor`, `snapshot`, `memtable_keys` | yes | yes | yes | yes | yes |
+//! | `first`, `last`, `is_empty`, `keys`, `values`, `multi_get`, `size_of` | yes | yes | yes | yes | yes |
+//! | `approximate_len`, `approximate_size`, `path` | yes | yes | yes | yes | yes |
+//! | `update`, `fetch_update`, `compare_and_swap`, `insert_if_absent`, `take` | yes | yes | yes | yes | yes |
+//! | `pop_first`, `pop_last`, `remove_prefix` | yes | yes | yes | yes | yes |
 //! | `insert`, `insert_with`, `remove`, `remove_with`, `remove_range`, `write`, `write_with`, `try_write`, `submit` | yes | yes | yes | yes | yes |
 //! | `sync` | yes | [`Reentrant`](Error::Reentrant) | yes | yes | yes |
-//! | `transaction`, `transaction_with`, `transact` | yes | yes | yes | yes | yes |
+//! | `transaction`, `transaction_with`, `transact`, `try_transact`, `transact_with` | yes | yes | yes | yes | yes |
 //! | `ingest`, `try_ingest`, `flush`, `checkpoint`, `backup` | yes | yes | yes | yes | yes |
 //! | `keyspace`, `create_keyspace`, `keyspaces`, `drop_keyspace` | yes | yes | yes | yes | yes |
 //! | `stats`, `verify`, `recovery_report` | yes | yes | yes | yes | yes |
@@ -144,7 +149,8 @@
 //! [`Closed`](Error::Closed) or [`KeyspaceDropped`](Error::KeyspaceDropped), and so does the commit of a body that does.
 //!
 //! If a filter drops the last handle, the compaction is cancelled, and a thread of its own closes the database as soon as it
-//! has ended, and as soon as the callback has returned if that drops the last one; until then the directory is [locked](Error::Locked). Nobody learns the result of that close.
+//! has ended, and as soon as the callback has returned if that drops the last one; until then the directory is
+//! [locked](Error::Locked). Nobody learns the result of that close.
 //!
 //! # How it is made
 //! `ARCHITECTURE.md`, beside the sources, is the map of the code, `FORMAT.md` specifies the files, and `CONTRIBUTING.md` says
@@ -173,6 +179,8 @@ mod stats;
 mod sys;
 pub mod table;
 mod transaction;
+mod unwind;
+mod update;
 mod version;
 mod visibility;
 
@@ -185,7 +193,7 @@ pub use engine::{
     RecoveryReport, RepairReport, Report,
 };
 pub use error::{Bug, Corruption, Damage, Error, ErrorKind, Feature, IoError, Result, Unsupported};
-pub use iter::{Cursor, Entry, Iter};
+pub use iter::{Cursor, Entry, Iter, KeyIter, ValueIter};
 pub use keyspace::Keyspace;
 pub use offline::{backups, examine, prune_backups, repair, restore};
 pub use options::{
@@ -197,6 +205,7 @@ pub use stats::{CompactionStats, KeyspaceStats, LevelStats, Stats, TableStats, V
 pub use sys::sim::{Fault, SimFs};
 pub use sys::{FileSystem, guard_mappings};
 pub use transaction::{Savepoint, Transaction, TransactionIter};
+pub use update::CompareError;
 pub use version::CompactionReason;
 /// The crate whose traits [`Slice::get_as`] asks for, in the version that it needs.
 pub use zerocopy;

@@ -27,9 +27,9 @@ use crate::options::Options;
 ///
 /// Some things cannot be proven. If the manifest is damaged ([`Outcome::Inferred`](crate::Outcome::Inferred)), what was lost
 /// in it is unknown: names of keyspaces, that keyspaces were dropped, which files were no longer part of the database, which
-/// value file is which; and of a table that was loaded ([`Db::ingest`](crate::Db::ingest)), the place in the history is a guess. A log that
-/// ends early, with nothing after that and no other file that says more, looks like that of a crash and is left to the open
-/// ([`Db::recovery_report`](crate::Db::recovery_report)).
+/// value file is which; and of a table that was loaded ([`Db::ingest`](crate::Db::ingest)), the place in the history is a
+/// guess. A log that ends early, with nothing after that and no other file that says more, looks like that of a crash and is
+/// left to the open ([`Db::recovery_report`](crate::Db::recovery_report)).
 ///
 /// # Errors
 /// A disk that fails at any of the files ends the repair with an error: nothing is taken for lost for that. So does a file of
@@ -78,7 +78,8 @@ pub fn examine(path: impl AsRef<Path>, options: &Options) -> Result<Vec<Finding>
 /// The complete backups in a directory that [`Db::backup`](crate::Db::backup) has made, oldest first.
 ///
 /// # Errors
-/// [`Error::NotFound`](crate::Error::NotFound) if there is no backup in it, [`Error::Locked`](crate::Error::Locked) while one is being made.
+/// [`Error::NotFound`](crate::Error::NotFound) if there is no backup in it, [`Error::Locked`](crate::Error::Locked) while one
+/// is being made.
 pub fn backups(path: impl AsRef<Path>) -> Result<Vec<Backup>> {
     Options::new().backups(path)
 }
@@ -93,13 +94,13 @@ pub fn prune_backups(path: impl AsRef<Path>, keep: usize) -> Result<usize> {
 }
 
 /// Makes a database at `to`, which must not be there, of a backup: of the newest one if `from` is a directory of
-/// [backups](crate::Db::backup), of another one if it is that of a [`Backup`]. A checkpoint, or any other database that nobody writes,
-/// can be restored as well. Every file is copied and verified, so that what is restored shares nothing with the backup; the
-/// database gets an identity of its own. After an error, there is nothing at `to`. O(size).
+/// [backups](crate::Db::backup), of another one if it is that of a [`Backup`]. A checkpoint, or any other database that nobody
+/// writes, can be restored as well. Every file is copied and verified, so that what is restored shares nothing with the
+/// backup; the database gets an identity of its own. After an error, there is nothing at `to`. O(size).
 ///
 /// # Errors
-/// [`Error::NotFound`](crate::Error::NotFound) if there is no backup and no database at `from`, [`Error::Corruption`](crate::Error::Corruption) for a damaged one,
-/// [`Error::Io`](crate::Error::Io) if `to` exists.
+/// [`Error::NotFound`](crate::Error::NotFound) if there is no backup and no database at `from`,
+/// [`Error::Corruption`](crate::Error::Corruption) for a damaged one, [`Error::Io`](crate::Error::Io) if `to` exists.
 ///
 /// ```
 /// # fn main() -> maplsm::Result<()> {

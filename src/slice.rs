@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
+use std::sync::Arc;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -185,6 +186,18 @@ impl PartialEq<&str> for Slice {
 impl From<Slice> for Vec<u8> {
     fn from(slice: Slice) -> Self {
         slice.to_vec()
+    }
+}
+
+impl From<Slice> for Arc<[u8]> {
+    fn from(slice: Slice) -> Self {
+        (*slice).into()
+    }
+}
+
+impl From<Slice> for Box<[u8]> {
+    fn from(slice: Slice) -> Self {
+        (*slice).into()
     }
 }
 

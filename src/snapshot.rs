@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use crate::digest::Digest;
 use crate::engine::{Engine, Reading, Registration};
 use crate::error::Result;
-use crate::iter::{Cursor, Entry, Iter, KeyRange};
+use crate::iter::{Cursor, Entry, Iter, KeyIter, KeyRange, ValueIter};
 use crate::keyspace_state::KeyspaceState;
 use crate::slice::{Slice, view_as, view_as_slice};
 use crate::sys::Pinned;
@@ -117,6 +117,50 @@ impl Snapshot {
     /// Whether the key has a value.
     pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.get_ref(key)?.is_some())
+    }
+
+    /// The length of the value of a key; see [`Db::size_of`](crate::Db::size_of).
+    pub fn size_of(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
+        let found = self.engine.readers.size_at(self.keyspace.id, key.as_ref(), &self.at)?;
+        self.checked(found)
+    }
+
+    /// The values of several keys; see [`Db::multi_get`](crate::Db::multi_get).
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>> {
+        let keys: Vec<K> = keys.into_iter().collect();
+        // The caller's code, before anything is held.
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        self.get_all(&keys)
+    }
+
+    fn get_all(&self, keys: &[&[u8]]) -> Result<Vec<Option<Slice>>> {
+        let found = self.engine.readers.get_many_at(self.keyspace.id, keys, &self.at)?;
+        self.checked(found.into_iter().map(|value| value.map(Slice)).collect())
+    }
+
+    /// The entry with the smallest key, if there is one; see [`Db::first`](crate::Db::first).
+    pub fn first(&self) -> Result<Option<Entry>> {
+        self.iter().first()
+    }
+
+    /// The entry with the greatest key, if there is one; see [`Db::last`](crate::Db::last).
+    pub fn last(&self) -> Result<Option<Entry>> {
+        self.iter().last_entry()
+    }
+
+    /// Whether there is no entry; see [`Db::is_empty`](crate::Db::is_empty).
+    pub fn is_empty(&self) -> Result<bool> {
+        self.iter().has_none()
+    }
+
+    /// All keys, in order.
+    pub fn keys(&self) -> KeyIter {
+        KeyIter::new(self.iter())
+    }
+
+    /// All values, in the order of their keys.
+    pub fn values(&self) -> ValueIter {
+        ValueIter::new(self.iter())
     }
 
     /// All entries, in order of key.

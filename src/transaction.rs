@@ -1,14 +1,14 @@
 //! Transactions: reads and writes that take effect as if they had happened at one moment.
 
+mod attempts;
 mod iter;
+mod reading;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::batch::{WriteBatch, check_lengths};
 use crate::commit::Commit;
@@ -24,37 +24,8 @@ use crate::options::{Durability, Isolation};
 use crate::slice::Slice;
 use crate::visibility::{Joined, RangeSet};
 
+pub(crate) use attempts::Attempts;
 pub use iter::TransactionIter;
-
-/// Attempts of [`Db::transact`](crate::Db::transact), and the first and the longest pause between two.
-const ATTEMPTS: u32 = 64;
-const PAUSE_MIN: Duration = Duration::from_micros(20);
-const PAUSE_MAX: Duration = Duration::from_millis(10);
-
-/// The pauses between attempts: each up to twice as long as the one before, and of different length in different threads, so
-/// that those who have met once do not meet again.
-pub(crate) struct Pauses {
-    attempt: u32,
-    random: RandomState,
-}
-
-impl Pauses {
-    pub(crate) fn new() -> Self {
-        Self { attempt: 0, random: RandomState::new() }
-    }
-
-    /// Waits; returns false if there were enough attempts.
-    pub(crate) fn next(&mut self) -> bool {
-        self.attempt += 1;
-        if self.attempt >= ATTEMPTS {
-            return false;
-        }
-        let longest = PAUSE_MIN.saturating_mul(1 << self.attempt.min(16)).min(PAUSE_MAX);
-        let share = u32::try_from(self.random.hash_one(self.attempt) % 1024).unwrap_or(0);
-        std::thread::sleep(longest / 1024 * share);
-        true
-    }
-}
 
 /// A transaction: reads the store as it was when it began, and its own changes; commits them if nothing that it relies on has
 /// changed since, whole or not at all.
@@ -347,15 +318,16 @@ impl Transaction {
         self.changes.get(&keyspace).map(|(_, changes)| changes)
     }
 
+    /// The transaction's own word on a key, if it has one.
+    fn own_word(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&Word> {
+        let changes = self.own(keyspace)?;
+        changes.keys.get(key).or_else(|| changes.removed.contains(key).then_some(&Word::Removed))
+    }
+
     fn get_of(&self, keyspace: &Arc<KeyspaceState>, key: &[u8]) -> Result<Option<Slice>> {
         self.engine.check_owner(keyspace)?;
-        if let Some(changes) = self.own(keyspace.id) {
-            if let Some(own) = changes.keys.get(key) {
-                return Ok(own.entry().map(Entry::value_slice));
-            }
-            if changes.removed.contains(key) {
-                return Ok(None);
-            }
+        if let Some(own) = self.own_word(keyspace.id, key) {
+            return Ok(own.entry().map(Entry::value_slice));
         }
         self.note_read(keyspace, |reads| reads.insert_key(key));
         let found = self.engine.readers.get_at(keyspace.id, key, &self.at)?;

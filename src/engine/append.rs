@@ -239,6 +239,7 @@ impl Appender {
         let (log, _) = writer.active.as_mut().ok_or_else(no_segment)?;
         log.skip(1, durable).map_err(|e| self.files.log_error(&self.health, log, e))?;
         writer.next_sequence = Sequence(taken.0 + 1);
+        writer.beside_log = taken;
         self.readers.learned.gaps.give(taken);
         Ok(taken)
     }

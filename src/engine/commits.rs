@@ -49,6 +49,13 @@ struct State {
     phase: Phase,
 }
 
+/// What a thread does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    Syncs,
+    Tells,
+}
+
 /// What the threads are there for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
@@ -158,18 +165,19 @@ impl Commits {
     /// What has become of the commit that ends there, or else has the task woken once that is known, instead of one that was
     /// registered before.
     pub(super) fn poll(&self, end: Position, waker: &Waker, registered: &mut Option<Registered>) -> Poll<Result<()>> {
+        // A waker is somebody else's code: it is cloned before, and dropped after.
+        let mut task = Some(Told::Task(waker.clone()));
         let mut state = self.state.lock();
         let before = registered.take().and_then(|before| state.waiting.remove(&before));
         let polled = state.outcome(end).map_or(Poll::Pending, Poll::Ready);
         if polled.is_pending() {
             state.registrations += 1;
             let at = Registered { end, number: state.registrations };
-            state.waiting.insert(at, Told::Task(waker.clone()));
+            state.waiting.extend(task.take().map(|task| (at, task)));
             *registered = Some(at);
         }
         drop(state);
-        // Not under the lock: a waker is somebody else's code.
-        drop(before);
+        drop((before, task));
         polled
     }
 
@@ -261,13 +269,12 @@ impl Commits {
         }
     }
 
-    /// Has the threads begun, once; `begin` begins the one of that number, of `count`. If one cannot begin, those before it
-    /// stay, and the next call begins what is missing.
-    pub(super) fn start(&self, count: usize, begin: impl Fn(usize) -> Result<JoinHandle<()>>) -> Result<()> {
+    /// Has the threads begun, once. If one cannot begin, those before it stay, and the next call begins what is missing.
+    pub(super) fn start(&self, begin: impl Fn(Life) -> Result<JoinHandle<()>>) -> Result<()> {
         let mut state = self.state.lock();
         if state.phase == Phase::NotBegun {
-            for number in state.threads.len()..count {
-                state.threads.push(begin(number)?);
+            for life in [Life::Syncs, Life::Tells].into_iter().skip(state.threads.len()) {
+                state.threads.push(begin(life)?);
             }
             state.phase = Phase::Runs;
         }

@@ -106,6 +106,8 @@ pub(super) struct Writer {
     pub(super) marked: Position,
     /// Whether removals are in the growing segment.
     pub(super) has_removals: bool,
+    /// The newest sequence number of a change that is not in the log.
+    pub(super) beside_log: Sequence,
 }
 
 impl Writer {
@@ -123,6 +125,7 @@ impl Writer {
             expected_keys: 0,
             marked: last_end,
             has_removals: false,
+            beside_log: Sequence(0),
         }
     }
 

@@ -108,9 +108,8 @@ impl Maintenance {
         self.health.check_writable()?;
         self.health.check_not_within("maintain")?;
         while self.step(true)? == Work::Done {}
-        match self.log.unmarked(&self.health) {
-            Some(end) => self.syncer.mark_idle(end)?,
-            None => {}
+        if let Some(end) = self.log.unmarked(&self.health) {
+            self.syncer.mark_idle(end)?;
         }
         // What was submitted and has been flushed meanwhile leaves nothing to mark.
         self.teller.drive()?;

@@ -7,6 +7,7 @@
 //! ([`Store::install`]), an obsolete file removed (`obsolete`), and, once for each segment, the manifest told that
 //! something in it is durable ([`SharedManifest::record_durable`](manifest::SharedManifest::record_durable)).
 
+mod amount;
 mod append;
 mod background;
 mod backup;
@@ -29,6 +30,7 @@ mod listing;
 mod log;
 mod maintenance;
 mod manifest;
+mod many;
 mod obsolete;
 mod outputs;
 mod present;
@@ -44,6 +46,8 @@ mod store;
 mod sync;
 mod teller;
 mod threads;
+mod turnstile;
+mod update;
 mod validate;
 mod value_sink;
 mod verify;
@@ -71,6 +75,8 @@ pub(crate) use registry::Registration;
 pub use repair::{Finding, LostKey, LostRange, Outcome, RepairReport};
 pub(crate) use repair::{examine, repair};
 pub(crate) use teller::Teller;
+pub(crate) use turnstile::{Passage, Turnstile, Turnstiles};
+pub(crate) use update::{Decision, KeyspaceEnd};
 pub(crate) use validate::ReadSet;
 pub use verify::Report;
 
@@ -78,10 +84,11 @@ use crate::error::{Error, Result};
 use crate::format::Position;
 use crate::format::edit::Edit;
 use crate::format::names;
+use crate::format::range::Range;
 use crate::keyspace_state::KeyspaceState;
 use crate::options::Options;
 use crate::sys::{Dir, Flag, LockRank, Mutex};
-use crate::table::TableCache;
+use crate::table::{Amount, TableCache};
 use crate::version::read_current;
 use background::Background;
 use catalog::Catalog;
@@ -126,6 +133,7 @@ pub(crate) struct Engine {
     pub(crate) scheduler: Arc<Scheduler>,
     background: Arc<Background>,
     commits: Arc<Commits>,
+    pub(crate) turnstiles: Arc<Turnstiles>,
 
     // Who works on it.
     pub(crate) committer: Committer,
@@ -220,6 +228,7 @@ impl Engine {
             scheduler: parts.scheduler,
             background: parts.background,
             commits: parts.commits,
+            turnstiles: parts.turnstiles,
         }
     }
 
@@ -241,6 +250,13 @@ impl Engine {
         self.health.check_open()?;
         self.check_owner(keyspace)?;
         self.readers.reading(keyspace, at)
+    }
+
+    /// What a keyspace has between two edges, by what indexes and metadata say.
+    pub(crate) fn amount(&self, keyspace: &KeyspaceState, within: Range<'_>) -> Result<Amount> {
+        self.health.check_open()?;
+        self.check_owner(keyspace)?;
+        self.readers.amount(keyspace, within)
     }
 
     /// Makes a copy of what is committed now in the directory `path`; see [`Db::checkpoint`](crate::Db::checkpoint).

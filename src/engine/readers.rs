@@ -27,7 +27,7 @@ pub(crate) struct Readers {
     present: Present,
     registry: Arc<Registry>,
     pub(super) learned: Arc<Learned>,
-    health: Arc<Health>,
+    pub(super) health: Arc<Health>,
 }
 
 /// How much of the history has been compared with a read set: everything up to a sequence.
@@ -189,9 +189,30 @@ impl Readers {
         }
     }
 
+    /// The length of the value of a key at a registered sequence. A value that stands apart from its entry is not looked at.
+    pub(crate) fn size_at(&self, keyspace: KeyspaceId, key: &[u8], at: &Registration) -> Result<Option<u64>> {
+        self.health.check_open()?;
+        let hash = key_hash(keyspace, key);
+        let mut opened = Opened::default();
+        loop {
+            let read_state = self.load();
+            let closed = match read_state.locate((&read_state.era, &opened), (keyspace, hash, key), at.at, true)? {
+                Find::Value(place) => {
+                    let length = place.length();
+                    self.health.check_found(&[])?;
+                    return Ok(Some(length));
+                }
+                Find::Absent | Find::Retry => return self.health.check_found(&[]).map(|()| None),
+                Find::Closed(closed) => closed,
+            };
+            drop(read_state);
+            opened.open(&closed)?;
+        }
+    }
+
     /// What a lookup has found, if it can be believed.
     #[inline]
-    fn mapped(&self, found: Option<Pinned>) -> Result<Option<Pinned>> {
+    pub(super) fn mapped(&self, found: Option<Pinned>) -> Result<Option<Pinned>> {
         self.health.check_found(found.as_deref().unwrap_or_default())?;
         Ok(found)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use super::callback::Callback;
-use super::commits::{Commits, Registered, Told};
+use super::commits::{Commits, Life, Registered, Told};
 use super::files::Files;
 use super::health::Health;
 use super::log::LogEnd;
@@ -33,12 +33,13 @@ impl Teller {
         if !self.has_threads() {
             return Ok(());
         }
-        let lives: [(&str, fn(&Self)); 2] =
-            [("maplsm-sync", Self::sync_submitted), ("maplsm-tell", Self::tell_in_turn)];
-        self.commits.start(lives.len(), |number| {
-            let (name, life) = lives[number];
+        self.commits.start(|life| {
             let teller = Arc::clone(self);
-            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || life(&teller));
+            let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
+            let thread = match life {
+                Life::Syncs => named("maplsm-sync").spawn(move || teller.sync_submitted()),
+                Life::Tells => named("maplsm-tell").spawn(move || teller.tell_in_turn()),
+            };
             thread.map_err(|e| Error::io("start a thread for", self.files.path(), e))
         })
     }

@@ -25,6 +25,7 @@ use super::scheduler::Scheduler;
 use super::store::Store;
 use super::sync::Syncer;
 use super::teller::Teller;
+use super::turnstile::Turnstiles;
 use super::write::Committer;
 use super::write_stalls::WriteStalls;
 use crate::format::{Position, Sequence};
@@ -49,6 +50,7 @@ pub(super) struct Parts {
     pub(super) scheduler: Arc<Scheduler>,
     pub(super) background: Arc<Background>,
     pub(super) commits: Arc<Commits>,
+    pub(super) turnstiles: Arc<Turnstiles>,
 }
 
 /// What an open has in hand when nothing is left to be refused.
@@ -123,6 +125,7 @@ impl Parts {
             scheduler,
             background,
             commits,
+            turnstiles: Arc::default(),
         }
     }
 
@@ -239,6 +242,7 @@ impl Parts {
             log: self.log.clone(),
             reserve: self.reserve.clone(),
             stalls: self.stalls.clone(),
+            turnstiles: self.turnstiles.clone(),
             appender: appender.clone(),
             syncer: syncer.clone(),
             flusher: flusher.clone(),

@@ -4,7 +4,6 @@
 //! `Sync` wait outside of it, where one `fdatasync` serves all of them (see `sync`). This does what a queue with a leader
 //! does, without handing batches between threads.
 
-use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use super::append::Appender;
@@ -20,11 +19,12 @@ use super::maintenance::Maintenance;
 use super::readers::Readers;
 use super::reserve::Reserve;
 use super::sync::Syncer;
+use super::turnstile::Turnstiles;
 use super::write_stalls::{DELAY_MAX, DELAY_MIN, FREEING_SHARE, Ticket, WriteStalls};
 use crate::error::{Error, Result, bug};
 use crate::format::Position;
 use crate::format::entry::Kind;
-use crate::format::range::{edges, range_value};
+use crate::format::range::{Edge, range_value};
 use crate::keyspace_state::KeyspaceState;
 use crate::log::Use;
 use crate::options::{Durability, Options};
@@ -40,6 +40,7 @@ pub(crate) struct Committer {
     pub(super) log: Arc<LogEnd>,
     pub(super) reserve: Arc<Reserve>,
     pub(super) stalls: Arc<WriteStalls>,
+    pub(super) turnstiles: Arc<Turnstiles>,
     pub(super) appender: Arc<Appender>,
     pub(super) syncer: Arc<Syncer>,
     pub(super) flusher: Arc<Flusher>,
@@ -92,13 +93,8 @@ impl Committer {
         self.commit(Body::One { keyspace, kind, key, value }, durability)
     }
 
-    /// Commits the removal of a range, if any key can be in it.
-    pub(crate) fn remove_range<K: AsRef<[u8]>>(
-        &self,
-        keyspace: &KeyspaceState,
-        range: &impl RangeBounds<K>,
-    ) -> Result<()> {
-        let (start, end) = edges(range);
+    /// Commits the removal of what lies between two edges, if any key can be there.
+    pub(crate) fn remove_range(&self, keyspace: &KeyspaceState, (start, end): (Edge, Edge)) -> Result<()> {
         if start >= end {
             return self.commit_nothing(self.options.durability).map(|_| ());
         }

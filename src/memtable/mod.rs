@@ -27,11 +27,12 @@ use crate::error::{Bug, Damage, Fault, bug};
 use crate::format::alignment::Alignment;
 use crate::format::checksum::Id;
 use crate::format::entry::{Entry, Kind, key_at, sequence_at};
+use crate::format::range::{self as key, Edge};
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId, Position, Sequence};
 use crate::log;
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sys::{LockRank, Mapping, Mutex};
+use crate::sys::{LockRank, Mapping, Mutex, prefetch};
 use crate::visibility::{Fragments, Visibility};
 
 /// Where a lookup in a memtable ended.
@@ -281,12 +282,44 @@ impl Memtable {
         }
     }
 
+    /// The newest sequence number at which a key has been written or removed here; 0 if it was not.
+    pub(crate) fn newest(&self, keyspace: KeyspaceId, hash: u64, key: &[u8]) -> Sequence {
+        let Some(space) = self.space(keyspace) else { return Sequence(0) };
+        let version = match space.index.find(tag(hash), true, |locator| self.is_of(locator, key), |_| true) {
+            Found::Entry(locator) => self.sequence(locator).unwrap_or(self.max_sequence()),
+            Found::Missing | Found::Pruned => Sequence(0),
+        };
+        let removed = space.ranges.newest(key, Sequence(u64::MAX), version, true);
+        removed.ok().flatten().unwrap_or(version)
+    }
+
     /// Starts to bring what [`insert`](Self::insert) will need of a key into the cache: the copy into the log hides the miss.
     #[inline]
     pub(crate) fn prefetch(&self, keyspace: KeyspaceId, key: &[u8]) {
         if let Some(space) = self.space(keyspace) {
             space.index.prefetch(tag(crate::format::key_hash(keyspace, key)));
         }
+    }
+
+    /// The same for a lookup that follows. `hash` is that of keyspace and key.
+    #[inline]
+    pub(crate) fn prefetch_slot(&self, keyspace: KeyspaceId, hash: u64) {
+        if let Some(space) = self.space(keyspace) {
+            space.index.prefetch(tag(hash));
+        }
+    }
+
+    /// Starts to bring the entry that [`get`](Self::get) would look at into the cache.
+    pub(crate) fn prefetch_entry(&self, keyspace: KeyspaceId, hash: u64) {
+        let Some(space) = self.space(keyspace) else { return };
+        let bytes = self.bytes();
+        let look = |locator| {
+            if let Some(first) = bytes.get(locator as usize * 8) {
+                prefetch(first);
+            }
+            false
+        };
+        space.index.find(tag(hash), true, look, |_| true);
     }
 
     /// Indexes an entry that has been committed to the log. Only the one writer calls this. `droppable(older, newer)` says
@@ -355,6 +388,25 @@ impl Memtable {
         let Some(space) = written else { return Ok(Vec::new()) };
         self.distribute()?;
         Ok(space.sorted.runs(|| self.published(), rule))
+    }
+
+    /// How many entries of a keyspace lie between two edges, of those that someone in `rule` sees, as the sorted runs have
+    /// them. Takes as long as [`runs`](Self::runs), and O(log n) for each of them.
+    pub(crate) fn count_between(
+        &self,
+        keyspace: KeyspaceId,
+        (start, end): key::Range<'_>,
+        rule: impl FnOnce() -> Visibility,
+    ) -> Result<u64, Bug> {
+        let runs = self.runs(keyspace, rule)?;
+        let bytes = self.bytes();
+        let rank = |run: &Run, edge: Edge<&[u8]>| match edge {
+            Edge::Before(key) => run.rank(key, false, |item| item.key(bytes)),
+            Edge::After(key) => run.rank(key, true, |item| item.key(bytes)),
+            Edge::End => run.len(),
+        };
+        let between = runs.iter().map(|run| rank(run, end).saturating_sub(rank(run, start)));
+        Ok(between.sum::<usize>() as u64)
     }
 
     /// Access to the entries that are published now.

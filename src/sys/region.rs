@@ -373,9 +373,16 @@ impl Pinned {
         Self { start: NonNull::from(bytes).cast(), length: bytes.len(), pin }
     }
 
-    /// The bytes from `from` on, kept alive as well.
-    pub(crate) fn tail(&self, from: usize) -> Self {
-        Self::new(self, from..self.len(), self.pin.clone())
+    /// A part of the bytes, kept alive as well.
+    pub(crate) fn part(&self, range: Range<usize>) -> Self {
+        Self::new(self, range, self.pin.clone())
+    }
+
+    /// A part of the bytes, which takes over what keeps them alive.
+    pub(crate) fn into_part(self, range: Range<usize>) -> Self {
+        let bytes = self.get(range).unwrap_or_default();
+        let (start, length) = (NonNull::from(bytes).cast(), bytes.len());
+        Self { start, length, pin: self.pin }
     }
 }
 

@@ -67,7 +67,7 @@ impl Index {
         &self.file
     }
 
-    fn section(&self, section: usize) -> Result<&IndexSection> {
+    pub(super) fn section(&self, section: usize) -> Result<&IndexSection> {
         self.sections.get(section).ok_or_else(|| self.mismatch(0))
     }
 

@@ -1,6 +1,8 @@
 //! Tables: immutable sorted files, their indexes, and cursors over them.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod ahead;
+mod amount;
 mod block_builder;
 mod bloom;
 mod body;
@@ -30,6 +32,7 @@ mod writer;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+pub(crate) use amount::Amount;
 pub(crate) use body::Verify;
 pub(crate) use cursor::{Home, TableCursor};
 use desk::Desk;

@@ -14,7 +14,21 @@ use std::path::{Path, PathBuf};
 /// one room from each other.
 const FLOORS: [&[&str]; 11] = [
     &["lib"],
-    &["commit", "db", "digest", "handle", "inspect", "iter", "keyspace", "offline", "snapshot", "stats", "transaction"],
+    &[
+        "commit",
+        "db",
+        "digest",
+        "handle",
+        "inspect",
+        "iter",
+        "keyspace",
+        "offline",
+        "snapshot",
+        "stats",
+        "transaction",
+        "unwind",
+        "update",
+    ],
     &["engine"],
     &["version"],
     &["merge"],

@@ -11,6 +11,7 @@ use maplsm::{
     Db, Durability, Error, FilterEntry, Isolation, KeyspaceOptions, Options, Result, SimFs, Verdict, WriteBatch,
 };
 
+use super::poisoned::DB_FILES;
 use crate::support::{DIR, sim_options};
 
 /// What hangs fails after this long.
@@ -32,10 +33,11 @@ enum Callback {
     Iterator,
     FallibleIterator,
     Body,
+    Decision,
     AsRef,
 }
 
-const CALLBACKS: [Callback; 10] = [
+const CALLBACKS: [Callback; 11] = [
     Callback::FilterInBackground,
     Callback::FilterInCompact,
     Callback::FilterInMaintain,
@@ -45,6 +47,7 @@ const CALLBACKS: [Callback; 10] = [
     Callback::Iterator,
     Callback::FallibleIterator,
     Callback::Body,
+    Callback::Decision,
     Callback::AsRef,
 ];
 
@@ -56,7 +59,7 @@ impl Callback {
             }
             Self::OfCommit | Self::OfCommitOnThread => "of a commit",
             Self::Iterator | Self::FallibleIterator => "in an iterator",
-            Self::Body => "in a body",
+            Self::Body | Self::Decision => "in a body",
             Self::AsRef => "in `as_ref`",
         }
     }
@@ -71,7 +74,7 @@ type Call = fn(&Db) -> Result<()>;
 
 /// The methods of `Db` by name, with what other handles have under that name.
 fn calls() -> BTreeMap<&'static str, Call> {
-    points().into_iter().chain(others()).collect()
+    points().into_iter().chain(others()).chain(of_the_store()).collect()
 }
 
 fn points() -> Vec<(&'static str, Call)> {
@@ -127,7 +130,7 @@ fn points() -> Vec<(&'static str, Call)> {
 }
 
 fn others() -> Vec<(&'static str, Call)> {
-    let calls: [(&str, Call); 28] = [
+    let calls: [(&str, Call); 5] = [
         ("iter", |db| {
             db.keyspace("named")?.iter().try_for_each(|entry| entry.map(drop))?;
             db.transaction().iter().try_for_each(|entry| entry.map(drop))?;
@@ -137,6 +140,12 @@ fn others() -> Vec<(&'static str, Call)> {
         ("prefix", |db| db.prefix("k").try_for_each(|entry| entry.map(drop))),
         ("cursor", |db| db.cursor().seek("key").map(drop)),
         ("snapshot", |db| db.snapshot().get_ref("key").map(drop)),
+    ];
+    calls.to_vec()
+}
+
+fn of_the_store() -> Vec<(&'static str, Call)> {
+    let calls: [(&str, Call); 43] = [
         ("transaction", |db| {
             let mut transaction = db.transaction();
             transaction.get("key")?;
@@ -149,6 +158,41 @@ fn others() -> Vec<(&'static str, Call)> {
             transaction.commit_with(Durability::Sync)
         }),
         ("transact", |db| db.transact(|inner| inner.insert("of a body", "value"))),
+        ("try_transact", |db| db.try_transact(|inner| inner.insert("of a body", "value"))),
+        ("transact_with", |db| {
+            db.transact_with(Isolation::Snapshot, Durability::Sync, |inner| inner.insert("of a body", "value"))
+        }),
+        ("first", |db| db.keyspace("named")?.first().and_then(|_| db.first()).map(drop)),
+        ("last", |db| db.last().map(drop)),
+        ("is_empty", |db| db.is_empty().map(drop)),
+        ("keys", |db| db.keys().try_for_each(|key| key.map(drop))),
+        ("values", |db| db.values().try_for_each(|value| value.map(drop))),
+        ("multi_get", |db| {
+            db.transaction().multi_get(["key", "other"])?;
+            db.multi_get(["key", "other"]).map(drop)
+        }),
+        ("size_of", |db| db.size_of("key").map(drop)),
+        ("approximate_len", |db| db.approximate_len("a".."z").map(drop)),
+        ("approximate_size", |db| db.approximate_size("a".."z").map(drop)),
+        ("path", |db| {
+            assert_eq!(db.path(), std::path::Path::new(DIR));
+            Ok(())
+        }),
+        ("update", |db| {
+            db.keyspace("named")?.update("updated", |_| Some("value"))?;
+            db.update("of an update", |_| Some("inner"))?;
+            db.update("updated", |_| Some("value")).map(drop)
+        }),
+        ("fetch_update", |db| db.fetch_update("updated", |_| Some("value")).map(drop)),
+        ("compare_and_swap", |db| db.compare_and_swap("updated", None, Some(b"value")).map(drop)),
+        ("insert_if_absent", |db| db.insert_if_absent("updated", "value").map(drop)),
+        ("take", |db| db.take("updated").map(drop)),
+        ("pop_first", |db| db.insert("", "").and_then(|()| db.pop_first()).map(drop)),
+        ("pop_last", |db| db.insert("zzz", "").and_then(|()| db.pop_last()).map(drop)),
+        ("remove_prefix", |db| {
+            db.keyspace("named")?.clear()?;
+            db.remove_prefix("upd")
+        }),
         ("memtable_keys", |db| db.memtable_keys().map(drop)),
         ("flush", Db::flush),
         ("wait_for_background", Db::wait_for_background),
@@ -228,10 +272,11 @@ fn table() -> BTreeMap<(String, String), String> {
 
 /// The public methods of `Db`.
 fn methods() -> BTreeSet<String> {
-    let source = include_str!("../../src/db.rs");
-    let (_, body) = source.split_once("\nimpl Db {\n").expect("the methods are there");
-    let (body, _) = body.split_once("\n}\n").expect("they end");
-    let names = body.lines().filter_map(|line| line.strip_prefix("    pub fn "));
+    let bodies = DB_FILES.iter().map(|source| {
+        let (_, body) = source.split_once("\nimpl Db {\n").expect("the methods are there");
+        body.split_once("\n}\n").expect("they end").0
+    });
+    let names = bodies.flat_map(|body| body.lines().filter_map(|line| line.strip_prefix("    pub fn ")));
     names.map(|line| line.split(['(', '<']).next().unwrap_or_default().to_owned()).collect()
 }
 
@@ -371,6 +416,16 @@ fn run(fs: &SimFs, callback: Callback, call: Call) -> (Result<()>, Result<()>) {
             answers.send(call(&db)).unwrap();
             transaction.insert("of a transaction after", "value")
         }),
+        Callback::Decision => {
+            let mut asked = false;
+            let decided = db.update("of an update", |_| {
+                if !std::mem::replace(&mut asked, true) {
+                    answers.send(call(&db)).unwrap();
+                }
+                Some("value")
+            });
+            decided.map(drop)
+        }
         Callback::AsRef => {
             let key = Key(|| answers.send(call(&db)).unwrap());
             db.insert(key, "value")

@@ -360,3 +360,57 @@ fn values_beyond_the_limit_are_refused() {
     assert!(matches!(db.write(WriteBatch::new().insert("key", &value)), Err(Error::ValueTooLong { .. })));
     assert_eq!(db.iter().count(), 0);
 }
+
+/// As an error of `std::io`, each has the kind of its cause, and is there with all that it says.
+#[test]
+fn errors_of_the_store_are_errors_of_io() {
+    let fs = SimFs::new();
+    let kind = |refused: Result<(), Error>| {
+        let refused = refused.expect_err("it is refused");
+        let said = refused.to_string();
+        let error = io::Error::from(refused);
+        assert_eq!(error.to_string(), said);
+        assert!(error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>));
+        error.kind()
+    };
+    let mut absent = sim_options(&fs);
+    assert_eq!(kind(absent.create_if_missing(false).open(DIR).map(drop)), io::ErrorKind::NotFound);
+    let db = sim_options(&fs).open(DIR).unwrap();
+    assert_eq!(kind(sim_options(&fs).open(DIR).map(drop)), io::ErrorKind::ResourceBusy);
+    assert_eq!(kind(db.insert(vec![0; 70_000], "")), io::ErrorKind::InvalidInput);
+    let named = db.keyspace("named").unwrap();
+    assert_eq!(
+        kind(db.create_keyspace("named", &maplsm::KeyspaceOptions::new()).map(drop)),
+        io::ErrorKind::AlreadyExists
+    );
+    db.drop_keyspace("named").unwrap();
+    assert_eq!(kind(named.get("key").map(drop)), io::ErrorKind::NotFound);
+    db.insert("key", "value").unwrap();
+    fs.inject(maplsm::Fault::Error { after: 1, kind: io::ErrorKind::TimedOut });
+    assert_eq!(kind(db.sync()), io::ErrorKind::TimedOut);
+    assert_eq!(kind(db.insert("key", "value")), io::ErrorKind::TimedOut, "the cause of what has poisoned the store");
+    drop((named, db));
+    let db = sim_options(&fs).read_only(true).open(DIR).unwrap();
+    assert_eq!(kind(db.insert("key", "value")), io::ErrorKind::PermissionDenied);
+    db.close().unwrap();
+    assert_eq!(kind(db.get("key").map(drop)), io::ErrorKind::NotConnected);
+}
+
+/// Whoever catches a panic of his own code goes on with the handles.
+#[test]
+fn handles_go_on_after_a_panic_of_the_callers_code() {
+    let db = sim_options(&SimFs::new()).open(DIR).unwrap();
+    db.insert("key", "value").unwrap();
+    let (named, snapshot, mut iter) = (db.keyspace("named").unwrap(), db.snapshot(), db.iter());
+    let caught = std::panic::catch_unwind(|| {
+        db.update("key", |_| -> Option<&str> { panic!("of the caller") }).map(drop)?;
+        named.update("key", |_| Some("value")).map(drop)
+    });
+    assert!(caught.is_err());
+    let caught = std::panic::catch_unwind(|| db.transact(|_| -> Result<(), Error> { panic!("of the caller") }));
+    assert!(caught.is_err());
+    assert_eq!(db.update("key", |old| old.map(|old| [old, b"2"].concat())).unwrap().as_deref(), Some(&b"value2"[..]));
+    assert_eq!(snapshot.get("key").unwrap().unwrap(), "value");
+    assert_eq!(iter.next().unwrap().unwrap().value(), b"value");
+    assert!(named.is_empty().unwrap() && db.verify().is_ok());
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use maplsm::{Db, Durability, Error, Fault, Isolation, KeyspaceOptions, Result, SimFs, WriteBatch};
+use maplsm::{Db, Durability, Error, Fault, Isolation, Keyspace, KeyspaceOptions, Result, SimFs, WriteBatch};
 
 use crate::support::{DIR, contents, sim_options};
 
@@ -73,6 +73,8 @@ fn answers(db: &Db) -> Vec<(&'static str, Answer)> {
         ("try_ingest", answer(there.try_ingest(failing()))),
         ("transact", answer(db.transact(|tx| tx.insert("key", "value")))),
         ("transact", answer(db.transact(|tx| tx.get("durable")))),
+        ("try_transact", answer(db.try_transact(|tx| tx.get("durable")))),
+        ("transact_with", answer(db.transact_with(Isolation::Snapshot, Durability::Buffered, |tx| tx.get("durable")))),
         ("commit", answer(changed.commit())),
         ("commit", answer(db.transaction().commit())),
         ("sync", answer(db.sync())),
@@ -92,6 +94,15 @@ fn answers(db: &Db) -> Vec<(&'static str, Answer)> {
         ("get", answer(db.get("durable"))),
         ("get", answer(there.get("durable"))),
         ("contains_key", answer(db.contains_key("durable"))),
+        ("first", answer(db.first())),
+        ("last", answer(there.last())),
+        ("is_empty", answer(db.is_empty())),
+        ("keys", answer(db.keys().collect::<Result<Vec<_>>>())),
+        ("values", answer(there.values().collect::<Result<Vec<_>>>())),
+        ("multi_get", answer(db.multi_get(["durable"]))),
+        ("size_of", answer(there.size_of("durable"))),
+        ("approximate_len", answer(db.approximate_len("a"..))),
+        ("approximate_size", answer(there.approximate_size("a"..))),
         ("iter", answer(walk(db.iter()))),
         ("range", answer(walk(db.range("a"..)))),
         ("prefix", answer(walk(db.prefix("a")))),
@@ -106,12 +117,47 @@ fn answers(db: &Db) -> Vec<(&'static str, Answer)> {
         all.push(("write_with", answer(db.write_with(&empty, durability))));
         all.push(("commit_with", answer(db.transaction().commit_with(durability))));
     }
+    all.extend(of_updates(db, &there));
+    all.push(("clear", answer(there.clear())));
     all.push(("write", answer(db.write(&batch))));
     all.push(("write", answer(db.write(&empty))));
     assert_eq!(db.keyspaces(), ["there"]);
     assert!(db.stats().log_syncs > 0 && db.recovery_report().clean);
-    all.extend(["keyspaces", "stats", "recovery_report"].map(|call| (call, Answer::AsEver)));
+    assert_eq!(db.path(), std::path::Path::new(DIR));
+    all.extend(["keyspaces", "stats", "recovery_report", "path"].map(|call| (call, Answer::AsEver)));
     all.push(("close", answer(db.close())));
+    all
+}
+
+/// What depends on what is there, and has nothing to do with some of it.
+fn of_updates(db: &Db, there: &Keyspace) -> Vec<(&'static str, Answer)> {
+    let mut all = Vec::new();
+    for ks in [None, Some(there)] {
+        let of =
+            |of_db: fn(&Db) -> Answer, of_keyspace: fn(&Keyspace) -> Answer| ks.map_or_else(|| of_db(db), of_keyspace);
+        all.extend([
+            ("update", of(|on| answer(on.update("a", |_| Some("b"))), |on| answer(on.update("a", |_| None::<&str>)))),
+            (
+                "fetch_update",
+                of(|on| answer(on.fetch_update("a", |_| Some(""))), |on| answer(on.fetch_update("a", |_| Some("")))),
+            ),
+            (
+                "compare_and_swap",
+                of(
+                    |on| answer(on.compare_and_swap("a", None, None)),
+                    |on| answer(on.compare_and_swap("a", None, None)),
+                ),
+            ),
+            (
+                "insert_if_absent",
+                of(|on| answer(on.insert_if_absent("a", "")), |on| answer(on.insert_if_absent("a", ""))),
+            ),
+            ("take", of(|on| answer(on.take("durable")), |on| answer(on.take("a")))),
+            ("pop_first", of(|on| answer(on.pop_first()), |on| answer(on.pop_first()))),
+            ("pop_last", of(|on| answer(on.pop_last()), |on| answer(on.pop_last()))),
+            ("remove_prefix", of(|on| answer(on.remove_prefix("a")), |on| answer(on.remove_prefix("a")))),
+        ]);
+    }
     all
 }
 
@@ -132,6 +178,14 @@ fn documented() -> BTreeMap<String, Answer> {
     rows.flat_map(of_row).collect()
 }
 
+/// Where the methods of `Db` are.
+pub(super) const DB_FILES: [&str; 4] = [
+    include_str!("../../src/db.rs"),
+    include_str!("../../src/db/reading.rs"),
+    include_str!("../../src/db/transacting.rs"),
+    include_str!("../../src/db/updating.rs"),
+];
+
 /// The public methods of a type.
 fn methods(source: &str, of: &str) -> BTreeSet<String> {
     let (_, rest) = source.split_once(&format!("\nimpl {of} {{\n")).expect("the type is there");
@@ -150,7 +204,7 @@ fn every_call_of_a_poisoned_store_says_what_it_knows() {
         assert_eq!(documented.get(call), Some(&answer), "{call}");
         walked.insert(call.to_owned());
     }
-    let mut there = methods(include_str!("../../src/db.rs"), "Db");
+    let mut there: BTreeSet<String> = DB_FILES.iter().flat_map(|source| methods(source, "Db")).collect();
     there.extend(methods(include_str!("../../src/keyspace.rs"), "Keyspace"));
     there.extend(["commit", "commit_with"].map(str::to_owned));
     there.retain(|method| !["open", "name"].contains(&method.as_str()));

@@ -205,6 +205,21 @@ impl<'a> Order<'a> {
         self.start(self.heads.len() * part / parts)
     }
 
+    /// About how many landmarks are in front of the place that a [`search`](Self::search) has found, which left `at` in `near`:
+    /// each group is taken to be as full as all are on average, and in the last one they are counted.
+    pub(crate) fn rank(&self, at: usize, place: usize) -> Result<u64> {
+        let landmarks = self.section.landmarks;
+        let rank = match self.section.order {
+            OrderKind::Sparse { interval } => (at as u64).saturating_mul(interval.into()),
+            OrderKind::Groups => {
+                let in_front = u128::from(landmarks) * at as u128 / self.heads.len().max(1) as u128;
+                let slot = places(self.group(at)?).take_while(|other| *other < place).count();
+                u64::try_from(in_front).unwrap_or(u64::MAX).saturating_add(slot as u64)
+            }
+        };
+        Ok(rank.min(landmarks))
+    }
+
     /// Where the landmark of head `at` is.
     #[inline]
     fn start(&self, at: usize) -> Result<usize> {

@@ -13,10 +13,15 @@ use crate::format::index::{
 use crate::sys::prefetch;
 
 impl Index {
+    /// Where in the file the line is that [`find`](Self::find) looks at first.
+    pub(crate) fn first_offset(&self, section: usize, hash: u64) -> Option<u64> {
+        self.sections.get(section).map(|section| first_offset(section, hash))
+    }
+
     /// The bucket or block that [`find`](Self::find) looks at first, unverified, and where it is.
     #[inline]
     fn first_line(&self, section: &IndexSection, hash: u64) -> Option<(u64, &[u8])> {
-        let offset = section.point_offset + bucket_of(hash, section.point_count) * BUCKET_BYTES;
+        let offset = first_offset(section, hash);
         Some((offset, bytes::slice(self.file.bytes(), offset, BUCKET_BYTES).ok()?))
     }
 
@@ -91,6 +96,11 @@ impl Index {
         }
         Ok(Point::Absent)
     }
+}
+
+#[inline]
+fn first_offset(section: &IndexSection, hash: u64) -> u64 {
+    section.point_offset + bucket_of(hash, section.point_count) * BUCKET_BYTES
 }
 
 impl Bucket {

@@ -68,6 +68,7 @@ impl Driver {
         for key in now.keys() {
             self.get(key);
         }
+        self.check_at_once();
         for i in 0..150 {
             self.get(format!("k{i:03}").as_bytes());
         }
@@ -84,6 +85,35 @@ impl Driver {
         }
         let stats = db.stats();
         assert_eq!(stats.tables.len(), stats.levels.iter().map(|level| level.tables).sum::<usize>());
+    }
+
+    /// What looks at more than one key.
+    fn check_at_once(&self) {
+        let (keyspace, now) = (self.keyspace(), &self.history.now.first);
+        let (first, last) = (keyspace.first().expect("it is read"), keyspace.last().expect("it is read"));
+        assert_eq!(
+            first.map(|entry| Bytes(entry.key().to_vec())),
+            now.keys().next().cloned().map(Bytes),
+            "the first key"
+        );
+        assert_eq!(
+            last.map(|entry| Bytes(entry.key().to_vec())),
+            now.keys().next_back().cloned().map(Bytes),
+            "the last key"
+        );
+        assert_eq!(keyspace.is_empty().expect("it is read"), now.is_empty());
+        let wanted: Vec<Vec<u8>> =
+            now.keys().cloned().chain((0..150).map(|i| format!("k{i:03}").into_bytes())).collect();
+        let values = keyspace.multi_get(&wanted).expect("values are read");
+        assert_eq!(values.len(), wanted.len());
+        for (key, value) in wanted.iter().zip(values) {
+            let expected = now.get(key);
+            assert_eq!(value.map(|value| Bytes(value.to_vec())), expected.cloned().map(Bytes), "one of many values");
+            let size = keyspace.size_of(key).expect("a size is read");
+            assert_eq!(size, expected.map(|value| value.len() as u64), "the size of {:?}", Bytes(key.clone()));
+        }
+        let about = keyspace.approximate_len::<&[u8]>(..).expect("entries are counted");
+        assert!(about >= now.len() as u64, "{about} entries hold {} keys", now.len());
     }
 
     /// What a read-only open of this disk shows; it changes nothing.

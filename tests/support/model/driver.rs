@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use maplsm::{Db, Durability, Error, Keyspace, SimFs, Slice, Snapshot, WriteBatch};
+use maplsm::{Db, Durability, Entry, Error, Keyspace, SimFs, Slice, Snapshot, WriteBatch};
 
 use super::Map;
 use super::history::{Doubt, History, State, difference, state_difference};
@@ -231,11 +231,18 @@ impl Driver {
         let db = self.db();
         let there = commit.iter().filter_map(|(space, change)| Some((self.space(*space)?, *space, change)));
         let there: Vec<_> = there.collect();
-        let commit: Commit = there.iter().map(|(_, space, change)| (*space, (*change).clone())).collect();
+        let mut commit: Commit = there.iter().map(|(_, space, change)| (*space, (*change).clone())).collect();
         let mut submitted = None;
         let written = match (how, there.as_slice()) {
-            (How::Single, [(keyspace, _, Change::Insert(key, value))]) => keyspace.insert(key, value),
-            (How::Single, [(keyspace, _, Change::Remove(key))]) => keyspace.remove(key),
+            (How::Single, [(keyspace, space, Change::Insert(key, value))]) => {
+                self.insert(keyspace, self.history.now.of(*space).get(key), key, value)
+            }
+            (How::Single, [(keyspace, space, Change::Remove(key))]) => {
+                let now = self.history.now.of(*space);
+                let (key, removed) = self.remove(keyspace, now, key);
+                commit = vec![(*space, Change::Remove(key))];
+                removed
+            }
             (How::Single, [(keyspace, _, Change::RemoveRange(range))]) => keyspace.remove_range(range.clone()),
             _ => {
                 let mut batch = WriteBatch::new();
@@ -274,6 +281,52 @@ impl Driver {
             Err(_) => self.history.failed(Doubt::Commit(commit)),
         }
         written
+    }
+
+    /// Sets a value, in one of the ways to do that, each of which sees what is there.
+    fn insert(&self, keyspace: &Keyspace, now: Option<&Vec<u8>>, key: &[u8], value: &[u8]) -> maplsm::Result<()> {
+        let now = now.map(|now| &now[..]);
+        match self.stamp % 8 {
+            0 => keyspace
+                .update(key, |old| {
+                    assert_eq!(old, now, "what an update sees");
+                    Some(value)
+                })
+                .map(|new| assert_eq!(new, Some(value))),
+            1 => {
+                let old = keyspace.fetch_update(key, |_| Some(value))?;
+                assert_eq!(old.as_deref(), now, "what an update returns");
+                Ok(())
+            }
+            2 => {
+                assert!(keyspace.compare_and_swap(key, Some(b"none has this value"), Some(value))?.is_err());
+                keyspace.compare_and_swap(key, now, Some(value)).map(|swapped| swapped.expect("the value is known"))
+            }
+            3 if now.is_none() => {
+                keyspace.insert_if_absent(key, value).map(|old| assert!(old.is_none(), "an absent key has a value"))
+            }
+            _ => keyspace.insert(key, value),
+        }
+    }
+
+    /// Removes a key, or that at one end, in one of the ways to do that; returns which one.
+    fn remove(&self, keyspace: &Keyspace, now: &Map, key: &[u8]) -> (Vec<u8>, maplsm::Result<()>) {
+        let pop = |expected: Option<(&Vec<u8>, &Vec<u8>)>, popped: maplsm::Result<Option<Entry>>| {
+            let (key, value) = expected.expect("the map is not empty");
+            let is_it = |entry: Entry| assert!(entry.key() == key && entry.value() == value, "an end: {entry:?}");
+            (key.clone(), popped.map(|entry| is_it(entry.expect("the keyspace is not empty"))))
+        };
+        match self.stamp % 6 {
+            0 if !now.is_empty() => pop(now.first_key_value(), keyspace.pop_first()),
+            1 if !now.is_empty() => pop(now.last_key_value(), keyspace.pop_last()),
+            // What is not there is not removed, and so nothing is made durable.
+            2 if now.contains_key(key) => {
+                let taken = keyspace.take(key);
+                let is_it = |value: Option<Slice>| assert_eq!(value.as_deref(), now.get(key).map(|value| &value[..]));
+                (key.to_vec(), taken.map(is_it))
+            }
+            _ => (key.to_vec(), keyspace.remove(key)),
+        }
     }
 
     pub(super) fn ingest(&mut self, space: Space, entries: &Map) -> maplsm::Result<()> {

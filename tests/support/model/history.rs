@@ -14,6 +14,15 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// What a keyspace has; nothing, if it is not there.
+    pub(crate) fn of(&self, space: Space) -> &Map {
+        static NOTHING: Map = Map::new();
+        match space {
+            Space::First => &self.first,
+            Space::Second => self.second.as_ref().unwrap_or(&NOTHING),
+        }
+    }
+
     /// Changes of a keyspace that is not there change nothing.
     fn apply(&mut self, commit: &Commit) {
         for (space, change) in commit {
