@@ -296,7 +296,7 @@ fn transactions_lose_no_update(relies_on: fn(&[u8]) -> ReadSet) {
                 let mut batch = WriteBatch::new();
                 batch.insert("a", (seen + 1).to_be_bytes());
                 match engine.committer.commit_if_untouched(&batch, &relies_on(b"a"), began, &[], Durability::Buffered) {
-                    Ok(()) => break,
+                    Ok(_) => break,
                     Err(Error::Conflict) => thread::yield_now(),
                     Err(e) => panic!("{e}"),
                 }

@@ -57,7 +57,7 @@ fn submitted_commits_are_told(announce: fn(&Engine)) {
     for (key, cut) in told.into_iter().filter_map(|(key, cut)| Some((key, cut?))) {
         let engine = Engine::open(&options(&cut), Path::new(DIR)).expect("everything is lost");
         assert!(
-            engine.get(KEYSPACE, &key).expect("a lookup").is_some(),
+            engine.readers.get(KEYSPACE, &key).expect("a lookup").is_some(),
             "a commit that was told to be durable is lost"
         );
     }
