@@ -3,6 +3,9 @@
 //! The thread that syncs does nothing else, and neither does the one that tells: a callback that takes its time delays other
 //! callbacks and nothing besides. Both begin with the first commit that needs them. A store without background threads has
 //! neither: there, whoever is called to sync tells as well, once it holds no lock.
+//!
+//! Durable commits a second (`cargo bench --bench limits -- submitted 100000`, medians of five, 2 cores): one thread that waits
+//! for each 5,700, eight of them 18,200, one thread with 64 on their way 133,000.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
