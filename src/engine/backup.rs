@@ -9,12 +9,11 @@
 //! The name of a backup says which database it is of, and none of another one is put beside it: a copy has an id of its own.
 
 use std::ffi::OsStr;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::{Copier, Earlier, Links};
-use super::recover::{lock_if_there, read_found};
+use super::recover::{lock_if_there, open_dir, read_found};
 use crate::error::{Error, Result};
 use crate::format::checksum::Id;
 use crate::format::names;
@@ -54,12 +53,7 @@ struct Name {
 
 impl Name {
     fn text(&self) -> String {
-        let mut text = format!("{:06}-", self.number);
-        for byte in self.database {
-            // Nothing fails that writes into a string.
-            let _ = write!(text, "{byte:02x}");
-        }
-        text
+        format!("{:06}-{:032x}", self.number, u128::from_be_bytes(self.database))
     }
 
     /// None for every name that this does not write.
@@ -69,6 +63,16 @@ impl Name {
         let name = Self { number: number.parse().ok()?, database };
         (name.text() == text).then_some(name)
     }
+}
+
+/// What a directory of backups is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Locks it for others who read as well.
+    Reading,
+    Pruning,
+    /// Makes it, if it is not there.
+    Adding,
 }
 
 /// A directory of backups, locked.
@@ -81,26 +85,21 @@ struct Backups {
 }
 
 impl Backups {
-    fn open(options: &Options, path: &Path, create: bool) -> Result<Self> {
-        let dir = options.file_system.0.open_dir(path, create, options.access()).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::NotFound(Arc::new(path.to_owned())),
-            _ => Error::io("open", path, e),
-        })?;
+    fn open(options: &Options, path: &Path, purpose: Purpose) -> Result<Self> {
+        let (adds, reads) = (purpose == Purpose::Adding, purpose == Purpose::Reading);
+        let dir = open_dir(options, path, adds)?;
         let list = || dir.list().map_err(|e| Error::io("list", dir.path(), e));
         let found = |names: Vec<String>| names.iter().filter_map(|name| Name::parse(name)).collect::<Vec<_>>();
-        if create {
-            // A directory with files of other things is none for backups.
-            let foreign = |name: &String| name != names::LOCK && Name::parse(name).is_none();
-            if list()?.iter().any(foreign) {
-                return Err(Error::ForeignBackup {
-                    path: Arc::new(path.to_owned()),
-                    problem: "there are other files in it",
-                });
-            }
-        } else if found(list()?).is_empty() {
+        if !adds && found(list()?).is_empty() {
             return Err(Error::NotFound(Arc::new(path.to_owned())));
         }
-        let lock = lock_if_there(&*dir, !create, create)?;
+        // A directory with files of other things is none for backups.
+        let foreign = |name: &String| name != names::LOCK && Name::parse(name).is_none();
+        if !reads && list()?.iter().any(foreign) {
+            let problem = "there are other files in it";
+            return Err(Error::ForeignBackup { path: Arc::new(path.to_owned()), problem });
+        }
+        let lock = lock_if_there(&*dir, reads, adds)?;
         let lock = lock.ok_or_else(|| Error::NotFound(Arc::new(path.to_owned())))?;
         let (mut complete, mut interrupted) = (Vec::new(), Vec::new());
         for name in found(list()?) {
@@ -146,6 +145,11 @@ impl Backups {
         self.dir.remove_dir(OsStr::new(&name.text())).map_err(|e| failed("", e))
     }
 
+    /// Removes what was interrupted.
+    fn sweep(&self) -> Result<()> {
+        self.interrupted.iter().try_for_each(|name| self.remove(name))
+    }
+
     /// What the newest one has, if that can be read; if not, the next one shares nothing with it.
     fn earlier(&self, options: &Options) -> Option<Earlier> {
         let dir = Self::open_one(&self.dir, self.complete.last()?).ok()?;
@@ -160,12 +164,11 @@ impl Copier<'_> {
     /// Makes a backup of what is committed now in a directory of backups, which is made if it is not there.
     pub(super) fn backup(&self, path: &Path) -> Result<BackupReport> {
         let _at_work = self.begin()?;
-        let backups = Backups::open(self.options, path, true)?;
+        let backups = Backups::open(self.options, path, Purpose::Adding)?;
         backups.check(&self.files.database)?;
-        for name in &backups.interrupted {
-            backups.remove(name)?;
-        }
-        let number = backups.complete.last().map_or(1, |last| last.number + 1);
+        backups.sweep()?;
+        let last = backups.complete.last().map_or(0, |last| last.number);
+        let number = last.checked_add(1).ok_or(Error::NumbersExhausted)?;
         let name = Name { number, database: self.files.database };
         let text = name.text();
         let create = |e| Error::io("create", &backups.dir.path().join(&text), e);
@@ -182,18 +185,14 @@ impl Copier<'_> {
 
 /// The complete backups of a directory, oldest first.
 pub(crate) fn backups(options: &Options, path: &Path) -> Result<Vec<Backup>> {
-    let backups = Backups::open(options, path, false)?;
+    let backups = Backups::open(options, path, Purpose::Reading)?;
     Ok(backups.complete.iter().map(|name| backups.public(name)).collect())
 }
 
 /// Removes all but the newest `keep` backups; returns how many.
 pub(crate) fn prune_backups(options: &Options, path: &Path, keep: usize) -> Result<usize> {
-    // To find none is an error before anything is made.
-    drop(Backups::open(options, path, false)?);
-    let backups = Backups::open(options, path, true)?;
-    for name in &backups.interrupted {
-        backups.remove(name)?;
-    }
+    let backups = Backups::open(options, path, Purpose::Pruning)?;
+    backups.sweep()?;
     let old = backups.complete.len().saturating_sub(keep);
     backups.complete[..old].iter().try_for_each(|name| backups.remove(name))?;
     Ok(old)
@@ -201,7 +200,7 @@ pub(crate) fn prune_backups(options: &Options, path: &Path, keep: usize) -> Resu
 
 /// The newest backup of a directory of backups; none if it is no such directory, but perhaps a database.
 pub(super) fn newest(options: &Options, path: &Path) -> Result<Option<PathBuf>> {
-    match Backups::open(options, path, false) {
+    match Backups::open(options, path, Purpose::Reading) {
         Ok(backups) => match backups.complete.last() {
             Some(newest) => Ok(Some(backups.public(newest).path)),
             None => Err(Error::NotFound(Arc::new(path.to_owned()))),

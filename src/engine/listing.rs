@@ -1,10 +1,9 @@
 //! What a copy of the store consists of, for who sends it elsewhere.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::recover::{lock_if_there, read_state};
+use super::recover::{lock_if_there, open_dir, read_state};
 use crate::error::{Error, Result};
 use crate::format::names::{self, FileKind, numbered};
 use crate::options::Options;
@@ -77,10 +76,7 @@ impl Options {
 
 fn list(options: &Options, path: &Path) -> Result<Checkpoint> {
     let absent = || Error::NotFound(Arc::new(path.to_owned()));
-    let dir = options.file_system.0.open_dir(path, false, options.access()).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => absent(),
-        _ => Error::io("open", path, e),
-    })?;
+    let dir = open_dir(options, path, false)?;
     let _lock = lock_if_there(&*dir, true, false)?.ok_or_else(absent)?;
     let (database, manifest) = read_current(&*dir)?.ok_or_else(absent)?;
     let table_cache = TableCache::new(Arc::clone(&dir), options.table, 0, None);

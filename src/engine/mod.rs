@@ -58,7 +58,6 @@ mod write_stalls;
 #[cfg(all(test, shuttle))]
 mod models;
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -155,11 +154,7 @@ impl Engine {
     /// Opens the database in a directory.
     pub(crate) fn open(options: &Options, path: &Path) -> Result<Arc<Self>> {
         let create = options.create_if_missing && !options.read_only;
-        let dir = options.file_system.0.open_dir(path, create, options.access()).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => Error::NotFound(Arc::new(path.to_owned())),
-            _ => Error::io("open", path, e),
-        })?;
-        Self::open_in(options, &dir)
+        Self::open_in(options, &recover::open_dir(options, path, create)?)
     }
 
     /// Opens the database in a directory that is open already.
@@ -191,7 +186,7 @@ impl Engine {
             // Kept by an earlier run that had other options.
             let _ = engine.files.dir.remove(names::RESERVE);
         }
-        // Those that have been started hold the engine, and with it the directory.
+        // Those that have been started hold parts of the engine, and with them the directory.
         engine.maintenance.start_threads().inspect_err(|_| drop(engine.close()))?;
         Ok(engine)
     }

@@ -6,7 +6,7 @@
 //! they are not needed.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Damage, Error, Result};
@@ -17,6 +17,7 @@ use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FileNumber, NUMBER_MAX, Sequence};
 use crate::log::{self, LogScan};
 use crate::memtable::{Memtable, Wanted};
+use crate::options::Options;
 use crate::sys::{Dir, Fs, HeldLock, Lock, LockMode, Mapping};
 use crate::table::TableCache;
 use crate::version::{Handles, State, Version, read_manifest};
@@ -67,6 +68,14 @@ pub(super) struct Replayed {
     pub(super) report: RecoveryReport,
     /// Segments that were there.
     pub(super) segment_files: usize,
+}
+
+/// Opens the directory of a database, or of backups; makes it, if it is missing and that is wanted.
+pub(super) fn open_dir(options: &Options, path: &Path, create: bool) -> Result<Arc<dyn Dir>> {
+    options.file_system.0.open_dir(path, create, options.access()).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Error::NotFound(Arc::new(path.to_owned())),
+        _ => Error::io("open", path, e),
+    })
 }
 
 /// Locks a directory; without a lock file it is no database, or a damaged one.

@@ -181,3 +181,15 @@ fn a_damaged_file_is_not_backed_up_and_a_damaged_backup_shares_nothing() {
     assert!(sim_options(&fs).restore(&second.backup.path, "/restored").unwrap_err().is_corruption());
     assert!(fs.files("/restored".as_ref()).is_empty());
 }
+
+#[test]
+fn numbers_of_backups_come_to_an_end() {
+    let fs = SimFs::new();
+    let db = filled(&fs);
+    let first = db.backup(BACKUPS).unwrap().backup;
+    let of = first.path.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().1.to_owned();
+    let last = Path::new(BACKUPS).join(format!("{}-{of}", u64::MAX));
+    fs.move_dir(&first.path, &last);
+    assert!(matches!(db.backup(BACKUPS), Err(Error::NumbersExhausted)));
+    assert_eq!(sim_options(&fs).backups(BACKUPS).unwrap()[0].number, u64::MAX);
+}

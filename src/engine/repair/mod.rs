@@ -24,14 +24,13 @@ mod numbers;
 mod owners;
 mod rebuild;
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 pub use findings::{Finding, LostKey, LostRange, Outcome, RepairReport};
 use inventory::Inventory;
 
-use super::recover::{lock_if_there, take_lock};
+use super::recover::{lock_if_there, open_dir, take_lock};
 use crate::error::{Error, Result};
 use crate::format::names::{self, FileKind};
 use crate::options::Options;
@@ -62,15 +61,10 @@ pub(crate) fn examine(options: &Options, path: &Path) -> Result<Vec<Finding>> {
 
 /// The directory of a database, and the names in it.
 fn look_into(options: &Options, path: &Path) -> Result<(Arc<dyn Dir>, Vec<String>)> {
-    let not_found = || Error::NotFound(Arc::new(path.to_owned()));
-    let fs = &options.file_system.0;
-    let dir = fs.open_dir(path, false, options.access()).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => not_found(),
-        _ => Error::io("open", path, e),
-    })?;
+    let dir = open_dir(options, path, false)?;
     let list = dir.list().map_err(|e| Error::io("list", path, e))?;
     if !list.iter().any(|name| name == names::CURRENT || FileKind::parse(name).is_some()) {
-        return Err(not_found());
+        return Err(Error::NotFound(Arc::new(path.to_owned())));
     }
     Ok((dir, list))
 }
