@@ -55,7 +55,8 @@ impl Options {
     /// Opens the database in the directory `path`.
     ///
     /// After a clean close this replays what had not been flushed; after a crash it also restores the state up to the last
-    /// intact commit, which [`Db::recovery_report`] tells. Takes time proportional to the unflushed log.
+    /// intact commit, which [`Db::recovery_report`] tells. Takes time proportional to the unflushed log, which a crash leaves to
+    /// be copied as well: that takes as much space for the moment, without which the open fails and changes nothing.
     ///
     /// A directory with tables, value files or a log and without `CURRENT` is damaged, whatever the options say, and neither
     /// empty nor no database: [`repair`](crate::repair()) makes `CURRENT` again. What a crash leaves of a database that was

@@ -154,31 +154,6 @@ impl Flusher {
         Ok(newest)
     }
 
-    /// Writes everything that a crashed run has left in its log into tables, and forgets the segments, in one edit: a part of
-    /// the log must not count as durable before all of it is.
-    pub(super) fn rewrite_log(&self) -> Result<()> {
-        let read_state = self.readers.read_state();
-        let mut outputs = Outputs::default();
-        for memtable in read_state.memtables.iter().rev().filter(|memtable| memtable.entries() > 0) {
-            match self.writer().write(std::slice::from_ref(memtable)) {
-                Ok(written) => outputs.extend(written),
-                Err(e) => {
-                    self.files.discard(&outputs);
-                    return Err(e);
-                }
-            }
-        }
-        let mut edit = Edit {
-            first_segment: Some(self.files.next_number()),
-            last_sequence: Some(self.readers.visible()),
-            ..Edit::default()
-        };
-        outputs.add_to(&mut edit, 0);
-        let flushed: Vec<FileNumber> = read_state.memtables.iter().map(|memtable| memtable.number()).collect();
-        let installed = self.store.install_new(edit, &outputs, &flushed)?;
-        Ok(must(installed == Installed::Done, "the log of the last run has been refused as if it took something away")?)
-    }
-
     fn writer(&self) -> MemtableWriter<'_> {
         MemtableWriter { files: &self.files, readers: &self.readers }
     }

@@ -28,6 +28,7 @@ mod job;
 mod keyspaces;
 mod listing;
 mod log;
+mod log_copies;
 mod maintenance;
 mod manifest;
 mod many;
@@ -100,9 +101,10 @@ use health::Health;
 use ingest::Loader;
 use keyspaces::KeyspaceNames;
 use log::LogEnd;
+use log_copies::LogCopies;
 use maintenance::Maintenance;
 use readers::Readers;
-use recover::Replayed;
+use recover::{FoundLog, Replayed};
 use reserve::Reserve;
 use scheduler::Scheduler;
 use store::Store;
@@ -169,15 +171,24 @@ impl Engine {
             Some((database, manifest)) => recover::read_state(&table_cache, database, manifest)?,
             None => recover::no_state(fs, &**dir, create, &names)?,
         };
-        let next_number = recover::number_after(&names, found.state.next_number)?;
-        let replayed = recover::replay(&**dir, &found, &names)?;
+        let mut next_number = recover::number_after(&names, found.state.next_number)?;
+        let log = FoundLog::of(&**dir, &found, &names)?;
+        let mut copies = None;
+        let replayed = if log.is_of_crash() && !options.read_only {
+            let written = copies.insert(LogCopies::write(dir, &found, &log, next_number)?);
+            next_number = written.next_number();
+            written.read_back(&found, &log)?.index(&**dir, &found, &log)?
+        } else {
+            log.index(&**dir, &found, &log)?
+        };
+        drop(log);
         let manifest_durable = found.manifest_durable;
         let open = Flag::raised().map_err(|e| Error::io("open", path, e))?;
         let opening = Opening { table_cache, lock, open, next_number, found };
         let engine = Arc::new(Self::new(options, opening, &replayed));
         engine.health.check_mapped()?;
-        if !options.read_only && !replayed.report.clean && replayed.segment_files > 0 {
-            engine.reserve.with_reserve(|| engine.maintenance.flusher.rewrite_log())?;
+        if let Some(copies) = copies {
+            copies.install(&engine.store, &engine.reserve, engine.readers.visible())?;
         } else if !options.read_only && !manifest_durable {
             // Whatever the manifest says beyond its last sync must not be shown before it is on disk.
             engine.reserve.with_reserve(|| engine.store.install_edit(Edit::default()))?;

@@ -1,9 +1,7 @@
 //! Opening: from the names in a directory to an engine that goes on where the last one ended.
 //!
-//! Nothing is changed before everything that the manifest names has been found. After a crash, groups beyond the highest
-//! durable mark may exist in the page cache only, and an `fdatasync` that failed once may answer success for them; so what a
-//! crash has left is written anew into tables of level 0, and the old segments are kept until a fresh manifest says that
-//! they are not needed.
+//! Nothing is changed before everything that the manifest names has been found. What a crash has left of the log is
+//! [written anew](super::log_copies) before anything of it is shown.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -66,8 +64,6 @@ pub(super) struct Replayed {
     pub(super) ends: Vec<(FileNumber, u64)>,
     pub(super) next_sequence: Sequence,
     pub(super) report: RecoveryReport,
-    /// Segments that were there.
-    pub(super) segment_files: usize,
 }
 
 /// Opens the directory of a database, or of backups; makes it, if it is missing and that is wanted.
@@ -164,66 +160,143 @@ fn check_length(dir: &dyn Dir, name: &str, expected: u64) -> Result<()> {
     }
 }
 
-/// Maps the segments, decides where the log ends, and indexes what is in it.
-pub(super) fn replay(dir: &dyn Dir, found: &Found, names: &[String]) -> Result<Replayed> {
-    let mut numbers: Vec<FileNumber> = numbered(names)
-        .filter(|(kind, number)| *kind == FileKind::Segment && *number >= found.state.first_segment)
-        .map(|(_, number)| number)
-        .collect();
-    numbers.sort_unstable();
-    for number in found.state.segment_ends.keys() {
-        if !numbers.contains(number) {
-            let path = dir.path().join(FileKind::Segment.name(*number));
-            return Err(Error::corrupt(&path, 0, Damage::Missing));
-        }
-    }
-    let path = |number: FileNumber| dir.path().join(FileKind::Segment.name(number));
-    let map = |number: &FileNumber| {
-        dir.open(&FileKind::Segment.name(*number)).map_err(|e| Error::io("map", &path(*number), e))
-    };
-    let mappings: Vec<Mapping> = numbers.iter().map(map).collect::<Result<_>>()?;
-    let end_of = |number: &FileNumber| found.state.segment_ends.get(number).copied();
-    let inputs: Vec<log::Input<'_>> = numbers
-        .iter()
-        .zip(&mappings)
-        .map(|(number, mapping)| log::Input { number: *number, bytes: mapping.bytes(), end: end_of(number) })
-        .collect();
-    let State { first_segment: first, log_durable: durable, last_sequence, .. } = found.state;
-    let known = log::Known { first, durable, last_sequence };
-    let scan = log::scan(Magic::SEGMENT, &found.database, known, &inputs)
-        .map_err(|error| error.fault.at(&path(error.segment), error.offset))?;
+/// Segments, and where the log in them ends.
+pub(super) struct FoundLog {
+    /// In order of number, those behind the end of the log included.
+    segments: Vec<FoundSegment>,
+    scan: LogScan,
+}
 
-    let mut memtables = Vec::new();
-    let mut entries = 0;
-    for (number, end) in &scan.ends {
-        let Some(at) = numbers.iter().position(|n| n == number) else { continue };
-        let memtable = index_segment(found, *number, &mappings[at], *end)
-            .map_err(|(offset, fault)| fault.at(&path(*number), offset))?
-            .ok_or_else(|| Error::io("index", &path(*number), io::ErrorKind::OutOfMemory.into()))?;
-        entries += memtable.entries();
-        memtables.insert(0, Arc::new(memtable));
+struct FoundSegment {
+    number: FileNumber,
+    /// The segment that it is a copy of, at whose name an error in an entry is to be looked for; or its own.
+    of: FileNumber,
+    mapping: Mapping,
+}
+
+/// A copy of a segment, as long as that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CopiedSegment {
+    pub(super) number: FileNumber,
+    pub(super) of: FileNumber,
+    pub(super) end: u64,
+}
+
+impl FoundLog {
+    /// Maps the segments of the last run's log, and decides where it ends.
+    pub(super) fn of(dir: &dyn Dir, found: &Found, names: &[String]) -> Result<Self> {
+        let mut numbers: Vec<FileNumber> = numbered(names)
+            .filter(|(kind, number)| *kind == FileKind::Segment && *number >= found.state.first_segment)
+            .map(|(_, number)| number)
+            .collect();
+        numbers.sort_unstable();
+        for number in found.state.segment_ends.keys() {
+            if !numbers.contains(number) {
+                return Err(Error::corrupt(&path_of(dir, *number), 0, Damage::Missing));
+            }
+        }
+        let segments = numbers.iter().map(|number| FoundSegment::map(dir, *number, *number));
+        let State { first_segment: first, log_durable: durable, last_sequence, .. } = found.state;
+        let known = log::Known { first, durable, last_sequence };
+        Self::scan(dir, &found.database, known, segments.collect::<Result<_>>()?, |number| {
+            found.state.segment_ends.get(&number).copied()
+        })
     }
-    let report = report(&scan, entries, &path);
-    Ok(Replayed {
-        memtables,
-        ends: scan.ends,
-        next_sequence: scan.next_sequence.unwrap_or_default(),
-        report,
-        segment_files: numbers.len(),
-    })
+
+    /// Reads copies back, which are all of a log.
+    pub(super) fn of_copies(dir: &dyn Dir, database: &Id, copies: &[CopiedSegment]) -> Result<Self> {
+        let segments = copies.iter().map(|copy| FoundSegment::map(dir, copy.number, copy.of));
+        let known = log::Known::nothing(copies.first().map(|copy| copy.number).unwrap_or_default());
+        let end_of = |number| copies.iter().find(|copy| copy.number == number).map(|copy| copy.end);
+        Self::scan(dir, database, known, segments.collect::<Result<_>>()?, end_of)
+    }
+
+    fn scan(
+        dir: &dyn Dir,
+        database: &Id,
+        known: log::Known,
+        segments: Vec<FoundSegment>,
+        end_of: impl Fn(FileNumber) -> Option<u64>,
+    ) -> Result<Self> {
+        let inputs = segments.iter().map(|segment| log::Input {
+            number: segment.number,
+            bytes: segment.mapping.bytes(),
+            end: end_of(segment.number),
+        });
+        let scan = log::scan(Magic::SEGMENT, database, known, &inputs.collect::<Vec<_>>())
+            .map_err(|error| error.fault.at(&path_of(dir, error.segment), error.offset))?;
+        Ok(Self { segments, scan })
+    }
+
+    /// Whether a crash has left it: what is behind the last durable mark may exist in the page cache only.
+    pub(super) fn is_of_crash(&self) -> bool {
+        !self.scan.clean && !self.segments.is_empty()
+    }
+
+    /// The segments that are part of the log, and their bytes up to where it ends.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (FileNumber, &[u8])> {
+        self.ended().map(|(segment, end)| {
+            let bytes = segment.mapping.bytes();
+            (segment.number, usize::try_from(end).ok().and_then(|end| bytes.get(..end)).unwrap_or(bytes))
+        })
+    }
+
+    /// The segments that are part of the log, and where each ends.
+    fn ended(&self) -> impl Iterator<Item = (&FoundSegment, u64)> {
+        let mut segments = self.segments.iter();
+        // Both are in order of number.
+        self.scan.ends.iter().filter_map(move |(number, end)| {
+            segments.find(|segment| segment.number == *number).map(|segment| (segment, *end))
+        })
+    }
+
+    /// Whether another log has as many groups, and ends with the same sequence number.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        (self.scan.groups, self.scan.next_sequence) == (other.scan.groups, other.scan.next_sequence)
+    }
+
+    /// Indexes what is in it. The report is that of the log that was found; this one may be its copy.
+    pub(super) fn index(&self, dir: &dyn Dir, found: &Found, of: &Self) -> Result<Replayed> {
+        let mut memtables = Vec::new();
+        let mut entries = 0;
+        for (segment, end) in self.ended() {
+            let path = || path_of(dir, segment.of);
+            let memtable = index_segment(found, segment, end)
+                .map_err(|(offset, fault)| fault.at(&path(), offset))?
+                .ok_or_else(|| Error::io("index", &path(), io::ErrorKind::OutOfMemory.into()))?;
+            entries += memtable.entries();
+            memtables.insert(0, Arc::new(memtable));
+        }
+        Ok(Replayed {
+            memtables,
+            ends: self.scan.ends.clone(),
+            next_sequence: of.scan.next_sequence.unwrap_or_default(),
+            report: report(&of.scan, entries, &|number| path_of(dir, number)),
+        })
+    }
+}
+
+impl FoundSegment {
+    fn map(dir: &dyn Dir, number: FileNumber, of: FileNumber) -> Result<Self> {
+        let mapping = dir.open(&FileKind::Segment.name(number));
+        Ok(Self { number, of, mapping: mapping.map_err(|e| Error::io("map", &path_of(dir, number), e))? })
+    }
+}
+
+fn path_of(dir: &dyn Dir, number: FileNumber) -> PathBuf {
+    dir.path().join(FileKind::Segment.name(number))
 }
 
 /// The memtable of one segment; none if there is no memory for it.
 fn index_segment(
     found: &Found,
-    number: FileNumber,
-    mapping: &Mapping,
+    FoundSegment { number, mapping, .. }: &FoundSegment,
     end: u64,
 ) -> Result<Option<Memtable>, (u64, crate::error::Fault)> {
     let header =
-        SegmentHeader::parse(mapping.bytes(), Magic::SEGMENT, &found.database, number).map_err(|fault| (0, fault))?;
+        SegmentHeader::parse(mapping.bytes(), Magic::SEGMENT, &found.database, *number).map_err(|fault| (0, fault))?;
     let end = usize::try_from(end).unwrap_or(usize::MAX);
-    let memtable = Memtable::new(mapping.prefix(end), found.database, number, header.base(), 0);
+    let memtable = Memtable::new(mapping.prefix(end), found.database, *number, header.base(), 0);
     let keyspaces = found.version.named();
     let indexed = memtable.replay(SEGMENT_HEADER_BYTES..memtable.log_bytes(), |keyspace| {
         match keyspaces.alignment(keyspace) {

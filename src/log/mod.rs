@@ -3,8 +3,10 @@
 
 #[cfg(test)]
 mod chains;
+mod copy;
 mod reader;
 mod writer;
 
+pub(crate) use copy::copy_segment;
 pub(crate) use reader::{Input, Known, LogScan, runs, scan, visit_entries};
 pub(crate) use writer::{SegmentWriter, Space, Use, encode_group};

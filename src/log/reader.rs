@@ -240,10 +240,14 @@ impl Scanner<'_> {
         }
         let start = Position { segment: bad.number, offset };
         let mut dropped = 0u64;
+        let mut copied = false;
         for (index, segment) in rest.iter().enumerate() {
             let from = if index == 0 { offset } else { 0 };
             self.probe(segment, from)?;
-            dropped = dropped.saturating_add(used_bytes(segment.bytes, from));
+            copied |= from == 0 && self.begins_a_log(segment);
+            if !copied {
+                dropped = dropped.saturating_add(used_bytes(segment.bytes, from));
+            }
         }
         if self.out.durable > Some(read) {
             return Err(error);
@@ -256,6 +260,13 @@ impl Scanner<'_> {
             self.out.dropped = Some(Tail { start, bytes: dropped });
         }
         Ok(())
+    }
+
+    /// Whether a segment has no predecessor. Behind others it is the first of the copies that an earlier open has made of them,
+    /// and did not live to have named by the manifest; so nothing is lost with it.
+    fn begins_a_log(&self, segment: &Input<'_>) -> bool {
+        SegmentHeader::parse(segment.bytes, self.magic, self.database, segment.number)
+            .is_ok_and(|header| header.predecessor().segment.0 == 0)
     }
 
     /// Tries every unit of a damaged segment for a group header and remembers the durable positions found. A probe reads a

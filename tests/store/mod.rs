@@ -27,6 +27,7 @@ mod keyspaces;
 mod layout;
 mod leftovers;
 mod locks;
+mod log_copies;
 mod mixed;
 mod model;
 mod names;

@@ -9,7 +9,7 @@ use super::findings::{Finding, Findings, Outcome, damage, intact};
 use super::log::{Chain, LogReader};
 use super::numbers;
 use super::owners::{Owners, of_kind};
-use crate::engine::recover::{DroppedTail, Found, read_found, replay};
+use crate::engine::recover::{DroppedTail, Found, FoundLog, read_found};
 use crate::engine::verify::order_problems;
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Id;
@@ -249,7 +249,8 @@ impl Inventory {
             let serves = keyspaces.filter(|keyspace| level > 0 || version.serves(table, *keyspace)).collect();
             self.examine(table, serves)?;
         }
-        match replay(&*self.dir, found, &self.names) {
+        let log = FoundLog::of(&*self.dir, found, &self.names);
+        match log.and_then(|log| log.index(&*self.dir, found, &log)) {
             Ok(replayed) => {
                 let last = Sequence(replayed.next_sequence.0.saturating_sub(1)).max(found.state.last_sequence);
                 for problem in order_problems(self.dir.path(), version, last) {
