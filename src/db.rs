@@ -450,7 +450,22 @@ impl Db {
         &self.engine().recovery
     }
 
-    /// Numbers about the store.
+    /// Numbers about the store: what it holds and has done, how long that took, and what it has cost. Asks the system for the
+    /// length of every file; [`explain`](Self::explain) tells how one key is found, and a [listener](Options::listener) hears
+    /// of what happens.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// db.insert("key", "value")?;
+    /// let stats = db.stats();
+    /// assert_eq!(stats.written.by_users, 8);
+    /// println!("a sync takes {:?}, one in a hundred more", stats.latencies.sync.quantile(0.99).unwrap());
+    /// println!("{:.1} bytes written for each one", stats.write_amplification().unwrap());
+    /// # db.close()
+    /// # }
+    /// ```
     pub fn stats(&self) -> Stats {
         self.engine().stats()
     }

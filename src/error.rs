@@ -64,7 +64,7 @@ pub enum Error {
     /// | `close` | this error, each time; the directory is free and the threads have ended all the same |
     /// | `verify` | a report with this error |
     /// | `keyspace` | this error if there is none of the name yet |
-    /// | `first`, `last`, `is_empty`, `keys`, `values`, `multi_get`, `size_of`, `approximate_len`, `approximate_size`, `path` | as ever |
+    /// | `first`, `last`, `is_empty`, `keys`, `values`, `multi_get`, `size_of`, `explain`, `approximate_len`, `approximate_size`, `path` | as ever |
     /// | `get`, `contains_key`, `iter`, `range`, `prefix`, `cursor`, `snapshot`, `transaction`, `transaction_with`, `memtable_keys`, `keyspaces`, `stats`, `recovery_report` | as ever; also of commits that were refused |
     Poisoned(Arc<Error>),
     /// Something that cannot happen has happened on the way to the disk: a fault in the code of this crate, or of the memory
@@ -77,9 +77,10 @@ pub enum Error {
     /// written; try again later.
     WouldBlock,
     /// A callback has made a call that waits for the work which the callback is part of, and so would never return: a
-    /// [compaction filter](crate::Options::compaction_filter) that compacts, for example, or what a
-    /// [commit](crate::Commit::on_durable) calls back and that syncs. Nothing was done; make the call
-    /// when the callback has returned. The documentation of the [crate](crate#callbacks) lists what may be called where.
+    /// [compaction filter](crate::Options::compaction_filter) that compacts, for example, what a
+    /// [commit](crate::Commit::on_durable) calls back and that syncs, or a [listener](crate::Options::listener) that closes.
+    /// Nothing was done; make the call when the callback has returned. The documentation of the [crate](crate#callbacks) lists
+    /// what may be called where.
     Reentrant {
         /// The call, by its name in [`Db`](crate::Db).
         call: &'static str,

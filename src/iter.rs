@@ -14,6 +14,7 @@ use crate::format::Sequence;
 use crate::format::range::{Edge, Range, edges};
 use crate::keyspace_state::KeyspaceState;
 use crate::merge::{Place, Scan};
+use crate::meter::Sampled;
 use crate::slice::view_as;
 
 pub use entry::Entry;
@@ -225,7 +226,10 @@ impl Iter {
                 let found = front.next()?;
                 range.goes_on(front, found, true)?
             }
-            (_, front) => range.first(scan(front, self.back.as_deref(), &mut self.reading, range)?)?,
+            (_, front) => {
+                let back = self.back.as_deref();
+                seek(&mut self.reading, |reading| range.first(scan(front, back, reading, range)?))?
+            }
         };
         self.state = if matches!(self.state, State::Backward | State::Both) { State::Both } else { State::Forward };
         self.meet(found, true)
@@ -239,7 +243,10 @@ impl Iter {
                 let found = back.prev()?;
                 range.goes_on(back, found, false)?
             }
-            (_, back) => range.last(scan(back, self.front.as_deref(), &mut self.reading, range)?)?,
+            (_, back) => {
+                let front = self.front.as_deref();
+                seek(&mut self.reading, |reading| range.last(scan(back, front, reading, range)?))?
+            }
         };
         self.state = if matches!(self.state, State::Forward | State::Both) { State::Both } else { State::Backward };
         self.meet(found, false)
@@ -258,6 +265,7 @@ impl Iter {
             }
             Err(e) => {
                 self.state = State::Ended;
+                note_error(&self.reading, &e);
                 Some(Err(e))
             }
         }
@@ -299,9 +307,38 @@ fn scan<'s>(
     Ok(end.insert(scan))
 }
 
+/// Runs a seek, and measures it if it is one of those.
+#[inline]
+fn seek(reading: &mut Result<Reading>, run: impl FnOnce(&mut Result<Reading>) -> Result<bool>) -> Result<bool> {
+    let begun = reading.as_ref().ok().and_then(|reading| reading.at.meters().begin(Sampled::Seek));
+    let found = run(reading);
+    let found = found.inspect_err(|e| note_error(reading, e))?;
+    if let (Some(begun), Ok(reading)) = (begun, &*reading) {
+        reading.at.meters().end(Sampled::Seek, begun);
+    }
+    Ok(found)
+}
+
+/// A move has failed.
+#[cold]
+fn note_error(reading: &Result<Reading>, error: &Error) {
+    if let Ok(reading) = reading {
+        reading.at.note_error(error);
+    }
+}
+
 /// For messages.
 fn moment(reading: &Result<Reading>) -> std::result::Result<Sequence, &Error> {
     reading.as_ref().map(|reading| reading.at.at)
+}
+
+/// Makes the scan of a cursor, and sends it to a place.
+#[cold]
+fn go_first(scan: &mut Option<Box<Scan>>, reading: &mut Result<Reading>, place: Place<'_>) -> Result<bool> {
+    match reading {
+        Ok(reading) => scan.insert(reading.scan((Edge::START, Edge::End))?).go(place),
+        Err(e) => Err(e.clone()),
+    }
 }
 
 /// A position in the store, as it was when the cursor was made: moves in both directions and lends key and value without
@@ -348,18 +385,11 @@ impl Cursor {
     }
 
     fn go(&mut self, place: Place<'_>) -> Result<bool> {
-        match &mut self.scan {
+        let scan = &mut self.scan;
+        seek(&mut self.reading, |reading| match scan {
             Some(scan) => scan.go(place),
-            None => self.go_first(place),
-        }
-    }
-
-    #[cold]
-    fn go_first(&mut self, place: Place<'_>) -> Result<bool> {
-        match &mut self.reading {
-            Ok(reading) => self.scan.insert(reading.scan((Edge::START, Edge::End))?).go(place),
-            Err(e) => Err(e.clone()),
-        }
+            None => go_first(scan, reading, place),
+        })
     }
 
     /// Goes to the first entry; returns whether there is one. O(log n).
@@ -411,7 +441,7 @@ impl Cursor {
     #[expect(clippy::should_implement_trait, reason = "a lending cursor, not an iterator: it answers `Result<bool>`")]
     pub fn next(&mut self) -> Result<bool> {
         match &mut self.scan {
-            Some(scan) => scan.next(),
+            Some(scan) => scan.next().inspect_err(|e| note_error(&self.reading, e)),
             None => Ok(false),
         }
     }
@@ -420,7 +450,7 @@ impl Cursor {
     #[inline]
     pub fn prev(&mut self) -> Result<bool> {
         match &mut self.scan {
-            Some(scan) => scan.prev(),
+            Some(scan) => scan.prev().inspect_err(|e| note_error(&self.reading, e)),
             None => Ok(false),
         }
     }

@@ -5,7 +5,7 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use crate::batch::WriteBatch;
-use crate::engine::{Ingested, KeyspaceEnd};
+use crate::engine::{Explanation, Ingested, KeyspaceEnd};
 use crate::error::{Error, Result};
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges};
@@ -74,6 +74,12 @@ impl Keyspace {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         let found = self.db.engine().readers.get(self.state.id, key.as_ref())?;
         self.state.checked(found.map(Slice))
+    }
+
+    /// See [`Db::explain`](crate::Db::explain).
+    pub fn explain(&self, key: impl AsRef<[u8]>) -> Result<Explanation> {
+        let readers = &self.db.engine().readers;
+        self.state.checked(readers.explain(self.state.id, key.as_ref(), &readers.register())?)
     }
 
     /// See [`Db::contains_key`](crate::Db::contains_key).

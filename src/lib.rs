@@ -117,30 +117,31 @@
 //! handler for the rest. [`IoMode::Read`] maps nothing and has none of these conditions.
 //!
 //! # Callbacks
-//! The store calls the program's code in five places, and holds no lock meanwhile: the [compaction
+//! The store calls the program's code in six places, and holds no lock meanwhile: the [compaction
 //! filter](Options::compaction_filter), what is [called back](Commit::on_durable) when a commit is durable, the iterator given
 //! to [`ingest`](Db::ingest) and [`try_ingest`](Db::try_ingest), the body of [`transact`](Db::transact) and what decides in
-//! [`update`](Db::update), and `as_ref` (or `borrow`, or the bounds of a range) of what is given as a key, a value, a name or a
-//! batch. What such code may call of the same database, on [`Db`], [`Keyspace`], [`Snapshot`] and
-//! [`Transaction`] alike:
+//! [`update`](Db::update), `as_ref` (or `borrow`, or the bounds of a range) of what is given as a key, a value, a name or a
+//! batch, and the [listener](Options::listener). What such code may call of the same database, on [`Db`], [`Keyspace`],
+//! [`Snapshot`] and [`Transaction`] alike:
 //!
-//! | call | in a filter | of a commit | in an iterator | in a body | in `as_ref` |
-//! |---|---|---|---|---|---|
-//! | `get`, `contains_key`, `iter`, `range`, `prefix`, `cursor`, `snapshot`, `memtable_keys` | yes | yes | yes | yes | yes |
-//! | `first`, `last`, `is_empty`, `keys`, `values`, `multi_get`, `size_of` | yes | yes | yes | yes | yes |
-//! | `approximate_len`, `approximate_size`, `path` | yes | yes | yes | yes | yes |
-//! | `update`, `fetch_update`, `compare_and_swap`, `insert_if_absent`, `take` | yes | yes | yes | yes | yes |
-//! | `pop_first`, `pop_last`, `remove_prefix` | yes | yes | yes | yes | yes |
-//! | `insert`, `insert_with`, `remove`, `remove_with`, `remove_range`, `write`, `write_with`, `try_write`, `submit` | yes | yes | yes | yes | yes |
-//! | `sync` | yes | [`Reentrant`](Error::Reentrant) | yes | yes | yes |
-//! | `transaction`, `transaction_with`, `transact`, `try_transact`, `transact_with` | yes | yes | yes | yes | yes |
-//! | `ingest`, `try_ingest`, `flush`, `checkpoint`, `backup` | yes | yes | yes | yes | yes |
-//! | `keyspace`, `create_keyspace`, `keyspaces`, `drop_keyspace` | yes | yes | yes | yes | yes |
-//! | `stats`, `verify`, `recovery_report` | yes | yes | yes | yes | yes |
-//! | `compact`, `compact_range`, `wait_for_background`, `maintain`, `close` | [`Reentrant`](Error::Reentrant) | [`Reentrant`](Error::Reentrant) | yes | yes | yes |
+//! | call | in a filter | of a commit | in an iterator | in a body | in `as_ref` | in a listener |
+//! |---|---|---|---|---|---|---|
+//! | `get`, `contains_key`, `iter`, `range`, `prefix`, `cursor`, `snapshot`, `memtable_keys` | yes | yes | yes | yes | yes | yes |
+//! | `first`, `last`, `is_empty`, `keys`, `values`, `multi_get`, `size_of`, `explain` | yes | yes | yes | yes | yes | yes |
+//! | `approximate_len`, `approximate_size`, `path` | yes | yes | yes | yes | yes | yes |
+//! | `update`, `fetch_update`, `compare_and_swap`, `insert_if_absent`, `take` | yes | yes | yes | yes | yes | yes |
+//! | `pop_first`, `pop_last`, `remove_prefix` | yes | yes | yes | yes | yes | yes |
+//! | `insert`, `insert_with`, `remove`, `remove_with`, `remove_range`, `write`, `write_with`, `try_write`, `submit` | yes | yes | yes | yes | yes | yes |
+//! | `sync` | yes | [`Reentrant`](Error::Reentrant) | yes | yes | yes | yes |
+//! | `transaction`, `transaction_with`, `transact`, `try_transact`, `transact_with` | yes | yes | yes | yes | yes | yes |
+//! | `ingest`, `try_ingest`, `flush`, `checkpoint`, `backup` | yes | yes | yes | yes | yes | yes |
+//! | `keyspace`, `create_keyspace`, `keyspaces`, `drop_keyspace` | yes | yes | yes | yes | yes | yes |
+//! | `stats`, `verify`, `recovery_report` | yes | yes | yes | yes | yes | yes |
+//! | `compact`, `compact_range`, `wait_for_background`, `maintain`, `close` | [`Reentrant`](Error::Reentrant) | [`Reentrant`](Error::Reentrant) | yes | yes | yes | [`Reentrant`](Error::Reentrant) |
 //!
 //! The calls of the last row wait for compactions, and so for the one that the filter is a part of, or for callbacks; they say
-//! so at once. So do `sync`, and [`wait`](Commit::wait) of any commit, in what a commit calls back: without background threads,
+//! so at once; in a listener, they would wait for it, or go on with the work that it is told of, and so tell it of more. So do
+//! `sync`, and [`wait`](Commit::wait) of any commit, in what a commit calls back: without background threads,
 //! they are what calls back. A synced write in there waits for its sync and for no callback.
 //! This holds for the thread that a filter runs on, also where it has gone through callbacks of other databases, whose calls
 //! are free. What a filter hands to another thread and waits for, the store cannot know: a filter that waits for a thread that
@@ -162,6 +163,7 @@ mod db;
 mod digest;
 mod engine;
 mod error;
+mod event;
 mod format;
 mod handle;
 pub mod inspect;
@@ -171,6 +173,7 @@ mod keyspace_state;
 mod log;
 mod memtable;
 mod merge;
+mod meter;
 mod offline;
 mod options;
 mod slice;
@@ -189,23 +192,27 @@ pub use commit::Commit;
 pub use db::Db;
 pub use digest::Digest;
 pub use engine::{
-    Backup, BackupReport, Checkpoint, CheckpointFile, DroppedTail, Finding, Ingested, LostKey, LostRange, Outcome,
-    RecoveryReport, RepairReport, Report,
+    Backup, BackupReport, Checkpoint, CheckpointFile, DroppedTail, EntryLookedAt, Explanation, Finding, Ingested,
+    LookupAnswer, LookupPlace, LookupStep, LostKey, LostRange, Outcome, RecoveryReport, RepairReport, Report,
+    StallStats,
 };
 pub use error::{Bug, Corruption, Damage, Error, ErrorKind, Feature, IoError, Result, Unsupported};
+pub use event::{CompactionReason, Event, StallReason};
 pub use iter::{Cursor, Entry, Iter, KeyIter, ValueIter};
 pub use keyspace::Keyspace;
+pub use meter::{Histogram, Latencies, LookupStats};
 pub use offline::{backups, examine, prune_backups, repair, restore};
 pub use options::{
     Compression, Durability, FilterEntry, IoMode, Isolation, KeyspaceOptions, Options, PointIndex, Verdict,
 };
 pub use slice::Slice;
 pub use snapshot::{Ref, Snapshot};
-pub use stats::{CompactionStats, KeyspaceStats, LevelStats, Stats, TableStats, ValueFileStats};
+pub use stats::{
+    CompactionStats, FileBytes, KeyspaceStats, LevelStats, Stats, TableStats, ValueFileStats, WrittenBytes,
+};
 pub use sys::sim::{Fault, SimFs};
 pub use sys::{FileSystem, guard_mappings};
 pub use transaction::{Savepoint, Transaction, TransactionIter};
 pub use update::CompareError;
-pub use version::CompactionReason;
 /// The crate whose traits [`Slice::get_as`] asks for, in the version that it needs.
 pub use zerocopy;

@@ -4,12 +4,14 @@ mod io;
 mod memtable;
 mod reading;
 mod section;
+mod watch;
 mod write;
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::event::Listener;
 pub(crate) use crate::format::section_options::SectionOptions;
 pub use crate::format::section_options::{Compression, PointIndex};
 use crate::format::table::CHUNK_LOG2;
@@ -105,6 +107,8 @@ pub struct Options {
     pub(crate) max_open_tables: Option<usize>,
     pub(crate) reserve_bytes: u64,
     pub(crate) compaction_filter: Option<Filter>,
+    pub(crate) statistics: bool,
+    pub(crate) listener: Option<Listener>,
     pub(crate) file_system: FileSystem,
 }
 
@@ -155,6 +159,8 @@ impl Default for Options {
             max_open_tables: None,
             reserve_bytes: 96 << 20,
             compaction_filter: None,
+            statistics: true,
+            listener: None,
             file_system: FileSystem::default(),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::digest::Digest;
-use crate::engine::{Engine, Reading, Registration};
+use crate::engine::{Engine, Explanation, Reading, Registration};
 use crate::error::Result;
 use crate::iter::{Cursor, Entry, Iter, KeyIter, KeyRange, ValueIter};
 use crate::keyspace_state::KeyspaceState;
@@ -112,6 +112,11 @@ impl Snapshot {
     pub fn get_ref(&self, key: impl AsRef<[u8]>) -> Result<Option<Ref<'_>>> {
         let found = self.engine.readers.get_at(self.keyspace.id, key.as_ref(), &self.at)?;
         self.checked(found.map(|bytes| Ref { bytes, snapshot: PhantomData }))
+    }
+
+    /// How [`get`](Self::get) finds the value of a key; see [`Db::explain`](crate::Db::explain).
+    pub fn explain(&self, key: impl AsRef<[u8]>) -> Result<Explanation> {
+        self.checked(self.engine.readers.explain(self.keyspace.id, key.as_ref(), &self.at)?)
     }
 
     /// Whether the key has a value.

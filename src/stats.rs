@@ -1,15 +1,22 @@
 //! Numbers about a running store.
 
+mod space;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::engine::{Engine, ReadState};
-use crate::format::section::Section;
+use crate::engine::{Engine, ReadState, StallStats};
+use crate::event::{CompactionReason, StallReason};
 use crate::format::{FileNumber, KeyspaceId, LEVELS};
+use crate::meter::{Latencies, LookupStats, ratio};
 use crate::options::{Compression, PointIndex, SectionOptions};
 use crate::sys::atomic::Ordering;
 use crate::table::Stored;
-use crate::version::{CompactionReason, Keyspaces, Limits, Plan, due, scores};
+use crate::version::{Keyspaces, Limits, Plan, due, scores};
+
+pub use space::{FileBytes, WrittenBytes};
+use space::{hidden_bytes, live_bytes};
 
 /// What the store holds and has done, at one moment. Costs a look at every table's metadata.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -84,6 +91,28 @@ pub struct Stats {
     pub cache_hits: u64,
     /// Blocks that they had to unpack.
     pub cache_misses: u64,
+    /// How long operations have taken; empty without [`Options::statistics`](crate::Options::statistics).
+    pub latencies: Latencies,
+    /// What gets have touched, by a sample of them; empty without [`Options::statistics`](crate::Options::statistics).
+    pub lookups: LookupStats,
+    /// Write stalls since the open, by reason, one entry for each: commits that were held up for half a millisecond or more,
+    /// and all that had to wait until something was flushed, which are those of [`write_stalls`](Self::write_stalls).
+    pub stalls: Vec<StallStats>,
+    /// What has been written since the open.
+    pub written: WrittenBytes,
+    /// What the files in the directory take; zeros once the store is closed.
+    pub file_bytes: FileBytes,
+    /// What the newest versions of all keys take, by estimate, in bytes: of each keyspace, what its largest level has without
+    /// tombstones and versions that newer ones of the same table hide. What stands in the other levels, and in the log, is
+    /// taken for newer versions of that, so a store that only grows has up to a fifth more. Values in value files count
+    /// as long as tables refer to them.
+    pub live_bytes: u64,
+    /// How many commits have come since the [oldest snapshot](Self::oldest_snapshot), in sequence numbers; 0 without one.
+    pub oldest_snapshot_age: u64,
+    /// Bytes of files that were removed and still take their space, since slices, iterators or cursors keep them mapped. The
+    /// system gives it back with the last of these. [`obsolete_bytes`](Self::obsolete_bytes) are those of files that are to be
+    /// removed.
+    pub pinned_bytes: u64,
 }
 
 /// One value file: values that stand apart from their entries; see
@@ -260,11 +289,20 @@ impl KeyspaceStats {
     }
 }
 
-/// The share of a section that is older than the newest version of its key.
-fn hidden_bytes(section: &Section) -> u64 {
-    let hidden = u128::from(section.entries.saturating_sub(section.keys));
-    let bytes = u128::from(section.end.saturating_sub(section.start));
-    u64::try_from(bytes * hidden / u128::from(section.entries.max(1))).unwrap_or(u64::MAX)
+impl Stats {
+    /// Bytes written into log, tables, indexes and value files for each byte of keys and values, since the open. What has been
+    /// committed and is not flushed or compacted yet is to be written again, so this is too low until there is much more.
+    /// `None` if nothing was committed.
+    pub fn write_amplification(&self) -> Option<f64> {
+        let WrittenBytes { by_users, log, loads, flushes, compactions } = self.written;
+        ratio([log, loads, flushes, compactions].into_iter().fold(0, u64::saturating_add), by_users)
+    }
+
+    /// Bytes that the files take for each byte of [`live_bytes`](Self::live_bytes), what is reserved not counted; `None` if
+    /// there are none. Of a small store, most is the space that the log has taken ahead.
+    pub fn space_amplification(&self) -> Option<f64> {
+        ratio(self.file_bytes.total().saturating_sub(self.reserve_bytes), self.live_bytes)
+    }
 }
 
 impl Engine {
@@ -296,25 +334,45 @@ impl Engine {
         let limits = self.compactor.limits(true);
         let of_plan = |plan: &Plan| CompactionStats::new(plan, read_state.version.named());
         let (cache_hits, cache_misses) = self.files.table_cache.cache_hits_and_misses();
+        let memtable_bytes = read_state.memtables.iter().map(|memtable| memtable.log_bytes()).sum();
+        let value_files: Vec<_> = read_state.version.values().iter().map(ValueFileStats::new).collect();
+        let stalls = self.stalls.stats();
+        let waited = stalls.iter().find(|stall| stall.reason == StallReason::FrozenBytes);
+        let (last, oldest) = (self.readers.visible().0, self.readers.registry().oldest());
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             memtable_entries: read_state.memtables.iter().map(|memtable| memtable.entries()).sum(),
-            memtable_bytes: read_state.memtables.iter().map(|memtable| memtable.log_bytes()).sum(),
+            memtable_bytes,
             frozen_memtables: read_state.frozen().len(),
             levels,
             tables,
-            value_files: read_state.version.values().iter().map(ValueFileStats::new).collect(),
+            live_bytes: live_bytes(&read_state, memtable_bytes, value_files.iter().map(|file| file.live_bytes).sum()),
+            value_files,
             keyspaces: KeyspaceStats::all(&read_state, self.options.table.section, &limits),
             log_segments: read_state.memtables.len(),
-            last_sequence: self.readers.visible().0,
+            last_sequence: last,
             snapshots: self.readers.registry().len(),
-            oldest_snapshot: self.readers.registry().oldest().map(|sequence| sequence.0),
+            oldest_snapshot: oldest.map(|sequence| sequence.0),
+            oldest_snapshot_age: oldest.map_or(0, |oldest| last.saturating_sub(oldest.0)),
+            pinned_bytes: self.files.kept_bytes(),
+            latencies: self.readers.meters.latencies(),
+            lookups: self.readers.meters.lookups(),
+            written: WrittenBytes {
+                by_users: read(&counters.written.by_users),
+                log: read(&counters.written.in_log),
+                loads: read(&counters.written.loaded),
+                flushes: read(&counters.written.by_flushes),
+                compactions: read(&counters.written.by_compactions),
+            },
+            file_bytes: self.file_bytes(),
             hidden_bytes: read_state.version.sections().map(hidden_bytes).sum(),
             reserve_bytes: self.reserve.bytes(),
             obsolete_bytes: self.files.obsolete_bytes(),
             write_pressure: self.stalls.debt(),
             frozen_bytes: self.stalls.frozen(),
-            write_stalls: self.stalls.count(),
-            write_stall_time: self.stalls.waited(),
+            write_stalls: waited.map_or(0, |stall| stall.count),
+            write_stall_time: waited.map_or(Duration::ZERO, |stall| stall.time),
+            stalls: stalls.to_vec(),
             compactions_running: self.scheduler.plans().iter().map(|plan| of_plan(plan)).collect(),
             compactions_due: due(&read_state.version, &limits).iter().map(of_plan).collect(),
             flushes: counters.flushes.load(Ordering::Relaxed),

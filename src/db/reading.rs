@@ -4,12 +4,43 @@ use std::ops::RangeBounds;
 use std::path::Path;
 
 use super::Db;
+use crate::engine::Explanation;
 use crate::error::Result;
+use crate::format::KeyspaceId;
 use crate::format::range::edges;
 use crate::iter::{Entry, KeyIter, ValueIter};
 use crate::slice::Slice;
 
 impl Db {
+    /// Looks a key up as [`get`](Self::get) does, and returns what it has asked in which order, and what each has said:
+    /// memtables, then tables, newest data first, with the entries that indexes and filters have led to. For people who want to
+    /// know why a key is there, or is not, or takes long; [`Explanation`] has a `Display` of some lines.
+    ///
+    /// Errors are those of a get, without what came before them.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// use maplsm::LookupAnswer;
+    ///
+    /// db.insert("key", "value")?;
+    /// db.flush()?;
+    /// db.remove("key")?;
+    /// let explanation = db.explain("key")?;
+    /// assert_eq!(explanation.value_bytes, None);
+    /// // The memtable has settled it: the table, which has the value, was not asked.
+    /// assert_eq!(explanation.steps.len(), 1);
+    /// assert!(matches!(explanation.steps[0].answer, LookupAnswer::Tombstone { .. }));
+    /// println!("{explanation}");
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn explain(&self, key: impl AsRef<[u8]>) -> Result<Explanation> {
+        let readers = &self.engine().readers;
+        readers.explain(KeyspaceId::DEFAULT, key.as_ref(), &readers.register())
+    }
+
     /// The directory of the database, as the opener named it.
     pub fn path(&self) -> &Path {
         self.engine().path()

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::background::Background;
 use super::between::Between;
 use super::body::Body;
+use super::counters::Counters;
 use super::files::Files;
 use super::health::Health;
 use super::log::{Syncing, Writer};
@@ -42,6 +43,7 @@ pub(crate) struct Appender {
     pub(super) reserve: Arc<Reserve>,
     pub(super) syncer: Arc<Syncer>,
     pub(super) background: Arc<Background>,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl Appender {
@@ -85,7 +87,8 @@ impl Appender {
         self.readers.learned.gaps.give(Sequence(next.0 - 1));
         writer.has_removals |= for_use == Use::Freeing;
         self.health.check_mapped()?;
-        self.index(memtable, &group, range, first).map_err(|e| self.health.poison(e))?;
+        let by_user = self.index(memtable, &group, range, first).map_err(|e| self.health.poison(e))?;
+        self.counters.written.note_group(by_user, group.span());
         let end = Position { segment: log.number(), offset: log.end() };
         writer.next_sequence = next;
         self.readers.show(Sequence(next.0 - 1));
@@ -95,8 +98,8 @@ impl Appender {
     }
 
     /// Indexes the entries of the last group of the segment, whose body stands at `range`. It has just been written, so it
-    /// is as it should be, or there is a bug.
-    fn index(&self, memtable: &Memtable, group: &Group, range: Range<u64>, first: Sequence) -> Result<()> {
+    /// is as it should be, or there is a bug. Returns the bytes of keys and values.
+    fn index(&self, memtable: &Memtable, group: &Group, range: Range<u64>, first: Sequence) -> Result<u64> {
         let readers = &self.readers;
         let (cut, last) = (Sequence(first.0 - 1), Sequence(first.0 + u64::from(group.count) - 1));
         // A version may go if a newer one is visible to every reader that will register from now on, and no registered one
@@ -108,7 +111,7 @@ impl Appender {
         must(bytes.len() as u64 == range.end, "the log does not end where its last group does")?;
         let body_start = usize::try_from(range.start).ok().filter(|start| *start <= bytes.len());
         let body_start = body_start.ok_or_else(|| bug("a group is outside of the log"))?;
-        let mut next = first;
+        let (mut next, mut by_user) = (first, 0);
         for run in log::runs(group.kind, &bytes[body_start..]) {
             let (keyspace, start, entries) = run.map_err(|_| bug("a group in the log is no list of runs"))?;
             let start = usize::try_from(start).map_err(|_| bug("a run is outside of its group"))?;
@@ -126,6 +129,7 @@ impl Appender {
                     let path = self.files.path_of(&FileKind::Segment.name(memtable.number()));
                     return Err(Error::io("index", &path, io::ErrorKind::OutOfMemory.into()));
                 }
+                by_user += entry.key_end - entry.key_start + entry.value_bytes();
                 next = Sequence(next.0 + 1);
                 at = entry.next();
             }
@@ -135,7 +139,7 @@ impl Appender {
             memtable.remove_ranges(removals, &mut readers.registry().retain(cut).with_group(last));
         }
         memtable.set_indexed(range.end);
-        Ok(())
+        Ok(by_user as u64)
     }
 
     /// Makes place in the log for a group, if there is none. One that makes space stays in the segment, in the room kept

@@ -21,6 +21,9 @@ pub(super) enum Callback {
     Durable,
     /// [`Options::compaction_filter`](crate::Options::compaction_filter): the compaction is over only after it.
     CompactionFilter,
+    /// [`Options::listener`](crate::Options::listener): a close is over only after it, and whoever drives the work that it is
+    /// told of would have it told again and again.
+    Listener,
 }
 
 impl Callback {
@@ -28,6 +31,7 @@ impl Callback {
         match self {
             Self::CompactionFilter => "compaction filter",
             Self::Durable => "callback of a commit",
+            Self::Listener => "listener",
         }
     }
 }

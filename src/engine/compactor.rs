@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::edit::Edit;
 use crate::format::range::Range;
+use crate::meter::Measured;
 use crate::options::Options;
 use crate::sys::atomic::Ordering;
 use crate::version::{Limits, Plan, Running, pick, plan_range};
@@ -205,7 +206,8 @@ impl Compactor {
 
     /// Lets other threads help with a plan.
     pub(super) fn enlist(&self, begun: Begun, subcompactions: Vec<Subcompaction>) -> Arc<Job> {
-        let job = Job::new(begun, subcompactions);
+        let job = Job::new(begun, subcompactions, self.readers.meters.begin_always());
+        self.health.events.raise(|| job.begun.to_event());
         let helped = job.subcompactions.len() > 1;
         self.scheduler.enlist(&job);
         if helped {
@@ -243,7 +245,12 @@ impl Compactor {
             let merged = merged.map_err(|e| self.health.stop_at_bug(e));
             let own = merged.as_ref().map(|_| ()).map_err(Error::clone);
             if let Some(merged) = job.finish(merged) {
+                let (outputs, bytes) = (merged.outputs.table_numbers(), merged.outputs.bytes());
                 let outcome = self.health.unless_it_panics(|| self.conclude(&job, merged));
+                if let Err(e) = &outcome {
+                    self.health.events.note_error(e);
+                }
+                self.health.events.raise(|| job.to_event(outputs, bytes, outcome.as_ref().err()));
                 let _ = job.outcome.set(outcome.clone());
                 let begun = job.begun.number;
                 // It was the last subcompaction; with the job go the handles of its inputs.
@@ -278,6 +285,8 @@ impl Compactor {
             return Ok(());
         }
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
+        self.counters.written.by_compactions.fetch_add(outputs.bytes(), Ordering::Relaxed);
+        self.readers.meters.note(Measured::Compaction, job.started);
         self.counters.compacted_bytes.fetch_add(job.begun.plan.input_bytes(), Ordering::Relaxed);
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::health::Health;
-use super::outputs::Outputs;
+use super::outputs::Obsolete;
 use crate::error::{Error, Result};
 use crate::format::checksum::{Id, Seed};
 use crate::format::group::GroupHeader;
@@ -28,8 +28,7 @@ pub(crate) struct Files {
     /// Files of earlier runs have lower numbers.
     first_number: FileNumber,
     next_number: AtomicU64,
-    /// Files that are no part of the database any more, and that a reader may still use.
-    pub(super) obsolete: Mutex<Outputs>,
+    pub(super) obsolete: Mutex<Obsolete>,
     pub(super) segments_removed_below: AtomicU64,
     /// Asks who writes a file to stop.
     pub(super) cancelled: Arc<AtomicBool>,
@@ -52,7 +51,7 @@ impl Files {
             lock: Mutex::new(LockRank::Directory, Some(lock)),
             first_number: FileNumber(next_number),
             next_number: AtomicU64::new(next_number),
-            obsolete: Mutex::new(LockRank::Obsolete, Outputs::default()),
+            obsolete: Mutex::new(LockRank::Obsolete, Obsolete::default()),
             segments_removed_below: AtomicU64::new(0),
             cancelled,
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::background::{Background, Duty, Work};
 use super::counters::Counters;
@@ -17,12 +18,15 @@ use super::store::{Installed, Store};
 use super::value_sink::ValueSink;
 use super::write_stalls::WriteStalls;
 use crate::error::{Result, bug, must};
+use crate::event::Event;
 use crate::format::edit::Edit;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::memtable::{Memtable, RunCursor};
 use crate::merge::{Merge, Source, Versions};
+use crate::meter::Measured;
 use crate::options::{Options, SectionOptions};
 use crate::sys::atomic::Ordering;
+use crate::sys::now;
 use crate::table::TableWriter;
 use crate::visibility::{Cover, Fragments};
 
@@ -88,7 +92,10 @@ impl Flusher {
         if !self.background.may_try(Duty::Flush) {
             return Ok(Work::NoneDue);
         }
-        self.flush_if_due().inspect_err(|e| self.background.note_failure(Duty::Flush, e))
+        self.flush_if_due().inspect_err(|e| {
+            self.health.events.raise(|| Event::BackgroundError(e.clone()));
+            self.background.note_failure(Duty::Flush, e);
+        })
     }
 
     /// Flushes the oldest frozen memtable, if there is one.
@@ -124,20 +131,39 @@ impl Flusher {
         let read_state = self.readers.read_state();
         let frozen = read_state.frozen();
         let Some(oldest) = frozen.len().checked_sub(1) else { return Ok(None) };
+        let (begun, at) = (self.readers.meters.begin_always(), now());
+        let bytes = frozen.iter().map(|memtable| memtable.log_bytes()).sum();
+        self.health.events.raise(|| Event::FlushBegan { bytes });
         let flushed =
             self.reserve.with_reserve(|| self.flush_together(&read_state, frozen.get(oldest..).unwrap_or_default()));
         let flushed = match flushed {
             Err(e) if e.is_full() && oldest > 0 => {
-                self.reserve.with_reserve(|| self.flush_together(&read_state, frozen))?
+                self.reserve.with_reserve(|| self.flush_together(&read_state, frozen))
             }
-            other => other?,
+            other => other,
         };
+        self.tell(&flushed, at);
+        let (flushed, _) = flushed?;
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        self.readers.meters.note(Measured::Flush, begun);
         Ok(Some(flushed))
     }
 
-    /// Makes one table of some memtables, the oldest ones, which are given newest first; returns the number of the newest.
-    fn flush_together(&self, read_state: &ReadState, memtables: &[Arc<Memtable>]) -> Result<FileNumber> {
+    /// Tells what has become of a flush.
+    fn tell(&self, flushed: &Result<(FileNumber, Outputs)>, begun: Duration) {
+        let events = &self.health.events;
+        let outputs = flushed.as_ref().map(|(_, outputs)| outputs).inspect_err(|e| events.note_error(e));
+        events.raise(|| Event::FlushEnded {
+            tables: outputs.map(Outputs::table_numbers).unwrap_or_default(),
+            bytes: outputs.map_or(0, Outputs::bytes),
+            took: now().saturating_sub(begun),
+            error: outputs.err().cloned(),
+        });
+    }
+
+    /// Makes one table of some memtables, the oldest ones, which are given newest first; returns the number of the newest, and
+    /// what was written.
+    fn flush_together(&self, read_state: &ReadState, memtables: &[Arc<Memtable>]) -> Result<(FileNumber, Outputs)> {
         let numbers: Vec<FileNumber> = memtables.iter().map(|memtable| memtable.number()).collect();
         let newest = *numbers.first().ok_or_else(|| bug("a flush has nothing to write"))?;
         // In front of it, and so newer, stands the first one that is needed.
@@ -150,8 +176,9 @@ impl Flusher {
         let outputs = self.writer().write(memtables)?;
         outputs.add_to(&mut edit, 0);
         let installed = self.store.install_new(edit, &outputs, &numbers)?;
+        self.counters.written.by_flushes.fetch_add(outputs.bytes(), Ordering::Relaxed);
         must(installed == Installed::Done, "a flush has been refused as if it took something away")?;
-        Ok(newest)
+        Ok((newest, outputs))
     }
 
     fn writer(&self) -> MemtableWriter<'_> {

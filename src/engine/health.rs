@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::background::Background;
 use super::commits::Commits;
+use super::events::Events;
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::sys::{Flag, Mappings, OnceLock};
 use crate::version::Unrecorded;
 
@@ -27,6 +29,8 @@ pub(crate) struct Health {
     background: Arc<Background>,
     /// Whoever waits for a commit to be durable as well.
     commits: Arc<Commits>,
+    /// And whoever listens.
+    pub(super) events: Arc<Events>,
 }
 
 impl Health {
@@ -35,10 +39,10 @@ impl Health {
         read_only: bool,
         open: Flag,
         mappings: Mappings,
-        (background, commits): (Arc<Background>, Arc<Commits>),
+        (background, commits, events): (Arc<Background>, Arc<Commits>, Arc<Events>),
     ) -> Self {
         let (poison, cancelled) = (OnceLock::new(), Arc::default());
-        Self { path, read_only, open, poison, cancelled, mappings, background, commits }
+        Self { path, read_only, open, poison, cancelled, mappings, background, commits, events }
     }
 
     #[inline]
@@ -117,7 +121,9 @@ impl Health {
 
     /// Stops all further writes: after this failure nobody knows what is on disk. Keeps the first cause.
     pub(super) fn poison(&self, error: Error) -> Error {
-        let _ = self.poison.set(Arc::new(error.clone()));
+        if self.poison.set(Arc::new(error.clone())).is_ok() {
+            self.events.raise(|| Event::Poisoned(error.clone()));
+        }
         if let Err(poisoned) = self.check_intact() {
             self.commits.fail(&poisoned);
         }

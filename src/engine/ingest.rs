@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use super::append::Appender;
+use super::counters::Counters;
 use super::files::Files;
 use super::flush::Flusher;
 use super::health::Health;
@@ -31,6 +32,7 @@ use crate::format::{FileNumber, Sequence};
 use crate::keyspace_state::KeyspaceState;
 use crate::memtable::{Memtable, RunCursor};
 use crate::options::{Options, SectionOptions};
+use crate::sys::atomic::Ordering;
 use crate::table::{TableWriter, ValueFile, WrittenTable};
 use crate::version::level_for;
 use crate::visibility::Visibility;
@@ -72,6 +74,7 @@ pub(crate) struct Loader {
     pub(super) syncer: Arc<Syncer>,
     pub(super) flusher: Arc<Flusher>,
     pub(super) scheduler: Arc<Scheduler>,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl Loader {
@@ -151,6 +154,7 @@ impl Loader {
             add_values: load.values.iter().map(|file| file.meta).collect(),
             ..Edit::default()
         };
+        let mut written = 0;
         let installed = self.appender.install_beside_log(syncing, writer, edit, |mut edit, sequence| {
             // From here on, `install_new` sees to the files.
             let mut outputs = Outputs { values: std::mem::take(&mut load.values), ..Outputs::default() };
@@ -161,11 +165,14 @@ impl Loader {
                 ingested.bytes += table.meta.file_bytes;
                 outputs.tables.push(table);
             }
+            written = outputs.bytes();
             self.store.install_new(edit, &outputs, &[])
         })?;
         if installed == Installed::Superseded {
             return Err(load.keyspace.gone());
         }
+        self.counters.written.note_group(load.by_user, 0);
+        self.counters.written.loaded.fetch_add(written, Ordering::Relaxed);
         Ok(ingested)
     }
 
@@ -224,6 +231,8 @@ struct Load<'e> {
     values: Vec<Arc<ValueFile>>,
     growing: Option<(FileNumber, TableWriter)>,
     entries: u64,
+    /// Bytes of their keys and values.
+    by_user: u64,
     last_key: Vec<u8>,
     /// An entry on its way into a table.
     entry: Vec<u8>,
@@ -243,6 +252,7 @@ impl<'e> Load<'e> {
             values: Vec::new(),
             growing: None,
             entries: 0,
+            by_user: 0,
             last_key: Vec::new(),
             entry: Vec::new(),
         })
@@ -273,6 +283,7 @@ impl<'e> Load<'e> {
             writer.add(self.keyspace.id, entry.in_bytes(&self.entry), true)?;
         }
         self.entries += 1;
+        self.by_user += (key.len() + value.len()) as u64;
         Ok(())
     }
 

@@ -1,11 +1,15 @@
 //! A compaction under way: its plan, the pieces that it is cut into, and how far it is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::outputs::Outputs;
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::format::range::Edge;
-use crate::sys::{LockRank, Mutex, OnceLock};
+use crate::meter::Started;
+use crate::sys::{LockRank, Mutex, OnceLock, now};
 use crate::version::Plan;
 
 /// The keys of one piece of a compaction: from `start` to in front of `end`.
@@ -57,11 +61,28 @@ pub(super) struct Begun {
     pub(super) plan: Arc<Plan>,
 }
 
+impl Begun {
+    pub(super) fn to_event(&self) -> Event {
+        let inputs: BTreeSet<(u8, u64)> =
+            self.plan.inputs().map(|(level, table, _)| (level, table.number().0)).collect();
+        Event::CompactionBegan {
+            number: self.number,
+            reason: self.plan.urgency.reason,
+            inputs: inputs.into_iter().collect(),
+            bytes: self.plan.input_bytes(),
+            output_level: self.plan.output,
+        }
+    }
+}
+
 /// A compaction whose subcompactions are merged one by one, by whoever has time; the last one to finish installs all outputs.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) begun: Begun,
     pub(super) subcompactions: Vec<Subcompaction>,
+    /// If compactions are measured.
+    pub(super) started: Option<Started>,
+    began: Duration,
     progress: Mutex<Progress>,
     pub(super) outcome: Arc<OnceLock<Result<()>>>,
 }
@@ -84,9 +105,22 @@ pub(super) struct Merged {
 }
 
 impl Job {
-    pub(super) fn new(begun: Begun, subcompactions: Vec<Subcompaction>) -> Arc<Self> {
+    pub(super) fn new(begun: Begun, subcompactions: Vec<Subcompaction>, started: Option<Started>) -> Arc<Self> {
         let progress = Mutex::new(LockRank::Job, Progress::default());
-        Arc::new(Self { begun, subcompactions, progress, outcome: Arc::default() })
+        Arc::new(Self { begun, subcompactions, started, began: now(), progress, outcome: Arc::default() })
+    }
+
+    /// What has become of it: it has made these tables, or has failed.
+    pub(super) fn to_event(&self, tables: Vec<u64>, bytes: u64, error: Option<&Error>) -> Event {
+        let (outputs, bytes) = if error.is_some() { (Vec::new(), 0) } else { (tables, bytes) };
+        Event::CompactionEnded {
+            number: self.begun.number,
+            reason: self.begun.plan.urgency.reason,
+            outputs,
+            bytes,
+            took: now().saturating_sub(self.began),
+            error: error.cloned(),
+        }
     }
 
     /// Whether some of its subcompactions are still to be taken.

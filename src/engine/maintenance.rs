@@ -17,6 +17,7 @@ use super::store::Store;
 use super::sync::Syncer;
 use super::teller::Teller;
 use crate::error::Result;
+use crate::event::Event;
 use crate::format::KeyspaceId;
 use crate::format::range::{Edge, Range};
 use crate::options::Options;
@@ -89,8 +90,10 @@ impl Maintenance {
         if !self.background.may_try(Duty::Compaction) {
             return Work::NoneDue;
         }
-        let compacted =
-            self.compactor.compact_next(calm).inspect_err(|e| self.background.note_failure(Duty::Compaction, e));
+        let compacted = self.compactor.compact_next(calm).inspect_err(|e| {
+            self.health.events.raise(|| Event::BackgroundError(e.clone()));
+            self.background.note_failure(Duty::Compaction, e);
+        });
         compacted.unwrap_or(Work::NoneDue)
     }
 

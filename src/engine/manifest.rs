@@ -7,6 +7,7 @@ use super::health::Health;
 use super::outputs::Outputs;
 use super::readers::Readers;
 use crate::error::Result;
+use crate::event::Event;
 use crate::format::Position;
 use crate::format::edit::Edit;
 use crate::sys::{LockRank, Mutex, MutexGuard};
@@ -118,7 +119,11 @@ impl Recording<'_> {
     pub(super) fn append(&mut self, edit: &mut Edit, version: &Version) -> Result<Appended> {
         let SharedManifest { files, health, .. } = self.of;
         edit.next_number = Some(files.next_number());
-        self.manifest.append(edit, version, || files.new_number()).map_err(|e| health.unrecorded(e))
+        let appended = self.manifest.append(edit, version, || files.new_number()).map_err(|e| health.unrecorded(e))?;
+        if matches!(appended, Appended::Fresh { .. }) {
+            health.events.raise(|| Event::ManifestReplaced);
+        }
+        Ok(appended)
     }
 
     /// Takes care of what an edit has made obsolete, once readers see what it leads to.

@@ -20,12 +20,15 @@ mod commits;
 mod compact;
 mod compactor;
 mod counters;
+mod events;
+mod explain;
 mod files;
 mod flush;
 mod health;
 mod ingest;
 mod job;
 mod keyspaces;
+mod listening;
 mod listing;
 mod log;
 mod log_copies;
@@ -33,6 +36,7 @@ mod maintenance;
 mod manifest;
 mod many;
 mod obsolete;
+mod onlooker;
 mod outputs;
 mod present;
 mod read_state;
@@ -43,10 +47,12 @@ mod repair;
 mod reserve;
 mod scheduler;
 mod shrink;
+mod stall_log;
 mod store;
 mod sync;
 mod teller;
 mod threads;
+mod told_dir;
 mod turnstile;
 mod update;
 mod validate;
@@ -66,6 +72,7 @@ pub use backup::{Backup, BackupReport};
 pub(crate) use backup::{backups, prune_backups};
 pub(crate) use body::Body;
 pub(crate) use commits::Registered;
+pub use explain::{EntryLookedAt, Explanation, LookupAnswer, LookupPlace, LookupStep};
 pub use ingest::Ingested;
 pub use listing::{Checkpoint, CheckpointFile};
 pub(crate) use read_state::ReadState;
@@ -74,6 +81,7 @@ pub use recover::{DroppedTail, RecoveryReport};
 pub(crate) use registry::Registration;
 pub use repair::{Finding, LostKey, LostRange, Outcome, RepairReport};
 pub(crate) use repair::{examine, repair};
+pub use stall_log::StallStats;
 pub(crate) use teller::Teller;
 pub(crate) use turnstile::{Passage, Turnstile, Turnstiles};
 pub(crate) use update::{Decision, KeyspaceEnd};
@@ -96,6 +104,7 @@ use checkpoint::{Copier, Links};
 use commits::Commits;
 use compactor::Compactor;
 use counters::Counters;
+use events::Events;
 use files::Files;
 use health::Health;
 use ingest::Loader;
@@ -109,6 +118,7 @@ use reserve::Reserve;
 use scheduler::Scheduler;
 use store::Store;
 use sync::Syncer;
+use told_dir::ToldDir;
 use wiring::{Opening, Parts};
 use write::Committer;
 use write_stalls::WriteStalls;
@@ -165,6 +175,8 @@ impl Engine {
         let path = dir.path();
         let create = options.create_if_missing && !options.read_only;
         let lock = recover::take_lock(&**dir, options.read_only, create)?;
+        let events = Events::new(options.listener.as_ref());
+        let dir = &if events.are_heard() { ToldDir::over(dir, &events) } else { Arc::clone(dir) };
         let table_cache = TableCache::new(Arc::clone(dir), options.table, options.cache_bytes, options.max_open_tables);
         let names = dir.list().map_err(|e| Error::io("list", path, e))?;
         let found = match read_current(&**dir)? {
@@ -184,7 +196,8 @@ impl Engine {
         drop(log);
         let manifest_durable = found.manifest_durable;
         let open = Flag::raised().map_err(|e| Error::io("open", path, e))?;
-        let opening = Opening { table_cache, lock, open, next_number, found };
+        events.raise(|| replayed.report.to_event());
+        let opening = Opening { table_cache, lock, open, next_number, found, events };
         let engine = Arc::new(Self::new(options, opening, &replayed));
         engine.health.check_mapped()?;
         if let Some(copies) = copies {
@@ -197,6 +210,8 @@ impl Engine {
             // Kept by an earlier run that had other options.
             let _ = engine.files.dir.remove(names::RESERVE);
         }
+        let told = engine.health.events.start(&engine.health);
+        told.map_err(|e| Error::io("start a thread for", path, e)).inspect_err(|_| drop(engine.close()))?;
         // Those that have been started hold parts of the engine, and with them the directory.
         engine.maintenance.start_threads().inspect_err(|_| drop(engine.close()))?;
         Ok(engine)
@@ -236,6 +251,10 @@ impl Engine {
             commits: parts.commits,
             turnstiles: parts.turnstiles,
         }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.health.check_open().is_ok()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -304,6 +323,7 @@ impl Engine {
         let ended = self.ended.lock().get_or_insert_with(|| self.end_run()).clone();
         // Callbacks run here, or are waited for: not under a lock.
         self.teller.end();
+        self.health.events.end();
         ended
     }
 

@@ -374,7 +374,7 @@ fn models_tables_stay_while_they_are_used() {
 fn models_find_a_purge_without_a_look_at_the_readers() {
     must_fail("a table that is gone", || {
         tables_stay_while_they_are_used(|engine| {
-            for table in &engine.files.obsolete.lock().tables {
+            for table in &engine.files.obsolete.lock().files.tables {
                 engine.files.remove_table(table.number());
             }
         });

@@ -9,6 +9,7 @@ use super::outputs::Outputs;
 use super::readers::Readers;
 use crate::format::FileNumber;
 use crate::format::names::{FileKind, numbered};
+use crate::memtable::Memtable;
 use crate::sys::atomic::Ordering;
 use crate::table::write_index;
 use crate::version::{Appended, Manifest, Version};
@@ -26,7 +27,7 @@ fn is_last<T>(handle: &Arc<T>) -> bool {
 impl Files {
     /// Takes care of what an installed edit has made obsolete.
     pub(super) fn retire(&self, gone: Outputs, appended: Appended, manifest: &Manifest, readers: &Readers) {
-        self.obsolete.lock().extend(gone);
+        self.obsolete.lock().files.extend(gone);
         self.purge(readers);
         self.remove_segments(manifest.state().first_segment);
         if let Appended::Fresh { replaced } = appended {
@@ -49,31 +50,47 @@ impl Files {
 
     fn remove_obsolete(&self) {
         let mut obsolete = self.obsolete.lock();
-        obsolete.tables.retain(|table| {
+        let mut removed = Vec::new();
+        obsolete.files.tables.retain(|table| {
             if !is_last(table) {
                 return true;
             }
             self.remove_table(table.number());
+            removed.push((table.meta.file_bytes, table.watch()));
             false
         });
-        obsolete.values.retain(|file| {
+        obsolete.files.values.retain(|file| {
             let used = !is_last(file);
             if !used {
                 self.remove_values(file.number());
+                removed.push((file.meta.file_bytes, file.watch()));
             }
             used
         });
+        for (bytes, watch) in removed {
+            obsolete.note_removed(bytes, watch);
+        }
     }
 
     /// Whether there are files that go when their last reader ends.
     pub(super) fn has_obsolete(&self) -> bool {
-        !self.obsolete.lock().is_empty()
+        !self.obsolete.lock().files.is_empty()
     }
 
     pub(crate) fn obsolete_bytes(&self) -> u64 {
-        let obsolete = self.obsolete.lock();
+        let obsolete = &self.obsolete.lock().files;
         let values = obsolete.values.iter().map(|file| file.meta.file_bytes);
         obsolete.tables.iter().map(|table| table.meta.file_bytes).chain(values).sum()
+    }
+
+    /// A memtable goes, whose segment is going to be removed.
+    pub(super) fn note_flushed(&self, memtable: &Memtable) {
+        self.obsolete.lock().note_removed(memtable.log_bytes(), Some(memtable.mapping().watch()));
+    }
+
+    /// Bytes of files that were removed and that something keeps mapped.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.obsolete.lock().kept_bytes()
     }
 
     /// Removes files that have not become part of the database.
@@ -116,7 +133,7 @@ impl Files {
         let mut tables: HashSet<FileNumber> = version.tables().map(|(_, table)| table.number()).collect();
         // What a reader still uses goes by `purge`.
         let obsolete_values: HashSet<FileNumber> = {
-            let obsolete = self.obsolete.lock();
+            let obsolete = &self.obsolete.lock().files;
             tables.extend(obsolete.tables.iter().map(|table| table.number()));
             obsolete.values.iter().map(|file| file.number()).collect()
         };

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, Guard};
 
+use super::onlooker::{Onlooker, Said};
 use super::registry::Registration;
 use crate::error::{Error, Fault, Feature, Result};
 use crate::format::entry::{Entry, Kind};
@@ -16,7 +17,7 @@ use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
 use crate::merge::{Learned, LevelCursor, Look, Scan, ScanShared, Source, Tables};
 use crate::sys::{Block, Era, LockRank, Mapping, Mappings, Mutex, MutexGuard, Pinned};
-use crate::table::{Answer, ChunkedFile, Found, Renew, Table, TableCache, TableReader, ValueFile, Verify};
+use crate::table::{Answer, ChunkedFile, Found, Nobody, Renew, Table, TableCache, TableReader, ValueFile, Verify};
 use crate::version::{Tree, Version};
 use crate::visibility::{Cover, Visibility};
 
@@ -251,7 +252,7 @@ impl ReadState {
         at: Sequence,
         registered: bool,
     ) -> Result<Find<ValueAt<'v>>> {
-        self.look_up(open, key, at, registered)
+        self.look_up(open, key, at, registered, &mut Nobody)
     }
 
     /// Where the value of a key at `at` is.
@@ -262,21 +263,25 @@ impl ReadState {
         at: Sequence,
         registered: bool,
     ) -> Result<Find<ValuePlace<'v>>> {
-        self.look_up(open, key, at, registered)
+        self.look_up(open, key, at, registered, &mut Nobody)
     }
 
     /// Memtables, then level 0, newest first, then one table of each deeper level. Uses the tables that are open in this era,
-    /// and those that it has had to open before.
+    /// and those that it has had to open before. `look` looks on.
     #[inline]
-    fn look_up<'v, V: Sought<'v>>(
+    pub(super) fn look_up<'v, V: Sought<'v>>(
         &'v self,
         (era, opened): (&'v Era, &'v Opened),
         (keyspace, hash, key): (KeyspaceId, u64, &[u8]),
         at: Sequence,
         registered: bool,
+        look: &mut impl Onlooker,
     ) -> Result<Find<V>> {
+        look.begin();
         for memtable in &self.memtables {
-            match memtable.get(keyspace, hash, key, at, registered) {
+            let said = memtable.get(keyspace, hash, key, at, registered);
+            look.memtable(memtable, &said);
+            match said {
                 Lookup::Missing => {}
                 Lookup::Removed => return Ok(Find::Absent),
                 Lookup::Retry => return Ok(Find::Retry),
@@ -302,15 +307,17 @@ impl ReadState {
             }
         }
         for table in self.version.level0(keyspace) {
-            if let Some(found) = self.find_in(table, (era, opened), (keyspace, hash, key), at)? {
+            if let Some(found) = self.find_in((0, table), (era, opened), (keyspace, hash, key), at, look)? {
                 return Ok(found);
             }
         }
         let Some(tree) = tree else { return Ok(Find::Absent) };
-        for (_, tables) in tree.levels() {
-            if let Some(table) = table_with(tables, key)
-                && let Some(found) = self.find_in(table, (era, opened), (keyspace, hash, key), at)?
-            {
+        for (level, tables) in tree.levels() {
+            let Some(table) = table_with(tables, key) else {
+                look.level_without(level);
+                continue;
+            };
+            if let Some(found) = self.find_in((level, table), (era, opened), (keyspace, hash, key), at, look)? {
                 return Ok(found);
             }
         }
@@ -321,20 +328,28 @@ impl ReadState {
     #[inline]
     fn find_in<'v, V: Sought<'v>>(
         &'v self,
-        table: &'v Arc<Table>,
+        (level, table): (u8, &'v Arc<Table>),
         (era, opened): (&'v Era, &'v Opened),
         (keyspace, hash, key): (KeyspaceId, u64, &[u8]),
         at: Sequence,
+        look: &mut impl Onlooker,
     ) -> Result<Option<Find<V>>> {
         let Some(reader) = table.borrow(era).or_else(|| opened.table(table.number())) else {
-            return Ok(closed(table, keyspace, key));
+            let needed = closed(table, keyspace, key);
+            if needed.is_none() {
+                look.table(level, table, Said::OutOfRange);
+            }
+            return Ok(needed);
         };
         if reader.excludes(keyspace, hash) {
+            look.table(level, table, Said::RuledOut);
             return Ok(None);
         }
-        match reader.get(keyspace, hash, key, at)? {
-            Answer::Entry(entry) => self.found((era, opened), reader, &entry, None).map(Some),
-            Answer::InBlock(found) => self.found((era, opened), reader, &found.0, Some(found.1)).map(Some),
+        let answer = reader.get(keyspace, (hash, key), at, look)?;
+        look.table(level, table, Said::Answer(&answer));
+        match answer {
+            Answer::Entry(entry) => self.found((era, opened), reader, (&entry, None), look).map(Some),
+            Answer::InBlock(found) => self.found((era, opened), reader, (&found.0, Some(found.1)), look).map(Some),
             Answer::Removed => Ok(Some(Find::Absent)),
             Answer::Missing => Ok(None),
         }
@@ -345,16 +360,16 @@ impl ReadState {
         &'v self,
         open: (&'v Era, &'v Opened),
         reader: &'v TableReader,
-        entry: &Entry,
-        block: Option<Block>,
+        (entry, block): (&Entry, Option<Block>),
+        look: &mut impl Onlooker,
     ) -> Result<Find<V>> {
         let range = entry.value_start()..entry.end;
         let here = |value| Ok(Find::Value(V::here(value)));
         match (entry.kind(), block) {
             (Kind::Put, None) => here(ValueAt::Mapped(reader.mapping(), range)),
             (Kind::Put, Some(block)) => here(ValueAt::Block(block, range)),
-            (Kind::Pointer, None) => self.apart(open, reader, entry, reader.bytes()),
-            (Kind::Pointer, Some(block)) => self.apart(open, reader, entry, block.bytes()),
+            (Kind::Pointer, None) => self.apart(open, reader, (entry, reader.bytes()), look),
+            (Kind::Pointer, Some(block)) => self.apart(open, reader, (entry, block.bytes()), look),
             (Kind::Delete | Kind::RangeDelete, _) => Ok(Find::Absent),
             (Kind::Merge, _) => Err(refuse(entry, reader.file().path())),
         }
@@ -365,11 +380,12 @@ impl ReadState {
         &'v self,
         open: (&'v Era, &'v Opened),
         reader: &TableReader,
-        entry: &Entry,
-        bytes: &[u8],
+        (entry, bytes): (&Entry, &[u8]),
+        look: &mut impl Onlooker,
     ) -> Result<Find<V>> {
         let path = || reader.file().path().to_owned();
         let (pointer, file) = self.version.values().find(entry.in_bytes(bytes), path)?;
+        look.value_file(file.number(), pointer);
         V::apart(open, pointer, file)
     }
 

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use arc_swap::Guard;
 
 use super::health::Health;
+use super::onlooker::Onlooker;
 use super::present::Present;
-use super::read_state::{Find, NOTHING_OPENED, Opened, Published, ReadState, Shown};
+use super::read_state::{Find, NOTHING_OPENED, Opened, Published, ReadState, Shown, ValueAt};
 use super::registry::{Registration, Registry};
-use crate::error::{Result, bug};
+use crate::error::{Error, Result, bug};
 use crate::format::range::{Edge, Range};
 use crate::format::{KeyspaceId, Position, Sequence, key_hash};
 use crate::keyspace_state::KeyspaceState;
 use crate::merge::{Learned, Place, Scan};
+use crate::meter::{Meters, Sampled, Started, Tally};
 use crate::options::SectionOptions;
 use crate::sys::Pinned;
-use crate::table::TableCache;
+use crate::table::{Nobody, TableCache};
 use crate::version::Version;
 use crate::visibility::Visibility;
 
@@ -28,6 +30,7 @@ pub(crate) struct Readers {
     registry: Arc<Registry>,
     pub(super) learned: Arc<Learned>,
     pub(super) health: Arc<Health>,
+    pub(crate) meters: Arc<Meters>,
 }
 
 /// How much of the history has been compared with a read set: everything up to a sequence.
@@ -65,14 +68,16 @@ impl Readers {
         visible: Sequence,
         table_cache: &Arc<TableCache>,
         health: &Arc<Health>,
+        meters: &Arc<Meters>,
     ) -> Self {
         let learned = Arc::clone(&read_state.learned);
         Self {
             published: Published::new(read_state, table_cache),
             present: Present::new(visible),
-            registry: Arc::default(),
+            registry: Arc::new(Registry::new(meters, &health.events)),
             learned,
             health: Arc::clone(health),
+            meters: Arc::clone(meters),
         }
     }
 
@@ -156,36 +161,99 @@ impl Readers {
     /// The newest value of a key. No lock, no allocation.
     #[inline]
     pub(crate) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Pinned>> {
+        if self.meters.is_due(Sampled::Get) {
+            return self.get_measured(keyspace, key);
+        }
+        self.get_before(keyspace, key, &mut Nobody, |_| self.get_registered(keyspace, key))
+    }
+
+    /// The newest value of a key, while `look` looks on, or what `otherwise` returns, if only a registered reader can have it.
+    #[inline]
+    fn get_before<O: Onlooker>(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        look: &mut O,
+        otherwise: impl FnOnce(&mut O) -> Result<Option<Pinned>>,
+    ) -> Result<Option<Pinned>> {
         self.health.check_open()?;
         let hash = key_hash(keyspace, key);
         for _ in 0..ATTEMPTS {
             let Some((read_state, at)) = self.acquire() else { continue };
-            match read_state.find((&read_state.era, &NOTHING_OPENED), (keyspace, hash, key), at, false)? {
-                Find::Value(value) => return self.mapped(Some(value.pin())),
-                Find::Absent => return self.mapped(None),
-                Find::Retry => {}
-                Find::Closed(_) => break,
+            let open = (&read_state.era, &NOTHING_OPENED);
+            match read_state.look_up(open, (keyspace, hash, key), at, false, look) {
+                Ok(Find::Value(value)) => return self.mapped(Some(ValueAt::pin(value))),
+                Ok(Find::Absent) => return self.mapped(None),
+                Ok(Find::Retry) => {}
+                Ok(Find::Closed(_)) => break,
+                Err(e) => return Err(self.noted(e)),
             }
         }
-        let registration = self.register();
-        self.get_at(keyspace, key, &registration)
+        otherwise(look)
+    }
+
+    #[cold]
+    fn get_registered(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Pinned>> {
+        self.get_at_before(keyspace, key, &self.register(), &mut Nobody)
+    }
+
+    /// A get that is looked at. This and what else most gets have nothing to do with is compiled once: copies of it beside
+    /// every caller of a get would keep the compiler from inlining the rest, for a third more instructions in each.
+    #[cold]
+    fn get_measured(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Pinned>> {
+        let (started, mut tally) = (Started::now(), Tally::default());
+        let otherwise = |look: &mut Tally| self.get_at_before(keyspace, key, &self.register(), look);
+        let found = self.get_before(keyspace, key, &mut tally, otherwise)?;
+        self.note_get(started, &tally, found.as_ref());
+        Ok(found)
+    }
+
+    fn note_get(&self, started: Started, tally: &Tally, found: Option<&Pinned>) {
+        self.meters.end(Sampled::Get, started);
+        self.meters.note_lookup(tally, found.map(|value| value.len()));
+    }
+
+    /// The error of a read: whoever listens hears of damage.
+    #[cold]
+    fn noted(&self, error: Error) -> Error {
+        self.health.events.note_error(&error);
+        error
     }
 
     /// The value of a key at a registered sequence.
     pub(crate) fn get_at(&self, keyspace: KeyspaceId, key: &[u8], at: &Registration) -> Result<Option<Pinned>> {
+        let Some(started) = self.meters.begin(Sampled::Get) else {
+            return self.get_at_before(keyspace, key, at, &mut Nobody);
+        };
+        let mut tally = Tally::default();
+        let found = self.get_at_before(keyspace, key, at, &mut tally)?;
+        self.note_get(started, &tally, found.as_ref());
+        Ok(found)
+    }
+
+    /// The same, while `look` looks on.
+    pub(super) fn get_at_before(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        at: &Registration,
+        look: &mut impl Onlooker,
+    ) -> Result<Option<Pinned>> {
         self.health.check_open()?;
         let hash = key_hash(keyspace, key);
         let mut opened = Opened::default();
         loop {
             let read_state = self.load();
-            let closed = match read_state.find((&read_state.era, &opened), (keyspace, hash, key), at.at, true)? {
-                Find::Value(value) => return self.mapped(Some(value.pin())),
-                Find::Absent | Find::Retry => return self.mapped(None),
-                Find::Closed(closed) => closed,
+            let open = (&read_state.era, &opened);
+            let closed = match read_state.look_up(open, (keyspace, hash, key), at.at, true, look) {
+                Ok(Find::Value(value)) => return self.mapped(Some(ValueAt::pin(value))),
+                Ok(Find::Absent | Find::Retry) => return self.mapped(None),
+                Ok(Find::Closed(closed)) => closed,
+                Err(e) => return Err(self.noted(e)),
             };
             // Who opens a table may have to wait for those who hold an era.
             drop(read_state);
-            opened.open(&closed)?;
+            opened.open(&closed).map_err(|e| self.noted(e))?;
         }
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Damage, Error, Result};
+use crate::event::Event;
 use crate::format::checksum::Id;
 use crate::format::names::{self, FileKind, numbered};
 use crate::format::prefix::Magic;
@@ -34,6 +35,13 @@ pub struct RecoveryReport {
     pub entries: u64,
     /// What was cut off: bytes behind the last whole commit that were never acknowledged as durable.
     pub dropped: Option<DroppedTail>,
+}
+
+impl RecoveryReport {
+    pub(super) fn to_event(&self) -> Event {
+        let Self { clean, groups, entries, .. } = *self;
+        Event::Recovered { clean, groups, entries, dropped_bytes: self.dropped.as_ref().map_or(0, |tail| tail.bytes) }
+    }
 }
 
 /// The torn end of the log of a crashed run.

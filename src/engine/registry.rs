@@ -5,12 +5,16 @@
 //! nothing is pruned.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::events::Events;
 use super::present::Present;
+use crate::error::Error;
 use crate::format::Sequence;
+use crate::meter::Meters;
 use crate::sys::atomic::{AtomicUsize, Ordering};
 use crate::sys::{LockRank, Mutex, in_total_order};
 use crate::visibility::Visibility;
@@ -18,17 +22,13 @@ use crate::visibility::Visibility;
 #[cfg(all(test, loom))]
 mod models;
 
-#[derive(Debug)]
 pub(crate) struct Registry {
     /// Snapshots registered or being registered. Sequentially consistent, like the loads and stores of `visible`.
     count: AtomicUsize,
     live: Mutex<Live>,
-}
-
-impl Default for Registry {
-    fn default() -> Self {
-        Self { count: AtomicUsize::new(0), live: Mutex::new(LockRank::Readers, Live::default()) }
-    }
+    /// For what registered readers do.
+    meters: Arc<Meters>,
+    events: Arc<Events>,
 }
 
 /// How many readers there are at each sequence.
@@ -82,7 +82,18 @@ pub(crate) struct Registration {
     pub(crate) at: Sequence,
 }
 
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registry({} readers)", self.len())
+    }
+}
+
 impl Registry {
+    pub(super) fn new(meters: &Arc<Meters>, events: &Arc<Events>) -> Self {
+        let live = Mutex::new(LockRank::Readers, Live::default());
+        Self { count: AtomicUsize::new(0), live, meters: Arc::clone(meters), events: Arc::clone(events) }
+    }
+
     /// Registers a reader at the sequence that is visible now.
     pub(crate) fn register(self: &Arc<Self>, present: &Present) -> Registration {
         self.count.fetch_add(1, Ordering::SeqCst);
@@ -139,6 +150,18 @@ impl Registration {
     /// What a sort for this reader must keep: its sequence is a value that `visible` has had.
     pub(crate) fn retain(&self) -> Visibility {
         self.registry.retain(self.at)
+    }
+
+    /// What this reader has done has failed.
+    #[cold]
+    pub(crate) fn note_error(&self, error: &Error) {
+        self.registry.events.note_error(error);
+    }
+
+    /// Where what this reader does is measured.
+    #[inline]
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.registry.meters
     }
 }
 

@@ -56,6 +56,9 @@ impl Store {
             version.replace(&edit, &handles).map_err(|damage| Error::corrupt(self.files.path(), 0, damage))?;
         let next = Arc::new(next);
         let appended = recording.append(&mut edit, &next)?;
+        for memtable in self.readers.load().memtables.iter().filter(|memtable| flushed.contains(&memtable.number())) {
+            self.files.note_flushed(memtable);
+        }
         let between = Between::disk_and_memory(&self.health);
         self.keyspaces.set_dropped(&edit.drop, version.named());
         self.publish(|read_state| {

@@ -14,6 +14,7 @@ use crate::format::Position;
 use crate::format::edit::Edit;
 use crate::format::group::GroupKind;
 use crate::format::names::FileKind;
+use crate::meter::Measured;
 use crate::sys::atomic::Ordering;
 
 /// Makes durable what is in the log.
@@ -92,7 +93,7 @@ impl Syncer {
             // has not.
             self.files.check_lock(&self.health)
         };
-        sync().map_err(|e| self.health.poison(e))
+        self.readers.meters.measure(Measured::Sync, sync).map_err(|e| self.health.poison(e))
     }
 
     /// Syncs the log and writes a mark that says so, if nothing has been committed since `seen`. The next open then knows

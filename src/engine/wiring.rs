@@ -9,6 +9,7 @@ use super::commits::Commits;
 use super::compact::Merger;
 use super::compactor::Compactor;
 use super::counters::Counters;
+use super::events::Events;
 use super::files::Files;
 use super::flush::Flusher;
 use super::health::Health;
@@ -30,6 +31,7 @@ use super::write::Committer;
 use super::write_stalls::WriteStalls;
 use crate::format::{Position, Sequence};
 use crate::merge::Learned;
+use crate::meter::Meters;
 use crate::options::Options;
 use crate::sys::{Flag, HeldLock, Mappings};
 use crate::table::TableCache;
@@ -62,11 +64,12 @@ pub(super) struct Opening {
     /// The number after every one that a file in the directory has.
     pub(super) next_number: u64,
     pub(super) found: Found,
+    pub(super) events: Arc<Events>,
 }
 
 impl Parts {
     pub(super) fn new(options: &Options, opening: Opening, replayed: &Replayed) -> Self {
-        let Opening { table_cache, lock, open, next_number, found } = opening;
+        let Opening { table_cache, lock, open, next_number, found, events } = opening;
         let options = Arc::new(options.clone());
         let dir = Arc::clone(&table_cache.dir);
         let mut state = found.state;
@@ -91,12 +94,13 @@ impl Parts {
         let background = Arc::<Background>::default();
         let commits = Arc::<Commits>::default();
         let scheduler = Arc::<Scheduler>::default();
-        let stalls = Arc::new(WriteStalls::new(options.most_frozen_bytes(), options.reserve_bytes));
+        let stalls = Arc::new(WriteStalls::new(options.most_frozen_bytes(), options.reserve_bytes, &events));
         stalls.update(&read_state, options.l0_tables);
-        let waiting = (background.clone(), commits.clone());
+        let waiting = (background.clone(), commits.clone(), events);
         let health = Health::new(dir.path().to_owned(), options.read_only, open, mappings, waiting);
         let health = Arc::new(health);
-        let readers = Arc::new(Readers::new(read_state, visible, &table_cache, &health));
+        let meters = Arc::new(Meters::new(options.statistics));
+        let readers = Arc::new(Readers::new(read_state, visible, &table_cache, &health, &meters));
         let fs = Arc::clone(&options.file_system.0);
         let cancelled = Arc::clone(health.cancelled());
         let files = Arc::new(Files::new(fs, table_cache, found.database, lock, next_number, cancelled));
@@ -162,6 +166,7 @@ impl Parts {
             reserve: self.reserve.clone(),
             syncer: syncer.clone(),
             background: self.background.clone(),
+            counters: self.counters.clone(),
         })
     }
 
@@ -283,6 +288,7 @@ impl Parts {
             syncer: syncer.clone(),
             flusher: flusher.clone(),
             scheduler: self.scheduler.clone(),
+            counters: self.counters.clone(),
         }
     }
 }

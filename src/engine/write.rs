@@ -22,11 +22,13 @@ use super::sync::Syncer;
 use super::turnstile::Turnstiles;
 use super::write_stalls::{DELAY_MAX, DELAY_MIN, FREEING_SHARE, Ticket, WriteStalls};
 use crate::error::{Error, Result, bug};
+use crate::event::StallReason;
 use crate::format::Position;
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, range_value};
 use crate::keyspace_state::KeyspaceState;
 use crate::log::Use;
+use crate::meter::Sampled;
 use crate::options::{Durability, Options};
 use crate::sys::now;
 
@@ -139,6 +141,7 @@ impl Committer {
         durability: Durability,
         check: impl Fn(&Writer) -> Result<Check>,
     ) -> Result<Committed> {
+        let started = self.readers.meters.begin(Sampled::Put);
         self.health.check_writable()?;
         body.check(&self.keyspaces.owner, self.options.max_batch_bytes)?;
         if body.count() == 0 {
@@ -176,6 +179,9 @@ impl Committer {
             Durability::Sync => self.syncer.sync_to(end)?,
             Durability::Buffered => {}
         }
+        if let Some(started) = started {
+            self.readers.meters.end(Sampled::Put, started);
+        }
         Ok(Committed::UpTo(end))
     }
 
@@ -198,10 +204,21 @@ impl Committer {
         if for_use == Use::Freeing && self.health.within().is_none() {
             self.make_space_first()?;
         }
-        if self.stalls.is_free() { Ok(()) } else { self.delay(bytes, for_use) }
+        if self.stalls.is_free() { Ok(()) } else { self.hold_up(bytes, for_use) }
     }
 
+    /// Delays a commit, and notes for how long, if that can be felt.
     #[cold]
+    fn hold_up(&self, bytes: u64, for_use: Use) -> Result<()> {
+        let (reason, begun) = (self.stalls.reason(), now());
+        let delayed = self.delay(bytes, for_use);
+        let took = now().saturating_sub(begun);
+        if took >= DELAY_MIN {
+            self.stalls.note(reason, took);
+        }
+        delayed
+    }
+
     fn delay(&self, bytes: u64, for_use: Use) -> Result<()> {
         let may_go_on =
             |e: Error| if for_use == Use::Freeing && e.is_full() { self.health.check_writable() } else { Err(e) };
@@ -280,7 +297,7 @@ impl Committer {
         self.background.wake();
         let admitted = self.stall(bytes, for_use, most);
         drop(waiting);
-        self.stalls.note(now().saturating_sub(begun));
+        self.stalls.note(StallReason::FrozenBytes, now().saturating_sub(begun));
         admitted
     }
 

@@ -15,12 +15,16 @@
 //! Small commits take no ticket while little is frozen: those of all threads together are not worth what two atomic operations
 //! on one cache line would cost each of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::events::Events;
 use super::read_state::ReadState;
+use super::stall_log::{StallLog, StallStats};
 use crate::error::{Error, Result};
+use crate::event::{Event, StallReason};
 use crate::log::Use;
-use crate::sys::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sys::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sys::{LockRank, Mutex, MutexGuard, now};
 
 /// Frozen memtables from which on writers are slowed down, and those at a debt of 1.
@@ -68,9 +72,13 @@ pub(crate) struct WriteStalls {
     waiting: AtomicUsize,
     /// Held by the first of them: a large one would wait for ever if small ones took all room that there ever is.
     turn: Mutex<()>,
-    /// Commits that had to wait, and for how long together, in nanoseconds.
-    count: AtomicU64,
-    nanos: AtomicU64,
+    /// Whether the debt is that of level 0.
+    owed_to_level0: AtomicBool,
+    log: StallLog,
+    /// In nanoseconds, since when commits are delayed, and since when some wait.
+    delayed_since: AtomicU64,
+    waiting_since: AtomicU64,
+    events: Arc<Events>,
 }
 
 /// Bytes that are on their way into the log until this is dropped.
@@ -92,7 +100,7 @@ fn nanos(duration: Duration) -> u64 {
 
 impl WriteStalls {
     /// Beyond `most` frozen bytes commits wait; what frees space may use what is kept for a full disk on top.
-    pub(super) fn new(most: u64, kept: u64) -> Self {
+    pub(super) fn new(most: u64, kept: u64, events: &Arc<Events>) -> Self {
         Self {
             debt: AtomicU32::new(0),
             even_at: AtomicU64::new(0),
@@ -102,8 +110,11 @@ impl WriteStalls {
             admitted: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             turn: Mutex::new(LockRank::Stall, ()),
-            count: AtomicU64::new(0),
-            nanos: AtomicU64::new(0),
+            owed_to_level0: AtomicBool::new(false),
+            log: StallLog::default(),
+            delayed_since: AtomicU64::new(0),
+            waiting_since: AtomicU64::new(0),
+            events: Arc::clone(events),
         }
     }
 
@@ -135,9 +146,28 @@ impl WriteStalls {
         let by_tables = share(read_state.version.level0_len(), LEVEL0_FREE * l0_tables, LEVEL0_FULL * l0_tables);
         let by_frozen = share(read_state.frozen().len(), FROZEN_FREE, FROZEN_FULL);
         let debt = by_tables.max(by_frozen).min(DEBT_MAX);
+        let before = (!self.is_free()).then(|| self.reason());
+        self.owed_to_level0.store(by_tables > by_frozen, Ordering::Relaxed);
         self.debt.store((debt * 1e6) as u32, Ordering::Relaxed);
+        let after = (!self.is_free()).then(|| self.reason());
+        if before != after {
+            self.tell(&self.delayed_since, before, after);
+        }
         let frozen = read_state.frozen().iter().map(|memtable| memtable.log_bytes()).sum();
         self.frozen.store(frozen, Ordering::Relaxed);
+    }
+
+    /// Tells that commits are held up for another reason than before, or for none. Who changes that does so alone.
+    #[cold]
+    fn tell(&self, since: &AtomicU64, before: Option<StallReason>, after: Option<StallReason>) {
+        let at = now();
+        let began = Duration::from_nanos(since.swap(nanos(at), Ordering::Relaxed));
+        if let Some(reason) = before {
+            self.events.raise(|| Event::StallEnded { reason, took: at.saturating_sub(began) });
+        }
+        if let Some(reason) = after {
+            self.events.raise(|| Event::StallBegan { reason });
+        }
     }
 
     /// Whether there is any debt.
@@ -193,20 +223,21 @@ impl WriteStalls {
         self.admit_last(bytes, self.most(for_use)).map(Some).ok_or(Error::WouldBlock)
     }
 
-    /// A commit has had to wait.
-    pub(super) fn note(&self, waited: Duration) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.nanos.fetch_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    /// Why commits are delayed, if they are.
+    pub(super) fn reason(&self) -> StallReason {
+        let of_level0 = self.owed_to_level0.load(Ordering::Relaxed);
+        if of_level0 { StallReason::Level0Tables } else { StallReason::FrozenMemtables }
     }
 
-    /// How many commits had to wait.
-    pub(crate) fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+    /// A commit has been held up.
+    pub(super) fn note(&self, reason: StallReason, took: Duration) {
+        self.log.note(reason, took);
     }
 
-    /// For how long they had to, together.
-    pub(crate) fn waited(&self) -> Duration {
-        Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
+    /// What stalls there have been, by reason.
+    pub(crate) fn stats(&self) -> [StallStats; 3] {
+        [StallReason::FrozenMemtables, StallReason::Level0Tables, StallReason::FrozenBytes]
+            .map(|reason| self.log.read(reason))
     }
 
     pub(crate) fn frozen(&self) -> u64 {
@@ -220,7 +251,9 @@ impl WriteStalls {
 
     /// Counts a commit that waits, until the result is dropped.
     pub(super) fn begin_wait(&self) -> Waiting<'_> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.tell(&self.waiting_since, None, Some(StallReason::FrozenBytes));
+        }
         Waiting(self)
     }
 }
@@ -230,6 +263,8 @@ pub(super) struct Waiting<'s>(&'s WriteStalls);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        if self.0.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.tell(&self.0.waiting_since, Some(StallReason::FrozenBytes), None);
+        }
     }
 }

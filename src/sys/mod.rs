@@ -35,7 +35,7 @@ pub(crate) use memory::memory_allowed;
 pub(crate) use ranked::{Condvar, LockRank, Mutex, MutexGuard, check_none_held};
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use region::ZeroedArray;
-pub(crate) use region::{Block, BlockBuffer, Mapping, Pinned, Purse, prefetch};
+pub(crate) use region::{Block, BlockBuffer, Mapping, MappingWatch, Pinned, Purse, prefetch};
 pub(crate) use scratch::Scratch;
 pub(crate) use seam::{
     AppendError, AppendFile, Contents, Dir, Fs, HeldLock, Lock, LockMode, LogFile, RandomFile, SyncFile, write_file,

@@ -76,6 +76,8 @@ pub(crate) enum LockRank {
     Threads,
     /// Commits that somebody waits for.
     Commits,
+    /// Events on their way to the listener.
+    Events,
     /// The simulated disk.
     Disk,
 }

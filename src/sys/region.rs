@@ -20,7 +20,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use memmap2::{Mmap, MmapMut, MmapOptions, MmapRaw};
 use zerocopy::{FromZeros, IntoBytes};
@@ -164,6 +164,16 @@ pub(crate) struct Mapping {
     stripes: [Pin; STRIPES],
 }
 
+/// Tells of a mapping whether anything keeps its bytes, and keeps nothing itself.
+#[derive(Clone)]
+pub(crate) struct MappingWatch(Weak<Region>);
+
+impl MappingWatch {
+    pub(crate) fn is_kept(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
 impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Mapping({} bytes)", self.bytes().len())
@@ -230,6 +240,11 @@ impl Mapping {
     /// Whether they are a mapped file, which counts as one, or stand for one.
     pub(crate) fn is_of_file(&self) -> bool {
         self.region.counted.is_some()
+    }
+
+    /// What tells whether anything, a slice for example, keeps the bytes.
+    pub(crate) fn watch(&self) -> MappingWatch {
+        MappingWatch(Arc::downgrade(&self.region))
     }
 
     /// Whether someone else keeps the bytes: a slice, or another handle.

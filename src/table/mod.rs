@@ -27,6 +27,7 @@ mod values;
 mod verify;
 mod walk;
 mod window;
+mod witness;
 mod writer;
 
 use std::fmt;
@@ -47,6 +48,7 @@ pub use standalone::{Entries, Entry, EntryKind, RangeTombstone, Reader};
 pub(crate) use table_cache::TableCache;
 pub(crate) use values::{Found, Stored, StoredValue, ValueFile, ValueWriter, Values};
 pub(crate) use walk::Walk;
+pub(crate) use witness::{Nobody, Witness};
 pub(crate) use writer::{TableWriter, WrittenTable, write_index};
 
 use crate::error::Result;
@@ -55,7 +57,7 @@ use crate::format::names::FileKind;
 use crate::format::section::Section;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::options::PointIndex;
-use crate::sys::{Era, Mapping, Taken};
+use crate::sys::{Era, Mapping, MappingWatch, Taken};
 use crate::visibility::Fragments;
 
 /// A table of the current version: what the manifest knows of it, and, while it is open, its mapping.
@@ -164,6 +166,11 @@ impl Table {
             let kept = reader.kept();
             Ok((reader, kept))
         })
+    }
+
+    /// What tells whether somebody keeps its mapping, if it is open.
+    pub(crate) fn watch(&self) -> Option<MappingWatch> {
+        self.desk.pinned().map(|reader| reader.mapping().watch())
     }
 
     /// The bytes of an index that is not on disk and should be.

@@ -11,6 +11,7 @@ use super::kept::{Kept, open_index};
 use super::rebuild::rebuild_index;
 use super::table_cache::TableCache;
 use super::walk::{InPlace, InWindows, Keep, Walk, Walked};
+use super::witness::Witness;
 use crate::error::{Damage, Error, Result, bug};
 use crate::format::edit::TableMeta;
 use crate::format::entry::Entry;
@@ -174,24 +175,37 @@ impl TableReader {
         !has_ranges && self.index().excludes(number, hash)
     }
 
-    /// What the table says about a key at `at`. `hash` is the key's hash in its keyspace. Expected O(1) with a hash index,
-    /// O(log n) with a bloom filter.
+    /// What the table says about a key at `at`, while `look` looks on. `hash` is the key's hash in its keyspace. Expected O(1)
+    /// with a hash index, O(log n) with a bloom filter.
     #[inline]
-    pub(crate) fn get(&self, keyspace: KeyspaceId, hash: u64, key: &[u8], at: Sequence) -> Result<Answer> {
+    pub(crate) fn get(
+        &self,
+        keyspace: KeyspaceId,
+        (hash, key): (u64, &[u8]),
+        at: Sequence,
+        look: &mut impl Witness,
+    ) -> Result<Answer> {
         let Some(number) = self.section_of(keyspace) else { return Ok(Answer::Missing) };
         let section = self.section(number)?;
+        look.line(|| self.index().first_offset(number, hash));
         if self.body.is_in_place(section) {
-            self.get_by(|| InPlace::new(&self.body, section), (number, section), hash, key, at)
+            self.get_by(|| InPlace::new(&self.body, section), (number, section), (hash, key), at, look)
         } else {
-            self.get_in_windows(number, section, hash, key, at)
+            self.get_in_windows((number, section), (hash, key), at, look)
         }
     }
 
     /// [`get`](Self::get) in a section whose entries may be in blocks.
     #[inline(never)]
-    fn get_in_windows(&self, number: usize, section: &Section, hash: u64, key: &[u8], at: Sequence) -> Result<Answer> {
+    fn get_in_windows(
+        &self,
+        (number, section): (usize, &Section),
+        hashed: (u64, &[u8]),
+        at: Sequence,
+        look: &mut impl Witness,
+    ) -> Result<Answer> {
         let walk = || InWindows::new(&self.body, section, Verify::Once);
-        self.get_by(walk, (number, section), hash, key, at)
+        self.get_by(walk, (number, section), hashed, at, look)
     }
 
     /// [`get`](Self::get) with walks that `walk` makes.
@@ -200,11 +214,11 @@ impl TableReader {
         &self,
         walk: impl Fn() -> W,
         (number, section): (usize, &Section),
-        hash: u64,
-        key: &[u8],
+        (hash, key): (u64, &[u8]),
         at: Sequence,
+        look: &mut impl Witness,
     ) -> Result<Answer> {
-        let found = self.newest(walk, (number, section), hash, key, at)?;
+        let found = self.newest(walk, (number, section), (hash, key), at, look)?;
         let removed = if section.range_tombstones == 0 { None } else { self.removed(number, key, at) };
         Ok(match (found, removed) {
             (Some((_, entry)), Some(removed)) if entry.sequence < removed => Answer::Removed,
@@ -233,23 +247,30 @@ impl TableReader {
         &self,
         walk: impl Fn() -> W,
         (number, section): (usize, &Section),
-        hash: u64,
-        key: &[u8],
+        (hash, key): (u64, &[u8]),
         at: Sequence,
+        look: &mut impl Witness,
     ) -> Result<Option<(W, Entry)>> {
         let point = self.with_index(|index| {
             index.find(number, hash, |locator| {
                 let (mut walk, place) = (walk(), locator as usize * 8);
                 let entry = indexed_entry(index, section, &mut walk, place)?;
-                Ok((entry.key(walk.bytes()) == key).then_some((walk, place, entry)))
+                let is_of_key = look.shown(place, &entry, entry.key(walk.bytes()) == key);
+                Ok(is_of_key.then_some((walk, place, entry)))
             })
         })?;
         let (mut walk, place, newest) = match point {
             Point::Found(found) => found,
             Point::Absent => return Ok(None),
             Point::Maybe => match self.seek(walk(), (number, section), key)? {
-                Some((walk, place, entry)) if entry.key(walk.bytes()) == key => (walk, place, entry),
-                _ => return Ok(None),
+                Some((walk, place, entry)) if look.shown(place, &entry, entry.key(walk.bytes()) == key) => {
+                    (walk, place, entry)
+                }
+                Some(_) => return Ok(None),
+                None => {
+                    look.none_behind();
+                    return Ok(None);
+                }
             },
         };
         match walk.version((place, newest), key, at, VERSIONS_INTERVAL)? {

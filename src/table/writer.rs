@@ -468,7 +468,7 @@ mod tests {
     use crate::sys::{Access, Fs, disk::DiskFs};
     use crate::table::body::first;
     use crate::table::walk::{InWindows, Walk};
-    use crate::table::{Answer, TableCursor, Values, Verify};
+    use crate::table::{Answer, Nobody, TableCursor, Values, Verify};
 
     struct Fixture {
         _temp: tempfile::TempDir,
@@ -567,7 +567,8 @@ mod tests {
             assert!(reader.lost_index().is_none());
             let get = |keyspace: u32, key: &[u8], at: u64| {
                 let keyspace = KeyspaceId(keyspace);
-                let found = reader.get(keyspace, key_hash(keyspace, key), key, Sequence(at)).unwrap();
+                let hashed = (key_hash(keyspace, key), key);
+                let found = reader.get(keyspace, hashed, Sequence(at), &mut Nobody).unwrap();
                 found.entry().map(|entry| (entry.sequence.0, entry.kind()))
             };
             for i in 0..700 {
@@ -663,10 +664,9 @@ mod tests {
                 }
                 let reader = TableReader::open(&fixture.table_cache, &fixture.meta, &[], None).unwrap();
                 for i in 0..200 {
-                    let hash = key_hash(KeyspaceId(0), &key(i * 2));
-                    assert!(
-                        reader.get(KeyspaceId(0), hash, &key(i * 2), Sequence(u64::MAX)).unwrap().entry().is_some()
-                    );
+                    let hashed = (key_hash(KeyspaceId(0), &key(i * 2)), &key(i * 2)[..]);
+                    let found = reader.get(KeyspaceId(0), hashed, Sequence(u64::MAX), &mut Nobody).unwrap();
+                    assert!(found.entry().is_some());
                 }
                 let lost = reader.lost_index().unwrap();
                 assert_eq!(lost.bytes(), &good[..], "the index is a function of the table");
@@ -803,8 +803,10 @@ mod tests {
         writer.add(KeyspaceId(0), entry.in_bytes(&bytes), false).unwrap();
         assert!(!writer.spans(Sequence(5)));
         let reader = writer.finish().unwrap().reader.unwrap();
-        let get =
-            |key: &[u8]| reader.get(KeyspaceId(0), key_hash(KeyspaceId(0), key), key, Sequence(u64::MAX)).unwrap();
+        let get = |key: &[u8]| {
+            let hashed = (key_hash(KeyspaceId(0), key), key);
+            reader.get(KeyspaceId(0), hashed, Sequence(u64::MAX), &mut Nobody).unwrap()
+        };
         assert_eq!(get(b"old").entry().unwrap().sequence, Sequence(0));
         assert_eq!(get(b"recent").entry().unwrap().sequence, Sequence(far));
         assert_eq!(reader.verify(&Values::default(), |_| true).unwrap(), 2);

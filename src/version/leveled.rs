@@ -9,10 +9,9 @@
 use std::sync::Arc;
 
 use super::garbage::Garbage;
-use super::pick::{
-    CompactionReason, DEEPEST, Limits, Plan, Running, Urgency, overlapping, range_of, section_bytes, value_bytes,
-};
+use super::pick::{DEEPEST, Limits, Plan, Running, Urgency, overlapping, range_of, section_bytes, value_bytes};
 use super::{Tree, Version};
+use crate::event::CompactionReason;
 use crate::format::KeyspaceId;
 use crate::format::range::Range;
 use crate::table::Table;

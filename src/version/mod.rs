@@ -22,7 +22,6 @@ pub(crate) use handles::Handles;
 pub(crate) use keyspaces::Keyspaces;
 pub(crate) use leveled::{due, pick, scores};
 pub(crate) use manifest::{Appended, Manifest, State, Unrecorded, read_current, read_manifest, swap_current};
-pub use pick::CompactionReason;
 pub(crate) use pick::{Limits, Plan, Running, Share, neighbours, plan_range};
 pub(crate) use place::level_for;
 

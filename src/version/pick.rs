@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Version;
 use super::garbage::{CALM_SHARE, is_wasteful};
+use crate::event::CompactionReason;
 use crate::format::edit::LEVELS;
 use crate::format::range::{Edge, Range};
 use crate::format::section::{Section, ValueFileShare};
@@ -32,35 +33,6 @@ pub(crate) struct Limits {
     pub(crate) paid: Paid,
     /// Every reader sees this sequence or a later one.
     pub(crate) seen_by_all: Sequence,
-}
-
-/// Why a compaction is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CompactionReason {
-    /// Level 0 has as many tables as it may have: [`Options::l0_tables`](crate::Options::l0_tables), twice that over a large
-    /// level 1.
-    Level0Tables,
-    /// A level above the deepest one has more bytes than it may have.
-    LevelBytes,
-    /// The deepest level has more bytes than it may have, so all of it moves one level down. Nothing is rewritten.
-    LevelsFull,
-    /// Nobody has written for a second, and what stands above the deepest level takes much space.
-    Calm,
-    /// Reads had to merge level 0 so often that merging it for good is cheaper.
-    Readers,
-    /// Much of a table is tombstones and old versions that nobody needs any more.
-    Tombstones,
-    /// Neighbours on a level are much smaller than [`Options::table_bytes`](crate::Options::table_bytes), and become one table.
-    SmallTables,
-    /// Keyspaces have too little in many tables of level 0 for tables of their own: these become one that they share.
-    SmallKeyspaces,
-    /// Much of the value files is garbage.
-    ValueGarbage,
-    /// The disk is full, and these tables take less space without what newer removals hide in them, or as one.
-    FullDisk,
-    /// Somebody has asked for it: [`Db::compact`](crate::Db::compact), [`Db::compact_range`](crate::Db::compact_range).
-    Asked,
 }
 
 /// Why a compaction is done, and how many times what it is about is over its limit.

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use maplsm::{
-    Db, Durability, Error, FilterEntry, Isolation, KeyspaceOptions, Options, Result, SimFs, Verdict, WriteBatch,
+    Db, Durability, Error, Event, FilterEntry, Isolation, KeyspaceOptions, Options, Result, SimFs, Verdict, WriteBatch,
 };
 
 use super::poisoned::DB_FILES;
@@ -35,9 +35,10 @@ enum Callback {
     Body,
     Decision,
     AsRef,
+    Listener,
 }
 
-const CALLBACKS: [Callback; 11] = [
+const CALLBACKS: [Callback; 12] = [
     Callback::FilterInBackground,
     Callback::FilterInCompact,
     Callback::FilterInMaintain,
@@ -49,6 +50,7 @@ const CALLBACKS: [Callback; 11] = [
     Callback::Body,
     Callback::Decision,
     Callback::AsRef,
+    Callback::Listener,
 ];
 
 impl Callback {
@@ -61,12 +63,17 @@ impl Callback {
             Self::Iterator | Self::FallibleIterator => "in an iterator",
             Self::Body | Self::Decision => "in a body",
             Self::AsRef => "in `as_ref`",
+            Self::Listener => "in a listener",
         }
     }
 
     /// What an error calls it.
     fn name(self) -> &'static str {
-        if self.column() == "of a commit" { "callback of a commit" } else { "compaction filter" }
+        match self.column() {
+            "of a commit" => "callback of a commit",
+            "in a listener" => "listener",
+            _ => "compaction filter",
+        }
     }
 }
 
@@ -145,7 +152,7 @@ fn others() -> Vec<(&'static str, Call)> {
 }
 
 fn of_the_store() -> Vec<(&'static str, Call)> {
-    let calls: [(&str, Call); 43] = [
+    let calls: [(&str, Call); 44] = [
         ("transaction", |db| {
             let mut transaction = db.transaction();
             transaction.get("key")?;
@@ -172,6 +179,11 @@ fn of_the_store() -> Vec<(&'static str, Call)> {
             db.multi_get(["key", "other"]).map(drop)
         }),
         ("size_of", |db| db.size_of("key").map(drop)),
+        ("explain", |db| {
+            db.keyspace("named")?.explain("key")?;
+            db.snapshot().explain("key")?;
+            db.explain("key").map(drop)
+        }),
         ("approximate_len", |db| db.approximate_len("a".."z").map(drop)),
         ("approximate_size", |db| db.approximate_size("a".."z").map(drop)),
         ("path", |db| {
@@ -317,6 +329,24 @@ impl Armed {
         }
     }
 
+    fn listener(
+        &self,
+        call: Call,
+        answers: Sender<Result<()>>,
+        told: Sender<()>,
+    ) -> impl Fn(&Event) + Send + Sync + use<> {
+        let (this, to) = (self.clone(), Mutex::new((answers, told)));
+        move |_| {
+            if this.armed.swap(false, Ordering::SeqCst) {
+                let db = this.db.lock().unwrap().take().expect("a database");
+                let (answers, told) = &*to.lock().unwrap();
+                answers.send(call(&db)).unwrap();
+                drop(db);
+                told.send(()).unwrap();
+            }
+        }
+    }
+
     fn arm(&self, db: &Db) {
         *self.db.lock().unwrap() = Some(db.clone());
         self.armed.store(true, Ordering::SeqCst);
@@ -350,6 +380,10 @@ fn run(fs: &SimFs, callback: Callback, call: Call) -> (Result<()>, Result<()>) {
     options.l0_tables(1).level_bytes_base(4 << 10).compaction_filter(armed.filter(call, answers.clone()));
     if matches!(callback, Callback::FilterInBackground | Callback::OfCommitOnThread) {
         options.background_threads(2);
+    }
+    let (told, is_told) = channel();
+    if callback == Callback::Listener {
+        options.listener(armed.listener(call, answers.clone(), told));
     }
     if callback == Callback::FilterInWrite {
         options.memtable_entries(Some(10));
@@ -429,6 +463,10 @@ fn run(fs: &SimFs, callback: Callback, call: Call) -> (Result<()>, Result<()>) {
         Callback::AsRef => {
             let key = Key(|| answers.send(call(&db)).unwrap());
             db.insert(key, "value")
+        }
+        Callback::Listener => {
+            armed.arm(&db);
+            fill(&db).and_then(|()| db.flush()).inspect(|()| is_told.recv().unwrap())
         }
     };
     armed.disarm();

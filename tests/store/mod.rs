@@ -50,3 +50,4 @@ mod transactions;
 mod updating;
 mod values;
 mod versions;
+mod watching;

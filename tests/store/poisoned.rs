@@ -101,6 +101,8 @@ fn answers(db: &Db) -> Vec<(&'static str, Answer)> {
         ("values", answer(there.values().collect::<Result<Vec<_>>>())),
         ("multi_get", answer(db.multi_get(["durable"]))),
         ("size_of", answer(there.size_of("durable"))),
+        ("explain", answer(db.explain("durable"))),
+        ("explain", answer(there.explain("durable"))),
         ("approximate_len", answer(db.approximate_len("a"..))),
         ("approximate_size", answer(there.approximate_size("a"..))),
         ("iter", answer(walk(db.iter()))),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use maplsm::{Db, Durability, Error, Options, SimFs, Verdict, WriteBatch};
+use maplsm::{Db, Durability, Error, Options, SimFs, StallReason, Stats, Verdict, WriteBatch};
 
 use crate::support::Gate;
 
@@ -114,6 +114,10 @@ fn a_commit_waits_for_a_flush_and_is_counted() {
     let after = db.stats();
     assert!(after.write_stalls > before.write_stalls, "{after:?}");
     assert!(after.write_stall_time >= before.write_stall_time + Duration::from_millis(20), "{after:?}");
+    let waits = |stats: &Stats| *stats.stalls.iter().find(|stall| stall.reason == StallReason::FrozenBytes).unwrap();
+    let waits = (waits(&before), waits(&after));
+    assert_eq!((waits.1.count, waits.1.time), (after.write_stalls, after.write_stall_time));
+    assert!(waits.1.longest <= waits.1.time && waits.1.longest >= Duration::from_millis(20), "{after:?}");
     assert_eq!(db.prefix("later").count(), 8);
 }
 

@@ -56,7 +56,11 @@ fn check(store: &Store, at: Sequence) {
 fn explore(pruner: fn(&Store), reader: fn(&Store)) {
     loom::model(move || {
         let present = Present::new(Sequence(FIRST));
-        let store = Arc::new(Store { present, registry: Arc::default(), gone: AtomicU64::new(0) });
+        let store = Arc::new(Store {
+            present,
+            registry: Arc::new(Registry::new(&Arc::new(Meters::new(false)), &Events::new(None))),
+            gone: AtomicU64::new(0),
+        });
         let threads = [write, pruner].map(|work| {
             let store = Arc::clone(&store);
             thread::spawn(move || work(&store))

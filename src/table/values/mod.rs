@@ -25,7 +25,7 @@ use crate::format::prefix::Magic;
 use crate::format::table::TABLE_HEADER_BYTES;
 use crate::format::values::{Pointer, Record, ValuesMeta, header_end, record_end};
 use crate::format::{FileNumber, KeyspaceId, Sequence};
-use crate::sys::{Block, Era, Pinned, Purse, Taken};
+use crate::sys::{Block, Era, MappingWatch, Pinned, Purse, Taken};
 
 /// What is read of a file at a time to walk over it, if it is not in memory.
 const WALK_BYTES: u64 = 1 << 20;
@@ -115,6 +115,11 @@ impl ValueFile {
 
     pub(crate) fn number(&self) -> FileNumber {
         self.meta.number
+    }
+
+    /// What tells whether somebody keeps its mapping, if it is open.
+    pub(crate) fn watch(&self) -> Option<MappingWatch> {
+        self.desk.pinned().map(|file| file.mapping().watch())
     }
 
     pub(crate) fn path(&self) -> PathBuf {

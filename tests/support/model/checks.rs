@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use maplsm::{Error, SimFs};
+use maplsm::{Error, Explanation, LookupAnswer, SimFs};
 
 use super::Map;
 use super::driver::Driver;
@@ -14,6 +14,30 @@ use super::setup::Setup;
 /// Of the checks of a fuzzer's run, one in so many is a thorough one.
 const QUICK: u64 = 8;
 
+/// Whether an explanation says what a get does: the last of its steps settles it, and no other one would.
+fn explained(explanation: &Explanation, expected: Option<&Bytes>) {
+    let bytes = expected.map(|value| value.0.len() as u64);
+    assert_eq!(explanation.value_bytes, bytes, "{explanation}");
+    let (last, before) = match explanation.steps.split_last() {
+        Some((last, before)) => (Some(last.answer), before),
+        None => (None, &[][..]),
+    };
+    for step in before {
+        let is_nothing =
+            matches!(step.answer, LookupAnswer::Missing | LookupAnswer::OutOfRange | LookupAnswer::RuledOut);
+        let leads_on =
+            matches!((step.answer, last), (LookupAnswer::Elsewhere { .. }, Some(LookupAnswer::Stored { .. })));
+        assert!(is_nothing || leads_on, "{explanation}");
+    }
+    match last {
+        Some(LookupAnswer::Value { bytes: found, sequence }) => {
+            assert!(Some(found) == bytes && sequence <= explanation.sequence, "{explanation}");
+        }
+        Some(LookupAnswer::Stored { bytes: found, .. }) => assert_eq!(Some(found), bytes, "{explanation}"),
+        _ => assert_eq!(bytes, None, "{explanation}"),
+    }
+}
+
 impl Driver {
     pub(super) fn get(&self, key: &[u8]) {
         let found = self.keyspace().get(key).expect("a value is read");
@@ -24,6 +48,8 @@ impl Driver {
         let expected = self.history.now.first.get(key).cloned().map(Bytes);
         assert_eq!(found, expected, "the value of {:?}", Bytes(key.to_vec()));
         assert_eq!(self.keyspace().contains_key(key).expect("a key is looked up"), expected.is_some());
+        let explanation = self.keyspace().explain(key).expect("a lookup is explained");
+        explained(&explanation, expected.as_ref());
     }
 
     pub(super) fn look(&self, slot: usize, key: &[u8]) {
@@ -36,6 +62,7 @@ impl Driver {
         };
         let found = snapshot.get(key).expect("a snapshot is read").map(|value| read(&value));
         assert_eq!(found, expected, "the value of {of:?} in a snapshot");
+        explained(&snapshot.explain(key).expect("a lookup is explained"), expected.as_ref());
         if self.stamp.is_multiple_of(2) {
             let found = snapshot.get_ref(key).expect("a snapshot is read").map(|value| read(&value));
             assert_eq!(found, expected, "the borrowed value of {of:?} in a snapshot");
