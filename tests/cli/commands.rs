@@ -107,6 +107,17 @@ fn what_is_not_there_is_an_error() {
         &["del", "k"],
         &["flush"],
         &["compact"],
+        &["find", "k"],
+        &["ls"],
+        &["keyspaces"],
+        &["create", "k"],
+        &["drop", "k"],
+        &["digest"],
+        &["checkpoint", "elsewhere"],
+        &["backup", "elsewhere"],
+        &["import", "/does/not/exist"],
+        &["ingest", "/does/not/exist"],
+        &["set", "k", "--file", "/does/not/exist"],
     ] {
         store.run(arguments).failure(1, &["error: "]);
         assert!(!store.database().exists(), "{arguments:?} made a database");
@@ -170,4 +181,153 @@ fn the_directory_has_a_default() {
     assert!(run(&["set", "k", "v"]).status.success());
     assert!(fs::metadata(store.beside("lsm_db")).unwrap().is_dir());
     assert_eq!(run(&["get", "k"]).stdout, b"v\n");
+}
+
+/// A directory that has files is somebody's.
+#[test]
+fn foreign_files_are_left_alone_without_force() {
+    let store = Store::new();
+    fs::create_dir(store.database()).unwrap();
+    fs::write(store.database().join("notes.txt"), "mine").unwrap();
+    for arguments in [&["set", "k", "v"][..], &["import"], &["ingest"]] {
+        store.run(arguments).failure(1, &["has files in it and no database", "--force"]);
+    }
+    store.shell("SET k v\n").failure(1, &["line 1: ", "--force"]);
+    store.shell("GET k\n").failure(1, &["line 1: ", "there is no database"]);
+    assert_eq!(fs::read_dir(store.database()).unwrap().count(), 1);
+    store.run(["set", "k", "v", "--force"]).prints("");
+    store.run(["get", "k"]).prints("v\n");
+    assert_eq!(fs::read(store.database().join("notes.txt")).unwrap(), b"mine");
+    // An empty directory is nobody's.
+    let store = Store::new();
+    fs::create_dir(store.database()).unwrap();
+    store.run(["set", "k", "v"]).prints("");
+}
+
+#[test]
+fn the_directory_may_stand_in_front() {
+    let store = Store::new();
+    let database = store.database();
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_maplsm"));
+        let output = command.arg(&database).args(arguments).current_dir(store.directory.path()).output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap(), output.status.code())
+    };
+    let told = |text: &str| (text.to_owned(), String::new(), Some(0));
+    assert_eq!(run(&["SET a 1", "SET b two words", "GET b"]), told("OK\nOK\ntwo words\n"));
+    assert_eq!(run(&["get", "a"]), told("1\n"));
+    assert_eq!(run(&["-k", "users", "SET u 1", "KEYS"]), told("OK\nu\n"));
+    assert_eq!(run(&["scan", "--keys-only"]), told("a\nb\n"));
+    assert_eq!(run(&[]), told(""));
+    let (out, err, code) = run(&["GET a", "frob", "GET b"]);
+    assert_eq!((out.as_str(), code), ("1\ntwo words\n", Some(1)));
+    assert!(err.starts_with("Error: Unknown command: frob"), "{err}");
+    let (_, err, code) = run(&["frob"]);
+    assert!(code == Some(1) && err.contains("unrecognized subcommand 'frob'"), "{err}");
+}
+
+#[test]
+fn a_typing_error_is_not_taken_for_a_directory() {
+    let store = Store::new();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_maplsm"));
+    let output = command.arg("stast").current_dir(store.directory.path()).output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && err.contains("'stats'"), "{err}");
+    assert_eq!(fs::read_dir(store.directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn values_come_from_files_and_are_shown_as_bytes() {
+    let store = Store::new();
+    let (file, value) = (store.beside("value"), b"a\\b\n\xff\0\r\n");
+    fs::write(&file, value).unwrap();
+    store.run(["set".as_ref(), "f".as_ref(), "--file".as_ref(), file.as_os_str()]).prints("");
+    store.feed(["set", "s", "--file", "-"], value).prints("");
+    assert_eq!(store.run(["get", "f", "--raw"]).success().out, value);
+    store.run(["get", "s"]).prints("a\\\\b\\n\\xff\\x00\\r\\n\n");
+    store.run(["get", "s", "--hex"]).prints("615c620aff000d0a\n");
+    store.run(["get", "s", "--json"]).prints("{\"key\":\"s\",\"value_hex\":\"615c620aff000d0a\"}\n");
+    store.run(["set", "k"]).failure(1, &["VALUE"]);
+    store.run(["set", "k", "v", "--file", "-"]).failure(1, &["--file"]);
+    store.run(["scan", "--hex"]).prints("66\t615c620aff000d0a\n73\t615c620aff000d0a\n");
+    store.run(["scan", "--hex", "--keys-only"]).prints("66\n73\n");
+    store.run(["scan", "--json", "--keys-only", "--reverse"]).prints("{\"key\":\"s\"}\n{\"key\":\"f\"}\n");
+}
+
+#[test]
+fn find_looks_into_keys_and_values() {
+    let store = Store::with("apple\tred\ngrape\tblue\npear\tgreen apple\n");
+    store.run(["find", "ap"]).prints("apple\tred\ngrape\tblue\n");
+    store.run(["find", "ap", "--values", "--keys-only"]).prints("apple\ngrape\npear\n");
+    store.run(["find", "ap", "--limit", "1", "--reverse"]).prints("grape\tblue\n");
+    store.run(["find", "red", "--prefix", "a"]).prints("");
+    store.run(["find", ""]).prints("apple\tred\ngrape\tblue\npear\tgreen apple\n");
+}
+
+#[test]
+fn diff_tells_what_is_different() {
+    let store = Store::with("a\t1\nb\t2\nc\t3\n");
+    let copy = store.beside("copy");
+    store.run(["checkpoint".as_ref(), copy.as_os_str()]).prints("");
+    let diff = |more: &[&str]| {
+        let database = store.database();
+        let paths = [database.as_os_str(), copy.as_os_str()];
+        store.run(["diff".as_ref()].into_iter().chain(paths).chain(more.iter().map(AsRef::as_ref)))
+    };
+    diff(&[]).prints("");
+    store.shell("DEL a\nSET b other\nSET d 4\nCREATE users\n").success();
+    let expected = "> default\ta\t1\n< default\tb\tother\n> default\tb\t2\n< default\td\t4\n< users\n";
+    let answer = diff(&[]).failure(1, &[]);
+    assert_eq!((answer.text(), answer.err.as_str()), (expected, ""));
+    let answer = diff(&["--keys-only", "-k", "default"]).failure(1, &[]);
+    assert_eq!(answer.text(), "> a\n< b\n> b\n< d\n");
+    diff(&["-k", "users"]).failure(1, &["there is no keyspace `users`"]);
+    store.run(["diff", "/does/not/exist", "/neither"]).failure(1, &["there is no database at /does/not/exist"]);
+}
+
+#[test]
+fn completions_and_manual_pages_are_made() {
+    let store = Store::new();
+    for (shell, word) in [("bash", "complete -F"), ("zsh", "#compdef maplsm"), ("fish", "complete -c maplsm")] {
+        let answer = store.run(["completions", shell]).success();
+        assert!(answer.text().contains(word) && answer.text().contains("checkpoint"), "{shell}");
+    }
+    assert!(store.run(["man"]).success().text().contains(".TH maplsm 1"));
+    assert!(store.run(["man", "import"]).success().text().contains(".TH maplsm-import 1"));
+    store.run(["man", "frob"]).failure(1, &["there is no command `frob`"]);
+    assert!(!store.database().exists());
+}
+
+#[test]
+fn bench_measures_and_leaves_nothing() {
+    let store = Store::new();
+    let place = store.beside("bench");
+    let workloads = [
+        "fillseq",
+        "overwrite",
+        "readrandom",
+        "readmissing",
+        "readseq",
+        "readreverse",
+        "seekrandom",
+        "compact",
+        "deleterandom",
+        "deleteseq",
+        "readseq",
+        "fillrandom",
+    ];
+    let options = ["--num", "500", "--json", "--dir", place.to_str().unwrap()];
+    let answer = store.run(["bench"].into_iter().chain(options).chain(workloads)).success();
+    let found: Vec<serde_json::Value> = answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(found.iter().map(|line| line["workload"].as_str().unwrap()).collect::<Vec<_>>(), workloads);
+    // All are there after `fillseq`, none after `deleteseq`.
+    for (at, found_entries) in [(2, 500), (3, 0), (4, 500), (5, 500), (6, 500), (10, 0)] {
+        assert_eq!(found[at]["found"], found_entries, "{}", found[at]);
+    }
+    assert!(found.iter().all(|line| line["ns"]["p99"].as_u64() <= line["ns"]["max"].as_u64()));
+    assert!(!place.exists() && !store.database().exists());
+    let text = store.run(["bench", "--num", "10", "fillseq"]).success();
+    assert!(text.text().starts_with("fillseq       10 ops, 10 found, "), "{text:?}");
+    fs::create_dir(&place).unwrap();
+    store.run(["bench", "--dir", place.to_str().unwrap()]).failure(1, &["cannot make the directory"]);
 }

@@ -1,6 +1,7 @@
 //! Lines into the store.
 
 use std::fs;
+use std::io::Write as _;
 
 use super::{Store, lines};
 
@@ -121,4 +122,98 @@ fn large_entries_get_batches_of_their_own() {
     let answer = store.feed(["import", "--progress-lines"], input).success();
     assert_eq!(answer.text(), "1\n2\n3\n4\n5\n");
     assert_eq!(store.run(["get", "4"]).success().text().len(), 900_001);
+}
+
+#[test]
+fn csv_and_json_lines_are_read_and_written() {
+    let store = Store::with(super::every_byte());
+    let tsv = store.run(["export"]).success().out;
+    for (format, name) in [("csv", "entries.csv"), ("jsonl", "entries.jsonl")] {
+        let text = store.run(["export", "--format", format]).success().out;
+        // The name of the file says it as well.
+        let file = store.beside(name);
+        store.run(["export".as_ref(), file.as_os_str()]).success();
+        assert_eq!(fs::read(&file).unwrap(), text);
+        let path = file.to_str().unwrap();
+        for arguments in [&["import", path][..], &["ingest", path]] {
+            let copy = Store::new();
+            copy.run(arguments).success();
+            assert!(copy.run(["export"]).success().out == tsv, "{arguments:?}");
+        }
+        let copy = Store::new();
+        copy.feed(["import", "--format", format], &text).success();
+        assert!(copy.run(["export"]).success().out == tsv, "{format}");
+    }
+}
+
+#[test]
+fn malformed_rows_and_objects_are_named() {
+    let refused = |format: &str, input: &str, words: &[&str]| {
+        let store = Store::new();
+        store.feed(["import", "--format", format], input).failure(1, words);
+    };
+    refused("csv", "a,1\n", &["the header `key,value`"]);
+    refused("csv", "", &["the header `key,value`"]);
+    refused(
+        "csv",
+        "key,value\na,1\n\"b\nc\",2,3\n",
+        &["row 2", "3 columns, not key and value", "nothing was imported"],
+    );
+    refused("jsonl", "{\"key\":\"a\",\"value\":\"1\"}\n[]\n", &["line 2: no JSON object", "nothing was imported"]);
+    refused("jsonl", "{\"key\":1}\n", &["line 1: ", "`key_hex`"]);
+    let store = Store::new();
+    store.feed(["import", "--format", "csv", "--raw"], "key,value\n").failure(1, &["--raw"]);
+    store.feed(["import"], "a\\q\t1\n").failure(1, &["line 1: key: bad escape `\\q`", "--raw takes lines as they are"]);
+}
+
+#[test]
+fn windows_lines_are_noticed() {
+    let store = Store::new();
+    let answer = store.feed(["import"], "a\t1\r\nb\t2\r\n").success();
+    assert!(answer.err.starts_with("note: ") && answer.err.contains("--crlf"), "{answer:?}");
+    assert_eq!(answer.err.lines().count(), 2, "once");
+    store.run(["get", "a"]).prints("1\\r\n");
+    let answer = store.feed(["import", "--crlf"], "a\t1\r\nb\t2\n").success();
+    assert_eq!(answer.err, "imported 2 entries\n");
+    store.run(["scan"]).prints("a\t1\nb\t2\n");
+    let answer = store.feed(["import", "--format", "csv"], "key,value\r\na,3\r\n").success();
+    assert_eq!(answer.err, "imported 1 entries\n");
+    store.run(["get", "a"]).prints("3\n");
+}
+
+#[test]
+fn compressed_input_is_unpacked() {
+    let text = lines(20_000, |number| format!("key{number:05}\tvalue\n"));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text.as_bytes()).unwrap();
+    let mut packed = vec![("gz", gzip.finish().unwrap())];
+    if cfg!(feature = "zstd") {
+        packed.push(("zst", zstd_frame(text.as_bytes())));
+    }
+    for (name, bytes) in packed {
+        let store = Store::new();
+        let file = store.beside("entries.tsv.").with_extension(name);
+        fs::write(&file, &bytes).unwrap();
+        store.run(["import".as_ref(), file.as_os_str()]).success();
+        store.run(["count"]).prints("20000\n");
+        let store = Store::new();
+        store.feed(["ingest"], &bytes).success();
+        store.run(["count"]).prints("20000\n");
+        // Cut short, it is an error and no smaller file.
+        let answer = store.feed(["import"], &bytes[..bytes.len() - 10]);
+        assert_eq!(answer.code, Some(1), "{answer:?}");
+    }
+}
+
+/// A Zstandard frame of one raw block for each piece.
+fn zstd_frame(bytes: &[u8]) -> Vec<u8> {
+    // A window of 1 MiB, no length, no checksum.
+    let mut frame = b"\x28\xb5\x2f\xfd\x00\x50".to_vec();
+    let mut pieces = bytes.chunks(100_000).peekable();
+    while let Some(piece) = pieces.next() {
+        let header = piece.len() << 3 | usize::from(pieces.peek().is_none());
+        frame.extend(&u32::try_from(header).unwrap().to_le_bytes()[..3]);
+        frame.extend(piece);
+    }
+    frame
 }

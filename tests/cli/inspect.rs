@@ -100,3 +100,32 @@ fn dump_of_something_else_says_so() {
     store.run(["dump", "/does/not/exist"]).failure(1, &["error: ", "/does/not/exist"]);
     assert!(!store.database().exists());
 }
+
+#[test]
+fn tables_are_listed() {
+    let store = sample();
+    let answer = store.run(["ls"]).success();
+    assert!(answer.text().lines().count() == 2 && answer.text().contains(" 1000 "), "{answer:?}");
+    let table: Value = serde_json::from_str(store.run(["ls", "--json"]).success().text()).unwrap();
+    assert_eq!((&table["level"], &table["entries"]), (&0.into(), &1000.into()));
+}
+
+#[test]
+fn verify_and_repair_speak_json() {
+    let store = sample();
+    let object = |answer: &super::Answer| -> Value { serde_json::from_str(answer.text()).unwrap() };
+    let found = object(&store.run(["verify", "--json"]).success());
+    assert_eq!((&found["verdict"], &found["entries"]), (&"ok".into(), &1000.into()));
+    assert_eq!(object(&store.run(["verify", "--deep", "--json"]).success())["verdict"], "ok");
+    assert_eq!(object(&store.run(["repair", "--json"]).success())["verdict"], "ok, nothing to repair");
+
+    damage(&store.files("sst").remove(0));
+    let found = object(&store.run(["verify", "--json"]).failure(2, &["error: "]));
+    assert_eq!((&found["verdict"], found["problems"].as_array().unwrap().len()), (&"damaged".into(), 1));
+    let deep = object(&store.run(["verify", "--deep", "--json"]).failure(2, &[]));
+    assert_eq!(deep["findings"][0]["outcome"], "salvaged");
+    let repaired = object(&store.run(["repair", "--json"]).failure(2, &[]));
+    assert_eq!(repaired["verdict"], "repaired, with losses");
+    assert_eq!(repaired["findings"][0]["entries_read"], repaired["entries"]);
+    assert!(repaired["originals"].is_string() && repaired["rebuilt"] == true);
+}

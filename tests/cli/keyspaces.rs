@@ -32,18 +32,47 @@ fn only_writing_makes_a_keyspace() {
         store.run(command.iter().chain(&["-k", "absent"])).failure(1, &["error: there is no keyspace `absent`"]);
     }
     store.run(["set", "k", "v", "-k", ""]).failure(1, &["name of a keyspace"]);
-    store.shell("KEYSPACES\n").prints("* default\nGoodbye!\n");
+    store.shell("KEYSPACES\n").prints("* default\n");
 }
 
 #[test]
 fn the_shell_lists_makes_uses_and_drops_keyspaces() {
     let store = Store::new();
     store
-        .shell("SET k 1\nCREATE a\\x20b\nUSE a\\x20b\nGET k\nSET k 2\nKEYSPACES\nKEYS\nSCAN\nUSE default\nGET k\nUSE a\\x20b\nDROP a\\x20b\nKEYSPACES\nGET k\n")
-        .prints("OK\nOK\nOK\n(nil)\nOK\n  default\n* a b\nKeys in memtable (1):\n  • k\nk\t2\nOK\n1\nOK\nOK\n* default\n1\nGoodbye!\n");
+        .shell("SET k 1\nCREATE a\\x20b\nUSE a\\x20b\nGET k\nSET k 2\nKEYSPACES\nKEYS MEMTABLE\nSCAN\nUSE default\nGET k\nUSE a\\x20b\nDROP a\\x20b\nKEYSPACES\nGET k\n")
+        .prints("OK\nOK\nOK\n(nil)\nOK\n  default\n* a b\nKeys in memtable (1):\n  • k\nk\t2\nOK\n1\nOK\nOK\n* default\n1\n");
     let answer = store.shell("USE absent\nDROP absent\nDROP default\nCREATE default\nCREATE a\nCREATE a\n");
-    assert_eq!(answer.text(), "OK\nGoodbye!\n");
+    assert_eq!(answer.text(), "OK\n");
     assert_eq!(answer.err.lines().count(), 5, "{answer:?}");
-    store.feed(["-k", "a"], "SET x y\n").prints("OK\nGoodbye!\n");
+    store.feed(["-k", "a"], "SET x y\n").prints("OK\n");
     store.run(["get", "x", "-k", "a"]).prints("y\n");
+}
+
+#[test]
+fn commands_make_list_and_drop_keyspaces() {
+    let store = Store::new();
+    store.run(["create", "users"]).failure(1, &["there is no database"]);
+    store.run(["keyspaces"]).failure(1, &["there is no database"]);
+    assert!(!store.database().exists());
+    store.run(["set", "k", "v"]).success();
+    store
+        .run(["create", "users", "--compression", "zstd:7", "--index", "bloom:0.02", "--large-values", "none"])
+        .prints("");
+    store.run(["create", "users"]).failure(1, &["users"]);
+    store.run(["create", "plain"]).prints("");
+    store.run(["keyspaces"]).prints("default\nplain\nusers\n");
+    let answer = store.run(["keyspaces", "--json"]).success();
+    let users: serde_json::Value = serde_json::from_str(answer.text().lines().nth(2).unwrap()).unwrap();
+    assert_eq!(
+        (&users["name"], &users["compression"], &users["index"]),
+        (&"users".into(), &"zstd:7".into(), &"bloom:0.02".into())
+    );
+    store.run(["drop", "users"]).prints("");
+    store.run(["drop", "users"]).failure(1, &["there is no keyspace `users`"]);
+    store.run(["keyspaces"]).prints("default\nplain\n");
+    store.run(["create", "x", "--compression", "gzip"]).failure(1, &["none, lz4, zstd"]);
+    // What `set` makes on its way has the options that stand beside it.
+    store.run(["set", "k", "v", "-k", "made", "--compression", "lz4"]).prints("");
+    let answer = store.run(["keyspaces", "--json"]).success();
+    assert!(answer.text().lines().any(|line| line.contains("\"made\"") && line.contains("\"lz4\"")), "{answer:?}");
 }

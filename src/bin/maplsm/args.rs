@@ -1,36 +1,49 @@
 //! What may stand on the command line.
 
-use std::ffi::OsString;
-use std::num::{NonZeroU64, NonZeroUsize};
+mod creation;
+mod entries;
+mod typed;
+
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
-use crate::escape;
+pub(crate) use crate::args::creation::CreationArgs;
+pub(crate) use crate::args::entries::{
+    BenchArgs, DumpArgs, ExportArgs, FindArgs, Format, GetArgs, ImportArgs, IngestArgs, InputArgs, RangeArgs, ScanArgs,
+    SetArgs, ShapeArgs, Workload,
+};
+use crate::args::typed::typed;
+pub(crate) use crate::args::typed::{Size, Typed, argument_bytes};
 
 const ABOUT: &str = "Embedded ordered key-value store: interactive shell and one-shot commands.
 
-Without a command, opens the interactive shell; if stdin is not a terminal, reads shell commands from it line by line.";
+Without a command, opens the interactive shell; if stdin is not a terminal, reads shell commands from it line by line. The
+directory may stand in front: `maplsm DIR`, `maplsm DIR stats`; so may commands of the shell: `maplsm DIR 'SET a 1' 'GET a'`.";
 
 const NOTES: &str = "\
 Keys and values are bytes. Printable UTF-8 is shown as it is; control bytes, invisible characters, bytes that are not
 UTF-8 and the backslash are shown as \\t \\n \\r \\\\ \\xHH. The same is accepted wherever a key or value is typed; \\& stands
 for nothing.
 
-Data goes to stdout, messages to stderr. Exit code: 0 success, 1 error or key not there, 2 damaged files.";
+`set`, `import`, `ingest` and the shell make a database where there is none; nothing else does.
+
+Data goes to stdout, messages to stderr. Exit code: 0 success, 1 error or key not there, 2 damaged files, 130 interrupted.";
 
 #[derive(Debug, Parser)]
 #[command(name = "maplsm", version, about = ABOUT, after_help = NOTES)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) options: CreationArgs,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
 
 /// The database that a command works on.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Target {
     /// Directory of the database
     #[arg(short, long, value_name = "DIR", default_value = "lsm_db", global = true)]
@@ -41,22 +54,17 @@ pub(crate) struct Target {
     /// Keyspace that the command or shell works on; `set` and `import` make it if it is missing [default: the default one]
     #[arg(short, long, value_name = "NAME", global = true)]
     pub(crate) keyspace: Option<String>,
+    /// For what is made; of the command, and of the program where the command has none.
+    #[arg(skip)]
+    pub(crate) options: CreationArgs,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Print the value of a key; `(nil)` on stderr and exit code 1 if it is not there
-    Get {
-        #[arg(value_parser = typed(), allow_negative_numbers = true)]
-        key: Typed,
-    },
+    Get(GetArgs),
     /// Store a value under a key; durable when the command ends
-    Set {
-        #[arg(value_parser = typed(), allow_negative_numbers = true)]
-        key: Typed,
-        #[arg(value_parser = typed(), allow_negative_numbers = true)]
-        value: Typed,
-    },
+    Set(SetArgs),
     /// Remove a key; no error if it is not there
     Del {
         #[arg(value_parser = typed(), allow_negative_numbers = true)]
@@ -66,6 +74,45 @@ pub(crate) enum Command {
     Scan(ScanArgs),
     /// Print the number of entries
     Count(RangeArgs),
+    /// Print the entries whose key holds a piece of text, as `scan` does
+    Find(FindArgs),
+    /// List the keyspaces, one a line
+    Keyspaces {
+        /// Print one JSON object a line, with the options of each
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a keyspace, with options of its own
+    Create {
+        name: String,
+        #[command(flatten)]
+        options: CreationArgs,
+    },
+    /// Drop a keyspace with all that is in it
+    Drop { name: String },
+    /// List the tables, level by level
+    Ls {
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what two databases or checkpoints differ in: `<` and the entry of the first, `>` and that of the second; exit
+    /// code 1 if they do
+    ///
+    /// Compares the keyspace that --keyspace names, or all of them: then the name stands in front of each entry.
+    Diff {
+        a: PathBuf,
+        b: PathBuf,
+        /// Print keys alone
+        #[arg(long)]
+        keys_only: bool,
+    },
+    /// Measure a new database in a temporary directory, with the workloads of `db_bench`
+    Bench(BenchArgs),
+    /// Print completions for a shell
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page of the program, or of one of its commands
+    Man { command: Option<String> },
     /// Print what the store consists of
     Stats {
         /// Print one JSON object
@@ -78,7 +125,9 @@ pub(crate) enum Command {
     Compact,
     /// Store the entries of a file of `KEY<tab>VALUE` lines
     ///
-    /// A line ends at `\n` and nowhere else; the key ends at the first tab, and the rest of the line is the value.
+    /// A line ends at `\n` and nowhere else; the key ends at the first tab, and the rest of the line is the value. Files
+    /// whose names end in `.csv`, `.jsonl` or `.ndjson` are read as such, and --format tells of others. What is compressed
+    /// with gzip or Zstandard is unpacked.
     ///
     /// Entries are written in batches. A batch is stored whole or not at all, and is on disk before the next one is
     /// written, unless --buffered is given. If a line cannot be imported, the message names it and says up to which
@@ -131,6 +180,9 @@ pub(crate) enum Command {
         /// which keys would be lost. What is intact of damaged tables is held in memory meanwhile
         #[arg(long)]
         deep: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Make a consistent database of what can be read of a damaged one
     ///
@@ -146,136 +198,23 @@ pub(crate) enum Command {
     Repair {
         /// Directory of the database [default: that of --db]
         dir: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
 }
 
-/// Which keys.
-#[derive(Debug, Default, clap::Args)]
-pub(crate) struct RangeArgs {
-    /// First key
-    #[arg(long, value_name = "KEY", value_parser = typed())]
-    pub(crate) from: Option<Typed>,
-    /// End of the range: the first key that is not in it
-    #[arg(long, value_name = "KEY", value_parser = typed())]
-    pub(crate) to: Option<Typed>,
-    /// Only keys that begin so
-    #[arg(long, value_name = "PREFIX", value_parser = typed())]
-    pub(crate) prefix: Option<Typed>,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct ScanArgs {
-    #[command(flatten)]
-    pub(crate) range: RangeArgs,
-    /// Stop after N entries
-    #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<u64>,
-    /// From the last key to the first
-    #[arg(long)]
-    pub(crate) reverse: bool,
-    /// Print keys alone
-    #[arg(long)]
-    pub(crate) keys_only: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct ImportArgs {
-    /// File to read; `-` is stdin
-    #[arg(default_value = "-")]
-    pub(crate) file: PathBuf,
-    /// Take keys and values as they are, without escapes
-    #[arg(long)]
-    pub(crate) raw: bool,
-    /// Entries in a batch at most; a batch also ends at 1 MiB
-    #[arg(long, value_name = "N", default_value = "1000")]
-    pub(crate) batch: NonZeroUsize,
-    /// Sync once, at the end: faster, but nothing is certain to survive a crash of the machine before that
-    #[arg(long)]
-    pub(crate) buffered: bool,
-    /// Leave out the first N lines, to go on after an interrupted import
-    #[arg(long, value_name = "N", default_value = "0")]
-    pub(crate) skip: u64,
-    /// After each sync print, as a line on stdout, how many lines of the input are now safely stored, skipped ones
-    /// included. The last such number is what --skip takes after a crash
-    #[arg(long)]
-    pub(crate) progress_lines: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct IngestArgs {
-    /// File to read; `-` is stdin
-    #[arg(default_value = "-")]
-    pub(crate) file: PathBuf,
-    /// Take keys and values as they are, without escapes
-    #[arg(long)]
-    pub(crate) raw: bool,
-    /// Memory for sorting, in bytes or with K, M or G behind
-    #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = size)]
-    pub(crate) memory: Size,
-    /// Directory for temporary files [default: that of the database]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) temp: Option<PathBuf>,
-}
-
-/// A number of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Size(pub(crate) usize);
-
-fn size(text: &str) -> Result<Size, String> {
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'K') => (&text[..text.len() - 1], 10),
-        Some(b'M') => (&text[..text.len() - 1], 20),
-        Some(b'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number = digits.parse::<usize>().map_err(|_| "not a number, perhaps with K, M or G behind".to_owned())?;
-    number.checked_mul(1 << shift).map(Size).ok_or_else(|| "too large".to_owned())
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct ExportArgs {
-    /// File to write; `-` is stdout
-    #[arg(default_value = "-")]
-    pub(crate) file: PathBuf,
-    /// Write keys and values as they are; an error if one holds a byte that `import --raw` would take for a separator
-    #[arg(long)]
-    pub(crate) raw: bool,
-    #[command(flatten)]
-    pub(crate) range: RangeArgs,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct DumpArgs {
-    /// Log segment, table, index or manifest
-    pub(crate) file: PathBuf,
-    /// Print one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Stop after N items
-    #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<NonZeroU64>,
-}
-
-/// A key or value from the command line, its escapes resolved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Typed(pub(crate) Vec<u8>);
-
-fn typed() -> impl TypedValueParser<Value = Typed> {
-    OsStringValueParser::new().try_map(|argument| {
-        let bytes = argument_bytes(argument)?;
-        escape::unescape(&bytes).map(|bytes| Typed(bytes.into_owned())).map_err(|error| error.to_string())
-    })
-}
-
-#[cfg(unix)]
-#[allow(clippy::unnecessary_wraps)] // Elsewhere an argument need not be bytes.
-fn argument_bytes(argument: OsString) -> Result<Vec<u8>, String> {
-    Ok(std::os::unix::ffi::OsStringExt::into_vec(argument))
-}
-
-#[cfg(not(unix))]
-fn argument_bytes(argument: OsString) -> Result<Vec<u8>, String> {
-    argument.into_string().map(String::into_bytes).map_err(|_| "the argument is not Unicode".to_owned())
+impl Command {
+    /// What it says about what is made.
+    pub(crate) fn options(&self) -> Option<&CreationArgs> {
+        match self {
+            Self::Set(args) => Some(&args.options),
+            Self::Import(args) => Some(&args.options),
+            Self::Ingest(args) => Some(&args.options),
+            Self::Bench(args) => Some(&args.options),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -302,7 +241,7 @@ mod tests {
     #[test]
     fn keys_and_values_resolve_escapes() {
         let args = Args::try_parse_from(["maplsm", "set", r"a\x00b", "-5"]).unwrap();
-        let Some(Command::Set { key, value }) = args.command else { panic!("not a set") };
+        let Some(Command::Set(SetArgs { key, value: Some(value), .. })) = args.command else { panic!("not a set") };
         assert_eq!((key.0, value.0), (b"a\0b".to_vec(), b"-5".to_vec()));
         assert!(Args::try_parse_from(["maplsm", "get", r"\q"]).is_err());
         assert!(Args::try_parse_from(["maplsm", "-c", "0"]).is_err());

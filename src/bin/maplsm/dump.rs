@@ -8,8 +8,9 @@ use maplsm::inspect::{self, Item, Value};
 use maplsm::{Damage, Error};
 
 use crate::args::DumpArgs;
-use crate::escape::{Escaped, Quoted};
+use crate::escape::{Escaped, Hex, Quoted};
 use crate::failure::{Failure, Status};
+use crate::interrupt;
 
 pub(crate) fn run(args: &DumpArgs) -> Result<Status, Failure> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
@@ -17,6 +18,10 @@ pub(crate) fn run(args: &DumpArgs) -> Result<Status, Failure> {
     // Why the sink ended the inspection: the limit, or the output refused a write.
     let mut end: Option<Result<(), Failure>> = None;
     let outcome = inspect::file(&args.file, &mut |item| {
+        if let Err(failure) = interrupt::check() {
+            end = Some(Err(failure));
+            return Err(io::Error::other("interrupt"));
+        }
         if items_left == Some(0) {
             end = Some(Ok(()));
             return Err(io::Error::other("limit"));
@@ -92,14 +97,6 @@ fn write_json(out: &mut impl Write, item: &Item<'_>) -> io::Result<()> {
 
 fn write_string(out: &mut impl Write, text: &dyn fmt::Display) -> io::Result<()> {
     serde_json::to_writer(out, &text.to_string()).map_err(io::Error::from)
-}
-
-struct Hex<'a>(&'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
 }
 
 #[cfg(test)]

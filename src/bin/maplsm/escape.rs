@@ -38,6 +38,15 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
 }
 
+/// Bytes in hexadecimal.
+pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// Bytes between quotes, for lines in which other text follows. The inside is escaped text, too.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quoted<'a>(pub(crate) &'a [u8]);
@@ -52,6 +61,22 @@ impl fmt::Display for Quoted<'_> {
             Escaped(part).fmt(f)?;
         }
         f.write_char('"')
+    }
+}
+
+/// Words that mean something else when they stand bare.
+pub(crate) const BARE_SPECIAL: [&str; 4] = ["LIMIT", "ALL", "MEMTABLE", ""];
+
+/// Bytes as one word of the shell: bare where that reads back as the same, else between quotes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quote = self.0.contains(&b' ')
+            || matches!(self.0, [b'"' | b'\'', ..])
+            || BARE_SPECIAL.iter().any(|word| self.0.eq_ignore_ascii_case(word.as_bytes()));
+        if quote { Quoted(self.0).fmt(f) } else { Escaped(self.0).fmt(f) }
     }
 }
 
@@ -88,34 +113,39 @@ impl fmt::Display for BadEscape {
 /// Resolves the escapes in `text`.
 pub(crate) fn unescape(text: &[u8]) -> Result<Cow<'_, [u8]>, BadEscape> {
     let mut parts = text.split(|&byte| byte == b'\\');
-    let first = parts.next().unwrap_or_default();
-    if first.len() == text.len() {
+    let plain = parts.next().unwrap_or_default();
+    if plain.len() == text.len() {
         return Ok(Cow::Borrowed(text));
     }
     let mut bytes = Vec::with_capacity(text.len());
-    bytes.extend_from_slice(first);
-    let mut rest = &text[first.len()..];
-    while let [b'\\', after @ ..] = rest {
-        let (byte, length) = match after {
-            [b't', ..] => (Some(b'\t'), 1),
-            [b'n', ..] => (Some(b'\n'), 1),
-            [b'r', ..] => (Some(b'\r'), 1),
-            [b'\\', ..] => (Some(b'\\'), 1),
-            [b'&', ..] => (None, 1),
-            [b'x', high, low, ..] => match (digit(*high), digit(*low)) {
-                (Some(high), Some(low)) => (Some(high << 4 | low), 3),
-                _ => return Err(bad(rest, 4)),
-            },
-            [b'x', ..] => return Err(bad(rest, 4)),
-            _ => return Err(bad(rest, 2)),
-        };
+    bytes.extend_from_slice(plain);
+    let mut rest = &text[plain.len()..];
+    while !rest.is_empty() {
+        let (byte, length) = first(rest)?;
         bytes.extend(byte);
-        let after = &after[length..];
+        let after = &rest[length..];
         let plain = after.iter().position(|&byte| byte == b'\\').unwrap_or(after.len());
         bytes.extend_from_slice(&after[..plain]);
         rest = &after[plain..];
     }
     Ok(Cow::Owned(bytes))
+}
+
+/// What the escape means with which `text` begins, and how long it is.
+pub(crate) fn first(text: &[u8]) -> Result<(Option<u8>, usize), BadEscape> {
+    match text {
+        [b'\\', b't', ..] => Ok((Some(b'\t'), 2)),
+        [b'\\', b'n', ..] => Ok((Some(b'\n'), 2)),
+        [b'\\', b'r', ..] => Ok((Some(b'\r'), 2)),
+        [b'\\', b'\\', ..] => Ok((Some(b'\\'), 2)),
+        [b'\\', b'&', ..] => Ok((None, 2)),
+        [b'\\', b'x', high, low, ..] => match (digit(*high), digit(*low)) {
+            (Some(high), Some(low)) => Ok((Some(high << 4 | low), 4)),
+            _ => Err(bad(text, 4)),
+        },
+        [b'\\', b'x', ..] => Err(bad(text, 4)),
+        _ => Err(bad(text, 2)),
+    }
 }
 
 fn bad(text: &[u8], length: usize) -> BadEscape {

@@ -5,6 +5,9 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+/// What a command says that an interrupt has ended.
+pub(crate) const INTERRUPTED: &str = "interrupted";
+
 /// How a command ended, from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Status {
@@ -13,15 +16,25 @@ pub(crate) enum Status {
     Failed,
     /// A file of the database is damaged.
     Damaged,
+    /// Somebody has ended it.
+    Interrupted,
+}
+
+impl Status {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failed => 1,
+            Self::Damaged => 2,
+            // As shells have it: 128 and the number of the signal.
+            Self::Interrupted => 130,
+        }
+    }
 }
 
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
-        match status {
-            Status::Success => Self::SUCCESS,
-            Status::Failed => Self::from(1),
-            Status::Damaged => Self::from(2),
-        }
+        Self::from(status.code())
     }
 }
 
@@ -39,10 +52,19 @@ impl Failure {
         Self::Reason { status: Status::Failed, text: text.to_string() }
     }
 
+    pub(crate) fn interrupted() -> Self {
+        Self::Reason { status: Status::Interrupted, text: INTERRUPTED.to_owned() }
+    }
+
+    pub(crate) fn is_interrupt(&self) -> bool {
+        self.status() == Status::Interrupted
+    }
+
     /// A file that the user named could not be worked on.
     pub(crate) fn file(verb: &str, path: &Path, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::Hangup,
+            _ if is_interrupt(error) => Self::interrupted(),
             _ => Self::new(format_args!("cannot {verb} {}: {error}", path.display())),
         }
     }
@@ -71,6 +93,22 @@ impl Failure {
     }
 }
 
+/// An interrupt, as the error of a read that waited for input.
+#[derive(Debug)]
+pub(crate) struct Interrupt;
+
+impl fmt::Display for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(INTERRUPTED)
+    }
+}
+
+impl std::error::Error for Interrupt {}
+
+fn is_interrupt(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Interrupt>)
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -94,6 +132,7 @@ impl From<io::Error> for Failure {
         match error.downcast::<maplsm::Error>() {
             Ok(error) => error.into(),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Self::Hangup,
+            Err(error) if is_interrupt(&error) => Self::interrupted(),
             Err(error) => Self::new(format_args!("cannot write the output: {error}")),
         }
     }

@@ -1,25 +1,20 @@
 //! Entries from lines, in batches.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write as _};
-use std::path::Path;
+use std::io::{self, Write as _};
 
-use indicatif::ProgressBar;
 use maplsm::{Db, Durability, Keyspace, WriteBatch};
 
 use crate::args::ImportArgs;
 use crate::failure::{Failure, Status, say};
-use crate::progress;
-use crate::tsv::{self, Form};
+use crate::records::Records;
 
 /// A batch ends before it grows past this.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-pub(crate) fn run(db: &Db, keyspace: &Keyspace, args: &ImportArgs) -> Result<Status, Failure> {
-    let (mut input, bar) = open(&args.file)?;
+pub(crate) fn run(db: &Db, keyspace: &Keyspace, args: &ImportArgs, records: &mut Records) -> Result<Status, Failure> {
     let mut import = Import::new(db, keyspace, args);
-    let outcome = import.read(&mut *input, args, &bar);
-    bar.finish_and_clear();
+    let outcome = import.read(records, args);
+    records.bar.finish_and_clear();
     match outcome {
         Ok(()) => {
             say(format_args!("imported {} entries", import.entries));
@@ -27,19 +22,6 @@ pub(crate) fn run(db: &Db, keyspace: &Keyspace, args: &ImportArgs) -> Result<Sta
         }
         Err(failure) => Err(import.account(failure, args)),
     }
-}
-
-pub(crate) fn open(path: &Path) -> Result<(Box<dyn BufRead>, ProgressBar), Failure> {
-    if path == Path::new("-") {
-        return Ok((Box::new(io::stdin().lock()), progress::of_bytes(None)));
-    }
-    let open = || {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        Ok((file, metadata.is_file().then_some(metadata.len())))
-    };
-    let (file, length) = open().map_err(|error| Failure::file("read", path, &error))?;
-    Ok((Box::new(BufReader::with_capacity(1 << 16, file)), progress::of_bytes(length)))
 }
 
 /// An import under way.
@@ -76,25 +58,13 @@ impl<'a> Import<'a> {
         }
     }
 
-    fn read(&mut self, input: &mut dyn BufRead, args: &ImportArgs, bar: &ProgressBar) -> Result<(), Failure> {
-        let form = Form::new(args.raw);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let length = input.read_until(b'\n', &mut line).map_err(|error| {
-                Failure::file("read", &args.file, &error).at(format_args!("line {}", self.lines + 1))
-            })?;
-            if length == 0 {
-                break;
-            }
-            self.lines += 1;
-            bar.inc(u64::try_from(length).unwrap_or_default());
+    fn read(&mut self, records: &mut Records, args: &ImportArgs) -> Result<(), Failure> {
+        while records.advance()? {
+            self.lines = records.number();
             if self.lines <= args.skip {
                 continue;
             }
-            let text = line.strip_suffix(b"\n").unwrap_or(&line);
-            let (key, value) = tsv::parse(text, form)
-                .map_err(|malformed| Failure::new(malformed).at(format_args!("line {}", self.lines)))?;
+            let (key, value) = records.entry()?;
             self.add(&key, &value, args.batch.get())?;
         }
         self.write(self.lines)?;

@@ -1,28 +1,35 @@
 //! Entries from lines, straight into tables.
 
-use std::io::BufRead;
 use std::path::Path;
 
-use indicatif::ProgressBar;
 use maplsm::{Ingested, Keyspace};
 
 use crate::args::{IngestArgs, Target};
 use crate::failure::{Failure, Status, say};
-use crate::import::open;
-use crate::sort::{Scratch, Sorter};
-use crate::tsv::{self, Form};
+use crate::records::Records;
+use crate::sort::{Scratch, Sorted, Sorter};
 
 /// The directory of the runs in that of the database; no name of its format.
 const SCRATCH: &str = "ingest.tmp";
 
-pub(crate) fn run(keyspace: &Keyspace, target: &Target, args: &IngestArgs) -> Result<Status, Failure> {
-    let ingested = if is_sorted(args)? {
-        let (mut input, bar) = open(&args.file)?;
-        let lines = Lines::new(&mut *input, args, &bar);
-        keyspace.try_ingest(lines)?
+/// An input, and whether it is a file whose keys ascend.
+pub(crate) struct Input {
+    records: Records,
+    is_sorted: bool,
+}
+
+pub(crate) fn open(args: &IngestArgs) -> Result<Input, Failure> {
+    Ok(Input { is_sorted: is_sorted(args)?, records: Records::open(&args.file, &args.form)? })
+}
+
+pub(crate) fn run(keyspace: &Keyspace, target: &Target, args: &IngestArgs, input: Input) -> Result<Status, Failure> {
+    let mut entries = Entries(input.records);
+    let ingested = if input.is_sorted {
+        keyspace.try_ingest(&mut entries)?
     } else {
-        sort(keyspace, target, args)?
+        keyspace.try_ingest(sort(target, args, &mut entries)?)?
     };
+    entries.0.bar.finish_and_clear();
     let Ingested { entries, tables, level, .. } = ingested;
     say(format_args!("ingested {entries} entries as {tables} tables of level {level}"));
     Ok(Status::Success)
@@ -33,9 +40,8 @@ fn is_sorted(args: &IngestArgs) -> Result<bool, Failure> {
     if !Path::new(&args.file).is_file() {
         return Ok(false);
     }
-    let (mut input, bar) = open(&args.file)?;
     let mut last: Option<Vec<u8>> = None;
-    for entry in Lines::new(&mut *input, args, &bar) {
+    for entry in Entries(Records::open(&args.file, &args.form)?) {
         let (key, _) = entry?;
         if last.is_some_and(|last| last >= key) {
             return Ok(false);
@@ -45,50 +51,30 @@ fn is_sorted(args: &IngestArgs) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn sort(keyspace: &Keyspace, target: &Target, args: &IngestArgs) -> Result<Ingested, Failure> {
+fn sort(target: &Target, args: &IngestArgs, entries: &mut Entries) -> Result<Sorted, Failure> {
     let scratch = match &args.temp {
         Some(temp) => temp.join(format!("maplsm-{}.tmp", std::process::id())),
         None => target.db.join(SCRATCH),
     };
     let mut sorter = Sorter::new(Scratch::new(scratch)?, args.memory.0);
-    let (mut input, bar) = open(&args.file)?;
-    for entry in Lines::new(&mut *input, args, &bar) {
+    for entry in entries {
         let (key, value) = entry?;
         sorter.add(&key, &value)?;
     }
-    bar.finish_and_clear();
-    keyspace.try_ingest(sorter.finish()?)
+    sorter.finish()
 }
 
-/// The entries of an input, line by line.
-struct Lines<'a> {
-    input: &'a mut dyn BufRead,
-    args: &'a IngestArgs,
-    bar: &'a ProgressBar,
-    line: Vec<u8>,
-    number: u64,
-}
+/// The entries of an input, one by one.
+struct Entries(Records);
 
-impl<'a> Lines<'a> {
-    fn new(input: &'a mut dyn BufRead, args: &'a IngestArgs, bar: &'a ProgressBar) -> Self {
-        Self { input, args, bar, line: Vec::new(), number: 0 }
-    }
-}
-
-impl Iterator for Lines<'_> {
+impl Iterator for Entries {
     type Item = Result<(Vec<u8>, Vec<u8>), Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.line.clear();
-        self.number += 1;
-        let place = |failure: Failure| failure.at(format_args!("line {}", self.number));
-        match self.input.read_until(b'\n', &mut self.line) {
-            Ok(0) => return None,
-            Ok(length) => self.bar.inc(u64::try_from(length).unwrap_or_default()),
-            Err(e) => return Some(Err(place(Failure::file("read", &self.args.file, &e)))),
+        match self.0.advance() {
+            Ok(false) => None,
+            Ok(true) => Some(self.0.entry().map(|(key, value)| (key.into_owned(), value.into_owned()))),
+            Err(failure) => Some(Err(failure)),
         }
-        let text = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
-        let entry = tsv::parse(text, Form::new(self.args.raw)).map_err(Failure::new).map_err(place);
-        Some(entry.map(|(key, value)| (key.into_owned(), value.into_owned())))
     }
 }

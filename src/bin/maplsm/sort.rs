@@ -8,6 +8,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
+use crate::interrupt;
 
 /// Runs that are merged at a time; each has a buffer.
 const FAN_IN: usize = 128;
@@ -188,6 +189,7 @@ impl Merge {
     }
 
     fn next_entry(&mut self) -> Result<Option<Entry>, Failure> {
+        interrupt::check()?;
         let Some(Reverse((key, Reverse(run), value))) = self.heads.pop() else { return Ok(None) };
         self.refill(run)?;
         while let Some(Reverse((next, Reverse(older), _))) = self.heads.peek() {

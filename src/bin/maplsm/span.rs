@@ -5,6 +5,8 @@ use std::ops::Bound;
 use maplsm::{Iter, Keyspace};
 
 use crate::args::{RangeArgs, Typed};
+use crate::failure::Failure;
+use crate::interrupt;
 
 /// A range of keys: from the first to before the end, or without end.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +23,17 @@ impl Span {
     /// Nothing, if no key is in the range.
     pub(crate) fn iter(self, of: &Keyspace) -> Iter {
         of.range(self.bounds())
+    }
+
+    /// The number of entries, unless an interrupt comes.
+    pub(crate) fn count(self, of: &Keyspace) -> Result<u64, Failure> {
+        let mut entries = 0;
+        for entry in self.iter(of) {
+            interrupt::check()?;
+            entry?;
+            entries += 1;
+        }
+        Ok(entries)
     }
 
     pub(crate) fn bounds(self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {

@@ -1,12 +1,44 @@
 //! What the store consists of, for people and for programs.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
-use maplsm::{CompactionStats, Stats, ValueFileStats};
+use maplsm::{CompactionStats, Stats, TableStats, ValueFileStats};
 use serde_json::{Value, json};
 
+use crate::args::Target;
 use crate::escape::Escaped;
+use crate::failure::{Failure, Status};
+use crate::open;
+
+pub(crate) fn print(target: &Target, json: bool) -> Result<Status, Failure> {
+    let stats = open::to_read(target)?.stats();
+    let mut out = BufWriter::new(io::stdout().lock());
+    if json {
+        writeln!(out, "{}", to_json(&stats))?;
+    } else {
+        row(&mut out, "directory", target.db.display())?;
+        write_text(&mut out, &stats)?;
+    }
+    out.flush()?;
+    Ok(Status::Success)
+}
+
+/// The tables, those of level 0 first.
+pub(crate) fn ls(target: &Target, json: bool) -> Result<Status, Failure> {
+    let mut stats = open::to_read(target)?.stats();
+    stats.tables.sort_by_key(|table| (table.level, table.number));
+    let mut out = BufWriter::new(io::stdout().lock());
+    if json {
+        for table in &stats.tables {
+            writeln!(out, "{}", table_to_json(table))?;
+        }
+    } else {
+        write_tables(&mut out, &stats)?;
+    }
+    out.flush()?;
+    Ok(Status::Success)
+}
 
 /// Lines of names and numbers, then a line for each level and each table.
 pub(crate) fn write_text(out: &mut (impl Write + ?Sized), stats: &Stats) -> io::Result<()> {
@@ -52,7 +84,15 @@ pub(crate) fn write_text(out: &mut (impl Write + ?Sized), stats: &Stats) -> io::
         writeln!(out, "{:>5}  {:>7}  {size:>10}  {entries:>12}  {:>12}", level.level, level.tables, level.tombstones)?;
     }
     if !stats.tables.is_empty() {
-        write!(out, "\n{:>9}  {:>5}  {:>10}  {:>10}", "table", "level", "size", "index")?;
+        writeln!(out)?;
+        write_tables(out, stats)?;
+    }
+    Ok(())
+}
+
+fn write_tables(out: &mut (impl Write + ?Sized), stats: &Stats) -> io::Result<()> {
+    if !stats.tables.is_empty() {
+        write!(out, "{:>9}  {:>5}  {:>10}  {:>10}", "table", "level", "size", "index")?;
         writeln!(out, "  {:>12}  {:>12}", "entries", "tombstones")?;
     }
     for table in &stats.tables {
@@ -79,16 +119,7 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
             "tombstones": level.tombstones,
         })
     });
-    let tables = stats.tables.iter().map(|table| {
-        json!({
-            "number": table.number,
-            "level": table.level,
-            "bytes": table.bytes,
-            "index_bytes": table.index_bytes,
-            "entries": table.entries,
-            "tombstones": table.tombstones,
-        })
-    });
+    let tables = stats.tables.iter().map(table_to_json);
     let value_files = stats.value_files.iter().map(|file| {
         json!({
             "number": file.number,
@@ -148,6 +179,17 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
         "frozen_bytes": stats.frozen_bytes,
         "write_stalls": stats.write_stalls,
         "write_stall_seconds": stats.write_stall_time.as_secs_f64(),
+    })
+}
+
+fn table_to_json(table: &TableStats) -> Value {
+    json!({
+        "number": table.number,
+        "level": table.level,
+        "bytes": table.bytes,
+        "index_bytes": table.index_bytes,
+        "entries": table.entries,
+        "tombstones": table.tombstones,
     })
 }
 

@@ -40,8 +40,8 @@ impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoTab => f.write_str("no tab between key and value"),
-            Self::Key(error) => write!(f, "key: {error}"),
-            Self::Value(error) => write!(f, "value: {error}"),
+            Self::Key(error) => write!(f, "key: {error}; --raw takes lines as they are"),
+            Self::Value(error) => write!(f, "value: {error}; --raw takes lines as they are"),
             Self::KeyTooLong(bytes) => write!(f, "a key of {bytes} bytes is longer than {KEY_BYTES_MAX}"),
         }
     }
@@ -57,10 +57,12 @@ pub(crate) fn parse(line: &[u8], form: Form) -> Result<Entry<'_>, Malformed> {
             (escape::unescape(key).map_err(Malformed::Key)?, escape::unescape(value).map_err(Malformed::Value)?)
         }
     };
-    if key.len() > KEY_BYTES_MAX {
-        return Err(Malformed::KeyTooLong(key.len()));
-    }
-    Ok((key, value))
+    check(key, value)
+}
+
+/// Refuses keys that no store takes.
+pub(crate) fn check<'a>(key: Cow<'a, [u8]>, value: Cow<'a, [u8]>) -> Result<Entry<'a>, Malformed> {
+    if key.len() > KEY_BYTES_MAX { Err(Malformed::KeyTooLong(key.len())) } else { Ok((key, value)) }
 }
 
 /// Whether the raw line of an entry would read back as the same entry.

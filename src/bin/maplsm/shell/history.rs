@@ -4,8 +4,8 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustyline::Editor;
 use rustyline::history::FileHistory;
+use rustyline::{Editor, Helper};
 
 /// The history file, in the place for state that programs keep for a user.
 pub(crate) fn path() -> Option<PathBuf> {
@@ -16,7 +16,7 @@ pub(crate) fn path() -> Option<PathBuf> {
     Some(state.join("maplsm").join("history"))
 }
 
-pub(crate) fn save(editor: &mut Editor<(), FileHistory>, path: &Path) {
+pub(crate) fn save(editor: &mut Editor<impl Helper, FileHistory>, path: &Path) {
     if let Some(directory) = path.parent() {
         let _ = fs::create_dir_all(directory);
     }

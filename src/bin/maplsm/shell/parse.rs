@@ -1,19 +1,25 @@
 //! A line of the shell as a command.
 //!
-//! Words are separated by spaces and tabs. A value is the rest of its line, without the blanks at its ends. Blanks
-//! that belong to a key, or to the ends of a value, are typed as escapes.
+//! A value is the rest of its line, without the blanks at its ends, or one word in quotes; all else are words.
 
 use std::fmt;
 
-use crate::escape::{self, BadEscape, Escaped};
+use crate::escape::Escaped;
+use crate::shell::catalog::{self, Usage};
+use crate::shell::words::{BadWord, Word, Words};
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Set { key: Vec<u8>, value: Vec<u8> },
     Get { key: Vec<u8> },
     Del { key: Vec<u8> },
-    Scan { from: Option<Vec<u8>>, to: Option<Vec<u8>>, limit: Option<usize> },
-    Keys,
+    Exists { key: Vec<u8> },
+    Incr { key: Vec<u8>, by: i64 },
+    Scan(Listing),
+    Keys(Listing),
+    MemtableKeys { limit: Option<usize> },
+    Count { from: Option<Vec<u8>>, to: Option<Vec<u8>> },
+    DelRange { from: Vec<u8>, to: Vec<u8> },
     Keyspaces,
     Create { keyspace: String },
     Use { keyspace: String },
@@ -21,17 +27,33 @@ pub(crate) enum Command {
     Flush,
     Compact,
     Stats,
-    Help,
+    Help { about: Option<&'static Usage> },
     Clear,
     Exit,
+}
+
+/// A range of keys, and how many of them are to be shown.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Listing {
+    pub(crate) from: Option<Vec<u8>>,
+    pub(crate) to: Option<Vec<u8>>,
+    /// None if it is not said.
+    pub(crate) limit: Option<usize>,
+}
+
+impl Command {
+    /// Whether it is worth a database that is not there yet.
+    pub(crate) fn makes_a_database(&self) -> bool {
+        matches!(self, Self::Set { .. } | Self::Incr { .. } | Self::Create { .. })
+    }
 }
 
 /// Why a line is not a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Mistake {
-    Usage(&'static str),
+    Usage(String),
     Unknown(Vec<u8>),
-    Escape(BadEscape),
+    Word(BadWord),
     Name,
 }
 
@@ -42,105 +64,104 @@ impl fmt::Display for Mistake {
             Self::Unknown(word) => {
                 write!(f, "Unknown command: {}. Type HELP for available commands.", Escaped(word))
             }
-            Self::Escape(error) => error.fmt(f),
+            Self::Word(error) => error.fmt(f),
             Self::Name => f.write_str("the name of a keyspace is UTF-8"),
         }
     }
 }
 
-impl From<BadEscape> for Mistake {
-    fn from(error: BadEscape) -> Self {
-        Self::Escape(error)
+impl From<BadWord> for Mistake {
+    fn from(error: BadWord) -> Self {
+        Self::Word(error)
     }
 }
-
-const SCAN_USAGE: &str = "SCAN [from [to]] [LIMIT n]";
 
 /// The command in `line`; none if the line is blank.
 pub(crate) fn parse(line: &[u8]) -> Result<Option<Command>, Mistake> {
-    let (name, rest) = split_word(line.trim_ascii_end());
-    if name.is_empty() {
+    let mut words = Words::new(line);
+    if words.is_empty() {
         return Ok(None);
     }
-    let command = match name.to_ascii_uppercase().as_slice() {
-        b"SET" => {
-            let (key, value) = split_word(rest);
-            if value.is_empty() {
-                return Err(Mistake::Usage("SET <key> <value>"));
-            }
-            Command::Set { key: bytes(key)?, value: bytes(value)? }
+    let name = words.bare();
+    let usage = catalog::find(name).ok_or_else(|| Mistake::Unknown(name.to_vec()))?;
+    arguments(usage, words)?.map(Some).ok_or_else(|| Mistake::Usage(usage.line()))
+}
+
+/// Whether a line begins with the name of a command.
+pub(crate) fn is_command(line: &[u8]) -> bool {
+    catalog::find(Words::new(line).bare()).is_some()
+}
+
+/// The command with its arguments; none if they are not those that it takes.
+fn arguments(usage: &Usage, mut words: Words<'_>) -> Result<Option<Command>, Mistake> {
+    if usage.name == "SET" {
+        let Some(key) = words.next()? else { return Ok(None) };
+        return Ok(words.value()?.map(|value| Command::Set { key: key.bytes, value }));
+    }
+    let mut words = words.all()?;
+    Ok(match (usage.name, &mut words[..]) {
+        ("GET", [key]) => Some(Command::Get { key: key.take() }),
+        ("DEL", [key]) => Some(Command::Del { key: key.take() }),
+        ("EXISTS", [key]) => Some(Command::Exists { key: key.take() }),
+        ("INCR", [key]) => Some(Command::Incr { key: key.take(), by: 1 }),
+        ("INCR", [key, by]) => number(by).map(|by| Command::Incr { key: key.take(), by }),
+        ("SCAN", words) => listing(words).map(Command::Scan),
+        ("KEYS", [word, rest @ ..]) if word.is("MEMTABLE") => match listing(rest) {
+            Some(Listing { from: None, to: None, limit }) => Some(Command::MemtableKeys { limit }),
+            _ => None,
+        },
+        ("KEYS", words) => listing(words).map(Command::Keys),
+        ("COUNT", words) => match listing(words) {
+            Some(Listing { from, to, limit: None }) => Some(Command::Count { from, to }),
+            _ => None,
+        },
+        ("DELRANGE", [from, to]) => Some(Command::DelRange { from: from.take(), to: to.take() }),
+        ("CREATE", [name]) => Some(Command::Create { keyspace: text(name)? }),
+        ("USE", [name]) => Some(Command::Use { keyspace: text(name)? }),
+        ("DROP", [name]) => Some(Command::Drop { keyspace: text(name)? }),
+        ("KEYSPACES", []) => Some(Command::Keyspaces),
+        ("FLUSH", []) => Some(Command::Flush),
+        ("COMPACT", []) => Some(Command::Compact),
+        ("STATS", []) => Some(Command::Stats),
+        ("HELP", []) => Some(Command::Help { about: None }),
+        ("HELP", [name]) => {
+            let about = catalog::find(&name.bytes).ok_or_else(|| Mistake::Unknown(name.take()))?;
+            Some(Command::Help { about: Some(about) })
         }
-        b"GET" => Command::Get { key: only_word(rest, "GET <key>")? },
-        b"DEL" => Command::Del { key: only_word(rest, "DEL <key>")? },
-        b"SCAN" => scan(rest)?,
-        b"KEYS" => alone(Command::Keys, rest, "KEYS")?,
-        b"KEYSPACES" => alone(Command::Keyspaces, rest, "KEYSPACES")?,
-        b"CREATE" => Command::Create { keyspace: name_of(rest, "CREATE <keyspace>")? },
-        b"USE" => Command::Use { keyspace: name_of(rest, "USE <keyspace>")? },
-        b"DROP" => Command::Drop { keyspace: name_of(rest, "DROP <keyspace>")? },
-        b"FLUSH" => alone(Command::Flush, rest, "FLUSH")?,
-        b"COMPACT" => alone(Command::Compact, rest, "COMPACT")?,
-        b"STATS" => alone(Command::Stats, rest, "STATS")?,
-        b"HELP" => alone(Command::Help, rest, "HELP")?,
-        b"CLEAR" => alone(Command::Clear, rest, "CLEAR")?,
-        b"EXIT" => alone(Command::Exit, rest, "EXIT")?,
-        b"QUIT" => alone(Command::Exit, rest, "QUIT")?,
-        _ => return Err(Mistake::Unknown(name.to_vec())),
-    };
-    Ok(Some(command))
+        ("CLEAR", []) => Some(Command::Clear),
+        ("EXIT" | "QUIT", []) => Some(Command::Exit),
+        _ => None,
+    })
 }
 
-/// The first word, and what follows it and the blanks after it.
-fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
-    let text = skip_blanks(text);
-    let end = text.iter().position(|&byte| is_blank(byte)).unwrap_or(text.len());
-    (&text[..end], skip_blanks(&text[end..]))
-}
-
-fn skip_blanks(text: &[u8]) -> &[u8] {
-    let start = text.iter().position(|&byte| !is_blank(byte)).unwrap_or(text.len());
-    &text[start..]
-}
-
-fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t')
-}
-
-fn bytes(text: &[u8]) -> Result<Vec<u8>, Mistake> {
-    Ok(escape::unescape(text)?.into_owned())
-}
-
-fn only_word(rest: &[u8], usage: &'static str) -> Result<Vec<u8>, Mistake> {
-    match split_word(rest) {
-        (word, []) if !word.is_empty() => bytes(word),
-        _ => Err(Mistake::Usage(usage)),
+impl Word {
+    fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
     }
 }
 
-fn name_of(rest: &[u8], usage: &'static str) -> Result<String, Mistake> {
-    String::from_utf8(only_word(rest, usage)?).map_err(|_| Mistake::Name)
+fn text(word: &mut Word) -> Result<String, Mistake> {
+    String::from_utf8(word.take()).map_err(|_| Mistake::Name)
 }
 
-fn alone(command: Command, rest: &[u8], usage: &'static str) -> Result<Command, Mistake> {
-    if rest.is_empty() { Ok(command) } else { Err(Mistake::Usage(usage)) }
+fn number<N: std::str::FromStr>(word: &Word) -> Option<N> {
+    str::from_utf8(&word.bytes).ok().and_then(|number| number.parse().ok())
 }
 
-fn scan(rest: &[u8]) -> Result<Command, Mistake> {
-    let words: Vec<&[u8]> = rest.split(|&byte| is_blank(byte)).filter(|word| !word.is_empty()).collect();
-    let (keys, limit) = match words.as_slice() {
-        [keys @ .., word, number] if word.eq_ignore_ascii_case(b"LIMIT") => {
-            let number = str::from_utf8(number).ok().and_then(|number| number.parse().ok());
-            (keys, Some(number.ok_or(Mistake::Usage(SCAN_USAGE))?))
-        }
+/// `[from [to]] [LIMIT n]`.
+fn listing(words: &mut [Word]) -> Option<Listing> {
+    let (keys, limit) = match words {
+        [keys @ .., word, all] if word.is("LIMIT") && all.is("ALL") => (keys, Some(usize::MAX)),
+        [keys @ .., word, limit] if word.is("LIMIT") => (keys, Some(number(limit)?)),
         keys => (keys, None),
     };
     let (from, to) = match keys {
         [] => (None, None),
-        [from] => (Some(bytes(from)?), None),
-        [from, to] => (Some(bytes(from)?), Some(bytes(to)?)),
-        _ => return Err(Mistake::Usage(SCAN_USAGE)),
+        [from] => (Some(from.take()), None),
+        [from, to] => (Some(from.take()), Some(to.take())),
+        _ => return None,
     };
-    Ok(Command::Scan { from, to, limit })
+    Some(Listing { from, to, limit })
 }
 
 #[cfg(test)]
@@ -153,7 +174,7 @@ mod tests {
     }
 
     fn scan(from: Option<&str>, to: Option<&str>, limit: Option<usize>) -> Command {
-        Command::Scan { from: from.map(Into::into), to: to.map(Into::into), limit }
+        Command::Scan(Listing { from: from.map(Into::into), to: to.map(Into::into), limit })
     }
 
     #[test]
@@ -166,15 +187,33 @@ mod tests {
     }
 
     #[test]
+    fn quotes_hold_keys_and_values_together() {
+        assert_eq!(parse(br#"SET "my key" v"#), Ok(Some(set(b"my key", b"v"))));
+        assert_eq!(parse(br#"SET 'my key' "a \"value\" "#), Err(Mistake::Word(BadWord::Open('"'))));
+        assert_eq!(parse(br#"SET k " v\n""#), Ok(Some(set(b"k", b" v\n"))));
+        assert_eq!(parse(br#"SET k it's "so""#), Ok(Some(set(b"k", br#"it's "so""#))));
+        assert_eq!(parse(br#"SET "" """#), Ok(Some(set(b"", b""))));
+    }
+
+    #[test]
     fn commands_are_taken_in_any_case() {
         assert_eq!(parse(b"get K"), Ok(Some(Command::Get { key: b"K".to_vec() })));
         assert_eq!(parse(b"DeL K"), Ok(Some(Command::Del { key: b"K".to_vec() })));
         for (line, command) in [
-            ("keys", Command::Keys),
+            ("keys", Command::Keys(Listing { from: None, to: None, limit: None })),
+            ("keys memtable", Command::MemtableKeys { limit: None }),
+            ("keys 'memtable'", Command::Keys(Listing { from: Some(b"memtable".to_vec()), to: None, limit: None })),
+            ("exists K", Command::Exists { key: b"K".to_vec() }),
+            ("incr n", Command::Incr { key: b"n".to_vec(), by: 1 }),
+            ("incr n -7", Command::Incr { key: b"n".to_vec(), by: -7 }),
+            ("count", Command::Count { from: None, to: None }),
+            ("count a b", Command::Count { from: Some(b"a".to_vec()), to: Some(b"b".to_vec()) }),
+            ("delrange a 'b c'", Command::DelRange { from: b"a".to_vec(), to: b"b c".to_vec() }),
             ("Flush", Command::Flush),
             ("COMPACT", Command::Compact),
             ("stats", Command::Stats),
-            ("help", Command::Help),
+            ("help", Command::Help { about: None }),
+            ("HELP del", Command::Help { about: catalog::find(b"DEL") }),
             ("clear", Command::Clear),
             ("exit", Command::Exit),
             ("Quit\n", Command::Exit),
@@ -192,8 +231,8 @@ mod tests {
         assert_eq!(parse(br"CREATE a\x20b"), Ok(Some(Command::Create { keyspace: name() })));
         assert_eq!(parse(br"Drop a\x20b "), Ok(Some(Command::Drop { keyspace: name() })));
         assert_eq!(parse(b"keyspaces"), Ok(Some(Command::Keyspaces)));
-        assert_eq!(parse(b"USE a b"), Err(Mistake::Usage("USE <keyspace>")));
-        assert_eq!(parse(b"DROP"), Err(Mistake::Usage("DROP <keyspace>")));
+        assert_eq!(parse(b"USE a b"), Err(Mistake::Usage("USE <keyspace>".to_owned())));
+        assert_eq!(parse(b"DROP"), Err(Mistake::Usage("DROP <keyspace>".to_owned())));
         assert_eq!(parse(b"USE \xff"), Err(Mistake::Name));
     }
 
@@ -204,10 +243,11 @@ mod tests {
         assert_eq!(parse(b"scan a  b"), Ok(Some(scan(Some("a"), Some("b"), None))));
         assert_eq!(parse(b"SCAN limit 3"), Ok(Some(scan(None, None, Some(3)))));
         assert_eq!(parse(b"SCAN a b LIMIT 3"), Ok(Some(scan(Some("a"), Some("b"), Some(3)))));
+        assert_eq!(parse(b"SCAN a limit all"), Ok(Some(scan(Some("a"), None, Some(usize::MAX)))));
         assert_eq!(parse(b"SCAN limit"), Ok(Some(scan(Some("limit"), None, None))));
         assert_eq!(parse(br"SCAN \x6cimit 3"), Ok(Some(scan(Some("limit"), Some("3"), None))));
         for line in ["SCAN a b c", "SCAN LIMIT x", "SCAN a LIMIT -1", "SCAN a b c LIMIT 1"] {
-            assert_eq!(parse(line.as_bytes()), Err(Mistake::Usage(SCAN_USAGE)));
+            assert_eq!(parse(line.as_bytes()), Err(Mistake::Usage("SCAN [from [to]] [LIMIT n]".to_owned())));
         }
     }
 
@@ -222,6 +262,10 @@ mod tests {
         assert_eq!(text(b"FLUSH now"), "Usage: FLUSH");
         assert_eq!(text(b"frob x"), "Unknown command: frob. Type HELP for available commands.");
         assert_eq!(text(b"\x1b[2J"), r"Unknown command: \x1b[2J. Type HELP for available commands.");
+        assert_eq!(text(b"KEYS MEMTABLE a"), "Usage: KEYS [from [to]] [LIMIT n]");
+        assert_eq!(text(b"COUNT LIMIT 3"), "Usage: COUNT [from [to]]");
+        assert_eq!(text(b"INCR n x"), "Usage: INCR <key> [n]");
+        assert_eq!(text(b"HELP frob"), "Unknown command: frob. Type HELP for available commands.");
         assert!(text(br"GET \q").starts_with(r"bad escape `\q`"));
     }
 
