@@ -6,8 +6,13 @@ mod export;
 mod import;
 mod ingest;
 mod inspect;
+#[cfg(unix)]
+mod interrupts;
 mod keyspaces;
 mod shell;
+#[cfg(unix)]
+mod terminal;
+mod transcripts;
 
 use std::ffi::OsStr;
 use std::fs;
