@@ -15,7 +15,9 @@ fn sample() -> Store {
 fn stats_are_for_people_and_for_programs() {
     let store = sample();
     let answer = store.run(["stats"]).success();
-    for part in ["directory", "memtable", "SSTable files", "tombstones", "1000", "KiB"] {
+    for part in
+        ["directory", "memtable", "SSTable files", "tombstones", "1000", "KiB", "on disk", "tables ", "by estimate"]
+    {
         assert!(answer.text().contains(part), "{part}: {}", answer.text());
     }
     let answer = store.run(["stats", "--json"]).success();
@@ -27,6 +29,14 @@ fn stats_are_for_people_and_for_programs() {
     assert_eq!(stats["memtable_entries"], 0);
     assert_eq!((sum("levels", "tables"), sum("levels", "entries"), sum("tables", "entries")), (1, 1000, 1000));
     assert_eq!(sum("levels", "bytes"), sum("tables", "bytes"));
+    assert_eq!(stats["file_bytes"]["tables"], sum("tables", "bytes"));
+    assert_eq!(stats["file_bytes"]["indexes"], sum("tables", "index_bytes"));
+    assert!(stats["space_amplification"].as_f64().unwrap() >= 1.0, "{stats}");
+    assert_eq!((&stats["written"]["by_users"], &stats["write_amplification"]), (&Value::from(0), &Value::Null));
+    assert_eq!(
+        (&stats["latencies"]["get"]["samples"], &stats["latencies"]["get"]["p99_ns"]),
+        (&Value::from(0), &Value::Null)
+    );
 }
 
 #[test]

@@ -44,6 +44,10 @@ fn compact_stats_help_and_clear_answer() {
     for part in ["capacity", "500 entries", "directory", "SSTable files", "memtable", "SCAN [from [to]] [LIMIT n]"] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    // What has happened since the open, each flush among it.
+    for part in [" by flushes, ", "operation   ", "flush                  1  "] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     assert!(text.ends_with("1\n"));
     assert!(!text.contains('\x1b'), "no terminal, no control codes");
 }

@@ -1,5 +1,7 @@
 //! What the store consists of, for people and for programs.
 
+mod measured;
+
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 
@@ -61,6 +63,7 @@ pub(crate) fn write_text(out: &mut (impl Write + ?Sized), stats: &Stats) -> io::
     row(out, "snapshots", stats.snapshots)?;
     row(out, "hidden versions", Size(stats.hidden_bytes))?;
     row(out, "write pressure", format_args!("{:.2}", stats.write_pressure))?;
+    measured::write_text(out, stats)?;
     writeln!(out, "\n{:>12}  {:>12}  {:>7}  {:>10}  keyspace", "in memtables", "in tables", "tables", "size")?;
     for keyspace in &stats.keyspaces {
         let (size, name) = (Size(keyspace.bytes).to_string(), Escaped(keyspace.name.as_bytes()));
@@ -156,7 +159,7 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
         });
         compactions.collect::<Vec<_>>()
     };
-    json!({
+    let mut object = json!({
         "memtable_entries": stats.memtable_entries,
         "memtable_bytes": stats.memtable_bytes,
         "frozen_memtables": stats.frozen_memtables,
@@ -179,7 +182,9 @@ pub(crate) fn to_json(stats: &Stats) -> Value {
         "frozen_bytes": stats.frozen_bytes,
         "write_stalls": stats.write_stalls,
         "write_stall_seconds": stats.write_stall_time.as_secs_f64(),
-    })
+    });
+    measured::add_json(&mut object, stats);
+    object
 }
 
 fn table_to_json(table: &TableStats) -> Value {
