@@ -206,7 +206,7 @@ impl Compactor {
 
     /// Lets other threads help with a plan.
     pub(super) fn enlist(&self, begun: Begun, subcompactions: Vec<Subcompaction>) -> Arc<Job> {
-        let job = Job::new(begun, subcompactions, self.readers.meters.begin_always());
+        let job = Job::new(begun, subcompactions);
         self.health.events.raise(|| job.begun.to_event());
         let helped = job.subcompactions.len() > 1;
         self.scheduler.enlist(&job);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::background::{Background, Duty, Work};
 use super::counters::Counters;
@@ -23,10 +22,9 @@ use crate::format::edit::Edit;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::memtable::{Memtable, RunCursor};
 use crate::merge::{Merge, Source, Versions};
-use crate::meter::Measured;
+use crate::meter::{Measured, Started};
 use crate::options::{Options, SectionOptions};
 use crate::sys::atomic::Ordering;
-use crate::sys::now;
 use crate::table::TableWriter;
 use crate::visibility::{Cover, Fragments};
 
@@ -131,7 +129,7 @@ impl Flusher {
         let read_state = self.readers.read_state();
         let frozen = read_state.frozen();
         let Some(oldest) = frozen.len().checked_sub(1) else { return Ok(None) };
-        let (begun, at) = (self.readers.meters.begin_always(), now());
+        let begun = Started::now();
         let bytes = frozen.iter().map(|memtable| memtable.log_bytes()).sum();
         self.health.events.raise(|| Event::FlushBegan { bytes });
         let flushed =
@@ -142,7 +140,7 @@ impl Flusher {
             }
             other => other,
         };
-        self.tell(&flushed, at);
+        self.tell(&flushed, begun);
         let (flushed, _) = flushed?;
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.readers.meters.note(Measured::Flush, begun);
@@ -150,13 +148,13 @@ impl Flusher {
     }
 
     /// Tells what has become of a flush.
-    fn tell(&self, flushed: &Result<(FileNumber, Outputs)>, begun: Duration) {
+    fn tell(&self, flushed: &Result<(FileNumber, Outputs)>, begun: Started) {
         let events = &self.health.events;
         let outputs = flushed.as_ref().map(|(_, outputs)| outputs).inspect_err(|e| events.note_error(e));
         events.raise(|| Event::FlushEnded {
             tables: outputs.map(Outputs::table_numbers).unwrap_or_default(),
             bytes: outputs.map_or(0, Outputs::bytes),
-            took: now().saturating_sub(begun),
+            took: begun.elapsed(),
             error: outputs.err().cloned(),
         });
     }

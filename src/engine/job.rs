@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::outputs::Outputs;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::format::range::Edge;
 use crate::meter::Started;
-use crate::sys::{LockRank, Mutex, OnceLock, now};
+use crate::sys::{LockRank, Mutex, OnceLock};
 use crate::version::Plan;
 
 /// The keys of one piece of a compaction: from `start` to in front of `end`.
@@ -80,9 +79,7 @@ impl Begun {
 pub(super) struct Job {
     pub(super) begun: Begun,
     pub(super) subcompactions: Vec<Subcompaction>,
-    /// If compactions are measured.
-    pub(super) started: Option<Started>,
-    began: Duration,
+    pub(super) started: Started,
     progress: Mutex<Progress>,
     pub(super) outcome: Arc<OnceLock<Result<()>>>,
 }
@@ -105,9 +102,9 @@ pub(super) struct Merged {
 }
 
 impl Job {
-    pub(super) fn new(begun: Begun, subcompactions: Vec<Subcompaction>, started: Option<Started>) -> Arc<Self> {
+    pub(super) fn new(begun: Begun, subcompactions: Vec<Subcompaction>) -> Arc<Self> {
         let progress = Mutex::new(LockRank::Job, Progress::default());
-        Arc::new(Self { begun, subcompactions, started, began: now(), progress, outcome: Arc::default() })
+        Arc::new(Self { begun, subcompactions, started: Started::now(), progress, outcome: Arc::default() })
     }
 
     /// What has become of it: it has made these tables, or has failed.
@@ -118,7 +115,7 @@ impl Job {
             reason: self.begun.plan.urgency.reason,
             outputs,
             bytes,
-            took: now().saturating_sub(self.began),
+            took: self.started.elapsed(),
             error: error.cloned(),
         }
     }

@@ -199,6 +199,8 @@ impl Engine {
         events.raise(|| replayed.report.to_event());
         let opening = Opening { table_cache, lock, open, next_number, found, events };
         let engine = Arc::new(Self::new(options, opening, &replayed));
+        // From here on the engine has the lock, and goes after the copies, which may still have to be removed.
+        let copies = copies;
         engine.health.check_mapped()?;
         if let Some(copies) = copies {
             copies.install(&engine.store, &engine.reserve, engine.readers.visible())?;

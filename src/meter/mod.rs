@@ -66,6 +66,11 @@ impl Started {
     pub(crate) fn now() -> Self {
         Self(now())
     }
+
+    /// The time since then.
+    pub(crate) fn elapsed(self) -> Duration {
+        now().saturating_sub(self.0)
+    }
 }
 
 impl Meters {
@@ -85,11 +90,6 @@ impl Meters {
         if self.is_due(operation) { Some(Started::now()) } else { None }
     }
 
-    /// Begins to measure, unless nothing is to be measured.
-    pub(crate) fn begin_always(&self) -> Option<Started> {
-        (!self.stripes.is_empty()).then(Started::now)
-    }
-
     /// An operation that has begun is over.
     #[cold]
     pub(crate) fn end(&self, operation: Sampled, begun: Started) {
@@ -99,26 +99,26 @@ impl Meters {
             Sampled::Put => &stripe.put,
             Sampled::Seek => &stripe.seek,
         };
-        recorder.note(now().saturating_sub(begun.0));
+        recorder.note(begun.elapsed());
     }
 
     /// Runs an operation and measures it.
     pub(crate) fn measure<T>(&self, operation: Measured, run: impl FnOnce() -> T) -> T {
-        let begun = self.begin_always();
+        let begun = Started::now();
         let result = run();
         self.note(operation, begun);
         result
     }
 
     /// An operation that has begun is over.
-    pub(crate) fn note(&self, operation: Measured, begun: Option<Started>) {
-        let (Some(stripe), Some(begun)) = (self.stripe(), begun) else { return };
+    pub(crate) fn note(&self, operation: Measured, begun: Started) {
+        let Some(stripe) = self.stripe() else { return };
         let recorder = match operation {
             Measured::Sync => &stripe.sync,
             Measured::Flush => &stripe.flush,
             Measured::Compaction => &stripe.compaction,
         };
-        recorder.note(now().saturating_sub(begun.0));
+        recorder.note(begun.elapsed());
     }
 
     /// A lookup that was looked at is over.
