@@ -20,7 +20,7 @@ use crate::format::range::Edge;
 use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
 use crate::merge::{LevelCursor, Located, Merge, Place, Source, Tables, Versions};
 use crate::options::{Compression, Filter, FilterEntry, Options, SectionOptions, Verdict};
-use crate::table::{StoredValue, Table, TableCursor, TableWriter, Verify};
+use crate::table::{Level, StoredValue, Table, TableCursor, TableWriter, Verify};
 use crate::version::{Plan, Running, Share, Version};
 use crate::visibility::{Cover, Fragments, Visibility};
 
@@ -155,7 +155,7 @@ fn sources(keyspace: KeyspaceId, tables: &[&(u8, Arc<Table>)]) -> Result<Vec<Sou
     }
     for level in 1..LEVELS {
         let of_level = tables.iter().filter(|(l, _)| *l == level).map(|(_, table)| Arc::clone(table));
-        let of_level: Arc<[Arc<Table>]> = of_level.collect();
+        let of_level: Level = of_level.collect();
         if !of_level.is_empty() {
             sources.push(Source::Level(LevelCursor::new(Tables::Level(of_level), keyspace, Verify::Again)));
         }

@@ -4,7 +4,7 @@
 //! two from the disk. Of a window of keys, everything that the lookups look at first is asked for, then everything that they
 //! look at next, and only then are they done.
 
-use super::read_state::{Find, Opened, ReadState, ValuePlace, resolve, table_with};
+use super::read_state::{Find, Opened, ReadState, ValuePlace, resolve};
 use super::readers::Readers;
 use super::registry::Registration;
 use crate::error::Result;
@@ -96,7 +96,7 @@ impl ReadState {
     ) -> impl Iterator<Item = (&'r TableReader, u64)> {
         let tree = self.version.tree(keyspace);
         keys.iter().flat_map(move |(hash, key)| {
-            let levels = tree.into_iter().flat_map(Tree::levels).filter_map(|(_, tables)| table_with(tables, key));
+            let levels = tree.into_iter().flat_map(Tree::levels).filter_map(|(_, tables)| tables.table_with(key));
             let tables = self.version.level0(keyspace).chain(levels);
             tables.filter_map(|table| table.peek(era)).map(|reader| (reader, *hash))
         })

@@ -313,7 +313,7 @@ impl ReadState {
         }
         let Some(tree) = tree else { return Ok(Find::Absent) };
         for (level, tables) in tree.levels() {
-            let Some(table) = table_with(tables, key) else {
+            let Some(table) = tables.table_with(key) else {
                 look.level_without(level);
                 continue;
             };
@@ -408,8 +408,7 @@ impl ReadState {
         let level0 = self.version.level0(keyspace).map(|table| Tables::One(Arc::clone(table)));
         let tree = self.version.tree(keyspace);
         let levels = tree.iter().flat_map(|tree| tree.levels());
-        let levels =
-            levels.filter(|(_, tables)| !tables.is_empty()).map(|(_, tables)| Tables::Level(Arc::clone(tables)));
+        let levels = levels.filter(|(_, tables)| !tables.is_empty()).map(|(_, tables)| Tables::Level(tables.clone()));
         for tables in level0.chain(levels).filter(|tables| tables.overlap(keyspace, &within)) {
             for table in tables.iter().filter(|table| table.has_ranges(keyspace)) {
                 cover.add(&table.ranges(keyspace)?, sources.len() + 1);
@@ -456,18 +455,10 @@ fn value_apart<'v>(
     }))
 }
 
-/// The table of a level that has a key, if one does.
-#[inline]
-pub(super) fn table_with<'t>(tables: &'t [Arc<Table>], key: &[u8]) -> Option<&'t Arc<Table>> {
-    let after = tables.partition_point(|t| t.only_section().is_some_and(|s| s.upper.is_in_front_of(key)));
-    let table = tables.get(after)?;
-    table.only_section()?.lower.is_in_front_of(key).then_some(table)
-}
-
 /// Asks for what a lookup looks at first in the levels.
 #[inline(never)]
 fn prefetch_levels(tree: &Tree, era: &Era, (keyspace, hash, key): (KeyspaceId, u64, &[u8])) {
-    let tables = tree.levels().filter_map(|(_, tables)| table_with(tables, key));
+    let tables = tree.levels().filter_map(|(_, tables)| tables.table_with(key));
     tables.filter_map(|table| table.peek(era)).for_each(|reader| reader.prefetch(keyspace, hash));
 }
 

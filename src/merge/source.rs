@@ -12,13 +12,13 @@ use crate::format::range::{self as key, Edge};
 use crate::format::section::Section;
 use crate::memtable::RunCursor;
 use crate::sys::{Block, Mapping, Pinned};
-use crate::table::{Home, Table, TableCursor, Verify};
+use crate::table::{Home, Level, Table, TableCursor, Verify};
 
 /// Tables that do not overlap, in order of their keys.
 #[derive(Debug, Clone)]
 pub(crate) enum Tables {
     /// A level; each table has one section.
-    Level(Arc<[Arc<Table>]>),
+    Level(Level),
     /// One table.
     One(Arc<Table>),
 }
@@ -89,11 +89,6 @@ impl LevelCursor {
     /// What all keys lie between.
     fn bounds(&self) -> Option<(&[u8], &[u8])> {
         self.tables.bounds(self.keyspace).map(|(lower, upper)| (lower.key(), upper.key()))
-    }
-
-    #[inline]
-    fn section<'t>(&self, table: &'t Table) -> Option<&'t Section> {
-        self.tables.section(table, self.keyspace)
     }
 
     /// The cursor over a table whose entries may be in use: the present one, or the one that was left.
@@ -197,12 +192,14 @@ impl LevelCursor {
 
     /// The table in which a seek begins.
     fn table_of(&self, key: &[u8], back: bool) -> Option<usize> {
-        if back {
-            let begins_in_front = |table: &Arc<Table>| self.section(table).is_some_and(|s| s.lower.is_in_front_of(key));
-            self.tables.partition_point(begins_in_front).checked_sub(1)
-        } else {
-            let is_in_front = |table: &Arc<Table>| self.section(table).is_some_and(|s| s.upper.is_in_front_of(key));
-            Some(self.tables.partition_point(is_in_front))
+        match &self.tables {
+            Tables::Level(level) if back => level.begin_at_or_before(key).checked_sub(1),
+            Tables::Level(level) => Some(level.end_before(key)),
+            Tables::One(table) => {
+                let section = table.section(self.keyspace)?;
+                let passed = |edge: &Edge| usize::from(edge.is_in_front_of(key));
+                if back { passed(&section.lower).checked_sub(1) } else { Some(passed(&section.upper)) }
+            }
         }
     }
 

@@ -8,13 +8,13 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use super::grouped::Grouped;
-use super::{Age, Handles, Keyspaces, Level, SharedTable, Tree, Version};
+use super::{Age, Handles, Keyspaces, SharedTable, Tree, Version};
 use crate::error::Damage;
 use crate::format::edit::Edit;
 use crate::format::range::Edge;
 use crate::format::section::Section;
 use crate::format::{FileNumber, KeyspaceId, LEVELS};
-use crate::table::{Table, ValueFile, Values};
+use crate::table::{Level, Table, ValueFile, Values};
 
 impl Version {
     /// The version after an edit. `handles` makes those of the files that the edit adds.
@@ -98,7 +98,7 @@ struct Run {
 
 impl Run {
     fn of(level: &Level) -> Self {
-        Self { was: Arc::clone(level), changed: None }
+        Self { was: level.clone(), changed: None }
     }
 
     fn tables(&mut self) -> &mut BTreeSet<ByLower> {

@@ -29,10 +29,7 @@ use crate::error::Damage;
 use crate::format::edit::{Edit, KeyspaceMeta};
 use crate::format::section::Section;
 use crate::format::{FileNumber, KeyspaceId, LEVELS, Sequence};
-use crate::table::{Table, Values};
-
-/// The tables of one level of one keyspace: in order of key, not overlapping.
-pub(crate) type Level = Arc<[Arc<Table>]>;
+use crate::table::{Level, Table, Values};
 
 /// Levels 1 to 6 of one keyspace.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +45,7 @@ impl Tree {
 
     /// The tables of level `level`, which is at least 1.
     pub(crate) fn level(&self, level: u8) -> &[Arc<Table>] {
-        self.levels.get(usize::from(level.saturating_sub(1))).map_or(&[], |tables| tables)
+        self.levels.get(usize::from(level.saturating_sub(1))).map_or(&[], |tables| &**tables)
     }
 }
 
@@ -462,5 +459,62 @@ pub(crate) mod tests {
         assert_eq!(apply(&dropped, &flush).unwrap_err(), Damage::UnknownKeyspace);
         flush.consume.push((FileNumber(11), KeyspaceId(3)));
         assert_eq!(numbers(&apply(&dropped, &flush).unwrap()), [(0, 11), (0, 7), (1, 6)]);
+    }
+
+    /// Keys of few different bytes: many are equal in their first eight, end early, or go on with zeros.
+    fn alike(prefix: &[u8]) -> Vec<Vec<u8>> {
+        let (letters, lengths) = ([0, b'a', 0xff], [1, 2, 7, 8, 9, 10]);
+        let letter = |turn: usize, at: usize, length: usize| match length - at {
+            left @ 1..=3 => letters[turn / [1, 3, 9][left - 1] % 3],
+            _ => letters[turn / 27],
+        };
+        let key =
+            |length: usize, turn| prefix.iter().copied().chain((0..length).map(move |at| letter(turn, at, length)));
+        let keys = lengths.iter().flat_map(|length| (0..81).map(|turn| key(*length, turn).collect()));
+        let mut keys: Vec<Vec<u8>> = keys.chain([prefix.to_vec()]).collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+
+    #[test]
+    fn fences_say_what_the_sections_say() {
+        let fs = FileSystem::from(SimFs::new());
+        let dir = fs.0.open_dir(std::path::Path::new("/db"), true, Access::Map).unwrap();
+        let cache = TableCache::new(dir, TableOptions::default(), 0, None);
+        let table = |lower: Edge, upper: Edge| {
+            let mut meta = meta(1, &[(0, "", "")], 10);
+            (meta.sections[0].lower, meta.sections[0].upper) = (lower, upper);
+            Arc::new(Table::new(meta, Arc::clone(&cache), Vec::new()))
+        };
+        let edge = |key: &[u8], after| if after { Edge::After(key.to_vec()) } else { Edge::Before(key.to_vec()) };
+        let mut looked = 0;
+        for prefix in [&b""[..], b"p", b"what all have in common"] {
+            let keys = alike(prefix);
+            for (step, sides) in [1, 2, 3, 7, 50].iter().flat_map(|step| (0..8).map(move |sides: usize| (*step, sides)))
+            {
+                let bounds: Vec<&Vec<u8>> = keys.iter().skip(sides).step_by(step).collect();
+                let tables = bounds
+                    .chunks_exact(2)
+                    .map(|pair| table(edge(pair[0], sides & 1 > 0), edge(pair[1], sides & 2 > 0)));
+                let end = (sides & 4 > 0 && prefix.is_empty())
+                    .then(|| table(edge(bounds[bounds.len() - 1], true), Edge::End));
+                let tables: Vec<Arc<Table>> = tables.chain(end).collect();
+                let level: Level = tables.iter().cloned().collect();
+                let sections: Vec<&Section> = tables.iter().filter_map(|table| table.only_section()).collect();
+                let others = [&b""[..], b"o", b"q", b"what all have in commoo", b"what", &[0xff; 12]];
+                for key in keys.iter().map(Vec::as_slice).chain(others) {
+                    let ended = sections.iter().filter(|section| section.upper.is_in_front_of(key)).count();
+                    let begun = sections.iter().filter(|section| section.lower.is_in_front_of(key)).count();
+                    assert_eq!(level.end_before(key), ended, "{key:?} {step} {sides}");
+                    assert_eq!(level.begin_at_or_before(key), begun, "{key:?} {step} {sides}");
+                    let with = (begun > ended).then(|| &tables[ended]);
+                    assert!(level.table_with(key).map(Arc::as_ptr) == with.map(Arc::as_ptr), "{key:?} {step} {sides}");
+                    looked += usize::from(with.is_some());
+                }
+            }
+        }
+        assert!(looked > 10_000, "{looked}");
+        assert!(Level::default().table_with(b"key").is_none());
     }
 }
