@@ -40,6 +40,8 @@ pub struct WriteBatch {
     count: usize,
     /// Changes that are no removals.
     additions: usize,
+    /// Changes that merge, and those of them into the default keyspace.
+    merges: [usize; 2],
     /// Runs whose entries must begin at a multiple of 16 in the log.
     wide_runs: usize,
     run: Option<(KeyspaceId, usize)>,
@@ -75,6 +77,12 @@ impl WriteBatch {
         key: &[u8],
         value: &[u8],
     ) -> &mut Self {
+        if kind == Kind::Merge
+            && let Err(refused) = keyspace.check_operator()
+        {
+            self.refused.get_or_insert(refused);
+            return self;
+        }
         // Each open database has one state for each id, so another one is foreign.
         if self.keyspaces.get(&keyspace.id).is_none_or(|known| !Arc::ptr_eq(known, keyspace)) {
             if let Some(other) = self.keyspaces.values().next()
@@ -86,6 +94,23 @@ impl WriteBatch {
             self.keyspaces.insert(keyspace.id, Arc::clone(keyspace));
         }
         self.push(keyspace.id, keyspace.alignment, kind, key, value)
+    }
+
+    /// Merges an operand into the value of a key: see [`Db::merge`](crate::Db::merge). Without an operator, the commit is
+    /// refused.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Options::new().merge_operator(maplsm::operators::Counter).open(dir.path().join("db"))?;
+    /// let one = 1u64.to_le_bytes();
+    /// db.write(maplsm::WriteBatch::new().insert("page", "text").merge("pages", one).merge("edits", one))?;
+    /// assert_eq!(db.get("pages")?.unwrap(), one);
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn merge(&mut self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> &mut Self {
+        self.push(KeyspaceId::DEFAULT, Alignment::None, Kind::Merge, key.as_ref(), operand.as_ref())
     }
 
     /// Removes a key, whether it is there or not.
@@ -131,7 +156,7 @@ impl WriteBatch {
     pub fn clear(&mut self) {
         self.body.clear();
         self.keyspaces.clear();
-        (self.count, self.additions, self.wide_runs) = (0, 0, 0);
+        (self.count, self.additions, self.wide_runs, self.merges) = (0, 0, 0, [0; 2]);
         (self.run, self.refused) = (None, None);
     }
 
@@ -156,6 +181,10 @@ impl WriteBatch {
         self.body[start..start + RUN_HEADER].copy_from_slice(header.as_bytes());
         self.count += 1;
         self.additions += usize::from(!kind.removes());
+        if kind == Kind::Merge {
+            self.merges[0] += 1;
+            self.merges[1] += usize::from(keyspace == KeyspaceId::DEFAULT);
+        }
         self
     }
 
@@ -172,7 +201,16 @@ impl WriteBatch {
         self.wide_runs
     }
 
-    pub(crate) fn check(&self, owner: &Owner) -> Result<()> {
+    /// Changes that merge.
+    pub(crate) fn merges(&self) -> usize {
+        self.merges[0]
+    }
+
+    /// `default` is the default keyspace.
+    pub(crate) fn check(&self, owner: &Owner, default: &KeyspaceState) -> Result<()> {
+        if self.merges[1] > 0 {
+            default.check_operator()?;
+        }
         if let Some(state) = self.keyspaces.values().next() {
             state.belongs_to(owner)?;
         }

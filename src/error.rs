@@ -56,7 +56,7 @@ pub enum Error {
     ///
     /// | call | answer of a poisoned store |
     /// |---|---|
-    /// | `insert`, `insert_with`, `remove`, `remove_with`, `remove_range`, `write`, `write_with`, `try_write`, `submit`, `ingest`, `try_ingest`, `transact`, `try_transact`, `transact_with`, and the `commit` and `commit_with` of a transaction | this error |
+    /// | `insert`, `merge`, `merge_with`, `insert_with`, `remove`, `remove_with`, `remove_range`, `write`, `write_with`, `try_write`, `submit`, `ingest`, `try_ingest`, `transact`, `try_transact`, `transact_with`, and the `commit` and `commit_with` of a transaction | this error |
     /// | `update`, `fetch_update`, `compare_and_swap`, `insert_if_absent`, `take`, `pop_first`, `pop_last`, `remove_prefix`, and the `clear` of a keyspace | this error |
     /// | `sync`, `flush`, `maintain`, `wait_for_background`, `compact`, `compact_range`, `create_keyspace`, `drop_keyspace` | this error |
     /// | `Commit::wait`, `Commit::on_durable`, awaiting a `Commit` | this error, unless it was durable before |
@@ -155,6 +155,34 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The operator of a keyspace makes no value of what has been [merged](crate::Db::merge) into a key. The operands are kept,
+    /// and may be removed or overwritten with the key; other keys are not concerned.
+    MergeFailed {
+        /// The name of the operator.
+        operator: Arc<str>,
+        /// The key.
+        key: Arc<[u8]>,
+        /// What it says.
+        problem: Arc<str>,
+    },
+    /// Something was to be merged into a key of a keyspace that has no operator, or of which the program has none. It gets one
+    /// from [`KeyspaceOptions::merge_operator`](crate::KeyspaceOptions::merge_operator) when it is created, the default one from
+    /// [`Options::merge_operator`](crate::Options::merge_operator).
+    NoOperator {
+        /// The name of the keyspace.
+        keyspace: Arc<str>,
+    },
+    /// The values of a keyspace need an operator that the open was not given, or were made by another one than it was given.
+    /// Nothing was changed. Set [`Options::merge_operator`](crate::Options::merge_operator) for the default keyspace,
+    /// [`Options::known_operator`](crate::Options::known_operator) for others.
+    OtherOperator {
+        /// The name of the keyspace.
+        keyspace: Arc<str>,
+        /// The name of the operator that it has.
+        operator: Arc<str>,
+        /// The option to set.
+        option: &'static str,
+    },
     /// An option has a value that makes no sense, or that this build does not support.
     InvalidOptions {
         /// The option, by its name in [`Options`](crate::Options) or [`KeyspaceOptions`](crate::KeyspaceOptions).
@@ -251,6 +279,8 @@ pub enum ErrorKind {
     Busy,
     /// A transaction must be run again.
     Conflict,
+    /// A merge operator of the program has failed.
+    Operator,
 }
 
 /// Whether an operation failed because the disk, or the share that one may have of it, is full.
@@ -303,6 +333,7 @@ impl Error {
             Self::Background(_) => ErrorKind::Background,
             Self::WouldBlock | Self::TooManyOpenTables { .. } => ErrorKind::Busy,
             Self::Conflict => ErrorKind::Conflict,
+            Self::MergeFailed { .. } => ErrorKind::Operator,
             Self::KeyTooLong { .. }
             | Self::ValueTooLong { .. }
             | Self::BatchTooLarge { .. }
@@ -313,6 +344,8 @@ impl Error {
             | Self::InvalidCheckpoint { .. }
             | Self::InvalidKeyspaceName { .. }
             | Self::InvalidOptions { .. }
+            | Self::NoOperator { .. }
+            | Self::OtherOperator { .. }
             | Self::WrongLayout { .. }
             | Self::NumbersExhausted => ErrorKind::InvalidInput,
         }
@@ -385,6 +418,13 @@ impl fmt::Display for Error {
             }
             Self::InvalidCheckpoint { path, problem } => write!(f, "{} is no checkpoint: {problem}", path.display()),
             Self::InvalidKeyspaceName { problem } => write!(f, "the name of a keyspace is refused: {problem}"),
+            Self::MergeFailed { operator, key, problem } => {
+                write!(f, "the merge operator `{operator}` makes no value of key `{}`: {problem}", key.escape_ascii())
+            }
+            Self::NoOperator { keyspace } => write!(f, "the keyspace `{keyspace}` has no merge operator"),
+            Self::OtherOperator { keyspace, operator, option } => {
+                write!(f, "the keyspace `{keyspace}` needs the merge operator `{operator}`: set `Options::{option}`")
+            }
             Self::InvalidOptions { option, problem } => write!(f, "option {option}: {problem}"),
             Self::WrongLayout { of, size, alignment, bytes, aligned_to } => write!(
                 f,

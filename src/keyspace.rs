@@ -94,6 +94,18 @@ impl Keyspace {
         self.db.engine().committer.commit_one(&self.state, Kind::Put, key.as_ref(), value.as_ref())
     }
 
+    /// See [`Db::merge`](crate::Db::merge).
+    #[inline]
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.db.engine().committer.commit_one(&self.state, Kind::Merge, key.as_ref(), operand.as_ref())
+    }
+
+    /// See [`Db::merge_with`](crate::Db::merge_with).
+    #[inline]
+    pub fn merge_with(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>, durability: Durability) -> Result<()> {
+        self.db.engine().committer.commit_one_with(&self.state, Kind::Merge, key.as_ref(), operand.as_ref(), durability)
+    }
+
     /// See [`Db::remove`](crate::Db::remove).
     #[inline]
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<()> {
@@ -324,6 +336,12 @@ impl WriteBatch {
     /// Sets the value of a key of a keyspace. A batch that names keyspaces of different databases is refused by its commit.
     pub fn insert_into(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
         self.push_into(&keyspace.state, Kind::Put, key.as_ref(), value.as_ref())
+    }
+
+    /// Merges an operand into the value of a key of a keyspace: see [`Db::merge`](crate::Db::merge). Without an operator, the
+    /// commit is refused.
+    pub fn merge_into(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> &mut Self {
+        self.push_into(&keyspace.state, Kind::Merge, key.as_ref(), operand.as_ref())
     }
 
     /// Removes a key of a keyspace, whether it is there or not.

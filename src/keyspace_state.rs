@@ -29,14 +29,21 @@ pub(crate) struct KeyspaceState {
     pub(crate) name: Arc<str>,
     /// Of its values.
     pub(crate) alignment: Alignment,
+    /// Whether operands may be merged into its keys: it has an operator, and so has the program.
+    has_operator: bool,
     owner: Owner,
     /// It is gone. Set by whoever has [`Committing`] to himself, and before a read state without its data is published.
     dropped: AtomicBool,
 }
 
 impl KeyspaceState {
-    pub(crate) fn new(id: KeyspaceId, name: &str, alignment: Alignment, owner: &Owner) -> Self {
-        Self { id, name: name.into(), alignment, owner: owner.clone(), dropped: AtomicBool::new(false) }
+    pub(crate) fn new(id: KeyspaceId, name: &str, alignment: Alignment, has_operator: bool, owner: &Owner) -> Self {
+        Self { id, name: name.into(), alignment, has_operator, owner: owner.clone(), dropped: AtomicBool::new(false) }
+    }
+
+    /// Refuses a merge where there is no operator.
+    pub(crate) fn check_operator(&self) -> Result<()> {
+        if self.has_operator { Ok(()) } else { Err(Error::NoOperator { keyspace: Arc::clone(&self.name) }) }
     }
 
     pub(crate) fn belongs_to(&self, owner: &Owner) -> Result<()> {

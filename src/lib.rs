@@ -118,7 +118,7 @@
 //!
 //! # Callbacks
 //! The store calls the program's code in six places, and holds no lock meanwhile: the [compaction
-//! filter](Options::compaction_filter), what is [called back](Commit::on_durable) when a commit is durable, the iterator given
+//! filter](Options::compaction_filter), a [merge operator](MergeOperator), what is [called back](Commit::on_durable) when a commit is durable, the iterator given
 //! to [`ingest`](Db::ingest) and [`try_ingest`](Db::try_ingest), the body of [`transact`](Db::transact) and what decides in
 //! [`update`](Db::update), `as_ref` (or `borrow`, or the bounds of a range) of what is given as a key, a value, a name or a
 //! batch, and the [listener](Options::listener). What such code may call of the same database, on [`Db`], [`Keyspace`],
@@ -131,7 +131,7 @@
 //! | `approximate_len`, `approximate_size`, `path` | yes | yes | yes | yes | yes | yes |
 //! | `update`, `fetch_update`, `compare_and_swap`, `insert_if_absent`, `take` | yes | yes | yes | yes | yes | yes |
 //! | `pop_first`, `pop_last`, `remove_prefix` | yes | yes | yes | yes | yes | yes |
-//! | `insert`, `insert_with`, `remove`, `remove_with`, `remove_range`, `write`, `write_with`, `try_write`, `submit` | yes | yes | yes | yes | yes | yes |
+//! | `insert`, `insert_with`, `merge`, `merge_with`, `remove`, `remove_with`, `remove_range`, `write`, `write_with`, `try_write`, `submit` | yes | yes | yes | yes | yes | yes |
 //! | `sync` | yes | [`Reentrant`](Error::Reentrant) | yes | yes | yes | yes |
 //! | `transaction`, `transaction_with`, `transact`, `try_transact`, `transact_with` | yes | yes | yes | yes | yes | yes |
 //! | `ingest`, `try_ingest`, `flush`, `checkpoint`, `backup` | yes | yes | yes | yes | yes | yes |
@@ -148,6 +148,9 @@
 //! compacts waits for ever. Writes in a filter are never held up by the work that the filter is a part of; they flush
 //! themselves where that is due. A load whose iterator closes the database, or drops the keyspace, returns
 //! [`Closed`](Error::Closed) or [`KeyspaceDropped`](Error::KeyspaceDropped), and so does the commit of a body that does.
+//!
+//! A merge operator is called by reads, on the thread that reads, and by compactions, where the column of a filter is its own.
+//! It is given all that it needs: one that reads the key that it is asked about asks itself.
 //!
 //! If a filter drops the last handle, the compaction is cancelled, and a thread of its own closes the database as soon as it
 //! has ended, and as soon as the callback has returned if that drops the last one; until then the directory is
@@ -175,6 +178,7 @@ mod memtable;
 mod merge;
 mod meter;
 mod offline;
+mod operator;
 mod options;
 mod slice;
 mod snapshot;
@@ -202,6 +206,7 @@ pub use iter::{Cursor, Entry, Iter, KeyIter, ValueIter};
 pub use keyspace::Keyspace;
 pub use meter::{Histogram, Latencies, LookupStats};
 pub use offline::{backups, examine, prune_backups, repair, restore};
+pub use operator::{MergeError, MergeOperator, operators};
 pub use options::{
     Compression, Durability, FilterEntry, IoMode, Isolation, KeyspaceOptions, Options, PointIndex, Verdict,
 };

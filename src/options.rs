@@ -2,6 +2,8 @@
 
 mod io;
 mod memtable;
+mod merging;
+mod operators;
 mod reading;
 mod section;
 mod watch;
@@ -17,6 +19,7 @@ pub use crate::format::section_options::{Compression, PointIndex};
 use crate::format::table::CHUNK_LOG2;
 use crate::sys::FileSystem;
 pub use io::IoMode;
+use operators::MergeOptions;
 pub use section::KeyspaceOptions;
 use section::{exact_log2, threshold};
 
@@ -109,6 +112,7 @@ pub struct Options {
     pub(crate) compaction_filter: Option<Filter>,
     pub(crate) statistics: bool,
     pub(crate) listener: Option<Listener>,
+    pub(crate) operators: MergeOptions,
     pub(crate) file_system: FileSystem,
 }
 
@@ -161,6 +165,7 @@ impl Default for Options {
             compaction_filter: None,
             statistics: true,
             listener: None,
+            operators: MergeOptions::default(),
             file_system: FileSystem::default(),
         }
     }
@@ -472,6 +477,7 @@ impl Options {
                 return Err(Error::InvalidOptions { option, problem });
             }
         }
+        self.operators.check()?;
         section::check(self.table.section)
     }
 }

@@ -76,13 +76,15 @@ struct Changes {
 enum Word {
     Value(Entry),
     Removed,
+    /// Oldest first, to be merged into what is stored; at least one.
+    Operands(Vec<Vec<u8>>),
 }
 
 impl Word {
     fn entry(&self) -> Option<&Entry> {
         match self {
             Self::Value(entry) => Some(entry),
-            Self::Removed => None,
+            Self::Removed | Self::Operands(_) => None,
         }
     }
 }
@@ -168,6 +170,36 @@ impl Transaction {
     /// Sets the value of a key of a keyspace.
     pub fn insert_into(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.put(keyspace.state(), key.as_ref(), value.as_ref())
+    }
+
+    /// Merges an operand into the value of a key: see [`Db::merge`](crate::Db::merge). That is no read: whatever others make of
+    /// the key meanwhile, also by merges of their own, is no conflict, and the operand comes behind it. To
+    /// [get](Self::get) the key is a read as ever. Merged into what the transaction has written itself, it becomes a value at
+    /// once, and an operator that refuses it is an error of this call.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use maplsm::{Options, operators::Counter};
+    ///
+    /// let db = Options::new().merge_operator(Counter).open(dir.path().join("db"))?;
+    /// let one = 1u64.to_le_bytes();
+    /// let mut tx = db.transaction();
+    /// tx.merge("visits", one)?;
+    /// db.merge("visits", one)?; // somebody else
+    /// tx.commit()?;
+    /// assert_eq!(db.get("visits")?.unwrap(), 2u64.to_le_bytes());
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn merge(&mut self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        let keyspace = Arc::clone(self.engine.default_keyspace());
+        self.merge_operand(&keyspace, key.as_ref(), operand.as_ref())
+    }
+
+    /// Merges an operand into the value of a key of a keyspace.
+    pub fn merge_into(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.merge_operand(keyspace.state(), key.as_ref(), operand.as_ref())
     }
 
     /// Removes a key, whether it is there or not.
@@ -287,12 +319,20 @@ impl Transaction {
                 match word {
                     Word::Value(entry) => batch.push_into(keyspace, Kind::Put, key, entry.value()),
                     Word::Removed => batch.push_into(keyspace, Kind::Delete, key, &[]),
+                    Word::Operands(operands) => {
+                        for operand in operands {
+                            batch.push_into(keyspace, Kind::Merge, key, operand);
+                        }
+                        continue;
+                    }
                 };
             }
             if self.isolation == Isolation::Snapshot {
                 let written = written.entry(keyspace.id).or_default();
                 changes.removed.iter().for_each(|(start, end)| _ = written.insert(start.clone(), end.clone()));
-                changes.keys.keys().for_each(|key| written.insert_key(key));
+                // What others merge as well is in nobody's way.
+                let is_set = |(_, word): &(&Vec<u8>, &Word)| !matches!(word, Word::Operands(_));
+                changes.keys.iter().filter(is_set).for_each(|(key, _)| written.insert_key(key));
             }
         }
         let reads = self.reads.into_inner();
@@ -326,19 +366,54 @@ impl Transaction {
 
     fn get_of(&self, keyspace: &Arc<KeyspaceState>, key: &[u8]) -> Result<Option<Slice>> {
         self.engine.check_owner(keyspace)?;
-        if let Some(own) = self.own_word(keyspace.id, key) {
-            return Ok(own.entry().map(Entry::value_slice));
-        }
+        let operands = match self.own_word(keyspace.id, key) {
+            Some(Word::Operands(operands)) => Some(operands),
+            Some(own) => return Ok(own.entry().map(Entry::value_slice)),
+            None => None,
+        };
         self.note_read(keyspace, |reads| reads.insert_key(key));
         let found = self.engine.readers.get_at(keyspace.id, key, &self.at)?;
-        keyspace.checked(found.map(Slice))
+        let found = keyspace.checked(found.map(Slice))?;
+        let Some(operands) = operands else { return Ok(found) };
+        let operands: Vec<&[u8]> = operands.iter().map(Vec::as_slice).collect();
+        let made = self.engine.operator(keyspace)?.merge(key, found.as_deref(), &operands)?;
+        Ok(Some(self.entry(keyspace, key, &made)?.value_slice()))
+    }
+
+    /// An entry of its own.
+    fn entry(&self, keyspace: &KeyspaceState, key: &[u8], value: &[u8]) -> Result<Entry> {
+        let entry = Entry::new(key, value, keyspace.alignment);
+        entry.map_err(|e| Error::io("keep an entry of", self.engine.path(), e))
     }
 
     fn put(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8], value: &[u8]) -> Result<()> {
         check_lengths(key, value)?;
-        let entry = Entry::new(key, value, keyspace.alignment);
-        let entry = entry.map_err(|e| Error::io("keep an entry of", self.engine.path(), e))?;
+        let entry = self.entry(keyspace, key, value)?;
         self.change(keyspace, key, Word::Value(entry))
+    }
+
+    /// What is merged into a value that is known is a value.
+    fn merge_operand(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8], operand: &[u8]) -> Result<()> {
+        check_lengths(key, operand)?;
+        self.engine.check_owner(keyspace)?;
+        let operator = self.engine.operator(keyspace)?;
+        let value = match self.own_word(keyspace.id, key) {
+            Some(Word::Value(entry)) => Some(entry.value()),
+            Some(Word::Removed) => None,
+            other => {
+                let before = if let Some(Word::Operands(operands)) = other { operands.as_slice() } else { &[] };
+                if self.savepoints > 0 || before.is_empty() {
+                    let operands = before.iter().cloned().chain([operand.to_vec()]).collect();
+                    return self.change(keyspace, key, Word::Operands(operands));
+                }
+                if let Some(Word::Operands(operands)) = self.changes_of(keyspace)?.keys.get_mut(key) {
+                    operands.push(operand.to_vec());
+                }
+                return Ok(());
+            }
+        };
+        let made = operator.merge(key, value, &[operand])?;
+        self.put(keyspace, key, &made)
     }
 
     fn delete(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8]) -> Result<()> {

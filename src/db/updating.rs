@@ -3,7 +3,9 @@
 use super::Db;
 use crate::engine::KeyspaceEnd;
 use crate::error::Result;
+use crate::format::entry::Kind;
 use crate::iter::{Entry, KeyRange};
+use crate::options::Durability;
 use crate::slice::Slice;
 use crate::update::{CompareError, compare_and_swap, insert_if_absent, pop, update};
 
@@ -23,6 +25,49 @@ impl Db {
     pub fn remove_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<()> {
         let KeyRange { start, end } = KeyRange::prefix(prefix.as_ref());
         self.engine().committer.remove_range(self.engine().default_keyspace(), (start, end))
+    }
+
+    /// Merges an operand into the value of a key: from then on, the value is what the
+    /// [operator](crate::MergeOperator) of the default keyspace makes of the older one, or of none, and the operand. Nothing
+    /// is read, so that any number of threads may merge into one key and none has to wait for another; the order of their
+    /// operands is that of their commits.
+    ///
+    /// Durability is that of [`insert`](Self::insert), and so is the cost. (After every 64th merge or so into a key, the caller
+    /// also reads it, and what is made of it is kept in memory, so that a later read has less to do.) The operands stay until a
+    /// compaction has made one entry of them; until then, a read takes time by the number of those that have come since one
+    /// was kept. Snapshots, iterators, cursors and transactions see the value of their moment.
+    ///
+    /// # Errors
+    /// [`Error::NoOperator`](crate::Error::NoOperator) without one; others as of `insert`. An operator that refuses what it is
+    /// given, or panics, is an error of each read of the key, [`Error::MergeFailed`](crate::Error::MergeFailed), not of the
+    /// merge: it does not run then.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use maplsm::{Options, operators::Counter};
+    ///
+    /// let db = Options::new().merge_operator(Counter).open(dir.path().join("db"))?;
+    /// std::thread::scope(|scope| {
+    ///     for _ in 0..4 {
+    ///         scope.spawn(|| (0..10).try_for_each(|_| db.merge("visits", 1u64.to_le_bytes())));
+    ///     }
+    /// });
+    /// assert_eq!(db.get("visits")?.unwrap(), 40u64.to_le_bytes());
+    /// # db.close()
+    /// # }
+    /// ```
+    #[inline]
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        let keyspace = self.engine().default_keyspace();
+        self.engine().committer.commit_one(keyspace, Kind::Merge, key.as_ref(), operand.as_ref())
+    }
+
+    /// [`merge`](Self::merge) with this durability.
+    #[inline]
+    pub fn merge_with(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>, durability: Durability) -> Result<()> {
+        let keyspace = self.engine().default_keyspace();
+        self.engine().committer.commit_one_with(keyspace, Kind::Merge, key.as_ref(), operand.as_ref(), durability)
     }
 
     /// Changes the value of a key to what `new` makes of it, or removes the key if that is nothing; returns the new value. It

@@ -5,7 +5,7 @@ use zerocopy::IntoBytes;
 use crate::batch::{WriteBatch, check_lengths};
 use crate::error::{Bug, Error, Result, bug, must};
 use crate::format::alignment::Alignment;
-use crate::format::entry::{Kind, alignment_of, entry_bytes, stamp, write_entry};
+use crate::format::entry::{Entry, Kind, alignment_of, entry_bytes, stamp, write_entry};
 use crate::format::group::{GROUP_HEADER_BYTES, GroupKind, RUN_HEADER_BYTES, RunHeader, padding_before_run};
 use crate::format::{KeyspaceId, Sequence};
 use crate::keyspace_state::{Committing, KeyspaceState, Owner};
@@ -71,10 +71,44 @@ impl Body<'_> {
         }
     }
 
-    pub(super) fn check(&self, owner: &Owner, limit: u64) -> Result<()> {
+    /// Whether it merges something, which somebody has to look after.
+    #[inline]
+    pub(super) fn merges(&self) -> bool {
         match self {
-            Self::One { key, value, .. } => check_lengths(key, value)?,
-            Self::Batch(batch) => batch.check(owner)?,
+            Self::One { kind, .. } => *kind == Kind::Merge,
+            Self::Batch(batch) => batch.merges() > 0,
+        }
+    }
+
+    /// Shows the keys that it merges something into.
+    #[cold]
+    pub(super) fn visit_merges(&self, mut visit: impl FnMut(KeyspaceId, &[u8])) {
+        let batch = match self {
+            Self::One { keyspace, key, .. } => return visit(keyspace.id, key),
+            Self::Batch(batch) => batch,
+        };
+        for (keyspace, entries) in runs_of(batch).map_while(Result::ok) {
+            let mut at = 0;
+            // Of an alignment of 16, the places count from where the run stands, which is one of those as well.
+            while let Ok(entry) = Entry::parse(entries, at, entries.len(), Sequence(0)) {
+                if entry.kind() == Kind::Merge {
+                    visit(keyspace, entry.key(entries));
+                }
+                at = entry.next();
+            }
+        }
+    }
+
+    /// `default` is the default keyspace.
+    pub(super) fn check(&self, owner: &Owner, default: &KeyspaceState, limit: u64) -> Result<()> {
+        match self {
+            Self::One { key, value, keyspace, kind } => {
+                check_lengths(key, value)?;
+                if *kind == Kind::Merge {
+                    keyspace.check_operator()?;
+                }
+            }
+            Self::Batch(batch) => batch.check(owner, default)?,
         }
         let bytes = GROUP_HEADER_BYTES + self.bytes();
         if bytes > limit || self.count() > u64::from(u32::MAX) {

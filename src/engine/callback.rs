@@ -21,6 +21,8 @@ pub(super) enum Callback {
     Durable,
     /// [`Options::compaction_filter`](crate::Options::compaction_filter): the compaction is over only after it.
     CompactionFilter,
+    /// [`MergeOperator`](crate::MergeOperator), where a compaction asks it: the same.
+    MergeOperator,
     /// [`Options::listener`](crate::Options::listener): a close is over only after it, and whoever drives the work that it is
     /// told of would have it told again and again.
     Listener,
@@ -30,6 +32,7 @@ impl Callback {
     fn name(self) -> &'static str {
         match self {
             Self::CompactionFilter => "compaction filter",
+            Self::MergeOperator => "merge operator",
             Self::Durable => "callback of a commit",
             Self::Listener => "listener",
         }

@@ -67,7 +67,10 @@ impl Catalog {
         let meta = options.record(self.default_options, id, name)?;
         let installed = self.store.install_edit(Edit { create: vec![meta.clone()], ..Edit::default() })?;
         must(installed == Installed::Done, "a new keyspace has been refused as if it took something away")?;
-        Ok(self.keyspaces.add(&meta))
+        if let Some(operator) = options.operator() {
+            self.readers.operators.add(id, operator);
+        }
+        Ok(self.keyspaces.add(&meta, options.operator().is_some()))
     }
 
     /// Their names, sorted.

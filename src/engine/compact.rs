@@ -1,5 +1,6 @@
 //! Compaction: tables of one keyspace are merged into tables of a deeper level.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use super::background::Work;
 use super::callback::Callback;
 use super::files::Files;
 use super::flush::Flusher;
+use super::fold::{Next, OperandRun, OwnEntry, Written};
 use super::health::Health;
 use super::job::Subcompaction;
 use super::log::LogEnd;
@@ -15,10 +17,11 @@ use super::readers::Readers;
 use super::value_sink::ValueSink;
 use crate::error::{Error, Result};
 use crate::format::edit::{Edit, LEVELS};
-use crate::format::entry::Kind;
+use crate::format::entry::{Entry, Kind};
 use crate::format::range::Edge;
 use crate::format::{KeyspaceId, SEQUENCE_SPAN, Sequence};
-use crate::merge::{LevelCursor, Located, Merge, Place, Source, Tables, Versions};
+use crate::merge::{LevelCursor, Merge, Place, Source, Tables, Versions};
+use crate::operator::Operator;
 use crate::options::{Compression, Filter, FilterEntry, Options, SectionOptions, Verdict};
 use crate::table::{Level, StoredValue, Table, TableCursor, TableWriter, Verify};
 use crate::version::{Plan, Running, Share, Version};
@@ -41,10 +44,14 @@ impl Merger {
     /// Whether the inputs hold nothing that a rewrite would drop: old versions, tombstones, or what a filter must see.
     pub(super) fn is_plain(&self, plan: &Plan) -> bool {
         let filtered = self.options.compaction_filter.is_some();
+        let version = self.readers.version();
         let is_plain = |share: &Share| {
             let mut sections = share.sections();
             sections.all(|(_, s)| {
-                s.has_single_versions() && (s.tombstones + s.range_tombstones == 0 && !filtered || !share.bottom)
+                // Of a single operand, the bottom makes a value.
+                let may_merge = version.named().operator(s.keyspace).is_some();
+                let drops = s.tombstones + s.range_tombstones > 0 || filtered || may_merge;
+                s.has_single_versions() && !(drops && share.bottom)
             })
         };
         plan.shares.iter().all(is_plain)
@@ -91,8 +98,9 @@ impl Merger {
         for share in &plan.shares {
             let mut merging = Merging::new(self, plan, share, &subcompaction)?;
             merging.filter = None;
-            while let Some((found, _)) = &merging.next {
-                left += (found.entry.next() - found.entry.start) as u64;
+            merging.operator = None;
+            while let Some(next) = &merging.next {
+                left += (next.entry().next() - next.entry().start) as u64;
                 merging.advance()?;
                 merging.step()?;
             }
@@ -174,8 +182,13 @@ struct Merging<'a> {
     /// The range tombstones to write; those in front of `written_to` have been.
     ranges: Fragments,
     written_to: Edge,
-    /// The next version to write, and whether it is the first of its key.
-    next: Option<(Located, bool)>,
+    next: Option<Next>,
+    /// What comes behind it, as far as that has been looked at.
+    ready: VecDeque<Next>,
+    /// What makes values of operands. None if the keyspace has none, or the program has not.
+    operator: Option<Operator>,
+    /// Whether the keyspace has one.
+    has_operator: bool,
     max_sequence: Sequence,
     until_step: u32,
     /// None beside a snapshot: what this could remove, that may see.
@@ -207,6 +220,7 @@ impl<'a> Merging<'a> {
         }
         let place = subcompaction.start.as_deref().map_or(Place::First, Place::AtOrBehind);
         let versions = Versions::starting_at(Merge::new(sources), cover, rule, place)?;
+        let read_state = merger.readers.read_state();
         let mut merging = Self {
             merger,
             plan,
@@ -217,6 +231,9 @@ impl<'a> Merging<'a> {
             ranges,
             written_to: subcompaction.start(),
             next: None,
+            ready: VecDeque::new(),
+            operator: read_state.operators.of(share.keyspace),
+            has_operator: read_state.version.named().operator(share.keyspace).is_some(),
             max_sequence,
             until_step: ENTRIES_PER_STEP,
             filter: merger.options.compaction_filter.as_ref().filter(|_| merger.readers.registry().is_empty()),
@@ -233,22 +250,106 @@ impl<'a> Merging<'a> {
     /// Goes to the next version that must be written.
     fn advance(&mut self) -> Result<()> {
         // A tombstone that is dropped may have been the first version of its key; nothing older follows it then.
-        self.next = self.next_within()?;
-        while let Some((found, _)) = &self.next {
-            if !self.is_last_word(found.entry.sequence) {
+        self.next = self.next_folded()?;
+        while let Some(next) = &self.next {
+            if !self.is_last_word(next.entry().sequence) {
                 break;
             }
-            if found.entry.kind() != Kind::Delete && !self.is_filtered(found)? {
+            if next.entry().kind() != Kind::Delete && !self.is_filtered(next)? {
                 break;
             }
-            self.next = self.next_within()?;
+            self.next = self.next_folded()?;
         }
         Ok(())
     }
 
+    /// The next version, where those that were operands may be one entry.
+    fn next_folded(&mut self) -> Result<Option<Next>> {
+        let next = match self.ready.pop_front() {
+            Some(next) => next,
+            None => match self.next_within()? {
+                Some(next) => next,
+                None => return Ok(None),
+            },
+        };
+        match (&next.what, &self.operator) {
+            (Written::Copied(found), Some(operator)) if found.entry.kind() == Kind::Merge => {
+                let operator = operator.clone();
+                self.fold(&operator, &next)?;
+                Ok(self.ready.pop_front())
+            }
+            _ => Ok(Some(next)),
+        }
+    }
+
+    /// Makes `ready` what is to be written of an operand, and of those behind it that nobody sees without it: their value, if
+    /// what they work on is known, or one operand; and, if the operator makes neither, what they were. What was read to find
+    /// out follows.
+    fn fold(&mut self, operator: &Operator, newest: &Next) -> Result<()> {
+        let (first, below_operand) = (newest.first, newest.below_operand);
+        let mut run = OperandRun::of(newest.in_bytes(self.versions.merge()));
+        let is_apart = |entry: &Entry| entry.kind() == Kind::Pointer;
+        let mut has_room = true;
+        let (behind, consumed, base) = loop {
+            let Some(next) = self.next_within()? else { break (None, false, self.share.bottom.then_some(None)) };
+            if next.first {
+                break (Some(next), false, self.share.bottom.then_some(None));
+            }
+            if self.versions.is_behind_removal() {
+                break (Some(next), false, Some(None));
+            }
+            let (merge, entry) = (self.versions.merge(), next.in_bytes(self.versions.merge()));
+            let together = self.versions.rule().sees_together(entry.sequence, run.oldest());
+            match entry.kind() {
+                Kind::Merge if together && has_room => {
+                    run.add(entry);
+                    has_room = self.within_operator(|| run.make_room(operator));
+                }
+                Kind::Merge => break (Some(next), false, None),
+                Kind::Delete | Kind::RangeDelete => break (Some(next), together, Some(None)),
+                _ => {
+                    let Written::Copied(found) = &next.what else { break (Some(next), false, None) };
+                    let value = if is_apart(&entry) {
+                        let (pointer, file) = merge.find_value(found, &self.plan.values)?;
+                        file.value(pointer)?.bytes().to_vec()
+                    } else {
+                        entry.value().to_vec()
+                    };
+                    break (Some(next), together, Some(Some(value)));
+                }
+            }
+        };
+        let made = match &base {
+            Some(value) => self.within_operator(|| run.merge(operator, value.as_deref()))?,
+            None => None,
+        };
+        let is_made = made.is_some();
+        if base.is_none() {
+            self.within_operator(|| run.combine(operator));
+        }
+        let own = |(at, own): (usize, OwnEntry)| Next {
+            what: Written::Own(own),
+            first: first && at == 0,
+            below_operand: below_operand || at > 0,
+        };
+        match made {
+            Some(made) => self.ready.push_back(own((0, made))),
+            None => self.ready.extend(run.into_entries().enumerate().map(own)),
+        }
+        // What a value was made of, nobody sees any more.
+        self.ready.extend(behind.filter(|_| !(is_made && consumed)));
+        Ok(())
+    }
+
+    /// The operator at work, which must not wait for the compaction that asks it.
+    fn within_operator<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _within = self.merger.health.enter(Callback::MergeOperator);
+        work()
+    }
+
     /// The next version in the inputs that someone sees, up to the end of the subcompaction, and whether it is the first one of
     /// its key.
-    fn next_within(&mut self) -> Result<Option<(Located, bool)>> {
+    fn next_within(&mut self) -> Result<Option<Next>> {
         let mut first = false;
         loop {
             let Some((found, new_key)) = self.versions.next()? else { return Ok(None) };
@@ -257,27 +358,29 @@ impl<'a> Merging<'a> {
             }
             first |= new_key;
             if Merge::source(&found) < self.inputs {
-                return Ok(Some((found, first)));
+                let below_operand = self.versions.is_below_operand();
+                return Ok(Some(Next { what: Written::Copied(found), first, below_operand }));
             }
         }
     }
 
     /// Whether the user's filter wants a version removed that is the last word on its key.
-    fn is_filtered(&self, found: &Located) -> Result<bool> {
+    fn is_filtered(&self, next: &Next) -> Result<bool> {
         let Some(filter) = self.filter else { return Ok(false) };
-        if !found.entry.kind().has_value() || self.versions.is_below_operand() {
+        if !next.entry().kind().has_value() || next.below_operand {
             return Ok(false);
         }
         let merge = self.versions.merge();
-        let apart = match found.entry.kind() {
-            Kind::Pointer => {
+        let entry = next.in_bytes(merge);
+        let apart = match &next.what {
+            Written::Copied(found) if entry.kind() == Kind::Pointer => {
                 let (pointer, file) = merge.find_value(found, &self.plan.values)?;
                 Some(file.value(pointer)?)
             }
             _ => None,
         };
-        let value = apart.as_ref().map_or_else(|| merge.value(found), StoredValue::bytes);
-        let entry = FilterEntry { key: merge.key(found), value };
+        let value = apart.as_ref().map_or_else(|| entry.value(), StoredValue::bytes);
+        let entry = FilterEntry { key: entry.key(), value };
         let verdict = {
             let _within = self.merger.health.enter(Callback::CompactionFilter);
             catch_unwind(AssertUnwindSafe(|| (filter.0)(entry)))
@@ -299,26 +402,27 @@ impl<'a> Merging<'a> {
         let packed = self.plan.output > 0 && self.options.compression != Compression::None;
         let marked_from = if packed { 0 } else { SEQUENCE_SPAN / 2 };
         writer.start_section(self.options)?;
-        while let Some((found, new_key)) = &self.next {
-            let sequence = found.entry.sequence;
+        while let Some(next) = &self.next {
+            let sequence = next.entry().sequence;
             let oldest = self.max_sequence.0 - sequence.0.min(self.max_sequence.0) >= marked_from
                 && sequence != Sequence(0)
-                && found.entry.kind() != Kind::Merge
+                && !self.has_operator
+                && next.entry().kind() != Kind::Merge
                 && self.is_last_word(sequence);
             let fits = oldest || sequence == Sequence(0) || writer.spans(sequence);
-            if !empty && *new_key && (writer.bytes() >= full || writer.is_full() || !fits) {
+            if !empty && next.first && (writer.bytes() >= full || writer.is_full() || !fits) {
                 break;
             }
             if !fits && !empty {
                 return Err(Error::NumbersExhausted);
             }
-            self.write(writer, sink, found, oldest)?;
+            self.write(writer, sink, next, oldest)?;
             empty = false;
             self.advance()?;
             self.step()?;
         }
         let upto = match &self.next {
-            Some((found, _)) => Edge::Before(self.versions.merge().key(found).to_vec()),
+            Some(next) => Edge::Before(next.in_bytes(self.versions.merge()).key().to_vec()),
             None => self.subcompaction.end(),
         };
         writer.add_ranges(self.share.keyspace, &self.ranges.clip(&self.written_to, &upto))?;
@@ -327,10 +431,13 @@ impl<'a> Merging<'a> {
     }
 
     /// Copies an entry. Its value moves if it stands in a value file that is to be emptied, or inside the entry and is large.
-    fn write(&self, writer: &mut TableWriter, sink: &mut ValueSink<'_>, found: &Located, oldest: bool) -> Result<()> {
+    fn write(&self, writer: &mut TableWriter, sink: &mut ValueSink<'_>, next: &Next, oldest: bool) -> Result<()> {
         let (merge, keyspace) = (self.versions.merge(), self.share.keyspace);
-        let entry = merge.entry(found);
-        if entry.kind() == Kind::Pointer && self.plan.moves_values() {
+        let entry = next.in_bytes(merge);
+        if let Written::Copied(found) = &next.what
+            && entry.kind() == Kind::Pointer
+            && self.plan.moves_values()
+        {
             let (pointer, file) = merge.find_value(found, &self.plan.values)?;
             if self.plan.emptied.contains(&pointer.file) {
                 let (sequence, value) = file.record(keyspace, merge.key(found), pointer)?;
@@ -357,6 +464,7 @@ impl<'a> Merging<'a> {
         if !self.merger.readers.load().version.named().is_live(self.share.keyspace) {
             // Dropped: the inputs are not part of the database any more, and the outputs will not be.
             self.next = None;
+            self.ready.clear();
         }
         while let Ok(Work::Done) = self.merger.flusher.flush_in_turn() {}
         Ok(())

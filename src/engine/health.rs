@@ -85,6 +85,12 @@ impl Health {
         if self.is_cancelled() { Err(Error::Closed) } else { Ok(()) }
     }
 
+    /// There is no memory for a part of the store's work.
+    #[cold]
+    pub(super) fn no_memory(&self, work: &'static str, error: std::io::Error) -> Error {
+        Error::io(work, &self.path, error)
+    }
+
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }

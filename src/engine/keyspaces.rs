@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::operators::Operators;
 use crate::format::KeyspaceId;
 use crate::format::alignment::Alignment;
 use crate::format::edit::KeyspaceMeta;
@@ -21,10 +22,10 @@ pub(crate) struct KeyspaceNames {
 }
 
 impl KeyspaceNames {
-    pub(super) fn new(version: &Version) -> Self {
+    pub(super) fn new(version: &Version, operators: &Operators) -> Self {
         let owner = Owner::default();
-        let default =
-            Arc::new(KeyspaceState::new(KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME, Alignment::None, &owner));
+        let (id, name) = (KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME);
+        let default = Arc::new(KeyspaceState::new(id, name, Alignment::None, operators.has(id), &owner));
         let keyspaces = Self {
             owner,
             default,
@@ -32,7 +33,7 @@ impl KeyspaceNames {
             naming: Mutex::new(LockRank::Naming, ()),
         };
         for meta in version.named().iter() {
-            keyspaces.add(meta);
+            keyspaces.add(meta, operators.has(meta.id));
         }
         keyspaces
     }
@@ -42,8 +43,9 @@ impl KeyspaceNames {
         Naming { _held: self.naming.lock() }
     }
 
-    pub(super) fn add(&self, meta: &KeyspaceMeta) -> Arc<KeyspaceState> {
-        let state = Arc::new(KeyspaceState::new(meta.id, &meta.name, meta.options.alignment, &self.owner));
+    pub(super) fn add(&self, meta: &KeyspaceMeta, has_operator: bool) -> Arc<KeyspaceState> {
+        let alignment = meta.options.alignment;
+        let state = Arc::new(KeyspaceState::new(meta.id, &meta.name, alignment, has_operator, &self.owner));
         self.named.lock().insert(Arc::clone(&state.name), Arc::clone(&state));
         state
     }

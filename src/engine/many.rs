@@ -51,11 +51,15 @@ impl Readers {
             let (era, open) = (&read_state.era, (&read_state.era, &opened));
             read_state.ask_for(era, keyspace, left);
             let places = read_state.places(open, keyspace, left, at.at);
-            let mut closed = None;
+            let (mut closed, mut operand) = (None, false);
             for place in places {
                 let found = match place?.and_then(|place| resolve(open, place))? {
                     Find::Value(value) => Some(value.pin()),
                     Find::Absent | Find::Retry => None,
+                    Find::Operand => {
+                        operand = true;
+                        break;
+                    }
                     Find::Closed(of_key) => {
                         closed = Some(of_key);
                         break;
@@ -68,6 +72,12 @@ impl Readers {
             drop(read_state);
             if let Some(closed) = closed {
                 opened.open(&closed)?;
+            }
+            if let [(_, key), behind @ ..] = left
+                && operand
+            {
+                values.push(Some(self.made(keyspace, key, at)?));
+                left = behind;
             }
         }
         Ok(())

@@ -24,6 +24,7 @@ mod events;
 mod explain;
 mod files;
 mod flush;
+mod fold;
 mod health;
 mod ingest;
 mod job;
@@ -37,6 +38,8 @@ mod manifest;
 mod many;
 mod obsolete;
 mod onlooker;
+mod operands;
+mod operators;
 mod outputs;
 mod present;
 mod read_state;
@@ -89,11 +92,12 @@ pub(crate) use validate::ReadSet;
 pub use verify::Report;
 
 use crate::error::{Error, Result};
-use crate::format::Position;
 use crate::format::edit::Edit;
 use crate::format::names;
 use crate::format::range::Range;
+use crate::format::{KeyspaceId, Position};
 use crate::keyspace_state::KeyspaceState;
+use crate::operator::Operator;
 use crate::options::Options;
 use crate::sys::{Dir, Flag, LockRank, Mutex};
 use crate::table::{Amount, TableCache};
@@ -183,6 +187,13 @@ impl Engine {
             Some((database, manifest)) => recover::read_state(&table_cache, database, manifest)?,
             None => recover::no_state(fs, &**dir, create, &names)?,
         };
+        let operators = operators::operators_of(options, found.version.named())?;
+        let new_operator = options
+            .operators
+            .default
+            .as_ref()
+            .filter(|_| found.version.named().operator(KeyspaceId::DEFAULT).is_none());
+        let new_operator = new_operator.map(|operator| operator.name().to_owned());
         let mut next_number = recover::number_after(&names, found.state.next_number)?;
         let log = FoundLog::of(&**dir, &found, &names)?;
         let mut copies = None;
@@ -197,7 +208,7 @@ impl Engine {
         let manifest_durable = found.manifest_durable;
         let open = Flag::raised().map_err(|e| Error::io("open", path, e))?;
         events.raise(|| replayed.report.to_event());
-        let opening = Opening { table_cache, lock, open, next_number, found, events };
+        let opening = Opening { table_cache, lock, open, next_number, found, events, operators };
         let engine = Arc::new(Self::new(options, opening, &replayed));
         // From here on the engine has the lock, and goes after the copies, which may still have to be removed.
         let copies = copies;
@@ -207,6 +218,10 @@ impl Engine {
         } else if !options.read_only && !manifest_durable {
             // Whatever the manifest says beyond its last sync must not be shown before it is on disk.
             engine.reserve.with_reserve(|| engine.store.install_edit(Edit::default()))?;
+        }
+        if !options.read_only && new_operator.is_some() {
+            // Before there is an operand.
+            engine.store.install_edit(Edit { default_operator: new_operator, ..Edit::default() })?;
         }
         if !options.read_only && options.reserve_bytes == 0 {
             // Kept by an earlier run that had other options.
@@ -270,6 +285,12 @@ impl Engine {
     #[inline]
     pub(crate) fn check_owner(&self, keyspace: &KeyspaceState) -> Result<()> {
         keyspace.belongs_to(&self.keyspaces.owner)
+    }
+
+    /// The operator of a keyspace, if it has one and the program as well.
+    pub(crate) fn operator(&self, keyspace: &KeyspaceState) -> Result<Operator> {
+        let found = self.readers.operators.of(keyspace.id);
+        found.ok_or_else(|| Error::NoOperator { keyspace: Arc::clone(&keyspace.name) })
     }
 
     /// A keyspace as a registered reader sees it.
@@ -375,7 +396,8 @@ impl Engine {
 pub(crate) fn restore(options: &Options, from: &Path, to: &Path) -> Result<()> {
     let newest = backup::newest(options, from)?;
     let mut reading = options.clone();
-    reading.read_only(true);
+    // What is copied is not read.
+    reading.read_only(true).allow_missing_operators(true);
     // Whatever else it is, the open says it best.
     let engine = Engine::open(&reading, newest.as_deref().unwrap_or(from))?;
     let restored = engine.copier().copy_to(to, Links::None);

@@ -268,7 +268,7 @@ fn look_at_an_old_sequence(engine: &Engine, key: &[u8]) -> Result<Option<u64>> {
         let closed =
             match read_state.find((&read_state.era, &opened), (KEYSPACE, key_hash(KEYSPACE, key), key), at, true)? {
                 Find::Value(value) => return Ok(Some(number(&value.pin()))),
-                Find::Absent | Find::Retry => return Ok(None),
+                Find::Absent | Find::Retry | Find::Operand => return Ok(None),
                 Find::Closed(closed) => closed,
             };
         drop(read_state);

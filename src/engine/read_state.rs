@@ -1,14 +1,15 @@
 //! What a reader looks at: memtables and tables, immutable as a set.
 
 use std::ops::Deref;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, Guard};
 
 use super::onlooker::{Onlooker, Said};
+use super::operators::Operators;
 use super::registry::Registration;
-use crate::error::{Error, Fault, Feature, Result};
+use crate::error::{Fault, Feature, Result};
 use crate::format::entry::{Entry, Kind};
 use crate::format::names::FileKind;
 use crate::format::range::Range;
@@ -29,6 +30,7 @@ pub(crate) struct ReadState {
     pub(crate) growing: bool,
     pub(crate) version: Arc<Version>,
     pub(crate) learned: Arc<Learned>,
+    pub(crate) operators: Arc<Operators>,
     pub(crate) mappings: Mappings,
 }
 
@@ -39,6 +41,8 @@ pub(crate) enum Find<V> {
     Absent,
     /// See [`Lookup::Retry`].
     Retry,
+    /// The newest version is an operand. What the operator makes of it, nobody computes here: that is the program's code.
+    Operand,
     /// Something has to be opened first. To be done without an era, and then to be tried again.
     Closed(Closed),
 }
@@ -51,6 +55,7 @@ impl<V> Find<V> {
             Self::Value(value) => next(value),
             Self::Absent => Ok(Find::Absent),
             Self::Retry => Ok(Find::Retry),
+            Self::Operand => Ok(Find::Operand),
             Self::Closed(closed) => Ok(Find::Closed(closed)),
         }
     }
@@ -288,7 +293,9 @@ impl ReadState {
                 Lookup::Entry(entry) => {
                     return match entry.kind() {
                         Kind::Delete | Kind::RangeDelete => Ok(Find::Absent),
-                        Kind::Merge => Err(refuse(&entry, FileKind::Segment.name(memtable.number()).as_ref())),
+                        Kind::Merge => {
+                            self.operand(keyspace, &entry, || FileKind::Segment.name(memtable.number()).into())
+                        }
                         Kind::Put | Kind::Pointer => {
                             let range = entry.value_start()..entry.end;
                             Ok(Find::Value(V::here(ValueAt::Mapped(memtable.mapping(), range))))
@@ -348,8 +355,10 @@ impl ReadState {
         let answer = reader.get(keyspace, (hash, key), at, look)?;
         look.table(level, table, Said::Answer(&answer));
         match answer {
-            Answer::Entry(entry) => self.found((era, opened), reader, (&entry, None), look).map(Some),
-            Answer::InBlock(found) => self.found((era, opened), reader, (&found.0, Some(found.1)), look).map(Some),
+            Answer::Entry(entry) => self.found((era, opened), (reader, keyspace), (&entry, None), look).map(Some),
+            Answer::InBlock(found) => {
+                self.found((era, opened), (reader, keyspace), (&found.0, Some(found.1)), look).map(Some)
+            }
             Answer::Removed => Ok(Some(Find::Absent)),
             Answer::Missing => Ok(None),
         }
@@ -359,7 +368,7 @@ impl ReadState {
     fn found<'v, V: Sought<'v>>(
         &'v self,
         open: (&'v Era, &'v Opened),
-        reader: &'v TableReader,
+        (reader, keyspace): (&'v TableReader, KeyspaceId),
         (entry, block): (&Entry, Option<Block>),
         look: &mut impl Onlooker,
     ) -> Result<Find<V>> {
@@ -371,8 +380,17 @@ impl ReadState {
             (Kind::Pointer, None) => self.apart(open, reader, (entry, reader.bytes()), look),
             (Kind::Pointer, Some(block)) => self.apart(open, reader, (entry, block.bytes()), look),
             (Kind::Delete | Kind::RangeDelete, _) => Ok(Find::Absent),
-            (Kind::Merge, _) => Err(refuse(entry, reader.file().path())),
+            (Kind::Merge, _) => self.operand(keyspace, entry, || reader.file().path().to_owned()),
         }
+    }
+
+    /// An operand of a keyspace, which is refused if there is no operator.
+    #[cold]
+    fn operand<V>(&self, keyspace: KeyspaceId, operand: &Entry, path: impl FnOnce() -> PathBuf) -> Result<Find<V>> {
+        if self.operators.has(keyspace) {
+            return Ok(Find::Operand);
+        }
+        Err(Fault::from(Feature::MergeOperand).at(&path(), operand.start as u64))
     }
 
     /// What an entry in `bytes` points to.
@@ -405,6 +423,18 @@ impl ReadState {
             sources.extend(runs.into_iter().map(|run| Source::Run(RunCursor::new(Arc::clone(memtable), run))));
             cover.add(memtable.ranges(keyspace).iter().flat_map(|lists| lists.iter()), sources.len());
         }
+        self.add_tables(keyspace, within, &mut sources, &mut cover)?;
+        Ok((sources, cover))
+    }
+
+    /// Adds the tables that may have something between two edges, newest first.
+    pub(super) fn add_tables(
+        &self,
+        keyspace: KeyspaceId,
+        within: Range<'_>,
+        sources: &mut Vec<Source>,
+        cover: &mut Cover,
+    ) -> Result<()> {
         let level0 = self.version.level0(keyspace).map(|table| Tables::One(Arc::clone(table)));
         let tree = self.version.tree(keyspace);
         let levels = tree.iter().flat_map(|tree| tree.levels());
@@ -415,7 +445,7 @@ impl ReadState {
             }
             sources.push(Source::Level(LevelCursor::new(tables, keyspace, Verify::Once)));
         }
-        Ok((sources, cover))
+        Ok(())
     }
 
     /// A scan of what a registered reader of a keyspace sees between two edges, positioned nowhere. It owns what it needs.
@@ -424,7 +454,8 @@ impl ReadState {
         let (start, end) = within;
         let look = Look { keyspace, at: at.at, within: (start.to_owned(), end.to_owned()) };
         let (values, learned) = (Arc::clone(self.version.values()), Arc::clone(&self.learned));
-        Ok(Scan::new(sources, cover, look, ScanShared { values, learned, mappings: self.mappings.clone() }))
+        let (mappings, operator) = (self.mappings.clone(), self.operators.of(keyspace));
+        Ok(Scan::new(sources, cover, look, ScanShared { values, learned, mappings, operator }))
     }
 }
 
@@ -468,10 +499,4 @@ fn closed<V>(table: &Arc<Table>, keyspace: KeyspaceId, key: &[u8]) -> Option<Fin
     let section = table.section(keyspace)?;
     let has_room = section.lower.is_in_front_of(key) && !section.upper.is_in_front_of(key);
     has_room.then(|| Find::Closed(Closed::Table(Arc::clone(table))))
-}
-
-/// The error for a value that only a merge operator can tell.
-#[cold]
-fn refuse(operand: &Entry, path: &Path) -> Error {
-    Fault::from(Feature::MergeOperand).at(path, operand.start as u64)
 }

@@ -6,6 +6,7 @@ use arc_swap::Guard;
 
 use super::health::Health;
 use super::onlooker::Onlooker;
+use super::operators::Operators;
 use super::present::Present;
 use super::read_state::{Find, NOTHING_OPENED, Opened, Published, ReadState, Shown, ValueAt};
 use super::registry::{Registration, Registry};
@@ -29,6 +30,7 @@ pub(crate) struct Readers {
     present: Present,
     registry: Arc<Registry>,
     pub(super) learned: Arc<Learned>,
+    pub(super) operators: Arc<Operators>,
     pub(super) health: Arc<Health>,
     pub(crate) meters: Arc<Meters>,
 }
@@ -70,12 +72,13 @@ impl Readers {
         health: &Arc<Health>,
         meters: &Arc<Meters>,
     ) -> Self {
-        let learned = Arc::clone(&read_state.learned);
+        let (learned, operators) = (Arc::clone(&read_state.learned), Arc::clone(&read_state.operators));
         Self {
             published: Published::new(read_state, table_cache),
             present: Present::new(visible),
             registry: Arc::new(Registry::new(meters, &health.events)),
             learned,
+            operators,
             health: Arc::clone(health),
             meters: Arc::clone(meters),
         }
@@ -185,7 +188,7 @@ impl Readers {
                 Ok(Find::Value(value)) => return self.mapped(Some(ValueAt::pin(value))),
                 Ok(Find::Absent) => return self.mapped(None),
                 Ok(Find::Retry) => {}
-                Ok(Find::Closed(_)) => break,
+                Ok(Find::Closed(_) | Find::Operand) => break,
                 Err(e) => return Err(self.noted(e)),
             }
         }
@@ -248,6 +251,10 @@ impl Readers {
             let closed = match read_state.look_up(open, (keyspace, hash, key), at.at, true, look) {
                 Ok(Find::Value(value)) => return self.mapped(Some(ValueAt::pin(value))),
                 Ok(Find::Absent | Find::Retry) => return self.mapped(None),
+                Ok(Find::Operand) => {
+                    drop(read_state);
+                    return self.made(keyspace, key, at).map(Some);
+                }
                 Ok(Find::Closed(closed)) => closed,
                 Err(e) => return Err(self.noted(e)),
             };
@@ -271,6 +278,10 @@ impl Readers {
                     return Ok(Some(length));
                 }
                 Find::Absent | Find::Retry => return self.health.check_found(&[]).map(|()| None),
+                Find::Operand => {
+                    drop(read_state);
+                    return self.made(keyspace, key, at).map(|made| Some(made.len() as u64));
+                }
                 Find::Closed(closed) => closed,
             };
             drop(read_state);

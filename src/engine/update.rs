@@ -129,7 +129,7 @@ impl Committer {
             let found = match found {
                 Find::Value(value) => Some(Some(value.pin())),
                 Find::Absent => Some(None),
-                Find::Retry | Find::Closed(_) => None,
+                Find::Retry | Find::Closed(_) | Find::Operand => None,
             };
             if let Some(found) = found {
                 let seen = Seen { at, version: Arc::clone(&read_state.version) };
@@ -148,6 +148,11 @@ impl Committer {
                     return Ok((self.readers.mapped(Some(value.pin()))?, Seen { at: at.at, version }));
                 }
                 Find::Absent | Find::Retry => return Ok((self.readers.mapped(None)?, Seen { at: at.at, version })),
+                Find::Operand => {
+                    drop(read_state);
+                    let made = self.readers.made(keyspace, key, &at)?;
+                    return Ok((Some(made), Seen { at: at.at, version }));
+                }
                 Find::Closed(closed) => closed,
             };
             // Who opens a table may have to wait for those who hold an era.

@@ -1,5 +1,6 @@
 //! Which part of the engine uses which.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::append::Appender;
@@ -18,6 +19,7 @@ use super::keyspaces::KeyspaceNames;
 use super::log::{LogEnd, Writer};
 use super::maintenance::Maintenance;
 use super::manifest::SharedManifest;
+use super::operators::Operators;
 use super::read_state::ReadState;
 use super::readers::Readers;
 use super::recover::{Found, Replayed};
@@ -29,9 +31,10 @@ use super::teller::Teller;
 use super::turnstile::Turnstiles;
 use super::write::Committer;
 use super::write_stalls::WriteStalls;
-use crate::format::{Position, Sequence};
+use crate::format::{KeyspaceId, Position, Sequence};
 use crate::merge::Learned;
 use crate::meter::Meters;
+use crate::operator::Operator;
 use crate::options::Options;
 use crate::sys::{Flag, HeldLock, Mappings};
 use crate::table::TableCache;
@@ -65,11 +68,12 @@ pub(super) struct Opening {
     pub(super) next_number: u64,
     pub(super) found: Found,
     pub(super) events: Arc<Events>,
+    pub(super) operators: BTreeMap<KeyspaceId, Operator>,
 }
 
 impl Parts {
     pub(super) fn new(options: &Options, opening: Opening, replayed: &Replayed) -> Self {
-        let Opening { table_cache, lock, open, next_number, found, events } = opening;
+        let Opening { table_cache, lock, open, next_number, found, events, operators } = opening;
         let options = Arc::new(options.clone());
         let dir = Arc::clone(&table_cache.dir);
         let mut state = found.state;
@@ -80,12 +84,14 @@ impl Parts {
         let next_sequence = replayed.next_sequence.max(Sequence(state.last_sequence.0 + 1));
         let visible = Sequence(next_sequence.0 - 1);
         let mappings = Mappings::of(&dir);
-        let keyspaces = Arc::new(KeyspaceNames::new(&found.version));
+        let operators = Arc::new(Operators::new(operators, &options));
+        let keyspaces = Arc::new(KeyspaceNames::new(&found.version, &operators));
         let read_state = ReadState {
             memtables: replayed.memtables.clone(),
             growing: false,
             version: Arc::new(found.version),
             learned: Arc::new(Learned::new(visible)),
+            operators,
             mappings: mappings.clone(),
         };
         let last_end = replayed.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });

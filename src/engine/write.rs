@@ -143,7 +143,7 @@ impl Committer {
     ) -> Result<Committed> {
         let started = self.readers.meters.begin(Sampled::Put);
         self.health.check_writable()?;
-        body.check(&self.keyspaces.owner, self.options.max_batch_bytes)?;
+        body.check(&self.keyspaces.owner, &self.keyspaces.default, self.options.max_batch_bytes)?;
         if body.count() == 0 {
             return self.commit_nothing(durability).map(Committed::UpTo);
         }
@@ -175,6 +175,9 @@ impl Committer {
         let Some(end) = end else { return Ok(Committed::Unchanged) };
         drop(ticket);
         self.background.committed();
+        if body.merges() {
+            body.visit_merges(|keyspace, key| self.readers.note_merge(keyspace, key));
+        }
         match durability {
             Durability::Sync => self.syncer.sync_to(end)?,
             Durability::Buffered => {}

@@ -47,7 +47,13 @@ fn io_kind(error: &Error) -> io::ErrorKind {
         | Error::InvalidCheckpoint { .. }
         | Error::InvalidKeyspaceName { .. }
         | Error::InvalidOptions { .. }
+        | Error::NoOperator { .. }
+        | Error::OtherOperator { .. }
         | Error::WrongLayout { .. } => io::ErrorKind::InvalidInput,
-        Error::MappingLost(_) | Error::LockLost(_) | Error::Bug(_) | Error::NumbersExhausted => io::ErrorKind::Other,
+        Error::MappingLost(_)
+        | Error::LockLost(_)
+        | Error::Bug(_)
+        | Error::MergeFailed { .. }
+        | Error::NumbersExhausted => io::ErrorKind::Other,
     }
 }

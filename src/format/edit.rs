@@ -25,10 +25,12 @@ pub(crate) struct KeyspaceMeta {
     pub(crate) id: KeyspaceId,
     pub(crate) options: SectionOptions,
     pub(crate) name: String,
+    /// The name of its merge operator, if it has one.
+    pub(crate) operator: Option<String>,
     pub(crate) later: Later,
 }
 
-/// What is wrong with the name of a keyspace, if anything is.
+/// What is wrong with the name of a keyspace, or of a merge operator, if anything is.
 pub(crate) fn check_keyspace_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         return Err("it is empty");
@@ -85,6 +87,8 @@ pub(crate) struct Edit {
     /// Every keyspace created from now on has this id or a higher one.
     pub(crate) next_keyspace: Option<KeyspaceId>,
     pub(crate) create: Vec<KeyspaceMeta>,
+    /// The name of the merge operator of the default keyspace.
+    pub(crate) default_operator: Option<String>,
     /// Keyspaces that are gone, with all their tables and sections.
     pub(crate) drop: Vec<KeyspaceId>,
 }
@@ -143,7 +147,7 @@ struct KeyspaceRecord {
     large_value_bytes: U32,
     point_kind: u8,
     name_bytes: u8,
-    /// The length of the name of an operator, which no keyspace of this version has.
+    /// The length of the name of its merge operator, which stands behind its own; 0 without one.
     operator_bytes: u8,
     reserved: u8,
 }
@@ -166,6 +170,7 @@ const DROP_KEYSPACE: u16 = 10;
 const NEXT_KEYSPACE: u16 = 11;
 const LOG_DURABLE: u16 = 12;
 const ADD_VALUES: u16 = 13;
+const ALTER_KEYSPACE: u16 = 14;
 
 const POINT_HASH: u8 = 1;
 const POINT_BLOOM: u8 = 2;
@@ -240,6 +245,12 @@ impl Edit {
         for keyspace in &self.create {
             push_record(&mut out, CREATE_KEYSPACE, &encode_keyspace(keyspace));
         }
+        if let Some(operator) = &self.default_operator {
+            let (id, name) = (KeyspaceId::DEFAULT, KeyspaceId::DEFAULT_NAME.to_owned());
+            let (options, operator) = (SectionOptions::default(), Some(operator.clone()));
+            let default = KeyspaceMeta { id, options, name, operator, later: Later::default() };
+            push_record(&mut out, ALTER_KEYSPACE, &encode_keyspace(&default));
+        }
         for keyspace in &self.drop {
             push_numbers(&mut out, DROP_KEYSPACE, &[u64::from(keyspace.0)]);
         }
@@ -289,7 +300,24 @@ impl Edit {
                 let (number, keyspace) = two(payload)?;
                 self.consume.push((FileNumber(number), check_keyspace(keyspace)?));
             }
-            CREATE_KEYSPACE => self.create.push(decode_keyspace(payload)?),
+            CREATE_KEYSPACE => {
+                let keyspace = decode_keyspace(payload)?;
+                if keyspace.id == KeyspaceId::DEFAULT {
+                    return Err(Damage::BadField.into());
+                }
+                self.create.push(keyspace);
+            }
+            ALTER_KEYSPACE => {
+                let keyspace = decode_keyspace(payload)?;
+                // Others are as they were made.
+                if keyspace.id != KeyspaceId::DEFAULT {
+                    return Err(Feature::RecordKind(kind).into());
+                }
+                if keyspace.name != KeyspaceId::DEFAULT_NAME || keyspace.operator.is_none() {
+                    return Err(Damage::BadField.into());
+                }
+                self.default_operator = keyspace.operator;
+            }
             DROP_KEYSPACE => self.drop.push(check_keyspace(one(payload)?)?),
             NEXT_KEYSPACE => self.next_keyspace = Some(check_keyspace(one(payload)?)?),
             ADD_VALUES => self.add_values.push(ValuesMeta::decode(payload)?),
@@ -378,6 +406,7 @@ fn decode_table(payload: &[u8]) -> Result<(u8, TableMeta), Fault> {
 
 fn encode_keyspace(keyspace: &KeyspaceMeta) -> Vec<u8> {
     let options = &keyspace.options;
+    let operator = keyspace.operator.as_deref().unwrap_or_default();
     let (codec, zstd_level) = options.codec();
     let (point_kind, error_rate) = match options.point_index {
         PointIndex::Hash => (POINT_HASH, 0),
@@ -401,12 +430,13 @@ fn encode_keyspace(keyspace: &KeyspaceMeta) -> Vec<u8> {
         large_value_bytes: U32::new(options.large_value_bytes().unwrap_or(0)),
         point_kind,
         name_bytes: u8::try_from(keyspace.name.len()).unwrap_or(u8::MAX),
-        operator_bytes: 0,
+        operator_bytes: u8::try_from(operator.len()).unwrap_or(u8::MAX),
         reserved: 0,
     };
     let mut out = record.as_bytes().to_vec();
     out.extend_from_slice(&keyspace.later.fields);
     out.extend_from_slice(keyspace.name.as_bytes());
+    out.extend_from_slice(operator.as_bytes());
     out.resize(out.len().next_multiple_of(8), 0);
     out
 }
@@ -416,9 +446,6 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
     let (later, rest) = Later::split(record.record_bytes, KEYSPACE_RECORD_BYTES, record.optional.get(), rest)?;
     if record.required.get() != 0 {
         return Err(Feature::RequiredBits(record.required.get()).into());
-    }
-    if record.operator_bytes != 0 {
-        return Err(Feature::MergeOperand.into());
     }
     for algorithm in [record.key_order, record.hash, record.encryption] {
         if algorithm != 0 {
@@ -445,16 +472,21 @@ fn decode_keyspace(payload: &[u8]) -> Result<KeyspaceMeta, Fault> {
         alignment,
     };
     options.check().map_err(|_| Damage::BadField)?;
-    if record.reserved != 0 || record.id.get() == KeyspaceId::DEFAULT.0 {
+    if record.reserved != 0 {
         return Err(Damage::BadField.into());
     }
-    let (name, padding) = rest.split_at_checked(usize::from(record.name_bytes)).ok_or(Damage::OutOfBounds)?;
+    let (name, rest) = rest.split_at_checked(usize::from(record.name_bytes)).ok_or(Damage::OutOfBounds)?;
+    let (operator, padding) = rest.split_at_checked(usize::from(record.operator_bytes)).ok_or(Damage::OutOfBounds)?;
     if padding.len() >= 8 || padding.iter().any(|byte| *byte != 0) {
         return Err(Damage::BadField.into());
     }
-    let name = str::from_utf8(name).map_err(|_| Damage::BadField)?;
-    check_keyspace_name(name).map_err(|_| Damage::BadField)?;
-    Ok(KeyspaceMeta { id: KeyspaceId(record.id.get()), options, name: name.to_owned(), later })
+    let read_name = |name| {
+        let name = str::from_utf8(name).map_err(|_| Damage::BadField)?;
+        check_keyspace_name(name).map_err(|_| Damage::BadField).map(|()| name.to_owned())
+    };
+    let name = read_name(name)?;
+    let operator = (!operator.is_empty()).then(|| read_name(operator)).transpose()?;
+    Ok(KeyspaceMeta { id: KeyspaceId(record.id.get()), options, name, operator, later })
 }
 
 #[cfg(test)]
@@ -533,15 +565,16 @@ mod tests {
                 keyspace(4, "x", Some(0.01)),
                 keyspace(5, &"n".repeat(255), None),
             ],
+            default_operator: Some("maplsm.counter".to_owned()),
             drop: vec![KeyspaceId(4), KeyspaceId(6)],
         };
         let (body, count) = edit.encode().unwrap();
-        assert_eq!((count, body.len() % 8), (16, 0));
+        assert_eq!((count, body.len() % 8), (17, 0));
         assert_eq!(Edit::decode(&body, count), Ok(edit));
         for length in 0..body.len() {
             assert!(Edit::decode(&body[..length], count).is_err(), "{length}");
         }
-        assert_eq!(Edit::decode(&[14, 0, 0, 0, 0, 0, 0, 0], 1), Err(Feature::RecordKind(14).into()));
+        assert_eq!(Edit::decode(&[15, 0, 0, 0, 0, 0, 0, 0], 1), Err(Feature::RecordKind(15).into()));
     }
 
     fn keyspace(id: u32, name: &str, bloom: Option<f64>) -> KeyspaceMeta {
@@ -551,7 +584,8 @@ mod tests {
             alignment: if id == 5 { Alignment::Sixteen } else { Alignment::None },
             ..SectionOptions::default()
         };
-        KeyspaceMeta { id: KeyspaceId(id), options, name: name.to_owned(), later: Later::default() }
+        let operator = (id == 4).then(|| "an operator".to_owned());
+        KeyspaceMeta { id: KeyspaceId(id), options, name: name.to_owned(), operator, later: Later::default() }
     }
 
     #[test]
@@ -564,7 +598,7 @@ mod tests {
             decode_keyspace(&bad)
         };
         let damaged: Result<KeyspaceMeta, Fault> = Err(Damage::BadField.into());
-        // A record of no length, or of none in units; intervals 0 and 272; id 0; an error rate without a filter, and a filter
+        // A record of no length, or of none in units; intervals 0 and 272; an error rate without a filter, and a filter
         // without one; a level of Zstandard without it; levels and block sizes that there are not; a threshold below the least;
         // name lengths; reserved bytes; names with a control character and a lone continuation byte; padding.
         let changes = [
@@ -572,7 +606,6 @@ mod tests {
             (0, 41),
             (2, 0),
             (3, 1),
-            (4, 0),
             (8, 1),
             (36, 2),
             (21, 1),
@@ -599,7 +632,9 @@ mod tests {
         }
         assert_eq!(with(18, 3), Err(Feature::Algorithm(3).into()));
         assert_eq!(with(36, 3), Err(Feature::Algorithm(3).into()));
-        assert_eq!(with(38, 1), Err(Feature::MergeOperand.into()));
+        // The name of an operator would be a zero, or end behind the record.
+        assert_eq!(with(38, 1), damaged);
+        assert_eq!(with(38, 4), Err(Damage::OutOfBounds.into()));
         assert_eq!(with(25, 1), Err(Feature::RequiredBits(256).into()));
     }
 
@@ -624,10 +659,28 @@ mod tests {
 
     #[test]
     fn kinds_that_are_kept_for_later_are_refused() {
-        for kind in 14..=17 {
+        for kind in 15..=17 {
             let mut body = Vec::new();
             push_numbers(&mut body, kind, &[1, 2]);
             assert_eq!(Edit::decode(&body, 1), Err(Feature::RecordKind(kind).into()));
+        }
+        // Nothing but the operator of the default keyspace is altered.
+        let decode = |kind, keyspace: &KeyspaceMeta| {
+            let mut body = Vec::new();
+            push_record(&mut body, kind, &encode_keyspace(keyspace));
+            Edit::decode(&body, 1)
+        };
+        let default = KeyspaceMeta { id: KeyspaceId::DEFAULT, ..keyspace(4, "default", None) };
+        let altered = decode(ALTER_KEYSPACE, &default).unwrap();
+        assert_eq!(altered.default_operator.as_deref(), Some("an operator"));
+        let other = keyspace(4, "default", None);
+        assert_eq!(decode(ALTER_KEYSPACE, &other), Err(Feature::RecordKind(ALTER_KEYSPACE).into()));
+        let renamed = KeyspaceMeta { name: "other".to_owned(), ..default.clone() };
+        let without = KeyspaceMeta { operator: None, ..default.clone() };
+        for damaged in
+            [decode(ALTER_KEYSPACE, &renamed), decode(ALTER_KEYSPACE, &without), decode(CREATE_KEYSPACE, &default)]
+        {
+            assert_eq!(damaged, Err(Damage::BadField.into()));
         }
     }
 }

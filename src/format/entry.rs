@@ -20,7 +20,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::alignment::Alignment;
 use super::extension::{Extension, extension_bytes};
-pub(crate) use super::kind::Kind;
+use super::kind::KIND;
+pub(crate) use super::kind::{Kind, kind_at};
 use super::values::{POINTER_BYTES, Pointer};
 use super::{SEQUENCE_SPAN, Sequence, align_up, bytes, pad};
 use crate::error::{Bug, Damage, Fault, Feature, bug, must};
@@ -41,7 +42,6 @@ impl From<Sequence> for Base {
     }
 }
 
-const KIND: u8 = 0x0f;
 const EXTENSION: u8 = 0x10;
 const OLDEST: u8 = 0x80;
 const SEQUENCE_MASK: u64 = SEQUENCE_SPAN - 1;
@@ -75,7 +75,7 @@ impl EntryHeader {
     /// A header; lengths are cut to their fields, whose limits the caller has checked.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the commit checks KEY_BYTES_MAX and VALUE_BYTES_MAX")]
-    fn new(kind: Kind, sequence: Sequence, key: &[u8], value: &[u8], alignment: Alignment) -> Self {
+    pub(super) fn new(kind: Kind, sequence: Sequence, key: &[u8], value: &[u8], alignment: Alignment) -> Self {
         debug_assert!(key.len() <= super::KEY_BYTES_MAX && value.len() <= super::VALUE_BYTES_MAX);
         Self {
             flags: kind as u8 | alignment.flags(),
@@ -120,6 +120,11 @@ impl EntryHeader {
     pub(crate) fn unmark_oldest(&mut self, sequence: Sequence) {
         self.flags &= !OLDEST;
         self.set_sequence(sequence);
+    }
+
+    /// The same header in front of an extension.
+    pub(super) fn with_extension(self) -> Self {
+        Self { flags: self.flags | EXTENSION, ..self }
     }
 
     /// The absolute sequence number.
@@ -206,7 +211,8 @@ fn read_shape(region: &[u8], start: usize, flags: u8, key_bytes: usize) -> Resul
     }
     let mut extension = 0;
     if flags & EXTENSION != 0 {
-        extension = extension_bytes(region.get(size_of::<EntryHeader>()..).unwrap_or_default())?;
+        let of_operand = flags & KIND == Kind::Merge as u8;
+        extension = extension_bytes(region.get(size_of::<EntryHeader>()..).unwrap_or_default(), of_operand)?;
     }
     // Below 2^17, so that nothing here wraps.
     let key_end = ENTRY_HEADER_BYTES.wrapping_add(extension as u64).wrapping_add(key_bytes as u64);
@@ -273,13 +279,7 @@ impl Entry {
 
     #[inline]
     pub(crate) fn kind(&self) -> Kind {
-        match self.shape.flags() & KIND {
-            0 => Kind::Put,
-            1 => Kind::Delete,
-            2 => Kind::RangeDelete,
-            3 => Kind::Merge,
-            _ => Kind::Pointer,
-        }
+        Kind::of_flags(self.shape.flags() & KIND)
     }
 
     /// The alignment that its flags name.
@@ -326,7 +326,7 @@ impl Entry {
     pub(crate) fn extension(&self, file: &[u8]) -> Option<Extension> {
         let start = self.start.checked_add(size_of::<EntryHeader>())?;
         let bytes = file.get(start..self.key_start).filter(|bytes| !bytes.is_empty())?;
-        Extension::read(bytes).ok()
+        Extension::read(bytes, self.kind() == Kind::Merge).ok()
     }
 
     /// The whole entry, padding included, as it is copied by flush and compaction.
@@ -340,6 +340,13 @@ impl Entry {
         let [key_start, key_end, end] =
             [self.key_start, self.key_end, self.end].map(|at| at.saturating_sub(self.start));
         (Self { start: 0, key_start, key_end, end, ..*self }, self.raw(file).to_vec())
+    }
+
+    /// The same entry in other bytes, where it starts at `start`.
+    pub(crate) fn moved_to(&self, start: usize) -> Self {
+        let moved = |at: usize| at.wrapping_sub(self.start).wrapping_add(start);
+        let [key_start, key_end, end] = [self.key_start, self.key_end, self.end].map(moved);
+        Self { start, key_start, key_end, end, ..*self }
     }
 
     /// Where the next entry starts.

@@ -4,6 +4,7 @@
 
 use std::ops::Deref;
 
+use super::Sequence;
 use super::entry::{Entry, EntryHeader, copy_with_pointer, header_at};
 use super::extension::Extension;
 use super::values::Pointer;
@@ -81,6 +82,14 @@ impl<'a> EntryRef<'a> {
         header_at(self.bytes, self.entry.start)
     }
 
+    /// Of a merge operand, the lowest sequence number for which it stands.
+    pub(crate) fn folded_from(self) -> Sequence {
+        match self.extension() {
+            Some(Extension::FoldedFrom(distance)) => Sequence(self.sequence.0.saturating_sub(distance)),
+            _ => self.sequence,
+        }
+    }
+
     /// The extension, if there is one.
     pub(crate) fn extension(self) -> Option<Extension> {
         self.entry.extension(self.bytes)
@@ -90,7 +99,6 @@ impl<'a> EntryRef<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::Sequence;
     use crate::format::alignment::Alignment;
     use crate::format::entry::{Kind, push_entry};
 

@@ -19,6 +19,7 @@ pub(crate) mod edit;
 pub(crate) mod entry;
 pub(crate) mod entry_ref;
 pub(crate) mod extension;
+pub(crate) mod folded;
 pub(crate) mod fragment;
 pub(crate) mod group;
 pub(crate) mod index;

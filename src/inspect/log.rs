@@ -206,6 +206,7 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
             ("large_value_bytes", Value::Number(large.into())),
             ("alignment_log2", Value::Number(options.alignment.log2().into())),
         ];
+        fields.extend(keyspace.operator.as_ref().map(|operator| ("operator", Value::Bytes(operator.as_bytes()))));
         fields.extend(error_rate.map(|bits| ("error_rate_bits", Value::Number(bits))));
         let (packed, level) = options.codec();
         if packed != Codec::None {
@@ -217,6 +218,10 @@ fn show_record(sink: &mut Sink<'_>, offset: u64, edit: &Edit) -> Result<()> {
             ]);
         }
         sink.item(offset, "create-keyspace", fields)?;
+    }
+    if let Some(operator) = &edit.default_operator {
+        let fields = vec![id(KeyspaceId::DEFAULT), ("operator", Value::Bytes(operator.as_bytes()))];
+        sink.item(offset, "alter-keyspace", fields)?;
     }
     for keyspace in &edit.drop {
         sink.item(offset, "drop-keyspace", vec![id(*keyspace)])?;

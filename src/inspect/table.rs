@@ -132,6 +132,7 @@ pub(super) fn entry_fields(entry: EntryRef<'_>) -> Vec<(&'static str, Value<'_>)
         fields.push(("alignment", Value::Number(1 << entry.alignment().log2())));
     }
     match entry.extension() {
+        Some(Extension::FoldedFrom(distance)) => fields.push(("folded_from", Value::Number(distance))),
         Some(Extension::Expiry(seconds)) => fields.push(("expiry", Value::Number(seconds))),
         Some(Extension::Ignored(kind)) => fields.push(("extension", Value::Number(kind.into()))),
         None => {}

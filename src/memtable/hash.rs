@@ -151,6 +151,50 @@ impl HashIndex {
         }
     }
 
+    /// Shows the entries of a key, newest first, from the newest one that is `visible` on, until `show` returns false. The
+    /// caller's sequence is in the registry.
+    pub(super) fn visit(
+        &self,
+        tag: u32,
+        mut is_key: impl FnMut(Locator) -> bool,
+        mut visible: impl FnMut(Locator) -> bool,
+        mut show: impl FnMut(Locator) -> bool,
+    ) {
+        let Some(slots) = self.slots() else { return };
+        let mut at = (tag >> slots.shift) as usize;
+        let newest = loop {
+            let head = slots.heads[at].load(Ordering::Acquire);
+            if head == 0 {
+                return;
+            }
+            let (head_tag, locator) = unpack(head);
+            if head_tag == tag && is_key(locator) {
+                break locator;
+            }
+            at = (at + 1) & slots.mask();
+        };
+        let mut link = slots.links[at].load(Ordering::Acquire);
+        let mut seen = visible(newest);
+        if seen && !show(newest) {
+            return;
+        }
+        while let Some(mut node) = self.nodes.get(link & !PRUNED) {
+            if !seen {
+                while let Some(far) = self.nodes.get(node.far)
+                    && !visible(far.locator)
+                {
+                    node = far;
+                }
+                seen = visible(node.locator);
+            }
+            // The link may be newer than the head that led to it, and lead to that again.
+            if seen && node.locator < newest && !show(node.locator) {
+                return;
+            }
+            link = node.next;
+        }
+    }
+
     /// Starts to bring the slot of a key into the cache, for an insertion that follows.
     #[inline]
     pub(super) fn prefetch(&self, tag: u32) {

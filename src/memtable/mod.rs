@@ -26,7 +26,8 @@ use spaces::Spaces;
 use crate::error::{Bug, Damage, Fault, bug};
 use crate::format::alignment::Alignment;
 use crate::format::checksum::Id;
-use crate::format::entry::{Entry, Kind, key_at, sequence_at};
+use crate::format::entry::{Entry, Kind, key_at, kind_at, sequence_at};
+use crate::format::entry_ref::EntryRef;
 use crate::format::range::{self as key, Edge};
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::format::{FileNumber, KeyspaceId, Position, Sequence};
@@ -282,6 +283,20 @@ impl Memtable {
         }
     }
 
+    /// Shows the versions of a key, newest first, from the newest one at or below `at` on, until `show` returns false. `at` is
+    /// in the registry. Range tombstones are not looked at. Expected O(1) for each.
+    pub(crate) fn visit_versions(
+        &self,
+        (keyspace, hash, key): (KeyspaceId, u64, &[u8]),
+        at: Sequence,
+        mut show: impl FnMut(EntryRef<'_>) -> bool,
+    ) {
+        let Some(space) = self.space(keyspace) else { return };
+        let visible = |locator| self.sequence(locator).is_some_and(|sequence| sequence <= at);
+        let show = |locator| self.entry(locator).is_none_or(|entry| show(entry.in_bytes(self.bytes())));
+        space.index.visit(tag(hash), |locator| self.is_of(locator, key), visible, show);
+    }
+
     /// The newest sequence number at which a key has been written or removed here; 0 if it was not.
     pub(crate) fn newest(&self, keyspace: KeyspaceId, hash: u64, key: &[u8]) -> Sequence {
         let Some(space) = self.space(keyspace) else { return Sequence(0) };
@@ -336,8 +351,10 @@ impl Memtable {
         let key = entry.key(self.bytes());
         let hash = crate::format::key_hash(keyspace, key);
         let is_key = |locator| self.is_of(locator, key);
+        // An operand needs what is behind it.
+        let is_operand = |locator| kind_at(self.bytes(), locator as usize * 8) == Some(Kind::Merge);
         let droppable = |older, newer| match (self.sequence(older), self.sequence(newer)) {
-            (Some(older), Some(newer)) => droppable(older, newer),
+            (Some(of_older), Some(of_newer)) => droppable(of_older, of_newer) && !is_operand(newer),
             _ => false,
         };
         let locator = u32::try_from(entry.start / 8).map_err(|_| Damage::OutOfBounds)?;

@@ -4,9 +4,12 @@
 //! of log2(k) levels, most of them decided, without a branch, by the ranks of the keys; and only one in all for as long as it
 //! stays in front of the others, which costs nothing where there is one source.
 
+mod apart;
+mod chain;
 mod cost;
 mod gaps;
 mod hidden;
+mod made;
 mod rank;
 mod scan;
 mod source;
@@ -17,11 +20,13 @@ use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use apart::PinnedEntry;
+pub(crate) use chain::{Chain, ChainStep};
 use cost::{Bill, Owed};
 pub(crate) use cost::{Paid, ReadCost};
 use gaps::Gaps;
 use rank::{Prefix, Rank};
-pub(crate) use scan::{Learned, Look, PinnedEntry, Scan, ScanShared};
+pub(crate) use scan::{Learned, Look, Scan, ScanShared};
 pub(crate) use source::{LevelCursor, Place, Source, Tables};
 pub(crate) use versions::Versions;
 
@@ -168,7 +173,8 @@ impl Merge {
         let Some(x) = self.sources[a].entry() else { return false };
         let Some(y) = self.sources[b].entry() else { return true };
         let order = x.key().cmp(y.key());
-        let order = order.then_with(|| y.sequence.cmp(&x.sequence)).then(a.cmp(&b));
+        let order = order.then_with(|| y.sequence.cmp(&x.sequence)).then_with(|| precedence(x).cmp(&precedence(y)));
+        let order = order.then(a.cmp(&b));
         if self.forward { order == Ordering::Less } else { order == Ordering::Greater }
     }
 
@@ -293,9 +299,10 @@ impl Merge {
 
     /// The error for a value that only a merge operator can tell.
     #[cold]
-    pub(crate) fn refuse(&self, operand: &Located) -> Error {
-        let path = self.path(operand).unwrap_or(Path::new("the log"));
-        Fault::from(Feature::MergeOperand).at(path, operand.entry.start as u64)
+    pub(crate) fn refuse(&self, operand: Option<&Located>) -> Error {
+        let path = operand.and_then(|operand| self.path(operand)).unwrap_or(Path::new("the log"));
+        let start = operand.map_or(0, |operand| operand.entry.start);
+        Fault::from(Feature::MergeOperand).at(path, start as u64)
     }
 
     /// Memtables are in order, so a table is to blame: that of the current entry of `source`, unless that comes from a
@@ -313,6 +320,12 @@ impl Merge {
         let (path, start) = current().or_else(left).unzip();
         Error::corrupt(path.unwrap_or(Path::new("")), start.unwrap_or(0) as u64, Damage::OutOfOrder)
     }
+}
+
+/// Which of two entries with one sequence number comes first: what a compaction has made of operands in front of what it was
+/// made of. Both are found by a repair alone.
+fn precedence(entry: EntryRef<'_>) -> u64 {
+    if entry.kind() == Kind::Merge { entry.folded_from().0.saturating_add(1) } else { 0 }
 }
 
 /// What most keys begin with: what those of the tables do, or, if there are none, those of the runs. A memtable with a few
@@ -398,7 +411,8 @@ mod tests {
         let within = (Edge::START.to_owned(), Edge::End);
         let look = Look { keyspace: KeyspaceId(0), at: Sequence(at), within };
         let learned = Arc::new(Learned::new(Sequence(at)));
-        let shared = ScanShared { values: Arc::default(), learned, mappings: Mappings::of(&fixtures[0].dir) };
+        let mappings = Mappings::of(&fixtures[0].dir);
+        let shared = ScanShared { values: Arc::default(), learned, mappings, operator: None };
         Scan::new(sources(fixtures), Cover::default(), look, shared)
     }
 

@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::apart::{Apart, PinnedEntry};
 use super::step::{Alone, Came};
 use super::{Bill, Gaps, Located, Merge, Place, ReadCost, Source, Version};
 use crate::error::Result;
-use crate::format::entry::{Entry, Kind};
+use crate::format::entry::Kind;
 use crate::format::entry_ref::EntryRef;
 use crate::format::range::Edge;
 use crate::format::{KeyspaceId, Sequence};
-use crate::sys::{Block, Mappings, Pinned, Purse};
-use crate::table::{StoredValue, ValueFile, Values};
+use crate::operator::Operator;
+use crate::sys::{Block, Mappings, Purse};
+use crate::table::Values;
 use crate::visibility::Cover;
 
 /// Keys in a row of which nothing is seen, after which a scan looks for a way past them: a seek costs about as much as this
@@ -38,30 +40,12 @@ pub(crate) struct Scan {
     pub(super) shared: ScanShared,
     pub(super) current: Current,
     bill: Bill,
-    /// The value of the current entry if it is a pointer.
-    apart: Option<(Arc<ValueFile>, StoredValue)>,
+    /// The value of the current entry if that is a pointer or an operand.
+    pub(super) apart: Apart,
+    /// Looks for what an operand works on. Made for the first one.
+    pub(super) aside: Option<Box<Merge>>,
     /// For who pins one value after another, of those that stand apart.
     purse: Purse,
-}
-
-/// An entry that stays valid on its own.
-#[derive(Clone)]
-pub(crate) struct PinnedEntry {
-    /// From its key on.
-    pub(crate) bytes: Pinned,
-    /// Where in them the key ends, and where the value begins.
-    pub(crate) key_end: usize,
-    pub(crate) value_start: usize,
-    /// The value, if it stands apart.
-    pub(crate) value: Option<Pinned>,
-}
-
-impl PinnedEntry {
-    #[inline]
-    fn new(bytes: Pinned, entry: &Entry, value: Option<Pinned>) -> Self {
-        let [key_end, value_start] = [entry.key_end, entry.value_start()].map(|at| at - entry.key_start);
-        Self { bytes, key_end, value_start, value }
-    }
 }
 
 /// Who looks, and at what.
@@ -95,6 +79,8 @@ pub(crate) struct ScanShared {
     pub(crate) learned: Arc<Learned>,
     /// What is read from, to be checked before anything is shown.
     pub(crate) mappings: Mappings,
+    /// What makes values of operands.
+    pub(crate) operator: Option<Operator>,
 }
 
 impl Scan {
@@ -102,7 +88,7 @@ impl Scan {
     pub(crate) fn new(sources: Vec<Source>, cover: Cover, look: Look, shared: ScanShared) -> Self {
         let bill = Bill::new(&sources);
         let (merge, current) = (Merge::new(sources), Current::Nowhere);
-        Self { merge, cover, look, shared, current, bill, apart: None, purse: Purse::default() }
+        Self { merge, cover, look, shared, current, bill, apart: Apart::Nothing, aside: None, purse: Purse::default() }
     }
 
     /// Pays what it owes for level 0.
@@ -159,7 +145,8 @@ impl Scan {
     pub(crate) fn value(&self) -> &[u8] {
         let Some(entry) = self.entry() else { return &[] };
         match &self.apart {
-            Some((_, value)) if entry.kind() == Kind::Pointer => value.bytes(),
+            Apart::Stored(_, value) if entry.kind() == Kind::Pointer => value.bytes(),
+            Apart::Made(block) if entry.kind() == Kind::Merge => block.bytes(),
             _ => entry.value(),
         }
     }
@@ -173,7 +160,11 @@ impl Scan {
             Current::Left(_, Some(block)) => block.pin(entry.key_start..entry.end),
             Current::Left(left, None) => self.merge.pin(left)?,
         };
-        let value = self.apart.as_ref().filter(|_| entry.kind() == Kind::Pointer).map(|(_, value)| value.pin());
+        let value = match &self.apart {
+            Apart::Stored(_, value) if entry.kind() == Kind::Pointer => Some(value.pin()),
+            Apart::Made(block) if entry.kind() == Kind::Merge => Some(block.pin(0..block.bytes().len())),
+            _ => None,
+        };
         Some(PinnedEntry::new(bytes, entry.place(), value))
     }
 
@@ -187,7 +178,8 @@ impl Scan {
             Current::Left(left, None) => self.merge.pin_from_purse(left)?,
         };
         let value = match &self.apart {
-            Some((_, value)) if self.is_at_pointer() => Some(value.pin_from(&mut self.purse)),
+            Apart::Stored(_, value) if self.is_at(Kind::Pointer) => Some(value.pin_from(&mut self.purse)),
+            Apart::Made(block) if self.is_at(Kind::Merge) => Some(block.pin(0..block.bytes().len())),
             _ => None,
         };
         let entry = self.entry()?;
@@ -195,8 +187,8 @@ impl Scan {
     }
 
     #[inline]
-    fn is_at_pointer(&self) -> bool {
-        self.entry().is_some_and(|entry| entry.kind() == Kind::Pointer)
+    fn is_at(&self, kind: Kind) -> bool {
+        self.entry().is_some_and(|entry| entry.kind() == kind)
     }
 
     /// Finds the value that the current entry points to, and verifies it.
@@ -205,9 +197,9 @@ impl Scan {
         let found = self.shared.values.find(entry, || self.path());
         let resolved = found.and_then(|(pointer, file)| match &mut self.apart {
             // Most often the same file as before.
-            Some((held, value)) if Arc::ptr_eq(held, file) => held.move_to(value, pointer),
+            Apart::Stored(held, value) if Arc::ptr_eq(held, file) => held.move_to(value, pointer),
             apart => {
-                *apart = Some((Arc::clone(file), file.value(pointer)?));
+                *apart = Apart::Stored(Arc::clone(file), file.value(pointer)?);
                 Ok(())
             }
         });
@@ -356,11 +348,9 @@ impl Scan {
                     self.current = Current::Top;
                     return if kind == Kind::Pointer { self.resolve().map(Some) } else { Ok(Some(true)) };
                 }
-                if kind == Kind::Merge
-                    && !removed
-                    && let Some(top) = self.merge.top()
-                {
-                    return Err(self.merge.refuse(&top));
+                if kind == Kind::Merge && !removed {
+                    self.current = Current::Top;
+                    return self.make().map(Some);
                 }
                 done = true;
                 hidden += 1;
@@ -457,9 +447,8 @@ impl Scan {
             if kind.has_value() && !removed {
                 return if kind == Kind::Pointer { self.resolve().map(Some) } else { Ok(Some(true)) };
             }
-            let Current::Left(left, _) = &self.current else { continue };
             if kind == Kind::Merge && !removed {
-                return Err(self.merge.refuse(left));
+                return self.make().map(Some);
             }
             hidden += 1;
             if hidden == HIDDEN_MAX {

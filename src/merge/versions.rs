@@ -16,6 +16,8 @@ pub(crate) struct Versions {
     newer: Option<Sequence>,
     /// Whether the version returned last is a merge operand: what it works on is seen with it.
     operand: bool,
+    /// Whether the key was removed between the version returned last and the one returned before.
+    removed: bool,
     /// Whether the one returned last is there for the sake of a merge operand in front of it.
     below_operand: bool,
 }
@@ -29,26 +31,35 @@ impl Versions {
     /// Starts at `place`, which must not be behind a version of a key whose others follow.
     pub(crate) fn starting_at(mut merge: Merge, cover: Cover, rule: Visibility, place: Place<'_>) -> Result<Self> {
         merge.go(place)?;
-        Ok(Self { merge, cover, rule, newer: None, operand: false, below_operand: false })
+        Ok(Self { merge, cover, rule, newer: None, operand: false, removed: false, below_operand: false })
     }
 
-    /// The next admitted version, tombstones included, and whether it is the first one of its key.
+    /// The next admitted version, tombstones included, and whether it is the first admitted one of its key.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(Located, bool)>> {
+        self.removed = false;
+        let mut first = false;
         while let Some(top) = self.merge.top() {
             let new_key = self.newer.is_none();
+            first |= new_key;
             if new_key {
                 self.rule.start_key();
             }
             let removed = !self.cover.is_empty() && self.show_removals(&top);
-            self.below_operand = self.operand && !new_key && !removed;
+            self.removed = !new_key && (self.removed || removed);
+            let below_operand = self.operand && !new_key && !removed;
             let sequence = top.entry.sequence;
+            let is_copy = self.newer == Some(sequence);
             let (_, same) = self.merge.advance_in_order()?;
             self.newer = same.then_some(sequence);
+            if is_copy {
+                continue;
+            }
+            self.below_operand = below_operand;
             let admitted = self.rule.admits(sequence) || self.below_operand;
             self.operand = admitted && top.entry.kind() == Kind::Merge;
             if admitted {
-                return Ok(Some((top, new_key)));
+                return Ok(Some((top, first)));
             }
         }
         Ok(None)
@@ -69,6 +80,11 @@ impl Versions {
             any = true;
         }
         any
+    }
+
+    /// Whether the key was removed between the version returned last and the one returned before, another one of it.
+    pub(crate) fn is_behind_removal(&self) -> bool {
+        self.removed
     }
 
     /// Whether the version returned last is what a merge operand works on.

@@ -1,11 +1,13 @@
 //! Options of one keyspace.
 
+use super::operators::check_name;
 use crate::error::{Error, Result};
 use crate::format::KeyspaceId;
 use crate::format::alignment::Alignment;
 use crate::format::edit::KeyspaceMeta;
 use crate::format::section::Later;
 use crate::format::section_options::{Compression, PointIndex, SectionOptions};
+use crate::operator::{MergeOperator, Operator};
 
 /// Refuses what is out of its limits, and what this build cannot do.
 pub(super) fn check(options: SectionOptions) -> Result<()> {
@@ -46,6 +48,7 @@ pub struct KeyspaceOptions {
     block_log2: Option<u8>,
     threshold: Option<u32>,
     value_alignment: Option<usize>,
+    operator: Option<Operator>,
 }
 
 impl KeyspaceOptions {
@@ -113,6 +116,32 @@ impl KeyspaceOptions {
         self
     }
 
+    /// What [`Keyspace::merge`](crate::Keyspace::merge) does in the keyspace. Its name is recorded, and each later open needs an
+    /// operator of that name: see [`Options::known_operator`](crate::Options::known_operator). Default: none, also if the
+    /// default keyspace has one.
+    ///
+    /// ```
+    /// # fn main() -> maplsm::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = maplsm::Db::open(dir.path().join("db"))?;
+    /// use maplsm::{KeyspaceOptions, operators::Counter};
+    ///
+    /// let visits = db.create_keyspace("visits", KeyspaceOptions::new().merge_operator(Counter))?;
+    /// visits.merge("home", 1u64.to_le_bytes())?;
+    /// assert_eq!(visits.get("home")?.unwrap(), 1u64.to_le_bytes());
+    /// # db.close()
+    /// # }
+    /// ```
+    pub fn merge_operator(&mut self, operator: impl MergeOperator) -> &mut Self {
+        self.operator = Some(Operator::new(operator));
+        self
+    }
+
+    /// The operator that the keyspace is to have.
+    pub(crate) fn operator(&self) -> Option<&Operator> {
+        self.operator.as_ref()
+    }
+
     /// The record of a new keyspace in a database with these options.
     pub(crate) fn record(&self, database: SectionOptions, id: KeyspaceId, name: &str) -> Result<KeyspaceMeta> {
         let problem = "must be 1, 8 or 16";
@@ -134,7 +163,9 @@ impl KeyspaceOptions {
         check(options)?;
         let threshold = Some(options.large_value_bytes().unwrap_or(0));
         let options = SectionOptions { threshold, ..options };
-        Ok(KeyspaceMeta { id, options, name: name.to_owned(), later: Later::default() })
+        self.operator.iter().try_for_each(|operator| check_name("merge_operator", operator))?;
+        let operator = self.operator.as_ref().map(|operator| operator.name().to_owned());
+        Ok(KeyspaceMeta { id, options, name: name.to_owned(), operator, later: Later::default() })
     }
 }
 

@@ -78,6 +78,8 @@ pub(crate) enum LockRank {
     Commits,
     /// Events on their way to the listener.
     Events,
+    /// What an operator has made of a key.
+    Made,
     /// The simulated disk.
     Disk,
 }

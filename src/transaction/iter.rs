@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
-use super::{Changes, Transaction, between};
+use super::{Changes, Transaction, Word, between};
 use crate::error::Result;
 use crate::format::range::Edge;
 use crate::iter::{Entry, Iter, KeyRange};
@@ -120,14 +120,20 @@ impl<'t> TransactionIter<'t> {
     }
 
     /// Looks for the next entry at one end that the transaction has written itself.
-    fn find_own(&self, side: usize) -> Own {
+    fn find_own(&self, side: usize) -> Result<Own> {
         let [start, end] = &self.left;
         let found = between(start, end).and_then(|inside| {
             let changes = self.transaction.own(self.keyspace.id)?;
-            let mut within = changes.keys.range::<Vec<u8>, _>(inside).filter_map(|(_, word)| word.entry());
-            if side == FRONT { within.next().cloned() } else { within.next_back().cloned() }
+            let mut within =
+                changes.keys.range::<Vec<u8>, _>(inside).filter(|(_, word)| !matches!(word, Word::Removed));
+            if side == FRONT { within.next() } else { within.next_back() }
         });
-        found.map_or(Own::Nothing, Own::Next)
+        let Some((key, word)) = found else { return Ok(Own::Nothing) };
+        if let Some(entry) = word.entry() {
+            return Ok(Own::Next(entry.clone()));
+        }
+        let made = self.transaction.get_of(&self.keyspace, key)?;
+        Ok(Own::Next(self.transaction.entry(&self.keyspace, key, made.as_deref().unwrap_or_default())?))
     }
 
     /// That entry, unless the other end has passed it.
@@ -140,7 +146,7 @@ impl<'t> TransactionIter<'t> {
     fn take(&mut self, side: usize) -> Result<Option<Entry>> {
         self.peek(side)?;
         if matches!(self.own[side], Own::Unknown) {
-            self.own[side] = self.find_own(side);
+            self.own[side] = self.find_own(side)?;
         }
         let own = self.own(side);
         let own_first = match (own, &self.peeked[side]) {

@@ -42,10 +42,11 @@ impl Transaction {
         let strange: Vec<&[u8]> = keys.iter().zip(&own).filter(|(_, own)| own.is_none()).map(|(key, _)| *key).collect();
         self.note_read(keyspace, |reads| strange.iter().for_each(|key| reads.insert_key(key)));
         let mut stored = self.engine.readers.get_many_at(keyspace.id, &strange, &self.at)?.into_iter();
-        let values = own.into_iter().map(|own| match own {
-            Some(own) => own.entry().map(Entry::value_slice),
-            None => stored.next().flatten().map(Slice),
+        let values = keys.iter().zip(own).map(|(key, own)| match own {
+            Some(Word::Operands(_)) => self.get_of(keyspace, key),
+            Some(own) => Ok(own.entry().map(Entry::value_slice)),
+            None => Ok(stored.next().flatten().map(Slice)),
         });
-        Ok(values.collect())
+        values.collect()
     }
 }

@@ -167,7 +167,7 @@ impl VersionBuilder {
 
     /// Applies an edit. After an error, the builder is of no use any more.
     pub(super) fn apply(&mut self, edit: &Edit, handles: &Handles<'_>) -> Result<(), Damage> {
-        if !edit.create.is_empty() || edit.next_keyspace.is_some() {
+        if !edit.create.is_empty() || edit.next_keyspace.is_some() || edit.default_operator.is_some() {
             Arc::make_mut(&mut self.named).create(edit)?;
         }
         for meta in &edit.add_values {

@@ -16,11 +16,13 @@ pub(crate) struct Keyspaces {
     /// Ids below have been used and are never used again.
     next: KeyspaceId,
     metas: Grouped<Arc<KeyspaceMeta>>,
+    /// The name of the merge operator of the default one.
+    default_operator: Option<Arc<str>>,
 }
 
 impl Default for Keyspaces {
     fn default() -> Self {
-        Self { next: KeyspaceId(1), metas: Grouped::default() }
+        Self { next: KeyspaceId(1), metas: Grouped::default(), default_operator: None }
     }
 }
 
@@ -37,6 +39,14 @@ impl Keyspaces {
 
     pub(crate) fn get(&self, keyspace: KeyspaceId) -> Option<&Arc<KeyspaceMeta>> {
         self.metas.get(keyspace)
+    }
+
+    /// The name of the merge operator of a keyspace that is there, if it has one.
+    pub(crate) fn operator(&self, keyspace: KeyspaceId) -> Option<&str> {
+        if keyspace == KeyspaceId::DEFAULT {
+            return self.default_operator.as_deref();
+        }
+        self.get(keyspace)?.operator.as_deref()
     }
 
     /// Whether a keyspace is there: it has been created, and not dropped.
@@ -77,7 +87,7 @@ impl Keyspaces {
         if self.iter().all(|meta| names.insert(&meta.name)) { Ok(()) } else { Err(Damage::BadField) }
     }
 
-    /// Applies the creations of an edit.
+    /// Applies the creations of an edit, and what it says of the default one.
     pub(super) fn create(&mut self, edit: &Edit) -> Result<(), Damage> {
         for meta in &edit.create {
             let after = meta.id.0.checked_add(1).ok_or(Damage::BadField)?;
@@ -86,6 +96,9 @@ impl Keyspaces {
             }
             self.metas.insert(meta.id, Arc::new(meta.clone()));
             self.next = KeyspaceId(after);
+        }
+        if let Some(operator) = &edit.default_operator {
+            self.default_operator = Some(operator.as_str().into());
         }
         self.next = self.next.max(edit.next_keyspace.unwrap_or_default());
         Ok(())

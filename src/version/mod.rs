@@ -209,6 +209,7 @@ impl Version {
             consume: consume.collect(),
             next_keyspace: Some(self.named.next()).filter(|next| *next != Keyspaces::default().next()),
             create: self.named.iter().map(|meta| KeyspaceMeta::clone(meta)).collect(),
+            default_operator: self.named.operator(KeyspaceId::DEFAULT).map(str::to_owned),
             ..Edit::default()
         }
     }
@@ -272,7 +273,7 @@ pub(crate) mod tests {
 
     pub(crate) fn named(id: u32, name: &str) -> KeyspaceMeta {
         let options = SectionOptions { threshold: Some(0), ..SectionOptions::default() };
-        KeyspaceMeta { id: KeyspaceId(id), options, name: name.to_owned(), later: Later::default() }
+        KeyspaceMeta { id: KeyspaceId(id), options, name: name.to_owned(), operator: None, later: Later::default() }
     }
 
     pub(crate) fn apply(version: &Version, edit: &Edit) -> Result<Version, Damage> {

@@ -79,6 +79,12 @@ impl Visibility {
         self.unserved.checked_sub(1).and_then(|last| self.points.get(last)).copied()
     }
 
+    /// Whether everybody who sees `older` sees `newer`, now and later: nobody stands between the two.
+    pub(crate) fn sees_together(&self, older: Sequence, newer: Sequence) -> bool {
+        let between = self.points.partition_point(|point| *point < older)..self.points.len();
+        newer <= self.keep_above && self.points[between].first().is_none_or(|point| *point >= newer)
+    }
+
     /// The sequence of whoever sees the oldest state.
     pub(crate) fn oldest(&self) -> Sequence {
         self.points.first().copied().unwrap_or(self.keep_above)
@@ -125,6 +131,16 @@ mod tests {
                 assert_eq!(seen, admitted(rule, &all));
             }
         }
+    }
+
+    #[test]
+    fn versions_are_seen_together_unless_somebody_stands_between_them() {
+        let rule = Visibility::retain(vec![Sequence(4), Sequence(9)], Sequence(20));
+        let together = |older, newer| rule.sees_together(Sequence(older), Sequence(newer));
+        assert!(together(5, 9) && together(5, 6) && together(10, 20) && together(1, 4));
+        assert!(!together(4, 5) && !together(9, 10) && !together(3, 12) && !together(5, 10));
+        // Whoever registers later may stand above the cut.
+        assert!(!together(20, 21) && !together(21, 22) && !together(15, 21));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::visit;
 
-const ROWS: usize = 40;
+const ROWS: usize = 42;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -20,7 +20,16 @@ from state import NO_D, State  # noqa: E402
 
 PUT, DELETE, RANGE_DELETE, MERGE, POINTER = range(5)
 
-Entry = namedtuple("Entry", "kind oldest low40 alignment key value length")
+Entry = namedtuple("Entry", "kind oldest low40 alignment key value length back")
+
+
+def counter(parts):  # 6.7
+    if any(len(part) != 8 for part in parts):
+        return None
+    return (sum(int.from_bytes(part, "little") for part in parts) % 2**64).to_bytes(8, "little")
+
+
+OPERATORS = {"maplsm.counter": counter, "maplsm.append": b"".join, "maplsm.max": max}
 
 
 class Database(State):
@@ -118,22 +127,24 @@ class Database(State):
     def entry(self, f, o, end, position):
         flags, k, v = f.u(o, 1), f.u(o + 6, 2), f.u(o + 8, 4)
         f.check(o + 12 <= end, o, "entry beyond its run or section")
-        kind, alignment, x = flags & 15, (flags >> 5) & 3, 0
+        kind, alignment, x, back = flags & 15, (flags >> 5) & 3, 0, 0
         if kind > 4 or alignment == 3:
             raise f.unsupported(o, "kind or alignment of an entry")
         if flags & 0x10:
             f.check(o + 14 <= end, o, "extension beyond its run or section")
             x, extension = 8 * f.u(o + 12, 1), f.u(o + 13, 1)
-            if extension < 0x80:
+            folded = kind == MERGE and extension == 2
+            if extension < 0x80 and not folded:
                 raise f.unsupported(o + 13, "extension")
-            f.check(x and (extension != 0x81 or x == 8), o + 12, "length of an extension")
+            f.check(x and (extension != 0x81 and not folded or x == 8), o + 12, "length of an extension")
+            back = f.u(o + 14, 6) if folded else 0
         a = (1, 8, 16)[alignment]
         f.check(position % max(8, a) == 0, o, "offset of an entry")
         value = up(12 + x + k, a)
         length = up(value + v, max(8, a))
         f.check(o + length <= end, o, "entry beyond its run or section")
         key, value = f.bytes(o + 12 + x, k), f.bytes(o + value, v)
-        return Entry(kind, flags >= 0x80, f.u(o + 1, 5), (0, 3, 4)[alignment], key, value, length)
+        return Entry(kind, flags >= 0x80, f.u(o + 1, 5), (0, 3, 4)[alignment], key, value, length, back)
 
     def take(self, f, o, keyspace, e, sequence):
         if e.kind == RANGE_DELETE:
@@ -145,7 +156,7 @@ class Database(State):
             return
         f.check(e.kind != POINTER or len(e.value) == 24, o, "pointer")
         versions = self.versions.setdefault(keyspace, {}).setdefault(e.key, [])
-        versions.append((sequence, e.kind, e.value, f, o))
+        versions.append((sequence, e.kind, e.value, f, o, e.back))
 
     # Tables and value files, 10
 
@@ -283,12 +294,34 @@ class Database(State):
                 visible = [version for version in versions if version[0] <= self.last]
                 if not visible:
                     continue
-                sequence, kind, value, f, o = max(visible, key=lambda version: version[0])
-                if kind == DELETE or any(n > sequence and covers(a, b, key) for a, b, n in removed):
-                    continue
-                if kind == MERGE:
-                    raise f.unsupported(o, "merge operand")
-                yield name, key, self.value(value, f, o) if kind == POINTER else value
+                removal = max((n for a, b, n in removed if covers(a, b, key)), default=0)
+                found = self.resolve(self.operators.get(keyspace), visible, removal)
+                if found is not None:
+                    yield name, key, found
+
+    def resolve(self, operator, versions, removal):  # 0.3, 6.6
+        operands, upto = [], TOP
+        for sequence, kind, value, f, o, back in sorted(versions, key=lambda version: -version[0]):
+            if sequence > upto:
+                continue
+            if sequence < removal or kind == DELETE:
+                break
+            if kind != MERGE:
+                value = self.value(value, f, o) if kind == POINTER else value
+                if not operands:
+                    return value
+                operands.append(value)
+                break
+            if operator not in OPERATORS:
+                raise f.unsupported(o, "merge operand")
+            operands.append(value)
+            upto, last = sequence - back - 1, (f, o)
+        if not operands:
+            return None
+        made = OPERATORS[operator](operands[::-1])
+        if made is None:
+            raise last[0].unsupported(last[1], "operands that the operator refuses")
+        return made
 
 
 def main():

@@ -22,6 +22,7 @@ class State:
         self.next_number, self.last_sequence, self.first_segment, self.next_keyspace = 1, 0, 0, 1
         self.ends, self.log_durable = {}, NO_D
         self.keyspaces = {0: ("default", 0)}
+        self.operators = {}
         self.tables, self.values, self.value_numbers = {}, {}, set()
         self.versions, self.removed = {}, {}
 
@@ -155,11 +156,11 @@ class State:
         while o < group.end:
             f.check(o + 8 <= group.end, o, "record beyond the edit")
             kind, size = f.u(o, 2), f.u(o + 4, 4)
-            if not 1 <= kind <= 13:
+            if not 1 <= kind <= 14:
                 raise f.unsupported(o, "kind of record")
             f.zero(o + 2, 2)
             f.check(size % 8 == 0 and o + 8 + size <= group.end, o, "length of a record")
-            want = {4: 16, 5: None, 6: 16, 8: 16, 9: None, 12: 16, 13: 56}.get(kind, 8)
+            want = {4: 16, 5: None, 6: 16, 8: 16, 9: None, 12: 16, 13: 56, 14: None}.get(kind, 8)
             f.check(want in (None, size), o, "length of a record")
             a, b = f.u(o + 8, 8) if size else 0, f.u(o + 16, 8) if size >= 16 else 0
             if want in (8, 16):
@@ -171,7 +172,7 @@ class State:
             o += 8 + size
         f.check(len(records) == group.count, group.body, "count of records")
         added = []
-        order = [13, 9, 11, 7, 6, 5, 8, 10]  # 12.2; the others do not depend on one another
+        order = [13, 9, 14, 11, 7, 6, 5, 8, 10]  # 12.2; the others do not depend on one another
         for kind, at, size, a, b in sorted(records, key=lambda r: order.index(r[0]) if r[0] in order else 99):
             if kind == 1:
                 self.next_number = max(self.next_number, a)
@@ -197,6 +198,8 @@ class State:
                 added.append(self.add_table(f, at, size))
             elif kind == 9:
                 self.create_keyspace(f, at, size)
+            elif kind == 14:
+                self.alter_keyspace(f, at, size)
             elif kind == 10:
                 f.check(a != 0 and self.keyspaces.pop(a, None), at, "keyspace is not there")
                 for table in self.tables.values():
@@ -251,12 +254,27 @@ class State:
         return number
 
     def create_keyspace(self, f, at, size):  # 12.4
+        number, name, alignment, operator = self.keyspace_record(f, at, size)
+        f.check(self.next_keyspace <= number < 2**32 - 1, at, "id of a keyspace")
+        self.next_keyspace = number + 1
+        self.keyspaces[number] = (name, alignment)
+        self.operators[number] = operator
+
+    def alter_keyspace(self, f, at, size):  # 12.4
+        number, name, _, operator = self.keyspace_record(f, at, size)
+        if number:
+            raise f.unsupported(at, "another keyspace than the default one is altered")
+        f.check(name == "default" and operator, at, "alter keyspace")
+        self.operators[0] = operator
+
+    def keyspace_record(self, f, at, size):
         f.check(size >= 40, at, "length of a record")
         record, interval, number = f.u(at, 2), f.u(at + 2, 2), f.u(at + 4, 4)
         point, name_bytes, alignment, codec = f.u(at + 36, 1), f.u(at + 37, 1), f.u(at + 20, 1), f.u(at + 18, 1)
         f.check(40 <= record <= size and record % 8 == 0, at, "length of a record")
-        if f.u(at + 24, 4) or f.u(at + 38, 1):
-            raise f.unsupported(at, "required bits or operator of a keyspace")
+        operator_bytes = f.u(at + 38, 1)
+        if f.u(at + 24, 4):
+            raise f.unsupported(at, "required bits of a keyspace")
         if f.u(at + 16, 2) or f.u(at + 19, 1) or alignment not in (0, 3, 4) or point not in (1, 2):
             raise f.unsupported(at, "options of a keyspace")
         if codec > 1:
@@ -266,18 +284,20 @@ class State:
         f.check(1e-6 <= rate <= 0.5 if point == 2 else rate == 0, at + 8, "error rate")
         f.check(level == 0 and f.u(at + 22, 1) <= 6 and 12 <= f.u(at + 23, 1) <= 20, at + 21, "compression")
         f.zero(at + 39, 1)
-        f.check(1 <= interval <= 256 and not 0 < large < 64 and number, at, "keyspace record")
-        f.check(name_bytes and record + up(name_bytes, 8) == size, at + 37, "name")
+        f.check(1 <= interval <= 256 and not 0 < large < 64, at, "keyspace record")
+        both = name_bytes + operator_bytes
+        f.check(name_bytes and record + up(both, 8) == size, at + 37, "names")
         at += record
-        f.zero(at + name_bytes, size - record - name_bytes)
-        try:
-            name = f.bytes(at, name_bytes).decode()
-        except UnicodeDecodeError:
-            raise f.damaged(at, "name") from None
-        f.check(not any(unicodedata.category(c) == "Cc" for c in name), at, "name")
-        f.check(self.next_keyspace <= number < 2**32 - 1, at, "id of a keyspace")
-        self.next_keyspace = number + 1
-        self.keyspaces[number] = (name, alignment)
+        f.zero(at + both, size - record - both)
+        names = []
+        for start, length in ((at, name_bytes), (at + name_bytes, operator_bytes)):
+            try:
+                name = f.bytes(start, length).decode()
+            except UnicodeDecodeError:
+                raise f.damaged(at, "name") from None
+            f.check(not any(unicodedata.category(c) == "Cc" for c in name), at, "name")
+            names.append(name)
+        return number, names[0], alignment, names[1]
 
     def sections(self, f, o, end, count):  # 10.4
         found = []

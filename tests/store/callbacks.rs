@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use maplsm::operators::Append;
 use maplsm::{
     Db, Durability, Error, Event, FilterEntry, Isolation, KeyspaceOptions, Options, Result, SimFs, Verdict, WriteBatch,
 };
@@ -85,7 +86,7 @@ fn calls() -> BTreeMap<&'static str, Call> {
 }
 
 fn points() -> Vec<(&'static str, Call)> {
-    let calls: [(&str, Call); 14] = [
+    let calls: [(&str, Call); 16] = [
         ("get", |db| {
             db.keyspace("named")?.get("key")?;
             db.snapshot().get("key")?;
@@ -97,6 +98,11 @@ fn points() -> Vec<(&'static str, Call)> {
             db.keyspace("named")?.insert("inserted", "value")?;
             db.insert("inserted", "value")
         }),
+        ("merge", |db| {
+            db.keyspace("named")?.merge("inserted", "value").unwrap_err();
+            db.merge("merged", "operand")
+        }),
+        ("merge_with", |db| db.merge_with("merged", "operand", Durability::Sync)),
         ("remove", |db| {
             db.keyspace("named")?.remove("inserted")?;
             db.remove("inserted")
@@ -377,6 +383,7 @@ fn run(fs: &SimFs, callback: Callback, call: Call) -> (Result<()>, Result<()>) {
     let (answers, answer): (Sender<Result<()>>, Receiver<Result<()>>) = channel();
     let armed = Armed::default();
     let mut options = sim_options(fs);
+    options.merge_operator(Append);
     options.l0_tables(1).level_bytes_base(4 << 10).compaction_filter(armed.filter(call, answers.clone()));
     if matches!(callback, Callback::FilterInBackground | Callback::OfCommitOnThread) {
         options.background_threads(2);

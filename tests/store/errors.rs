@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use maplsm::operators::{Counter, Max};
 use maplsm::{
     Compression, Db, Durability, Error, Fault, Feature, FilterEntry, KeyspaceOptions, SimFs, Verdict, WriteBatch,
 };
@@ -241,6 +242,12 @@ fn every_error_has_a_cause() {
     refused(db.ingest([("b", ""), ("b", "")]).map(drop));
     let named = db.keyspace("named").unwrap();
     refused(db.create_keyspace("named", &KeyspaceOptions::new()).map(drop));
+    refused(db.merge("key", "operand"));
+    let counting = sim_options(&fs).merge_operator(Counter).open("/counting").unwrap();
+    counting.merge("key", "no number").unwrap();
+    refused(counting.get("key").map(drop));
+    drop(counting);
+    refused(open(sim_options(&fs).merge_operator(Max), "/counting"));
     refused(db.drop_keyspace("unnamed"));
     refused(db.keyspace("").map(drop));
     let other = sim_options(&fs).open("/other").unwrap();

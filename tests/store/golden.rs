@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use maplsm::operators::{Append, Counter};
 use maplsm::{Db, ErrorKind, KeyspaceOptions, Options, PointIndex, SimFs, WriteBatch};
 
 use crate::support::model::{Map, read_all};
@@ -33,7 +34,7 @@ struct Golden {
     built: bool,
 }
 
-const ALL: [Golden; 9] = [
+const ALL: [Golden; 10] = [
     Golden { name: "plain", make: plain, end: End::Closed, contents: plain_contents, built: true },
     Golden { name: "open", make: plain, end: End::Killed, contents: plain_contents, built: true },
     Golden { name: "bloom", make: bloom, end: End::Closed, contents: plain_contents, built: true },
@@ -45,6 +46,7 @@ const ALL: [Golden; 9] = [
         contents: extension_contents,
         built: true,
     },
+    Golden { name: "merges", make: merges, end: End::Closed, contents: merges_contents, built: true },
     Golden { name: "values", make: values, end: End::Closed, contents: values_contents, built: true },
     Golden { name: "ingest", make: ingest, end: End::Closed, contents: ingest_contents, built: true },
     Golden { name: "lz4", make: lz4, end: End::Closed, contents: packed_contents, built: cfg!(feature = "lz4") },
@@ -131,6 +133,40 @@ fn with_extension(fs: &SimFs) -> SimFs {
 
 fn extension_contents() -> Vec<Contents> {
     vec![("default", map([("key", "value")]))]
+}
+
+/// Operands in a table, of which one stands for several, and in the log; with values below them and without.
+fn merges(options: &mut Options) -> Db {
+    let db = options.merge_operator(Counter).open(DIR).unwrap();
+    let logs = db.create_keyspace("logs", KeyspaceOptions::new().merge_operator(Append).value_alignment(8)).unwrap();
+    let count = |key: &str, number: u64| db.merge(key, number.to_le_bytes()).unwrap();
+    db.insert("visits", 100u64.to_le_bytes()).unwrap();
+    for number in 1..=6 {
+        count("visits", number);
+    }
+    let snapshot = db.snapshot();
+    for number in 7..=9 {
+        count("visits", number);
+    }
+    count("absent", 5);
+    logs.merge("ada", "in;").unwrap();
+    logs.insert("gone", "value").unwrap();
+    // Those above the snapshot become one operand, and those below a value.
+    db.compact().unwrap();
+    drop(snapshot);
+    logs.merge("ada", "out;").unwrap();
+    logs.remove("gone").unwrap();
+    logs.merge("gone", "back;").unwrap();
+    db.flush().unwrap();
+    count("visits", 1000);
+    logs.remove_range("a".."b").unwrap();
+    logs.merge("ada", "in again;").unwrap();
+    db
+}
+
+fn merges_contents() -> Vec<Contents> {
+    let numbers = [("visits", 1145u64.to_le_bytes()), ("absent", 5u64.to_le_bytes())];
+    vec![("default", map(numbers)), ("logs", map([("ada", "in again;"), ("gone", "back;")]))]
 }
 
 fn values(options: &mut Options) -> Db {

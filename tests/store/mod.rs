@@ -28,6 +28,7 @@ mod layout;
 mod leftovers;
 mod locks;
 mod log_copies;
+mod merging;
 mod mixed;
 mod model;
 mod names;

@@ -52,6 +52,10 @@ fn answers(db: &Db) -> Vec<(&'static str, Answer)> {
     let mut all = vec![
         ("insert", answer(db.insert("key", "value"))),
         ("insert", answer(there.insert("key", "value"))),
+        ("merge", answer(db.merge("key", "operand"))),
+        ("merge", answer(there.merge("key", "operand"))),
+        ("merge_with", answer(db.merge_with("key", "operand", Durability::Sync))),
+        ("merge_with", answer(there.merge_with("key", "operand", Durability::Sync))),
         ("remove", answer(db.remove("key"))),
         ("remove", answer(there.remove("key"))),
         ("remove_range", answer(db.remove_range("a".."b"))),

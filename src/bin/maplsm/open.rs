@@ -107,6 +107,7 @@ pub(crate) fn existing(db: &Db, target: &Target) -> maplsm::Result<Keyspace> {
 
 fn open(target: &Target, options: &mut Options) -> Result<Db, Failure> {
     target.options.apply(options);
+    options.allow_missing_operators(true);
     let opened = options.memtable_entries(target.capacity.map(NonZeroUsize::get)).open(&target.db);
     let db = opened.map_err(|error| {
         let damaged = error.is_corruption();

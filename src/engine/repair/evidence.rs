@@ -20,6 +20,8 @@ use crate::sys::{Dir, Mapping};
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     pub(super) keyspaces: BTreeMap<KeyspaceId, KeyspaceMeta>,
+    /// The name of the operator of the default one.
+    pub(super) default_operator: Option<String>,
     pub(super) dropped: BTreeSet<KeyspaceId>,
     /// The keyspace that had a name last.
     names: BTreeMap<String, KeyspaceId>,
@@ -130,6 +132,7 @@ impl Evidence {
             }
             self.keyspaces.insert(meta.id, meta);
         }
+        self.default_operator = edit.default_operator.or(self.default_operator.take());
         edit.drop.into_iter().for_each(|keyspace| self.drop_keyspace(keyspace));
         self.known.extend(edit.add_values.iter().map(|meta| meta.id));
         self.values.extend(edit.add_values.into_iter().map(|meta| (meta.number, meta)));

@@ -70,6 +70,8 @@ pub(super) struct Inventory {
     need: Need,
     pub(super) findings: Findings,
     pub(super) keyspaces: Vec<KeyspaceMeta>,
+    /// The name of the operator of the default one.
+    pub(super) default_operator: Option<String>,
     pub(super) sources: Vec<Source>,
     pub(super) lost: Vec<LostSection>,
     /// Where values are that stand apart from their entries.
@@ -91,6 +93,7 @@ impl Inventory {
             need: Need::Nothing,
             findings: Findings::default(),
             keyspaces: Vec::new(),
+            default_operator: None,
             sources: Vec::new(),
             lost: Vec::new(),
             values: Arc::default(),
@@ -244,6 +247,7 @@ impl Inventory {
         }
         self.examine_values(version.values().iter().map(|stored| Arc::clone(&stored.file)))?;
         self.keyspaces = version.named().iter().map(|meta| KeyspaceMeta::clone(meta)).collect();
+        self.default_operator = version.named().operator(KeyspaceId::DEFAULT).map(str::to_owned);
         for (level, table) in version.tables() {
             let keyspaces = table.meta.sections.iter().map(|section| section.keyspace);
             let serves = keyspaces.filter(|keyspace| level > 0 || version.serves(table, *keyspace)).collect();
@@ -332,6 +336,7 @@ impl Inventory {
         let (first, ends) = (evidence.first_segment, BTreeMap::new());
         self.read_log(&Chain { databases, first, is_known: false, ends, near, is_dropped: &is_dropped })?;
         self.keyspaces = evidence.keyspaces.into_values().collect();
+        self.default_operator = evidence.default_operator;
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use super::list::LostList;
 use super::numbers;
 use crate::engine::Engine;
 use crate::engine::checkpoint::copy_file;
-use crate::error::{Damage, Error, Result};
+use crate::error::{Damage, Error, Feature, Result, Unsupported};
 use crate::format::checksum::Id;
 use crate::format::current::Current;
 use crate::format::edit::{Edit, KeyspaceMeta};
@@ -24,7 +24,8 @@ use crate::format::section::Section;
 use crate::format::values::Pointer;
 use crate::format::{FileNumber, KeyspaceId, NUMBER_MAX, Sequence};
 use crate::memtable::{Memtable, RunCursor};
-use crate::merge::{Merge, Source as Sorted, Versions};
+use crate::merge::{Chain, ChainStep, Located, Merge, Source as Sorted, Versions};
+use crate::operator::Operator;
 use crate::options::{KeyspaceOptions, Options};
 use crate::sys::{Dir, Fs, sim::SimFs};
 use crate::table::{Table, TableCache, TableCursor, ValueFile, Values, Verify};
@@ -33,6 +34,9 @@ use crate::visibility::{Cover, Fragments, Visibility};
 
 /// Where the new database is until it takes the place of the old one.
 const SCRATCH: &str = "repair";
+
+/// A value that cannot be had: the file that it is in, if it is apart, and why.
+type LostValue = (Option<FileNumber>, Error);
 
 struct Rebuild<'r> {
     options: &'r Options,
@@ -48,6 +52,8 @@ struct Rebuild<'r> {
     values_read: BTreeMap<FileNumber, u64>,
     next_number: u64,
     list: LostList,
+    /// The newest version of a key that has been come to behind the operands of another one.
+    behind: Option<Located>,
 }
 
 pub(super) fn rebuild(options: &Options, dir: &Arc<dyn Dir>, inventory: Inventory) -> Result<RepairReport> {
@@ -104,7 +110,7 @@ impl<'r> Rebuild<'r> {
         }
         let (copies, copied, values_read) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let list = LostList::default();
-        Self { options, dir, inventory, copies, copied, memtables, values_read, next_number, list }
+        Self { options, dir, inventory, copies, copied, memtables, values_read, next_number, list, behind: None }
     }
 
     fn fs(&self) -> &dyn Fs {
@@ -138,7 +144,8 @@ impl<'r> Rebuild<'r> {
         self.copy_damaged(&table_cache)?;
         let mut report = RepairReport { rebuilt: true, ..RepairReport::default() };
         let keyspaces = self.keyspaces(&mut report)?;
-        let create = Edit { create: keyspaces.clone(), ..Edit::default() };
+        let default_operator = self.inventory.default_operator.clone();
+        let create = Edit { create: keyspaces.clone(), default_operator, ..Edit::default() };
         let handles = Handles::new(&table_cache);
         let version = Version::default().apply(&create, &handles).map_err(|damage| Error::corrupt(path, 0, damage))?;
         let manifest = self.new_number();
@@ -150,7 +157,7 @@ impl<'r> Rebuild<'r> {
         drop(first);
 
         let mut options = self.options.clone();
-        options.read_only(false).background_threads(0);
+        options.read_only(false).background_threads(0).allow_missing_operators(true);
         let engine = Engine::open_in(&options, scratch)?;
         let mut states = vec![Arc::clone(engine.default_keyspace())];
         for meta in &keyspaces {
@@ -310,28 +317,108 @@ impl<'r> Rebuild<'r> {
         versions: &mut Versions,
         values: &Values,
     ) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
-        while let Some((located, _)) = versions.next()? {
+        while let Some(located) = self.next_version(versions)? {
             let merge = versions.merge();
             let key = merge.key(&located).to_vec();
             match located.entry.kind() {
                 Kind::Put => return Ok(Some((key, merge.value(&located).to_vec()))),
                 Kind::Delete | Kind::RangeDelete => {}
-                Kind::Merge => return Err(merge.refuse(&located)),
-                Kind::Pointer => {
-                    let found = merge.find_value(&located, values);
-                    let file = located.entry.pointer(merge.bytes(&located)).ok().map(|pointer| pointer.file);
-                    match found.and_then(|(pointer, file)| read_value(file, keyspace, &key, pointer, &located.entry)) {
-                        Ok(value) => {
-                            *self.values_read.entry(file.unwrap_or_default()).or_default() += 1;
-                            return Ok(Some((key, value)));
-                        }
-                        Err(e) if e.is_corruption() => self.lose_key(name, &key, file, e)?,
-                        Err(e) => return Err(e),
-                    }
-                }
+                Kind::Merge => match self.merged((keyspace, name, &key), located, versions, values)? {
+                    Ok(value) => return Ok(Some((key, value))),
+                    Err((file, e)) => self.lose_key(name, &key, file, e)?,
+                },
+                Kind::Pointer => match self.value_apart((keyspace, &key), &located, merge, values)? {
+                    Ok(value) => return Ok(Some((key, value))),
+                    Err((file, e)) => self.lose_key(name, &key, file, e)?,
+                },
             }
         }
         Ok(None)
+    }
+
+    fn next_version(&mut self, versions: &mut Versions) -> Result<Option<Located>> {
+        match self.behind.take() {
+            Some(located) => Ok(Some(located)),
+            None => Ok(versions.next()?.map(|(located, _)| located)),
+        }
+    }
+
+    /// The value that an entry points to, or what is damaged.
+    fn value_apart(
+        &mut self,
+        (keyspace, key): (KeyspaceId, &[u8]),
+        located: &Located,
+        merge: &Merge,
+        values: &Values,
+    ) -> Result<Result<Vec<u8>, LostValue>> {
+        let found = merge.find_value(located, values);
+        let file = located.entry.pointer(merge.bytes(located)).ok().map(|pointer| pointer.file);
+        match found.and_then(|(pointer, file)| read_value(file, keyspace, key, pointer, &located.entry)) {
+            Ok(value) => {
+                *self.values_read.entry(file.unwrap_or_default()).or_default() += 1;
+                Ok(Ok(value))
+            }
+            Err(e) if e.is_corruption() => Ok(Err((file, e))),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What the operator makes of operands, the newest of which has been come to. A compaction may have made an entry of some
+    /// that are found as well: of those with its sequence number it comes first, so a value hides them, and an operand says
+    /// for which it stands, which are then passed over. So each counts once, whichever of them can still be read.
+    fn merged(
+        &mut self,
+        (keyspace, name, key): (KeyspaceId, &str, &[u8]),
+        newest: Located,
+        versions: &mut Versions,
+        values: &Values,
+    ) -> Result<Result<Vec<u8>, LostValue>> {
+        let mut chain = Chain::new(Sequence(NUMBER_MAX), Sequence(0));
+        let (mut shown, mut lost) = (ChainStep::More, None);
+        let mut current = newest;
+        loop {
+            if shown == ChainStep::More {
+                shown = chain.show(versions.merge().entry(&current));
+                if shown == ChainStep::Pointer {
+                    match self.value_apart((keyspace, key), &current, versions.merge(), values)? {
+                        Ok(value) => chain.show_value(&value),
+                        Err(damaged) => lost = Some(damaged),
+                    }
+                }
+            }
+            match versions.next()? {
+                Some((next, false)) => current = next,
+                behind => {
+                    self.behind = behind.map(|(next, _)| next);
+                    break;
+                }
+            }
+        }
+        if let Some(lost) = lost {
+            return Ok(Err(lost));
+        }
+        let Some(operator) = self.operator(keyspace, name)? else {
+            // Nobody knows what it was called.
+            let what = Unsupported { path: self.dir.path().to_owned(), what: Feature::MergeOperand };
+            return Ok(Err((None, Error::UnsupportedFormat(Arc::new(what)))));
+        };
+        Ok(chain.merge(&operator, key).map_err(|e| (None, e)))
+    }
+
+    /// The operator of a keyspace, unless its name is lost. It is an error if the program has not the one of this name.
+    fn operator(&self, keyspace: KeyspaceId, name: &str) -> Result<Option<Operator>> {
+        let given = &self.options.operators;
+        let (operator, option) = if keyspace == KeyspaceId::DEFAULT {
+            (self.inventory.default_operator.as_ref(), "merge_operator")
+        } else {
+            let meta = self.inventory.keyspaces.iter().find(|meta| meta.id == keyspace);
+            (meta.and_then(|meta| meta.operator.as_ref()), "known_operator")
+        };
+        let Some(operator) = operator else {
+            return Ok(given.default.clone().filter(|_| keyspace == KeyspaceId::DEFAULT));
+        };
+        let missing = || Error::OtherOperator { keyspace: name.into(), operator: operator.as_str().into(), option };
+        given.find(operator).map(Some).ok_or_else(missing)
     }
 
     /// Puts the new database in the place of the old one, whose files are kept.

@@ -90,6 +90,8 @@ impl Driver {
             let change = match source.below(16) {
                 0..=2 => Change::Remove(key(source)),
                 3 => Change::RemoveRange(removed_range(source)),
+                4..=5 => Change::Merge(key(source), format!("{};", self.stamp).into_bytes()),
+                6 => Change::Merge(key(source), value(source, self.stamp)),
                 _ => Change::Insert(key(source), value(source, self.stamp)),
             };
             (space, change)

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use maplsm::{Db, Durability, Entry, Error, Keyspace, SimFs, Slice, Snapshot, WriteBatch};
+use maplsm::operators::Append;
+use maplsm::{Db, Durability, Entry, Error, Keyspace, KeyspaceOptions, SimFs, Slice, Snapshot, WriteBatch};
 
 use super::Map;
 use super::history::{Doubt, History, State, difference, state_difference};
@@ -243,6 +244,7 @@ impl Driver {
                 commit = vec![(*space, Change::Remove(key))];
                 removed
             }
+            (How::Single, [(keyspace, _, Change::Merge(key, operand))]) => keyspace.merge(key, operand),
             (How::Single, [(keyspace, _, Change::RemoveRange(range))]) => keyspace.remove_range(range.clone()),
             _ => {
                 let mut batch = WriteBatch::new();
@@ -250,6 +252,7 @@ impl Driver {
                     match change {
                         Change::Insert(key, value) => batch.insert_into(keyspace, key, value),
                         Change::Remove(key) => batch.remove_from(keyspace, key),
+                        Change::Merge(key, operand) => batch.merge_into(keyspace, key, operand),
                         Change::RemoveRange(range) => batch.remove_range_from(keyspace, range.clone()),
                     };
                 }
@@ -353,7 +356,11 @@ impl Driver {
         if self.second.is_some() {
             return Ok(());
         }
-        match self.db().keyspace(SECOND) {
+        let made = match second(self.db()) {
+            Ok(None) => self.db().create_keyspace(SECOND, KeyspaceOptions::new().merge_operator(Append)),
+            there => there.and_then(|there| there.map_or_else(|| self.db().keyspace(SECOND), Ok)),
+        };
+        match made {
             Ok(keyspace) => {
                 self.second = Some(keyspace);
                 self.history.created();

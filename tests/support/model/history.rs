@@ -34,6 +34,7 @@ impl State {
                 Change::Remove(key) => {
                     map.remove(key);
                 }
+                Change::Merge(key, operand) => map.entry(key.clone()).or_default().extend(operand),
                 Change::RemoveRange(range) => map.retain(|key, _| !range.contains(key)),
             }
         }

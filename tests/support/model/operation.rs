@@ -15,6 +15,8 @@ pub(crate) enum Change {
     Insert(Vec<u8>, Vec<u8>),
     Remove(Vec<u8>),
     RemoveRange(Range),
+    /// The operand goes behind the value.
+    Merge(Vec<u8>, Vec<u8>),
 }
 
 /// Which keyspace a change is made in.
@@ -32,7 +34,7 @@ pub(crate) type Commit = Vec<(Space, Change)>;
 /// How a commit is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
-    /// `insert` or `remove`, with the durability of the options.
+    /// `insert`, `merge` or `remove`, with the durability of the options.
     Single,
     /// A batch with the durability of the options.
     Batch,
@@ -115,6 +117,7 @@ impl fmt::Debug for Op {
                     .map(|(space, change)| match change {
                         Change::Insert(key, value) => format!("{space:?} {:?} = {} bytes", short(key), value.len()),
                         Change::Remove(key) => format!("{space:?} {:?} removed", short(key)),
+                        Change::Merge(key, operand) => format!("{space:?} {:?} + {} bytes", short(key), operand.len()),
                         Change::RemoveRange(range) => format!("{space:?} {:?} removed", ends(range)),
                     })
                     .collect();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use maplsm::operators::Append;
 use maplsm::{Db, Iter, Keyspace, KeyspaceOptions, Options, SimFs};
 
 use super::Map;
@@ -40,7 +41,7 @@ pub(super) fn keyspace(db: &Db, alignment: usize) -> maplsm::Result<Keyspace> {
     if db.keyspaces().iter().any(|name| name == ALIGNED) {
         return db.keyspace(ALIGNED);
     }
-    db.create_keyspace(ALIGNED, KeyspaceOptions::new().value_alignment(alignment))
+    db.create_keyspace(ALIGNED, KeyspaceOptions::new().value_alignment(alignment).merge_operator(Append))
 }
 
 /// The second keyspace, if there is one.

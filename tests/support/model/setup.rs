@@ -1,5 +1,6 @@
 //! How a database is opened.
 
+use maplsm::operators::Append;
 use maplsm::{Compression, Durability, IoMode, Options, PointIndex};
 
 use super::source::Source;
@@ -112,6 +113,7 @@ impl Setup {
         let format = &self.format;
         let mut options = Options::new();
         options
+            .merge_operator(Append)
             .memtable_bytes(self.memtable_bytes)
             .memtable_entries(self.memtable_entries)
             .table_bytes(self.table_bytes)

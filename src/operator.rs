@@ -1,0 +1,8 @@
+//! Merge operators: what the values of keys are made by that are changed without being read.
+
+mod contract;
+mod held;
+pub mod operators;
+
+pub use contract::{MergeError, MergeOperator};
+pub(crate) use held::Operator;
