@@ -42,6 +42,7 @@ mod operands;
 mod operators;
 mod outputs;
 mod present;
+mod published;
 mod read_state;
 mod readers;
 mod recover;
