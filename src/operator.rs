@@ -2,7 +2,9 @@
 
 mod contract;
 mod held;
+mod kept;
 pub mod operators;
 
 pub use contract::{MergeError, MergeOperator};
 pub(crate) use held::Operator;
+pub(crate) use kept::{HashedKey, KeptValue, KeptValues};

@@ -71,6 +71,9 @@ struct Changes {
     removed: RangeSet,
 }
 
+/// Operands of a key that are put together to one, if the operator can.
+const OPERANDS_MAX: usize = 64;
+
 /// A transaction's last word on a key.
 #[derive(Debug, Clone)]
 enum Word {
@@ -402,6 +405,12 @@ impl Transaction {
             Some(Word::Removed) => None,
             other => {
                 let before = if let Some(Word::Operands(operands)) = other { operands.as_slice() } else { &[] };
+                if before.len() % OPERANDS_MAX == OPERANDS_MAX - 1 {
+                    let all: Vec<&[u8]> = before.iter().map(Vec::as_slice).chain([operand]).collect();
+                    if let Some(combined) = operator.combine(key, &all) {
+                        return self.change(keyspace, key, Word::Operands(vec![combined]));
+                    }
+                }
                 if self.savepoints > 0 || before.is_empty() {
                     let operands = before.iter().cloned().chain([operand.to_vec()]).collect();
                     return self.change(keyspace, key, Word::Operands(operands));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::onlooker::{Onlooker, Said};
+use super::onlooker::{Onlooker, Said, Stored};
 use super::readers::Readers;
 use super::registry::Registration;
 use crate::error::Result;
@@ -11,6 +11,7 @@ use crate::format::names::FileKind;
 use crate::format::values::Pointer;
 use crate::format::{FileNumber, KeyspaceId};
 use crate::memtable::{Lookup, Memtable};
+use crate::operator::KeptValue;
 use crate::table::{Answer, Table, Witness};
 
 /// How a get of a key has found its value, or that there is none: see [`Db::explain`](crate::Db::explain).
@@ -21,7 +22,8 @@ pub struct Explanation {
     pub key: Vec<u8>,
     /// The sequence number at which it was looked up. Newer versions do not count.
     pub sequence: u64,
-    /// What was asked, in that order, up to the one that has settled it.
+    /// What was asked, in that order, up to the one that has settled it. If the newest version is an operand of a
+    /// [merge](crate::Db::merge), what follows names each place with older ones that the value is made of, and no others.
     pub steps: Vec<LookupStep>,
     /// The length of the value; `None` if there is none.
     pub value_bytes: Option<u64>,
@@ -69,6 +71,8 @@ pub enum LookupPlace {
         /// Its number.
         number: u64,
     },
+    /// What an earlier read has made of operands, which is kept in memory.
+    Kept,
 }
 
 /// An entry of a table that a lookup has looked at.
@@ -117,10 +121,12 @@ pub enum LookupAnswer {
         /// The length of the value.
         bytes: u64,
     },
-    /// The operand of a merge.
-    Operand {
-        /// Its sequence number.
+    /// Operands of merges, which work on what is older.
+    Operands {
+        /// The sequence number of the newest one here.
         sequence: u64,
+        /// How many of them there are here. One that a compaction has made of several counts once.
+        count: u64,
     },
 }
 
@@ -132,7 +138,7 @@ impl LookupAnswer {
             Kind::Pointer => Self::Elsewhere { sequence },
             Kind::Delete => Self::Tombstone { sequence },
             Kind::RangeDelete => Self::RangeTombstone,
-            Kind::Merge => Self::Operand { sequence },
+            Kind::Merge => Self::Operands { sequence, count: 0 },
         }
     }
 }
@@ -145,6 +151,7 @@ impl fmt::Display for LookupPlace {
             Self::Level { level } => write!(f, "level {level}"),
             Self::Table { level, number } => write!(f, "level {level}, {}", name(FileKind::Table, number)),
             Self::ValueFile { number } => f.write_str(&name(FileKind::Values, number)),
+            Self::Kept => f.write_str("kept in memory"),
         }
     }
 }
@@ -160,7 +167,8 @@ impl fmt::Display for LookupAnswer {
             Self::Value { sequence, bytes } => write!(f, "written at {sequence}, {bytes} bytes"),
             Self::Elsewhere { sequence } => write!(f, "written at {sequence}, the value stands apart"),
             Self::Stored { offset, bytes } => write!(f, "{bytes} bytes at offset {offset}"),
-            Self::Operand { sequence } => write!(f, "operand of a merge at {sequence}"),
+            Self::Operands { sequence, count: 1 } => write!(f, "operand of a merge at {sequence}"),
+            Self::Operands { sequence, count } => write!(f, "{count} operands of merges, the newest at {sequence}"),
         }
     }
 }
@@ -256,6 +264,45 @@ impl Onlooker for Notes {
     fn value_file(&mut self, number: FileNumber, pointer: Pointer) {
         let answer = LookupAnswer::Stored { offset: pointer.offset, bytes: pointer.length.into() };
         self.note(LookupPlace::ValueFile { number: number.0 }, answer);
+    }
+
+    fn below_operands<'a>(&mut self, stored: impl FnOnce() -> Option<Stored<'a>>, entry: &Entry, hidden: bool) {
+        let place = match stored() {
+            Some(Stored::Memtable(memtable)) => LookupPlace::Memtable { segment: memtable.number().0 },
+            Some(Stored::Table(level, table)) => LookupPlace::Table { level, number: table.number().0 },
+            None => return,
+        };
+        let answer = if hidden { LookupAnswer::RangeTombstone } else { LookupAnswer::of(entry) };
+        let is_operand = matches!(answer, LookupAnswer::Operands { .. });
+        if let Some(LookupStep { place: last, answer: LookupAnswer::Operands { count, .. }, .. }) =
+            self.steps.last_mut()
+        {
+            if *last == place && is_operand {
+                *count += 1;
+                return;
+            }
+            if *count == 0 {
+                // It has been flushed, or compacted, since it was found.
+                self.steps.pop();
+            }
+        }
+        if let LookupPlace::Table { .. } = place {
+            self.entries.push(EntryLookedAt { place: entry.start as u64, is_of_key: true });
+        }
+        let answer = match answer {
+            LookupAnswer::Operands { sequence, .. } => LookupAnswer::Operands { sequence, count: 1 },
+            other => other,
+        };
+        self.note(place, answer);
+    }
+
+    fn kept(&mut self, kept: &KeptValue) {
+        if matches!(self.steps.last(), Some(LookupStep { answer: LookupAnswer::Operands { count: 0, .. }, .. })) {
+            // All that there is has been kept.
+            self.steps.pop();
+        }
+        let answer = LookupAnswer::Value { sequence: kept.at.0, bytes: kept.value.len() as u64 };
+        self.note(LookupPlace::Kept, answer);
     }
 }
 

@@ -10,7 +10,7 @@ use super::registry::Registration;
 use crate::error::Result;
 use crate::format::{KeyspaceId, Sequence, key_hash};
 use crate::sys::{Era, Pinned};
-use crate::table::TableReader;
+use crate::table::{Nobody, TableReader};
 use crate::version::Tree;
 
 /// Keys whose lookups overlap: more than a processor has misses under way, and few enough that what was asked for first is
@@ -76,7 +76,7 @@ impl Readers {
             if let [(_, key), behind @ ..] = left
                 && operand
             {
-                values.push(Some(self.made(keyspace, key, at)?));
+                values.push(Some(self.made(keyspace, key, at, &mut Nobody)?));
                 left = behind;
             }
         }

@@ -6,6 +6,7 @@ use crate::format::entry::Entry;
 use crate::format::values::Pointer;
 use crate::memtable::{Lookup, Memtable};
 use crate::meter::Tally;
+use crate::operator::KeptValue;
 use crate::table::{Answer, Nobody, Table, Witness};
 
 /// Bytes of a line of a point index.
@@ -19,6 +20,14 @@ pub(super) enum Said<'a> {
     /// The first line of the index or the filter has ruled the key out.
     RuledOut,
     Answer(&'a Answer),
+}
+
+/// Where a version is that operands go on with.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stored<'a> {
+    Memtable(&'a Memtable),
+    /// On a level.
+    Table(u8, &'a Table),
 }
 
 /// Is told where a lookup asks, in that order.
@@ -40,6 +49,15 @@ pub(super) trait Onlooker: Witness {
     /// An entry has led to a value file.
     #[inline]
     fn value_file(&mut self, _number: FileNumber, _pointer: Pointer) {}
+
+    /// Once the newest version has been found to be an operand: it, and each older one that the value is made of, newest first.
+    /// The last one may be `hidden` by a range tombstone.
+    #[inline]
+    fn below_operands<'a>(&mut self, _stored: impl FnOnce() -> Option<Stored<'a>>, _entry: &Entry, _hidden: bool) {}
+
+    /// What is older has been found in what an earlier read has made.
+    #[inline]
+    fn kept(&mut self, _kept: &KeptValue) {}
 }
 
 impl Onlooker for Nobody {}

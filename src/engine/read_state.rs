@@ -14,6 +14,7 @@ use crate::format::values::Pointer;
 use crate::format::{FileNumber, KeyspaceId, Sequence};
 use crate::memtable::{Lookup, Memtable, RunCursor};
 use crate::merge::{Learned, LevelCursor, Look, Scan, ScanShared, Source, Tables};
+use crate::operator::KeptValues;
 use crate::sys::{Block, Era, Mapping, Mappings, Pinned};
 use crate::table::{Answer, ChunkedFile, Found, Nobody, Table, TableReader, ValueFile, Verify};
 use crate::version::{Tree, Version};
@@ -28,6 +29,8 @@ pub(crate) struct ReadState {
     pub(crate) version: Arc<Version>,
     pub(crate) learned: Arc<Learned>,
     pub(crate) operators: Arc<Operators>,
+    /// What reads have made of operands.
+    pub(crate) kept: KeptValues,
     pub(crate) mappings: Mappings,
 }
 
@@ -376,8 +379,8 @@ impl ReadState {
         let (start, end) = within;
         let look = Look { keyspace, at: at.at, within: (start.to_owned(), end.to_owned()) };
         let (values, learned) = (Arc::clone(self.version.values()), Arc::clone(&self.learned));
-        let (mappings, operator) = (self.mappings.clone(), self.operators.of(keyspace));
-        Ok(Scan::new(sources, cover, look, ScanShared { values, learned, mappings, operator }))
+        let (mappings, operator, kept) = (self.mappings.clone(), self.operators.of(keyspace), self.kept.clone());
+        Ok(Scan::new(sources, cover, look, ScanShared { values, learned, mappings, operator, kept }))
     }
 }
 

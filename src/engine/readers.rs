@@ -17,6 +17,7 @@ use crate::format::{KeyspaceId, Position, Sequence, key_hash};
 use crate::keyspace_state::KeyspaceState;
 use crate::merge::{Learned, Place, Scan};
 use crate::meter::{Meters, Sampled, Started, Tally};
+use crate::operator::{KeptValues, Operator};
 use crate::options::SectionOptions;
 use crate::sys::Pinned;
 use crate::table::{Nobody, TableCache};
@@ -219,7 +220,7 @@ impl Readers {
 
     /// The error of a read: whoever listens hears of damage.
     #[cold]
-    fn noted(&self, error: Error) -> Error {
+    pub(super) fn noted(&self, error: Error) -> Error {
         self.health.events.note_error(&error);
         error
     }
@@ -254,7 +255,7 @@ impl Readers {
                 Ok(Find::Absent | Find::Retry) => return self.mapped(None),
                 Ok(Find::Operand) => {
                     drop(read_state);
-                    return self.made(keyspace, key, at).map(Some);
+                    return self.made(keyspace, key, at, look).map(Some);
                 }
                 Ok(Find::Closed(closed)) => closed,
                 Err(e) => return Err(self.noted(e)),
@@ -281,7 +282,7 @@ impl Readers {
                 Find::Absent | Find::Retry => return self.health.check_found(&[]).map(|()| None),
                 Find::Operand => {
                     drop(read_state);
-                    return self.made(keyspace, key, at).map(|made| Some(made.len() as u64));
+                    return self.made(keyspace, key, at, &mut Nobody).map(|made| Some(made.len() as u64));
                 }
                 Find::Closed(closed) => closed,
             };
@@ -310,7 +311,10 @@ impl Readers {
         let registration = self.register();
         // What is not there is no gap for those who see the tables.
         let learned = Arc::new(Learned::new(registration.at));
-        let only_memtables = ReadState { version: Arc::default(), learned, ..ReadState::clone(&self.read_state()) };
+        // Nor is what operands work on, so that nobody can tell their value.
+        let operators = Arc::new(Operators::new([(keyspace, Operator::of_keys())].into()));
+        let (version, kept) = (Arc::default(), KeptValues::default());
+        let only_memtables = ReadState { version, learned, operators, kept, ..ReadState::clone(&self.read_state()) };
         let mut scan = only_memtables.scan(keyspace, &registration, (Edge::START, Edge::End))?;
         let mut keys = Vec::new();
         let mut more = scan.go(Place::First)?;

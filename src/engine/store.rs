@@ -26,6 +26,8 @@ pub(crate) struct Store {
     pub(super) manifest: SharedManifest,
     /// Tables of level 0 that start a compaction.
     pub(super) l0_tables: usize,
+    /// Whether a compaction may remove more than what nobody sees.
+    pub(super) filters: bool,
 }
 
 /// What has become of an edit that could be installed.
@@ -64,6 +66,9 @@ impl Store {
         self.publish(|read_state| {
             read_state.memtables.retain(|memtable| !flushed.contains(&memtable.number()));
             read_state.version = Arc::clone(&next);
+            if self.filters && (!edit.consume.is_empty() || !edit.remove.is_empty()) {
+                read_state.kept = read_state.kept.forget();
+            }
         });
         between.agree();
         let values_before = version.values().iter().map(|stored| &stored.file).chain(&outputs.values);

@@ -22,6 +22,7 @@ use crate::keyspace_state::KeyspaceState;
 use crate::merge::{PinnedEntry, Place};
 use crate::options::Durability;
 use crate::sys::{Pinned, check_none_held};
+use crate::table::Nobody;
 use crate::version::Version;
 use crate::visibility::RangeSet;
 
@@ -150,7 +151,7 @@ impl Committer {
                 Find::Absent | Find::Retry => return Ok((self.readers.mapped(None)?, Seen { at: at.at, version })),
                 Find::Operand => {
                     drop(read_state);
-                    let made = self.readers.made(keyspace, key, &at)?;
+                    let made = self.readers.made(keyspace, key, &at, &mut Nobody)?;
                     return Ok((Some(made), Seen { at: at.at, version }));
                 }
                 Find::Closed(closed) => closed,

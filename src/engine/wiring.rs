@@ -34,7 +34,7 @@ use super::write_stalls::WriteStalls;
 use crate::format::{KeyspaceId, Position, Sequence};
 use crate::merge::Learned;
 use crate::meter::Meters;
-use crate::operator::Operator;
+use crate::operator::{KeptValues, Operator};
 use crate::options::Options;
 use crate::sys::{Flag, HeldLock, Mappings};
 use crate::table::TableCache;
@@ -84,7 +84,7 @@ impl Parts {
         let next_sequence = replayed.next_sequence.max(Sequence(state.last_sequence.0 + 1));
         let visible = Sequence(next_sequence.0 - 1);
         let mappings = Mappings::of(&dir);
-        let operators = Arc::new(Operators::new(operators, &options));
+        let operators = Arc::new(Operators::new(operators));
         let keyspaces = Arc::new(KeyspaceNames::new(&found.version, &operators));
         let read_state = ReadState {
             memtables: replayed.memtables.clone(),
@@ -92,6 +92,7 @@ impl Parts {
             version: Arc::new(found.version),
             learned: Arc::new(Learned::new(visible)),
             operators,
+            kept: KeptValues::default(),
             mappings: mappings.clone(),
         };
         let last_end = replayed.ends.last().map(|(segment, offset)| Position { segment: *segment, offset: *offset });
@@ -120,6 +121,7 @@ impl Parts {
             stalls: stalls.clone(),
             manifest: SharedManifest::new(manifest, &health, &files, &readers),
             l0_tables: options.l0_tables,
+            filters: options.compaction_filter.is_some(),
         });
         Self {
             options,

@@ -15,6 +15,10 @@ pub(crate) enum ChainStep {
     More,
     /// It has all.
     Complete,
+    /// The same: the key was removed after this version.
+    Removed,
+    /// The same: this version and what is below it are in the value that it knows.
+    Known,
     /// The value that this version points to is all that it lacks.
     Pointer,
 }
@@ -65,12 +69,12 @@ impl Chain {
             return ChainStep::More;
         }
         if entry.sequence < self.removed {
-            return ChainStep::Complete;
+            return ChainStep::Removed;
         }
         // Only a value at or below what has been taken counts: an operand may stand for more than is above it.
         if let Some((_, value)) = self.known.take_if(|(at, _)| entry.sequence <= *at && *at <= self.upto) {
             self.base = Some(value);
-            return ChainStep::Complete;
+            return ChainStep::Known;
         }
         match entry.kind() {
             Kind::Put => self.base = Some(self.keep(entry.value())),

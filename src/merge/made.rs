@@ -5,6 +5,7 @@ use super::chain::{Chain, ChainStep};
 use super::scan::{Current, Scan};
 use super::{Merge, Place};
 use crate::error::{Error, Result};
+use crate::format::key_hash;
 use crate::sys::Block;
 
 impl Scan {
@@ -28,13 +29,17 @@ impl Scan {
         };
         let key = self.key().to_vec();
         let removed = self.cover.removed(&key, self.look.at).map(|(removal, _)| removal);
+        let hashed = (self.look.keyspace, key_hash(self.look.keyspace, &key), key.as_slice());
         let mut chain = Chain::new(self.look.at, removed.unwrap_or_default());
+        if let Some(kept) = self.shared.kept.get(hashed) {
+            chain.know(kept.at, &kept.value);
+        }
         let aside = self.aside.get_or_insert_with(|| Box::new(Merge::clone(&self.merge)));
         aside.go(Place::AtOrBehind(&key))?;
         while let Some(top) = aside.top().filter(|top| aside.key(top) == key) {
             match chain.show(aside.entry(&top)) {
                 ChainStep::More => aside.advance()?,
-                ChainStep::Complete => break,
+                ChainStep::Complete | ChainStep::Removed | ChainStep::Known => break,
                 ChainStep::Pointer => {
                     let (pointer, file) = aside.find_value(&top, &self.shared.values)?;
                     chain.show_value(file.value(pointer)?.bytes());
@@ -43,6 +48,9 @@ impl Scan {
             }
         }
         let made = chain.merge(&operator, &key)?;
+        if let Some(newest) = chain.newest() {
+            self.shared.kept.keep(hashed, chain.len(), newest, &made);
+        }
         let path = || aside.top().and_then(|top| aside.path(&top).map(std::path::Path::to_owned)).unwrap_or_default();
         self.apart = Apart::Made(Block::copy_of(&made).map_err(|e| Error::io("make a value of", &path(), e))?);
         Ok(())

@@ -36,7 +36,7 @@ use crate::format::entry::{Entry, Kind};
 use crate::format::entry_ref::EntryRef;
 use crate::format::values::Pointer;
 use crate::sys::{Block, Pinned};
-use crate::table::{Home, ValueFile, Values};
+use crate::table::{Home, Table, ValueFile, Values};
 
 /// An entry and where its bytes are. They are there until its source has gone on twice: a merge that has left an entry can
 /// still show it.
@@ -270,6 +270,11 @@ impl Merge {
         values.find(self.entry(of), || self.path(of).unwrap_or(Path::new("")).to_owned())
     }
 
+    /// The table that an entry is in, if its source has the tables of a level.
+    pub(crate) fn table(&self, of: &Located) -> Option<&Arc<Table>> {
+        self.sources.get(of.source as usize)?.table(of.table as usize)
+    }
+
     /// The file that an entry is in; memtables have none.
     fn path(&self, of: &Located) -> Option<&Path> {
         self.sources.get(of.source as usize)?.path(of.table as usize)
@@ -351,6 +356,7 @@ mod tests {
     use crate::format::range::Edge;
     use crate::memtable::RunCursor;
     use crate::memtable::tests::Fixture;
+    use crate::operator::KeptValues;
     use crate::sys::Mappings;
     use crate::visibility::{Cover, Visibility};
     use std::collections::BTreeMap;
@@ -412,7 +418,8 @@ mod tests {
         let look = Look { keyspace: KeyspaceId(0), at: Sequence(at), within };
         let learned = Arc::new(Learned::new(Sequence(at)));
         let mappings = Mappings::of(&fixtures[0].dir);
-        let shared = ScanShared { values: Arc::default(), learned, mappings, operator: None };
+        let shared =
+            ScanShared { values: Arc::default(), learned, mappings, operator: None, kept: KeptValues::default() };
         Scan::new(sources(fixtures), Cover::default(), look, shared)
     }
 

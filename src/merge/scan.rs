@@ -11,7 +11,7 @@ use crate::format::entry::Kind;
 use crate::format::entry_ref::EntryRef;
 use crate::format::range::Edge;
 use crate::format::{KeyspaceId, Sequence};
-use crate::operator::Operator;
+use crate::operator::{KeptValues, Operator};
 use crate::sys::{Block, Mappings, Purse};
 use crate::table::Values;
 use crate::visibility::Cover;
@@ -81,6 +81,7 @@ pub(crate) struct ScanShared {
     pub(crate) mappings: Mappings,
     /// What makes values of operands.
     pub(crate) operator: Option<Operator>,
+    pub(crate) kept: KeptValues,
 }
 
 impl Scan {

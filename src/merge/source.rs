@@ -412,6 +412,11 @@ impl Source {
         self.cursor(table)?.block(home)
     }
 
+    /// Table `table` of this source, unless that is a memtable, or a table that is read alone.
+    pub(super) fn table(&self, table: usize) -> Option<&Arc<Table>> {
+        if let Self::Level(cursor) = self { cursor.tables.get(table) } else { None }
+    }
+
     /// The file of table `table` of this source; memtables have none.
     pub(super) fn path(&self, table: usize) -> Option<&Path> {
         Some(self.cursor(table)?.reader().file().path())

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::contract::{MergeError, MergeOperator};
-use super::operators::{Append, Counter, Max};
+use super::operators::{Append, Associative, Counter, Max};
 use crate::error::{Error, Result};
 use crate::format::VALUE_BYTES_MAX;
 use crate::sys::check_none_held;
@@ -31,6 +31,11 @@ impl Operator {
         all.into_iter().find(|operator| operator.is_named(name))
     }
 
+    /// For who wants to know which keys have a value, and not which: it asks nobody.
+    pub(crate) fn of_keys() -> Self {
+        Self::new(Associative::new("", |_: &[u8], _: &[u8]| Ok(Vec::new())))
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.0.name()
     }
@@ -39,8 +44,11 @@ impl Operator {
         self.name() == name
     }
 
-    /// What operands, oldest first, make of a value. Without any, that is the value itself.
+    /// What operands, oldest first, make of a value. Without any, that is the value itself, and nobody is asked.
     pub(crate) fn merge(&self, key: &[u8], value: Option<&[u8]>, operands: &[&[u8]]) -> Result<Vec<u8>> {
+        if let ([], Some(value)) = (operands, value) {
+            return Ok(value.to_vec());
+        }
         check_none_held();
         let failed = |problem: &str| Error::MergeFailed {
             operator: self.name().into(),

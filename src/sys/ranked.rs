@@ -79,7 +79,7 @@ pub(crate) enum LockRank {
     /// Events on their way to the listener.
     Events,
     /// What an operator has made of a key.
-    Made,
+    KeptValues,
     /// The simulated disk.
     Disk,
 }

@@ -150,6 +150,11 @@ impl Version {
         shared.chain(trees.flat_map(|(level, tables)| tables.iter().map(move |table| (level, table))))
     }
 
+    /// The level that a table is on, if it is one of them. O(tables).
+    pub(crate) fn level_of(&self, table: &Arc<Table>) -> Option<u8> {
+        self.tables().find(|(_, other)| Arc::ptr_eq(other, table)).map(|(level, _)| level)
+    }
+
     /// The tables that speak for a keyspace, with their levels, newest data first.
     pub(crate) fn of_keyspace(&self, keyspace: KeyspaceId) -> impl Iterator<Item = (u8, &Arc<Table>)> {
         let shared = self.level0(keyspace).map(|table| (0, table));

@@ -228,6 +228,7 @@ fn a_hundred_thousand_increments_are_one_entry() {
         db.merge("k", one()).unwrap();
         if i % 9973 == 0 {
             assert_eq!(count(&db, "k"), Some(i));
+            assert_eq!(number(db.last().unwrap().unwrap().value()), i);
         }
     }
     let read = longest.swap(0, Ordering::Relaxed);
@@ -238,6 +239,142 @@ fn a_hundred_thousand_increments_are_one_entry() {
     calls.store(0, Ordering::Relaxed);
     assert_eq!(count(&db, "k"), Some(100_000));
     assert_eq!(calls.load(Ordering::Relaxed), 0, "a value is read as it stands");
+}
+
+#[test]
+fn a_chain_that_an_open_has_found_is_gone_through_once() {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).merge_operator(Counter).open(DIR).unwrap();
+    (0..10_000).for_each(|_| db.merge("k", one()).unwrap());
+    db.close().unwrap();
+    let (calls, longest) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    for scans in [false, true] {
+        let mut options = sim_options(&fs.kill());
+        let db = options.known_operator(Named(Counted(calls.clone(), longest.clone()))).open(DIR).unwrap();
+        for _ in 0..3 {
+            let found = if scans { db.first().unwrap().map(|entry| number(entry.value())) } else { count(&db, "k") };
+            assert_eq!(found, Some(10_000));
+        }
+        // After the first one, nobody is asked.
+        assert_eq!((calls.swap(0, Ordering::Relaxed), longest.swap(0, Ordering::Relaxed)), (1, 10_000), "{scans}");
+    }
+}
+
+/// The same, under the name of the counter of the crate.
+struct Named(Counted);
+
+impl MergeOperator for Named {
+    fn name(&self) -> &'static str {
+        "maplsm.counter"
+    }
+
+    fn merge(&self, key: &[u8], value: Option<&[u8]>, operands: &[&[u8]]) -> Result<Vec<u8>, MergeError> {
+        self.0.merge(key, value, operands)
+    }
+}
+
+/// A value that is too long to be kept would be made anew again and again, so writers leave it alone.
+#[test]
+fn appends_to_a_long_value_do_not_read_it() {
+    let fs = SimFs::new();
+    let calls = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&calls);
+    let append = Associative::new("test.append", move |a: &[u8], b: &[u8]| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok([a, b].concat())
+    });
+    let db = sim_options(&fs).merge_operator(append).open(DIR).unwrap();
+    db.insert("k", vec![7; 2 << 20]).unwrap();
+    (0..1000).for_each(|_| db.merge("k", "more").unwrap());
+    assert!(calls.load(Ordering::Relaxed) <= 64, "{calls:?}");
+    assert_eq!(db.size_of("k").unwrap(), Some((2 << 20) + 4000));
+}
+
+/// An operator is given at least one operand, also where what is kept of a read is all there is.
+#[test]
+fn an_operator_is_never_asked_about_no_operands() {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).merge_operator(Joined).open(DIR).unwrap();
+    (0..128).for_each(|_| db.merge("k", "1").unwrap());
+    let expected = vec!["1"; 128].join(",");
+    for _ in 0..3 {
+        assert_eq!(db.get("k").unwrap().unwrap(), expected.as_bytes());
+        assert_eq!(db.iter().next().unwrap().unwrap().value(), expected.as_bytes());
+        assert_eq!(db.iter().next_back().unwrap().unwrap().value(), expected.as_bytes());
+    }
+}
+
+/// Puts the key in front of a value, and fails without one.
+struct Picky;
+
+impl MergeOperator for Picky {
+    fn name(&self) -> &'static str {
+        "test.picky"
+    }
+
+    fn merge(&self, key: &[u8], value: Option<&[u8]>, _: &[&[u8]]) -> Result<Vec<u8>, MergeError> {
+        let value = value.ok_or_else(|| MergeError::new("there is nothing to change"))?;
+        Ok([key, value].concat())
+    }
+}
+
+/// Which keys there are in memory has nothing to do with what they have elsewhere.
+#[test]
+fn keys_in_memory_are_told_without_their_values() {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).merge_operator(Picky).open(DIR).unwrap();
+    db.insert("k", "1").unwrap();
+    db.flush().unwrap();
+    db.merge("k", "").unwrap();
+    db.merge("none", "").unwrap();
+    assert_eq!(db.memtable_keys().unwrap(), [b"k".to_vec(), b"none".to_vec()]);
+    assert_eq!(db.get("k").unwrap().unwrap(), b"k1");
+    assert!(db.get("none").is_err() && db.contains_key("none").is_err());
+}
+
+/// What comes by other ways stands above and below operands like what is written.
+#[test]
+fn loads_removals_and_ends_meet_operands() {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).merge_operator(Append).open(DIR).unwrap();
+    let get = |key: &str| db.get(key).unwrap().map(|value| String::from_utf8(value.to_vec()).unwrap());
+    for key in ["a", "b", "c"] {
+        db.merge(key, "old;").unwrap();
+    }
+    db.flush().unwrap();
+    db.ingest([("b", "loaded;"), ("d", "loaded;")]).unwrap();
+    for key in ["b", "c", "d", "e"] {
+        db.merge(key, "new;").unwrap();
+    }
+    let check = || {
+        assert_eq!(get("a").as_deref(), Some("old;"));
+        assert_eq!((get("b").as_deref(), get("c").as_deref()), (Some("loaded;new;"), Some("old;new;")));
+        assert_eq!((get("d").as_deref(), get("e").as_deref()), (Some("loaded;new;"), Some("new;")));
+        assert_eq!(db.first().unwrap().unwrap().value(), b"old;");
+        assert_eq!(db.last().unwrap().unwrap().value(), b"new;");
+        assert_eq!(db.keys().count(), 5);
+        assert_eq!(db.values().map(|value| value.unwrap().len()).collect::<Vec<_>>(), [4, 11, 8, 11, 4]);
+    };
+    check();
+    db.compact().unwrap();
+    check();
+    assert!(db.insert_if_absent("e", "x").unwrap().is_some(), "an operand makes a value");
+    db.merge("f", "1;").unwrap();
+    assert!(db.insert_if_absent("f", "x").unwrap().is_some());
+    db.merge("f", "2;").unwrap();
+    assert_eq!(db.pop_last().unwrap().unwrap().value(), b"1;2;");
+    assert_eq!(db.fetch_update("c", |_| None::<&str>).unwrap().unwrap(), b"old;new;");
+    db.merge("c", "1;").unwrap();
+    db.remove_prefix("a").unwrap();
+    db.remove_range("d".."f").unwrap();
+    db.merge("a", "2;").unwrap();
+    db.merge("d", "3;").unwrap();
+    for _ in 0..2 {
+        let left: Vec<_> = db.iter().map(|entry| entry.unwrap()).collect();
+        let left: Vec<_> = left.iter().map(|entry| [entry.key(), b"=", entry.value()].concat()).collect();
+        assert_eq!(left, [&b"a=2;"[..], b"b=loaded;new;", b"c=1;", b"d=3;"]);
+        db.compact().unwrap();
+    }
 }
 
 /// A sequence of numbers that depends on nothing else than its seed.
@@ -498,6 +635,17 @@ fn a_merge_is_no_read_of_a_transaction() {
     db.merge("k", one()).unwrap();
     tx.remove_range("l"..="l").unwrap();
     assert!(matches!(tx.commit(), Err(Error::Conflict)), "an iterator reads");
+    // Many operands of one key are one.
+    let mut tx = db.transaction();
+    tx.savepoint();
+    (0..1000).for_each(|_| tx.merge("many", one()).unwrap());
+    let inner = tx.savepoint();
+    (0..1000).for_each(|_| tx.merge("many", one()).unwrap());
+    assert_eq!(number(&tx.get("many").unwrap().unwrap()), 2000);
+    assert!(tx.rollback_to(inner));
+    assert_eq!(number(&tx.get("many").unwrap().unwrap()), 1000);
+    tx.commit().unwrap();
+    assert_eq!(count(&db, "many"), Some(1000));
     let mut tx = db.transaction();
     tx.merge("l", one()).unwrap();
     tx.remove_range("a".."z").unwrap();
@@ -583,6 +731,31 @@ fn a_filter_is_asked_about_values_and_never_about_what_operands_work_on() {
     assert!(asked.load(Ordering::Relaxed) && db.get("k").unwrap().is_none());
     db.merge("k", one()).unwrap();
     assert_eq!(count(&db, "k"), Some(1));
+}
+
+/// What a filter has removed is not there any more, in what is kept of a read either.
+#[test]
+fn a_filter_and_long_chains_agree() {
+    let fs = SimFs::new();
+    let (calls, longest) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let mut options = sim_options(&fs);
+    options.merge_operator(Counted(calls, longest.clone())).compaction_filter(|_| maplsm::Verdict::Remove);
+    let db = options.open(DIR).unwrap();
+    let merge = |times: u64| (0..times).for_each(|_| db.merge("k", one()).unwrap());
+    for round in 1..=3 {
+        merge(1000);
+        assert_eq!(count(&db, "k"), Some(1000), "round {round}");
+        assert!(longest.swap(0, Ordering::Relaxed) <= 128);
+        let snapshot = db.snapshot();
+        db.compact().unwrap();
+        assert_eq!(count(&db, "k"), Some(1000), "beside a snapshot, nothing is filtered");
+        drop(snapshot);
+        longest.store(0, Ordering::Relaxed);
+        db.insert("other", one()).unwrap();
+        db.compact().unwrap();
+        assert_eq!(count(&db, "k"), None, "round {round}");
+        longest.store(0, Ordering::Relaxed);
+    }
 }
 
 /// A database without its manifest, and with the tables that a compaction has replaced beside those that it has made.

@@ -204,6 +204,79 @@ fn what_slices_and_iterators_keep_is_told() {
     assert_eq!(db.stats().pinned_bytes, 0);
 }
 
+/// A value that is made of operands names every place that has some of it.
+#[test]
+fn operands_are_explained() {
+    use maplsm::operators::Append;
+
+    let mut options = sim_options(&SimFs::new());
+    options.large_value_bytes(Some(4096)).l0_tables(100).merge_operator(Append);
+    let db = options.open(DIR).unwrap();
+    let explain = |key: &str| {
+        let explanation = db.explain(key).unwrap();
+        assert_eq!(explanation.value_bytes, db.size_of(key).unwrap(), "{explanation}");
+        explanation
+    };
+    let answers = |key: &str| explain(key).steps.iter().map(|step| step.answer).collect::<Vec<_>>();
+    db.insert("k", "1").unwrap();
+    db.insert("large", vec![7; 5000]).unwrap();
+    db.merge("hidden", "1").unwrap();
+    db.compact().unwrap();
+    db.merge("k", "2").unwrap();
+    db.merge("k", "3").unwrap();
+    db.merge("large", "!").unwrap();
+    db.flush().unwrap();
+    db.remove_range("h".."i").unwrap();
+    db.insert("other", "").unwrap();
+    db.flush().unwrap();
+    db.merge("k", "4").unwrap();
+    db.merge("hidden", "2").unwrap();
+    db.merge("new", "1").unwrap();
+
+    let explained = explain("k");
+    let places: Vec<LookupPlace> = explained.steps.iter().map(|step| step.place).collect();
+    assert!(
+        matches!(
+            places[..],
+            [LookupPlace::Memtable { .. }, LookupPlace::Table { level: 0, .. }, LookupPlace::Table { level: 1.., .. }]
+        ),
+        "{explained}"
+    );
+    assert_eq!(
+        answers("k"),
+        [
+            LookupAnswer::Operands { sequence: 9, count: 1 },
+            LookupAnswer::Operands { sequence: 5, count: 2 },
+            LookupAnswer::Value { sequence: 1, bytes: 1 },
+        ]
+    );
+    assert!(explained.steps[1].entries[0].is_of_key && explained.to_string().contains("2 operands"), "{explained}");
+    assert_eq!(explained.value_bytes, Some(4));
+    let large = answers("large");
+    assert!(
+        matches!(
+            large[..],
+            [
+                LookupAnswer::Missing,
+                ..,
+                LookupAnswer::Operands { sequence: 6, count: 1 },
+                LookupAnswer::Elsewhere { sequence: 2 },
+                LookupAnswer::Stored { bytes: 5000, .. }
+            ]
+        ),
+        "{large:?}"
+    );
+    assert_eq!(answers("hidden"), [LookupAnswer::Operands { sequence: 10, count: 1 }, LookupAnswer::RangeTombstone]);
+    assert_eq!(answers("new"), [LookupAnswer::Operands { sequence: 11, count: 1 }]);
+
+    // What has been made of a long chain is kept.
+    (0..100).for_each(|_| db.merge("many", "1").unwrap());
+    let many = explain("many");
+    assert_eq!((many.steps.len(), many.steps[1].place, many.value_bytes), (2, LookupPlace::Kept, Some(100)), "{many}");
+    assert!(matches!(many.steps[0].answer, LookupAnswer::Operands { count: 1..=64, .. }), "{many}");
+    assert!(many.to_string().contains("kept in memory: written at"), "{many}");
+}
+
 /// Every place that a lookup can ask, and every answer.
 #[test]
 fn a_lookup_is_explained() {

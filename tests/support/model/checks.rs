@@ -14,7 +14,8 @@ use super::setup::Setup;
 /// Of the checks of a fuzzer's run, one in so many is a thorough one.
 const QUICK: u64 = 8;
 
-/// Whether an explanation says what a get does: the last of its steps settles it, and no other one would.
+/// Whether an explanation says what a get does: the last of its steps settles it, and no other one would. Operands go on to
+/// what they work on, which is older and, since they are appended to it, no longer than the value.
 fn explained(explanation: &Explanation, expected: Option<&Bytes>) {
     let bytes = expected.map(|value| value.0.len() as u64);
     assert_eq!(explanation.value_bytes, bytes, "{explanation}");
@@ -22,18 +23,32 @@ fn explained(explanation: &Explanation, expected: Option<&Bytes>) {
         Some((last, before)) => (Some(last.answer), before),
         None => (None, &[][..]),
     };
+    let mut above = None;
     for step in before {
-        let is_nothing =
-            matches!(step.answer, LookupAnswer::Missing | LookupAnswer::OutOfRange | LookupAnswer::RuledOut);
-        let leads_on =
-            matches!((step.answer, last), (LookupAnswer::Elsewhere { .. }, Some(LookupAnswer::Stored { .. })));
-        assert!(is_nothing || leads_on, "{explanation}");
+        match step.answer {
+            LookupAnswer::Missing | LookupAnswer::OutOfRange | LookupAnswer::RuledOut if above.is_none() => {}
+            LookupAnswer::Operands { sequence, count } => {
+                assert!(count > 0 && above.is_none_or(|above| sequence < above), "{explanation}");
+                above = Some(sequence);
+            }
+            LookupAnswer::Elsewhere { sequence } => {
+                assert!(matches!(last, Some(LookupAnswer::Stored { .. })), "{explanation}");
+                assert!(above.is_none_or(|above| sequence < above), "{explanation}");
+            }
+            _ => panic!("{explanation}"),
+        }
     }
+    let fits = |found: u64| if above.is_some() { Some(found) <= bytes } else { Some(found) == bytes };
     match last {
         Some(LookupAnswer::Value { bytes: found, sequence }) => {
-            assert!(Some(found) == bytes && sequence <= explanation.sequence, "{explanation}");
+            assert!(fits(found) && sequence <= above.unwrap_or(explanation.sequence), "{explanation}");
         }
-        Some(LookupAnswer::Stored { bytes: found, .. }) => assert_eq!(Some(found), bytes, "{explanation}"),
+        Some(LookupAnswer::Stored { bytes: found, .. }) => assert!(fits(found), "{explanation}"),
+        Some(LookupAnswer::Operands { sequence, count }) => {
+            assert!(bytes.is_some() && count > 0, "{explanation}");
+            assert!(above.map_or(sequence <= explanation.sequence, |above| sequence < above), "{explanation}");
+        }
+        Some(LookupAnswer::Tombstone { .. } | LookupAnswer::RangeTombstone) if above.is_some() => {}
         _ => assert_eq!(bytes, None, "{explanation}"),
     }
 }
