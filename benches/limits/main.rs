@@ -12,6 +12,7 @@
 //! cargo bench --bench limits -- loads 3000
 //! cargo bench --bench limits -- submitted 200000
 //! cargo bench --bench limits -- purge 6000000
+//! cargo bench --bench limits -- merged 1000000
 //! ```
 //!
 //! **tombstones**: commits (put, remove, remove range, put) over and over, the ranges laid out in several ways, as one batch,
@@ -40,11 +41,15 @@
 //!
 //! **purge**: so many entries of a log, removed as a range with a mark in the same batch: how long that takes, until when their
 //! files are gone, and gets of another keyspace beside it.
+//!
+//! **merged**: so many merges into one key: what one takes, and a get of the key in the log, in a table, and compacted to one
+//! entry; and what a merge and an update of it take four threads at once.
 
 mod backlog;
 mod filled;
 mod keyspaces;
 mod loads;
+mod merged;
 mod prefixes;
 mod purge;
 mod removed;
@@ -65,6 +70,7 @@ fn main() {
         Some("loads") => loads::run(number(3000)),
         Some("submitted") => submitted::run(number(200_000)),
         Some("purge") => purge::run(number(6_000_000)),
+        Some("merged") => merged::run(number(1_000_000)),
         Some(other) => panic!("none of the names at the head of this program: {other}"),
         None => {
             tombstones::run(200_000, None);
@@ -75,6 +81,7 @@ fn main() {
             loads::run(3000);
             submitted::run(200_000);
             purge::run(6_000_000);
+            merged::run(1_000_000);
         }
     }
 }

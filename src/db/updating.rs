@@ -33,9 +33,9 @@ impl Db {
     /// operands is that of their commits.
     ///
     /// Durability is that of [`insert`](Self::insert), and so is the cost. (After every 64th merge or so into a key, the caller
-    /// also reads it, and what is made of it is kept in memory, so that a later read has less to do.) The operands stay until a
-    /// compaction has made one entry of them; until then, a read takes time by the number of those that have come since one
-    /// was kept. Snapshots, iterators, cursors and transactions see the value of their moment.
+    /// also reads it, and what is made of it is kept in memory if it is not longer than 1 MiB, so that a later read has less to
+    /// do.) The operands stay until a compaction has made one entry of them; until then, a read takes time by the number of
+    /// those that have come since one was kept. Snapshots, iterators, cursors and transactions see the value of their moment.
     ///
     /// # Errors
     /// [`Error::NoOperator`](crate::Error::NoOperator) without one; others as of `insert`. An operator that refuses what it is

@@ -35,8 +35,9 @@ impl Options {
     }
 
     /// Opens a database also without the operators of its keyspaces, as tools do. A value that needs one is refused with
-    /// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) then, and so is a merge; everything else works, and compactions keep all operands as they
-    /// are. Default: false.
+    /// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) then, and a merge with
+    /// [`Error::NoOperator`](crate::Error::NoOperator); everything else works, and compactions keep all operands as they are.
+    /// Default: false.
     pub fn allow_missing_operators(&mut self, allow: bool) -> &mut Self {
         self.operators.may_be_missing = allow;
         self
