@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use maplsm::operators::{Append, Associative, Counter, Max};
 use maplsm::{
@@ -755,6 +755,32 @@ fn a_filter_and_long_chains_agree() {
         db.compact().unwrap();
         assert_eq!(count(&db, "k"), None, "round {round}");
         longest.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The same where newer operands than those that the filter removes have come meanwhile, and are in what was kept.
+#[test]
+fn what_a_filter_removes_below_newer_operands_is_gone() {
+    let fs = SimFs::new();
+    let within: Arc<Mutex<Option<Db>>> = Arc::default();
+    let of_filter = Arc::clone(&within);
+    let merge = |db: &Db| (0..100).for_each(|_| db.merge("k", one()).unwrap());
+    let mut options = sim_options(&fs);
+    options.merge_operator(Counter).compaction_filter(move |entry| {
+        assert_eq!(number(entry.value), 100);
+        if let Some(db) = of_filter.lock().unwrap().take() {
+            merge(&db);
+            assert_eq!(count(&db, "k"), Some(200));
+        }
+        maplsm::Verdict::Remove
+    });
+    let db = options.open(DIR).unwrap();
+    merge(&db);
+    *within.lock().unwrap() = Some(db.clone());
+    db.compact().unwrap();
+    assert!(within.lock().unwrap().is_none(), "the filter is asked");
+    for _ in 0..2 {
+        assert_eq!((total(&fs), count(&db, "k")), (0, Some(100)), "the older hundred is gone");
     }
 }
 
