@@ -3,8 +3,8 @@
 mod as_io;
 mod bug;
 mod damage;
+mod text;
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -205,6 +205,16 @@ pub enum Error {
         /// The value begins at a multiple of this many bytes, a power of two. 4,096 stands for more.
         aligned_to: usize,
     },
+    /// Bytes are no key or no value of the type that they were to be read as, or a value cannot be kept as bytes: see
+    /// [`key::decode`](crate::key::decode). Nothing was changed.
+    Codec {
+        /// What failed: `encode` or `decode`.
+        call: &'static str,
+        /// Of what: `key` or `value`.
+        what: &'static str,
+        /// Why.
+        problem: Arc<str>,
+    },
     /// A table has to be opened, and the process has as many open as the system lets it: they are in use by slices,
     /// iterators and cursors, of this database or others, so that none can be let go. Drop some of those, or raise
     /// `vm.max_map_count`, or, with [`IoMode::Read`](crate::IoMode::Read), `RLIMIT_NOFILE`. Nothing is lost; the call may be
@@ -347,6 +357,7 @@ impl Error {
             | Self::NoOperator { .. }
             | Self::OtherOperator { .. }
             | Self::WrongLayout { .. }
+            | Self::Codec { .. }
             | Self::NumbersExhausted => ErrorKind::InvalidInput,
         }
     }
@@ -366,82 +377,6 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(e) => write!(f, "cannot {} {}: {}", e.operation, e.path.display(), e.source),
-            Self::Corruption(c) => c.fmt(f),
-            Self::UnsupportedFormat(u) => write!(f, "{}: {}", u.path.display(), u.what),
-            Self::MappingLost(path) => write!(f, "{} could not be read any more while it was mapped", path.display()),
-            Self::Locked(path) => write!(
-                f,
-                "{} is in use by another process, or by another handle of this one, which `Db::clone` would share",
-                path.display()
-            ),
-            Self::LockLost(path) => write!(
-                f,
-                "{} is not the file that was locked at open: it was removed or replaced, and another process may write here",
-                path.display()
-            ),
-            Self::NotFound(path) => write!(f, "there is no database at {}", path.display()),
-            Self::ReadOnly => f.write_str("the store was opened read-only"),
-            Self::Closed => f.write_str("the store is closed"),
-            Self::Conflict => f.write_str("another commit has changed what this transaction has read; run it again"),
-            Self::Poisoned(cause) => {
-                write!(f, "the store takes no writes until it is opened again, because an earlier one failed: {cause}")
-            }
-            Self::Bug(bug) => bug.fmt(f),
-            Self::Background(cause) => write!(f, "background work that writes wait for keeps failing: {cause}"),
-            Self::Reentrant { call, callback } => {
-                write!(f, "`{call}` inside of a {callback} would wait for the work that the {callback} is part of")
-            }
-            Self::WouldBlock => f.write_str("the write would have to wait for background work; try again later"),
-            Self::KeyTooLong { bytes } => write!(f, "a key of {bytes} bytes is longer than 65535"),
-            Self::ValueTooLong { bytes } => write!(f, "a value of {bytes} bytes is longer than 4294967295"),
-            Self::BatchTooLarge { bytes, limit } => {
-                write!(f, "a batch of {bytes} bytes is larger than max_batch_bytes = {limit}")
-            }
-            Self::NotAscending { position, duplicate: true } => {
-                write!(f, "entry {position} of the load has the same key as the one in front of it")
-            }
-            Self::NotAscending { position, duplicate: false } => {
-                write!(f, "entry {position} of the load has a smaller key than the one in front of it")
-            }
-            Self::KeyspaceNotFound { name } => write!(f, "there is no keyspace `{name}`"),
-            Self::KeyspaceExists { name } => write!(f, "there is a keyspace `{name}` already"),
-            Self::KeyspaceDropped { name } => write!(f, "the keyspace `{name}` of this handle has been dropped"),
-            Self::ForeignKeyspace { name } => {
-                write!(f, "the handle of keyspace `{name}` belongs to another database or an earlier open of this one")
-            }
-            Self::ForeignBackup { path, problem } => {
-                write!(f, "{} is no directory for backups of this database: {problem}", path.display())
-            }
-            Self::InvalidCheckpoint { path, problem } => write!(f, "{} is no checkpoint: {problem}", path.display()),
-            Self::InvalidKeyspaceName { problem } => write!(f, "the name of a keyspace is refused: {problem}"),
-            Self::MergeFailed { operator, key, problem } => {
-                write!(f, "the merge operator `{operator}` makes no value of key `{}`: {problem}", key.escape_ascii())
-            }
-            Self::NoOperator { keyspace } => write!(f, "the keyspace `{keyspace}` has no merge operator"),
-            Self::OtherOperator { keyspace, operator, option } => {
-                write!(f, "the keyspace `{keyspace}` needs the merge operator `{operator}`: set `Options::{option}`")
-            }
-            Self::InvalidOptions { option, problem } => write!(f, "option {option}: {problem}"),
-            Self::WrongLayout { of, size, alignment, bytes, aligned_to } => write!(
-                f,
-                "a value of {bytes} bytes at a multiple of {aligned_to} cannot be read as {of}, \
-                 which takes {size} bytes at a multiple of {alignment}"
-            ),
-            Self::TooManyOpenTables { open, limit, max_open_tables } => write!(
-                f,
-                "no more tables can be opened: {open} files of tables are mapped or open in this process, in use by slices, \
-                 iterators and cursors, of {limit} (three quarters of vm.max_map_count or RLIMIT_NOFILE); \
-                 max_open_tables = {max_open_tables} bounds only those that nobody uses"
-            ),
-            Self::NumbersExhausted => f.write_str("all file numbers, sequence numbers or keyspace ids are used up"),
-        }
-    }
-}
-
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
@@ -450,12 +385,6 @@ impl std::error::Error for Error {
             Self::Bug(bug) => Some(bug),
             _ => None,
         }
-    }
-}
-
-impl fmt::Display for Corruption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is damaged at offset {}: {}", self.path.display(), self.offset, self.what)
     }
 }
 

@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use crate::engine::{Engine, Reading};
 use crate::error::{Damage, Error, Result};
 use crate::format::Sequence;
-use crate::format::range::{Edge, Range, edges};
+use crate::format::range::{Edge, Range, behind_prefix, edges};
 use crate::keyspace_state::KeyspaceState;
 use crate::merge::{Place, Scan};
 use crate::meter::Sampled;
@@ -39,17 +39,7 @@ impl KeyRange {
 
     /// All keys that begin with `prefix`: up to the shortest key that is after all of them, if there is one.
     pub(crate) fn prefix(prefix: &[u8]) -> Self {
-        let mut end = prefix.to_vec();
-        while end.last() == Some(&u8::MAX) {
-            end.pop();
-        }
-        let end = match end.last_mut() {
-            Some(last) => {
-                *last += 1;
-                Edge::Before(end)
-            }
-            None => Edge::End,
-        };
+        let end = behind_prefix(prefix).map_or(Edge::End, Edge::Before);
         Self { start: Edge::Before(prefix.to_vec()), end }
     }
 

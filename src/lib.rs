@@ -27,9 +27,9 @@
 //! # }
 //! ```
 //!
-//! Keys are byte strings of up to 65,535 bytes, ordered bytewise; encode integers big-endian to keep their order. Values have
-//! up to 4 GiB - 1 bytes. One process at a time writes a database, from any number of threads; other processes may open it
-//! [read-only](Options::read_only) while no writer has it.
+//! Keys are byte strings of up to 65,535 bytes, ordered bytewise; [`key`] makes them of numbers, strings and tuples, in the order
+//! of these. Values have up to 4 GiB - 1 bytes. One process at a time writes a database, from any number of threads; other
+//! processes may open it [read-only](Options::read_only) while no writer has it.
 //!
 //! # Durability
 //! | [`Durability`] | done means | survives |
@@ -205,6 +205,7 @@ mod format;
 mod handle;
 pub mod inspect;
 mod iter;
+pub mod key;
 mod keyspace;
 mod keyspace_state;
 mod log;

@@ -2,6 +2,8 @@
 
 #[path = "../../tests/support/damage.rs"]
 mod damage;
+#[path = "../../tests/support/keys.rs"]
+mod keys;
 #[path = "../../tests/support/model/mod.rs"]
 mod model;
 #[path = "../../tests/support/reseal.rs"]
@@ -12,8 +14,18 @@ use damage::Shape;
 use reseal::Kind;
 
 /// All targets.
-pub const TARGETS: [&str; 9] =
-    ["inspect", "wal_replay", "sst_open", "idx_open", "val_open", "manifest_replay", "directory", "repair", "ops"];
+pub const TARGETS: [&str; 10] = [
+    "inspect",
+    "wal_replay",
+    "sst_open",
+    "idx_open",
+    "val_open",
+    "manifest_replay",
+    "directory",
+    "repair",
+    "keys",
+    "ops",
+];
 
 /// Runs a target of this name on an input.
 pub fn run(target: &str, data: &[u8]) {

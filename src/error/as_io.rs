@@ -29,7 +29,7 @@ fn io_kind(error: &Error) -> io::ErrorKind {
     match error {
         Error::Io(e) => e.source.kind(),
         Error::Poisoned(cause) | Error::Background(cause) => io_kind(cause),
-        Error::Corruption(_) => io::ErrorKind::InvalidData,
+        Error::Corruption(_) | Error::Codec { .. } => io::ErrorKind::InvalidData,
         Error::UnsupportedFormat(_) => io::ErrorKind::Unsupported,
         Error::Locked(_) | Error::Conflict | Error::TooManyOpenTables { .. } => io::ErrorKind::ResourceBusy,
         Error::NotFound(_) | Error::KeyspaceNotFound { .. } | Error::KeyspaceDropped { .. } => io::ErrorKind::NotFound,

@@ -111,6 +111,15 @@ impl<K: AsRef<[u8]> + Eq> PartialOrd for Edge<K> {
     }
 }
 
+/// The shortest key that is after all those that begin with `prefix`, if there is one.
+pub(crate) fn behind_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut behind = prefix.get(..=last)?.to_vec();
+    let last = behind.last_mut()?;
+    *last = last.saturating_add(1);
+    Some(behind)
+}
+
 /// The places between which the keys of a range lie; for an empty range, the second one is not behind the first.
 pub(crate) fn edges<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> (Edge, Edge) {
     let start = match range.start_bound() {

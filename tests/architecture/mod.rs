@@ -34,7 +34,7 @@ const FLOORS: [&[&str]; 11] = [
     &["merge"],
     &["memtable", "table"],
     &["log"],
-    &["batch", "event", "keyspace_state", "meter", "operator", "options", "slice"],
+    &["batch", "event", "key", "keyspace_state", "meter", "operator", "options", "slice"],
     &["sys"],
     &["visibility", "format"],
     &["error"],

@@ -262,6 +262,7 @@ fn every_error_has_a_cause() {
     db.insert("key", "odd").unwrap();
     let value = db.get("key").unwrap().unwrap();
     refused(value.get_as::<u64>().map(drop));
+    refused(maplsm::key::decode::<u64>(&value).map(drop).map_err(Error::from));
     let mut transaction = db.transaction();
     transaction.get("key").unwrap();
     transaction.insert("key", "mine").unwrap();
@@ -385,6 +386,7 @@ fn errors_of_the_store_are_errors_of_io() {
     let db = sim_options(&fs).open(DIR).unwrap();
     assert_eq!(kind(sim_options(&fs).open(DIR).map(drop)), io::ErrorKind::ResourceBusy);
     assert_eq!(kind(db.insert(vec![0; 70_000], "")), io::ErrorKind::InvalidInput);
+    assert_eq!(kind(maplsm::key::decode::<bool>(b"").map(drop).map_err(Error::from)), io::ErrorKind::InvalidData);
     let named = db.keyspace("named").unwrap();
     assert_eq!(
         kind(db.create_keyspace("named", &maplsm::KeyspaceOptions::new()).map(drop)),

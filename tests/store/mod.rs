@@ -23,6 +23,7 @@ mod golden;
 mod hostile;
 mod ingest;
 mod inspect;
+mod keys;
 mod keyspaces;
 mod layout;
 mod leftovers;

@@ -418,6 +418,7 @@ pub(crate) fn run(target: &str, data: &[u8]) {
         "directory" => damage_any(data),
         "repair" => repair(data),
         "inspect" => inspect(data),
+        "keys" => super::keys::run(data),
         "ops" => super::model::run_bytes(data),
         other => panic!("there is no target {other}"),
     }

@@ -1,6 +1,7 @@
-//! What several test modules share; the fuzz targets include `damage`, `model` and `reseal` by their paths.
+//! What several test modules share; the fuzz targets include `damage`, `keys`, `model` and `reseal` by their paths.
 
 mod damage;
+pub(crate) mod keys;
 pub(crate) mod model;
 pub(crate) mod reseal;
 
