@@ -252,7 +252,7 @@ pub use stats::{
 };
 pub use sys::sim::{Fault, SimFs};
 pub use sys::{FileSystem, guard_mappings};
-pub use transaction::{Savepoint, Transaction, TransactionIter};
+pub use transaction::{Savepoint, Transaction, TransactionIter, TransactionKeyspace};
 pub use update::CompareError;
 /// The crate whose traits [`Slice::get_as`] asks for, in the version that it needs.
 pub use zerocopy;

@@ -1,49 +1,53 @@
 //! Transactions: reads and writes that take effect as if they had happened at one moment.
 
 mod attempts;
+mod changes;
 mod iter;
 mod reading;
+mod view;
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use crate::batch::{WriteBatch, check_lengths};
 use crate::commit::Commit;
 use crate::engine::{Engine, ReadSet, Registration, ValidatedUpTo};
 use crate::error::{Error, Result};
+use crate::format::Position;
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges};
-use crate::format::{KeyspaceId, Position};
 use crate::iter::Entry;
 use crate::keyspace::Keyspace;
 use crate::keyspace_state::KeyspaceState;
 use crate::options::{Durability, Isolation};
 use crate::slice::Slice;
-use crate::visibility::{Joined, RangeSet};
+use crate::sys::{LockRank, Mutex};
+use crate::visibility::RangeSet;
+use changes::{Changes, Progress, Word};
 
 pub(crate) use attempts::Attempts;
+pub use changes::Savepoint;
 pub use iter::TransactionIter;
+pub use view::TransactionKeyspace;
 
 /// A transaction: reads the store as it was when it began, and its own changes; commits them if nothing that it relies on has
 /// changed since, whole or not at all.
 ///
-/// Nothing is locked while it runs, and others see nothing of it before its commit. What it has read (keys, ranges, also
+/// Nobody is kept from anything while it runs, and others see nothing of it before its commit. What it has read (keys, ranges, also
 /// what it did not find) and what it will write is kept in memory. With [`Isolation::Serializable`] a commit is refused with
 /// [`Error::Conflict`] if anything read was written by someone else since the begin, phantoms and removed ranges included:
 /// all committed transactions are then equivalent to running one after another. The look at what others have committed costs
 /// O(m log n) for m of their changes and n keys and ranges read. A transaction without changes always commits.
 ///
-/// Dropping it forgets its changes.
+/// Several threads may read and write in one transaction; each call is whole. Dropping it forgets its changes.
 ///
 /// ```
 /// # fn main() -> maplsm::Result<()> {
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let db = maplsm::Db::open(dir.path().join("db"))?;
 /// db.insert("alice", "90")?;
-/// let mut tx = db.transaction();
+/// let tx = db.transaction();
 /// if tx.get("alice")?.is_some() {
 ///     tx.insert("bob", "110")?;
 /// }
@@ -57,79 +61,15 @@ pub struct Transaction {
     at: Registration,
     began: ValidatedUpTo,
     isolation: Isolation,
-    reads: RefCell<BTreeMap<KeyspaceId, (Arc<KeyspaceState>, RangeSet)>>,
-    changes: BTreeMap<KeyspaceId, (Arc<KeyspaceState>, Changes)>,
-    undo: Vec<Undo>,
-    savepoints: u64,
-}
-
-/// What a transaction has written in a keyspace.
-#[derive(Debug, Default)]
-struct Changes {
-    keys: BTreeMap<Vec<u8>, Word>,
-    /// Ranges removed; `keys` has what was written into them later.
-    removed: RangeSet,
+    progress: Mutex<Progress>,
 }
 
 /// Operands of a key that are put together to one, if the operator can.
 const OPERANDS_MAX: usize = 64;
 
-/// A transaction's last word on a key.
-#[derive(Debug, Clone)]
-enum Word {
-    Value(Entry),
-    Removed,
-    /// Oldest first, to be merged into what is stored; at least one.
-    Operands(Vec<Vec<u8>>),
-}
-
-impl Word {
-    fn entry(&self) -> Option<&Entry> {
-        match self {
-            Self::Value(entry) => Some(entry),
-            Self::Removed | Self::Operands(_) => None,
-        }
-    }
-}
-
-/// How to take back a change: the word on a key that was there before, or what a removed range has replaced.
-#[derive(Debug)]
-enum Undo {
-    Key(KeyspaceId, Vec<u8>, Option<Word>),
-    Range(KeyspaceId, Option<Joined>, Vec<(Vec<u8>, Word)>),
-}
-
-/// The keys between two places, as maps have it.
-type Between<'e> = (Bound<&'e Vec<u8>>, Bound<&'e Vec<u8>>);
-
-/// The keys between two edges, unless there can be none.
-fn between<'e>(start: &'e Edge, end: &'e Edge) -> Option<Between<'e>> {
-    if start >= end {
-        return None;
-    }
-    let start = match start {
-        Edge::Before(key) => Bound::Included(key),
-        Edge::After(key) => Bound::Excluded(key),
-        Edge::End => return None,
-    };
-    let end = match end {
-        Edge::Before(key) => Bound::Excluded(key),
-        Edge::After(key) => Bound::Included(key),
-        Edge::End => Bound::Unbounded,
-    };
-    Some((start, end))
-}
-
-/// A point in a transaction to which its changes can be taken back; see [`Transaction::savepoint`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Savepoint {
-    changes: usize,
-    number: u64,
-}
-
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let changes: usize = self.changes.values().map(|(_, changes)| changes.keys.len()).sum();
+        let changes: usize = self.progress.lock().changes.values().map(|(_, changes)| changes.keys.len()).sum();
         write!(f, "Transaction(at {:?}, {changes} keys changed)", self.at.at)
     }
 }
@@ -142,10 +82,7 @@ impl Transaction {
             at,
             began,
             isolation,
-            reads: RefCell::default(),
-            changes: BTreeMap::new(),
-            undo: Vec::new(),
-            savepoints: 0,
+            progress: Mutex::new(LockRank::Transaction, Progress::default()),
         }
     }
 
@@ -164,14 +101,18 @@ impl Transaction {
         Ok(self.get(key)?.is_some())
     }
 
+    /// Whether the key of a keyspace has a value.
+    pub fn contains_key_from(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get_from(keyspace, key)?.is_some())
+    }
+
     /// Sets the value of a key.
-    pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        let keyspace = Arc::clone(self.engine.default_keyspace());
-        self.put(&keyspace, key.as_ref(), value.as_ref())
+    pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.put(self.engine.default_keyspace(), key.as_ref(), value.as_ref())
     }
 
     /// Sets the value of a key of a keyspace.
-    pub fn insert_into(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+    pub fn insert_into(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.put(keyspace.state(), key.as_ref(), value.as_ref())
     }
 
@@ -187,7 +128,7 @@ impl Transaction {
     ///
     /// let db = Options::new().merge_operator(Counter).open(dir.path().join("db"))?;
     /// let one = 1u64.to_le_bytes();
-    /// let mut tx = db.transaction();
+    /// let tx = db.transaction();
     /// tx.merge("visits", one)?;
     /// db.merge("visits", one)?; // somebody else
     /// tx.commit()?;
@@ -195,35 +136,32 @@ impl Transaction {
     /// # db.close()
     /// # }
     /// ```
-    pub fn merge(&mut self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
-        let keyspace = Arc::clone(self.engine.default_keyspace());
-        self.merge_operand(&keyspace, key.as_ref(), operand.as_ref())
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.merge_operand(self.engine.default_keyspace(), key.as_ref(), operand.as_ref())
     }
 
     /// Merges an operand into the value of a key of a keyspace.
-    pub fn merge_into(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+    pub fn merge_into(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
         self.merge_operand(keyspace.state(), key.as_ref(), operand.as_ref())
     }
 
     /// Removes a key, whether it is there or not.
-    pub fn remove(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        let keyspace = Arc::clone(self.engine.default_keyspace());
-        self.delete(&keyspace, key.as_ref())
+    pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.delete(self.engine.default_keyspace(), key.as_ref())
     }
 
     /// Removes a key of a keyspace, whether it is there or not.
-    pub fn remove_from(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
+    pub fn remove_from(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
         self.delete(keyspace.state(), key.as_ref())
     }
 
     /// Removes all keys of a range, also those that others insert into it before the commit.
-    pub fn remove_range<K: AsRef<[u8]>>(&mut self, range: impl RangeBounds<K>) -> Result<()> {
-        let keyspace = Arc::clone(self.engine.default_keyspace());
-        self.delete_range(&keyspace, edges(&range))
+    pub fn remove_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
+        self.delete_range(self.engine.default_keyspace(), edges(&range))
     }
 
     /// Removes all keys of a range of a keyspace.
-    pub fn remove_range_from<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<()> {
+    pub fn remove_range_from<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Result<()> {
         self.delete_range(keyspace.state(), edges(&range))
     }
 
@@ -233,7 +171,7 @@ impl Transaction {
     /// # fn main() -> maplsm::Result<()> {
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let db = maplsm::Db::open(dir.path().join("db"))?;
-    /// let mut tx = db.transaction();
+    /// let tx = db.transaction();
     /// tx.insert("a", "1")?;
     /// let savepoint = tx.savepoint();
     /// tx.insert("b", "2")?;
@@ -243,33 +181,14 @@ impl Transaction {
     /// # db.close()
     /// # }
     /// ```
-    pub fn savepoint(&mut self) -> Savepoint {
-        self.savepoints += 1;
-        Savepoint { changes: self.undo.len(), number: self.savepoints }
+    pub fn savepoint(&self) -> Savepoint {
+        self.progress.lock().savepoint()
     }
 
     /// Takes back the changes made since a savepoint. What has been read meanwhile counts as read. The savepoint stays, those
     /// set after it are gone; for one that is gone, nothing happens and the answer is false.
-    pub fn rollback_to(&mut self, savepoint: Savepoint) -> bool {
-        if savepoint.number > self.savepoints || savepoint.changes > self.undo.len() {
-            return false;
-        }
-        self.savepoints = savepoint.number;
-        for undo in self.undo.drain(savepoint.changes..).rev() {
-            let (Undo::Key(keyspace, ..) | Undo::Range(keyspace, ..)) = &undo;
-            let Some((_, changes)) = self.changes.get_mut(keyspace) else { continue };
-            match undo {
-                Undo::Key(_, key, Some(before)) => _ = changes.keys.insert(key, before),
-                Undo::Key(_, key, None) => _ = changes.keys.remove(&key),
-                Undo::Range(_, joined, keys) => {
-                    if let Some(joined) = joined {
-                        changes.removed.take_back(joined);
-                    }
-                    changes.keys.extend(keys);
-                }
-            }
-        }
-        true
+    pub fn rollback_to(&self, savepoint: Savepoint) -> bool {
+        self.progress.lock().rollback_to(savepoint)
     }
 
     /// Commits the changes with the durability of [`Options::durability`](crate::Options::durability), or returns
@@ -294,7 +213,7 @@ impl Transaction {
     /// # fn main() -> maplsm::Result<()> {
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let db = maplsm::Db::open(dir.path().join("db"))?;
-    /// let mut tx = db.transaction();
+    /// let tx = db.transaction();
     /// tx.insert("a", "1")?;
     /// let commit = tx.submit()?;
     /// assert!(db.contains_key("a")?);
@@ -311,10 +230,11 @@ impl Transaction {
     }
 
     /// Commits the changes; returns where that ends in the log.
-    fn commit_upto(self, durability: Durability) -> Result<Position> {
+    fn commit_upto(mut self, durability: Durability) -> Result<Position> {
+        let Progress { reads, changes, .. } = std::mem::take(self.progress.get_mut());
         let mut batch = WriteBatch::new();
         let mut written = ReadSet::new();
-        for (keyspace, changes) in self.changes.values() {
+        for (keyspace, changes) in changes.values() {
             for (start, end) in changes.removed.iter() {
                 batch.remove_between(keyspace, start, end);
             }
@@ -338,7 +258,6 @@ impl Transaction {
                 changes.keys.iter().filter(is_set).for_each(|(key, _)| written.insert_key(key));
             }
         }
-        let reads = self.reads.into_inner();
         let keyspaces: Vec<_> = reads.values().map(|(keyspace, _)| Arc::clone(keyspace)).collect();
         let read_set = match self.isolation {
             Isolation::Serializable => reads.into_iter().map(|(id, (_, reads))| (id, reads)).collect(),
@@ -350,37 +269,53 @@ impl Transaction {
     /// Forgets the changes, as a drop does.
     pub fn rollback(self) {}
 
+    fn counts_reads(&self) -> bool {
+        self.isolation == Isolation::Serializable
+    }
+
     fn note_read(&self, keyspace: &Arc<KeyspaceState>, note: impl FnOnce(&mut RangeSet)) {
-        if self.isolation == Isolation::Serializable {
-            let mut reads = self.reads.borrow_mut();
-            note(&mut reads.entry(keyspace.id).or_insert_with(|| (Arc::clone(keyspace), RangeSet::default())).1);
+        if self.counts_reads() {
+            note(self.progress.lock().reads_of(keyspace));
         }
     }
 
-    fn own(&self, keyspace: KeyspaceId) -> Option<&Changes> {
-        self.changes.get(&keyspace).map(|(_, changes)| changes)
+    /// What the transaction has written in a keyspace so far.
+    fn own(&self, keyspace: &KeyspaceState) -> Option<Arc<Changes>> {
+        self.progress.lock().own(keyspace.id).cloned()
     }
 
-    /// The transaction's own word on a key, if it has one.
-    fn own_word(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&Word> {
-        let changes = self.own(keyspace)?;
-        changes.keys.get(key).or_else(|| changes.removed.contains(key).then_some(&Word::Removed))
+    /// Its word on a key, if it has one. The key is read otherwise, or if there is something to be merged into it.
+    fn word(&self, progress: &mut Progress, keyspace: &Arc<KeyspaceState>, key: &[u8]) -> Option<Word> {
+        let word = progress.own_word(keyspace.id, key).cloned();
+        if self.counts_reads() && matches!(word, None | Some(Word::Operands(_))) {
+            progress.reads_of(keyspace).insert_key(key);
+        }
+        word
     }
 
     fn get_of(&self, keyspace: &Arc<KeyspaceState>, key: &[u8]) -> Result<Option<Slice>> {
         self.engine.check_owner(keyspace)?;
-        let operands = match self.own_word(keyspace.id, key) {
-            Some(Word::Operands(operands)) => Some(operands),
-            Some(own) => return Ok(own.entry().map(Entry::value_slice)),
-            None => None,
-        };
-        self.note_read(keyspace, |reads| reads.insert_key(key));
+        let word = self.word(&mut self.progress.lock(), keyspace, key);
+        match word {
+            Some(Word::Value(entry)) => Ok(Some(entry.value_slice())),
+            Some(Word::Removed) => Ok(None),
+            Some(Word::Operands(operands)) => self.fold(keyspace, key, &operands).map(Some),
+            None => self.stored(keyspace, key),
+        }
+    }
+
+    /// What the store had when the transaction began.
+    fn stored(&self, keyspace: &KeyspaceState, key: &[u8]) -> Result<Option<Slice>> {
         let found = self.engine.readers.get_at(keyspace.id, key, &self.at)?;
-        let found = keyspace.checked(found.map(Slice))?;
-        let Some(operands) = operands else { return Ok(found) };
+        keyspace.checked(found.map(Slice))
+    }
+
+    /// What operands of its own make of that.
+    fn fold(&self, keyspace: &KeyspaceState, key: &[u8], operands: &[Vec<u8>]) -> Result<Slice> {
+        let found = self.stored(keyspace, key)?;
         let operands: Vec<&[u8]> = operands.iter().map(Vec::as_slice).collect();
         let made = self.engine.operator(keyspace)?.merge(key, found.as_deref(), &operands)?;
-        Ok(Some(self.entry(keyspace, key, &made)?.value_slice()))
+        Ok(self.entry(keyspace, key, &made)?.value_slice())
     }
 
     /// An entry of its own.
@@ -389,76 +324,69 @@ impl Transaction {
         entry.map_err(|e| Error::io("keep an entry of", self.engine.path(), e))
     }
 
-    fn put(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8], value: &[u8]) -> Result<()> {
+    /// Whether it may write into a keyspace.
+    fn check(&self, keyspace: &KeyspaceState) -> Result<()> {
+        self.engine.check_owner(keyspace)?;
+        keyspace.checked(())
+    }
+
+    fn put(&self, keyspace: &Arc<KeyspaceState>, key: &[u8], value: &[u8]) -> Result<()> {
         check_lengths(key, value)?;
+        self.check(keyspace)?;
         let entry = self.entry(keyspace, key, value)?;
-        self.change(keyspace, key, Word::Value(entry))
+        self.progress.lock().change(keyspace, key, Word::Value(entry));
+        Ok(())
     }
 
     /// What is merged into a value that is known is a value.
-    fn merge_operand(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8], operand: &[u8]) -> Result<()> {
+    fn merge_operand(&self, keyspace: &Arc<KeyspaceState>, key: &[u8], operand: &[u8]) -> Result<()> {
         check_lengths(key, operand)?;
-        self.engine.check_owner(keyspace)?;
+        self.check(keyspace)?;
         let operator = self.engine.operator(keyspace)?;
-        let value = match self.own_word(keyspace.id, key) {
-            Some(Word::Value(entry)) => Some(entry.value()),
-            Some(Word::Removed) => None,
-            other => {
-                let before = if let Some(Word::Operands(operands)) = other { operands.as_slice() } else { &[] };
-                if before.len() % OPERANDS_MAX == OPERANDS_MAX - 1 {
-                    let all: Vec<&[u8]> = before.iter().map(Vec::as_slice).chain([operand]).collect();
-                    if let Some(combined) = operator.combine(key, &all) {
-                        return self.change(keyspace, key, Word::Operands(vec![combined]));
-                    }
-                }
-                if self.savepoints > 0 || before.is_empty() {
-                    let operands = before.iter().cloned().chain([operand.to_vec()]).collect();
-                    return self.change(keyspace, key, Word::Operands(operands));
-                }
-                if let Some(Word::Operands(operands)) = self.changes_of(keyspace)?.keys.get_mut(key) {
-                    operands.push(operand.to_vec());
-                }
+        loop {
+            let (own, steps) = {
+                let mut progress = self.progress.lock();
+                let own = match progress.own_word(keyspace.id, key) {
+                    Some(Word::Operands(before)) if before.len() % OPERANDS_MAX != OPERANDS_MAX - 1 => None,
+                    own => own.cloned(),
+                };
+                let Some(own) = own else {
+                    progress.push_operand(keyspace, key, operand);
+                    return Ok(());
+                };
+                (own, progress.steps())
+            };
+            // The program's code, which may use the transaction; other threads may as well.
+            let word = if let Word::Operands(mut operands) = own {
+                operands.push(operand.to_vec());
+                let all: Vec<&[u8]> = operands.iter().map(Vec::as_slice).collect();
+                let combined = operator.combine(key, &all);
+                Word::Operands(combined.map_or(operands, |combined| vec![combined]))
+            } else {
+                let made = operator.merge(key, own.entry().map(Entry::value), &[operand])?;
+                check_lengths(key, &made)?;
+                Word::Value(self.entry(keyspace, key, &made)?)
+            };
+            let mut progress = self.progress.lock();
+            if progress.steps() == steps {
+                progress.change(keyspace, key, word);
                 return Ok(());
             }
-        };
-        let made = operator.merge(key, value, &[operand])?;
-        self.put(keyspace, key, &made)
+        }
     }
 
-    fn delete(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8]) -> Result<()> {
+    fn delete(&self, keyspace: &Arc<KeyspaceState>, key: &[u8]) -> Result<()> {
         check_lengths(key, &[])?;
-        self.change(keyspace, key, Word::Removed)
-    }
-
-    fn changes_of(&mut self, keyspace: &Arc<KeyspaceState>) -> Result<&mut Changes> {
-        self.engine.check_owner(keyspace)?;
-        keyspace.checked(())?;
-        let new = || (Arc::clone(keyspace), Changes::default());
-        Ok(&mut self.changes.entry(keyspace.id).or_insert_with(new).1)
-    }
-
-    fn change(&mut self, keyspace: &Arc<KeyspaceState>, key: &[u8], word: Word) -> Result<()> {
-        let before = self.changes_of(keyspace)?.keys.insert(key.to_vec(), word);
-        self.note(Undo::Key(keyspace.id, key.to_vec(), before));
+        self.check(keyspace)?;
+        self.progress.lock().change(keyspace, key, Word::Removed);
         Ok(())
     }
 
-    fn delete_range(&mut self, keyspace: &Arc<KeyspaceState>, (start, end): (Edge, Edge)) -> Result<()> {
+    fn delete_range(&self, keyspace: &Arc<KeyspaceState>, (start, end): (Edge, Edge)) -> Result<()> {
         check_lengths(start.key(), &[])?;
         check_lengths(end.key(), &[])?;
-        let changes = self.changes_of(keyspace)?;
-        let Some(inside) = between(&start, &end) else { return Ok(()) };
-        let written: Vec<Vec<u8>> = changes.keys.range::<Vec<u8>, _>(inside).map(|(key, _)| key.clone()).collect();
-        let gone = written.into_iter().filter_map(|key| changes.keys.remove_entry(&key)).collect();
-        let joined = changes.removed.insert(start, end);
-        self.note(Undo::Range(keyspace.id, joined, gone));
+        self.check(keyspace)?;
+        self.progress.lock().remove_range(keyspace, (start, end));
         Ok(())
-    }
-
-    fn note(&mut self, undo: Undo) {
-        // Without a savepoint, there is no way back.
-        if self.savepoints > 0 {
-            self.undo.push(undo);
-        }
     }
 }

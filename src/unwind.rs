@@ -10,6 +10,7 @@ use crate::db::Db;
 use crate::iter::{Cursor, Iter};
 use crate::keyspace::Keyspace;
 use crate::snapshot::Snapshot;
+use crate::transaction::Transaction;
 
 impl UnwindSafe for Db {}
 impl RefUnwindSafe for Db {}
@@ -17,6 +18,8 @@ impl UnwindSafe for Keyspace {}
 impl RefUnwindSafe for Keyspace {}
 impl UnwindSafe for Snapshot {}
 impl RefUnwindSafe for Snapshot {}
+impl UnwindSafe for Transaction {}
+impl RefUnwindSafe for Transaction {}
 // They end, or are nowhere, after a move that did not return.
 impl UnwindSafe for Iter {}
 impl RefUnwindSafe for Iter {}
@@ -28,6 +31,7 @@ const _: () = {
     may_cross::<Db>();
     may_cross::<Keyspace>();
     may_cross::<Snapshot>();
+    may_cross::<Transaction>();
     may_cross::<Iter>();
     may_cross::<Cursor>();
     may_cross::<crate::slice::Slice>();

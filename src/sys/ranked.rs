@@ -22,6 +22,8 @@ mod tests;
 /// All locks, in the order in which they are taken. ARCHITECTURE.md has the same list, with who holds them and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LockRank {
+    /// What a transaction has read and written.
+    Transaction,
     /// Whose turn it is, of those who would meet again and again.
     Turnstile,
     /// Of commits that wait for a flush, the first.

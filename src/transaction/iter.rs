@@ -4,7 +4,8 @@ use std::fmt;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
-use super::{Changes, Transaction, Word, between};
+use super::Transaction;
+use super::changes::{Changes, Word, between};
 use crate::error::Result;
 use crate::format::range::Edge;
 use crate::iter::{Entry, Iter, KeyRange};
@@ -13,11 +14,35 @@ use crate::keyspace_state::KeyspaceState;
 
 /// The entries of a range as a [`Transaction`] sees them, in order of key, from both ends.
 ///
+/// They are those of the moment at which the iterator was made: what the transaction writes later does not show, and may be
+/// written into what is iterated over. The first write after that into a keyspace with k keys changed by the transaction takes
+/// O(k) for each iterator over it.
+///
 /// What it passes counts as read by the transaction: from the start of the range to the last key it has shown, or to the end
 /// if there was no more. After an error it ends.
+///
+/// ```
+/// # fn main() -> maplsm::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let db = maplsm::Db::open(dir.path().join("db"))?;
+/// # db.insert("a", "1")?;
+/// # db.insert("b", "2")?;
+/// let tx = db.transaction();
+/// for entry in &tx {
+///     let (key, value) = entry?.into_parts();
+///     tx.remove(&key)?;
+///     tx.insert([b"new ", &key[..]].concat(), value)?;
+/// }
+/// tx.commit()?;
+/// assert_eq!(db.range("n"..).count(), 2);
+/// # db.close()
+/// # }
+/// ```
 pub struct TransactionIter<'t> {
     transaction: &'t Transaction,
     keyspace: Arc<KeyspaceState>,
+    /// What the transaction had written when this was made.
+    changes: Option<Arc<Changes>>,
     /// What the store had when the transaction began.
     stored: Iter,
     /// Entries taken from the front and the back of `stored`, whose turn has not come yet.
@@ -46,6 +71,11 @@ impl Transaction {
         self.iterate(self.engine.default_keyspace(), KeyRange::all())
     }
 
+    /// All entries of a keyspace, in order of key.
+    pub fn iter_of(&self, keyspace: &Keyspace) -> TransactionIter<'_> {
+        self.iterate(keyspace.state(), KeyRange::all())
+    }
+
     /// The entries of a range of keys, in order; what is passed of it counts as read, keys that are not there included.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> TransactionIter<'_> {
         self.iterate(self.engine.default_keyspace(), KeyRange::new(&range))
@@ -66,7 +96,7 @@ impl Transaction {
         self.iterate(keyspace.state(), KeyRange::prefix(prefix.as_ref()))
     }
 
-    fn iterate(&self, keyspace: &Arc<KeyspaceState>, range: KeyRange) -> TransactionIter<'_> {
+    pub(super) fn iterate(&self, keyspace: &Arc<KeyspaceState>, range: KeyRange) -> TransactionIter<'_> {
         let (start, end) = (range.start.clone(), range.end.clone());
         let stored = Iter::new(self.engine.reading(keyspace, self.at.clone()), range);
         TransactionIter::new(self, keyspace, stored, [start, end])
@@ -95,14 +125,13 @@ impl<'t> TransactionIter<'t> {
         stored: Iter,
         range: [Edge; 2],
     ) -> Self {
-        let keyspace = Arc::clone(keyspace);
+        let (keyspace, changes) = (Arc::clone(keyspace), transaction.own(keyspace));
         let (peeked, own) = ([None, None], [Own::Unknown, Own::Unknown]);
-        Self { transaction, keyspace, stored, peeked, own, left: range.clone(), range, ended: false }
+        Self { transaction, keyspace, changes, stored, peeked, own, left: range.clone(), range, ended: false }
     }
 
     /// Makes sure that the next stored entry at one end is peeked, if there is one that the transaction has not changed.
     fn peek(&mut self, side: usize) -> Result<()> {
-        let changes = self.transaction.own(self.keyspace.id);
         while self.peeked[side].is_none() {
             let next = if side == FRONT { self.stored.next() } else { self.stored.next_back() };
             let Some(entry) = next.transpose()? else {
@@ -112,7 +141,7 @@ impl<'t> TransactionIter<'t> {
             };
             let changed =
                 |changes: &Changes| changes.keys.contains_key(entry.key()) || changes.removed.contains(entry.key());
-            if !changes.is_some_and(changed) {
+            if !self.changes.as_deref().is_some_and(changed) {
                 self.peeked[side] = Some(entry);
             }
         }
@@ -123,17 +152,21 @@ impl<'t> TransactionIter<'t> {
     fn find_own(&self, side: usize) -> Result<Own> {
         let [start, end] = &self.left;
         let found = between(start, end).and_then(|inside| {
-            let changes = self.transaction.own(self.keyspace.id)?;
-            let mut within =
-                changes.keys.range::<Vec<u8>, _>(inside).filter(|(_, word)| !matches!(word, Word::Removed));
+            let mut within = self
+                .changes
+                .as_ref()?
+                .keys
+                .range::<Vec<u8>, _>(inside)
+                .filter(|(_, word)| !matches!(word, Word::Removed));
             if side == FRONT { within.next() } else { within.next_back() }
         });
         let Some((key, word)) = found else { return Ok(Own::Nothing) };
-        if let Some(entry) = word.entry() {
-            return Ok(Own::Next(entry.clone()));
-        }
-        let made = self.transaction.get_of(&self.keyspace, key)?;
-        Ok(Own::Next(self.transaction.entry(&self.keyspace, key, made.as_deref().unwrap_or_default())?))
+        let Word::Operands(operands) = word else {
+            return Ok(word.entry().map_or(Own::Nothing, |entry| Own::Next(entry.clone())));
+        };
+        self.transaction.note_read(&self.keyspace, |reads| reads.insert_key(key));
+        let made = self.transaction.fold(&self.keyspace, key, operands)?;
+        Ok(Own::Next(self.transaction.entry(&self.keyspace, key, &made)?))
     }
 
     /// That entry, unless the other end has passed it.

@@ -122,7 +122,7 @@ fn points() -> Vec<(&'static str, Call)> {
             db.remove_with("inserted", Durability::Sync)
         }),
         ("submit", |db| {
-            let mut transaction = db.transaction();
+            let transaction = db.transaction();
             transaction.insert("of a transaction", "value")?;
             transaction.submit()?;
             db.submit(WriteBatch::new().insert("submitted", "value"))?.on_durable(|outcome| outcome.unwrap());
@@ -160,13 +160,13 @@ fn others() -> Vec<(&'static str, Call)> {
 fn of_the_store() -> Vec<(&'static str, Call)> {
     let calls: [(&str, Call); 44] = [
         ("transaction", |db| {
-            let mut transaction = db.transaction();
+            let transaction = db.transaction();
             transaction.get("key")?;
             transaction.insert("of a transaction", "value")?;
             transaction.commit()
         }),
         ("transaction_with", |db| {
-            let mut transaction = db.transaction_with(Isolation::Snapshot);
+            let transaction = db.transaction_with(Isolation::Snapshot);
             transaction.remove_range("x".."y")?;
             transaction.commit_with(Durability::Sync)
         }),

@@ -339,14 +339,14 @@ fn an_empty_commit_is_durable_when_everything_before_it_is() {
 fn transactions_are_submitted_like_batches() {
     let fs = SimFs::new();
     let db = open(&fs, 1);
-    let mut tx = db.transaction();
+    let tx = db.transaction();
     tx.get("read").unwrap();
     tx.insert(1u64.to_be_bytes(), "value").unwrap();
     let commit = tx.submit().unwrap();
     assert!(db.contains_key(1u64.to_be_bytes()).unwrap());
     commit.wait().unwrap();
     assert!(survives(&fs, 1));
-    let mut tx = db.transaction();
+    let tx = db.transaction();
     tx.get("read").unwrap();
     tx.insert(2u64.to_be_bytes(), "value").unwrap();
     db.insert("read", "by somebody else").unwrap();

@@ -263,7 +263,7 @@ fn every_error_has_a_cause() {
     let value = db.get("key").unwrap().unwrap();
     refused(value.get_as::<u64>().map(drop));
     refused(maplsm::key::decode::<u64>(&value).map(drop).map_err(Error::from));
-    let mut transaction = db.transaction();
+    let transaction = db.transaction();
     transaction.get("key").unwrap();
     transaction.insert("key", "mine").unwrap();
     db.insert("key", "theirs").unwrap();

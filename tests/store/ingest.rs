@@ -239,7 +239,7 @@ fn transactions_conflict_with_a_load_of_what_they_have_read() {
     let db = open(&fs);
     for other_commits in [false, true] {
         for (key, conflicts) in [("key00005", true), ("key00050", false)] {
-            let mut transaction = db.transaction();
+            let transaction = db.transaction();
             transaction.get(key).unwrap();
             transaction.insert("result", "x").unwrap();
             if other_commits {

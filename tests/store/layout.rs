@@ -90,7 +90,7 @@ fn values_are_aligned_wherever_they_are_read_from() {
         db.close().unwrap();
         let db = options.open(DIR).unwrap();
         check_all(&db);
-        let mut tx = db.transaction();
+        let tx = db.transaction();
         for (name, alignment) in ALIGNMENTS {
             let keyspace = db.keyspace(name).unwrap();
             for length in 0..20 {

@@ -443,7 +443,7 @@ fn run(seed: u64, combines: bool) {
                 model.retain(|k, _| *k < key || *k >= end);
             }
             27 | 28 => {
-                let mut tx = db.transaction();
+                let tx = db.transaction();
                 tx.get_from(&keyspace, &key).unwrap();
                 tx.merge_into(&keyspace, &key, "tx").unwrap();
                 tx.merge_into(&keyspace, &key, "tx2").unwrap();
@@ -603,7 +603,7 @@ fn a_merge_is_no_read_of_a_transaction() {
     db.insert("k", one()).unwrap();
     for isolation in [Isolation::Serializable, Isolation::Snapshot] {
         db.insert("k", one()).unwrap();
-        let mut tx = db.transaction_with(isolation);
+        let tx = db.transaction_with(isolation);
         tx.merge("k", one()).unwrap();
         let savepoint = tx.savepoint();
         tx.merge("k", one()).unwrap();
@@ -615,13 +615,13 @@ fn a_merge_is_no_read_of_a_transaction() {
         assert_eq!((count(&db, "k"), count(&db, "new")), (Some(4), None), "{isolation:?}");
     }
     // Who reads it relies on it.
-    let mut tx = db.transaction();
+    let tx = db.transaction();
     tx.merge("k", one()).unwrap();
     assert_eq!(number(&tx.get("k").unwrap().unwrap()), 5);
     db.merge("k", one()).unwrap();
     assert!(matches!(tx.commit(), Err(Error::Conflict)));
     // Of what the transaction has written itself, a value is made at once.
-    let mut tx = db.transaction();
+    let tx = db.transaction();
     tx.remove("k").unwrap();
     tx.merge("k", one()).unwrap();
     tx.insert("l", one()).unwrap();
@@ -636,7 +636,7 @@ fn a_merge_is_no_read_of_a_transaction() {
     tx.remove_range("l"..="l").unwrap();
     assert!(matches!(tx.commit(), Err(Error::Conflict)), "an iterator reads");
     // Many operands of one key are one.
-    let mut tx = db.transaction();
+    let tx = db.transaction();
     tx.savepoint();
     (0..1000).for_each(|_| tx.merge("many", one()).unwrap());
     let inner = tx.savepoint();
@@ -646,7 +646,7 @@ fn a_merge_is_no_read_of_a_transaction() {
     assert_eq!(number(&tx.get("many").unwrap().unwrap()), 1000);
     tx.commit().unwrap();
     assert_eq!(count(&db, "many"), Some(1000));
-    let mut tx = db.transaction();
+    let tx = db.transaction();
     tx.merge("l", one()).unwrap();
     tx.remove_range("a".."z").unwrap();
     tx.merge("l", one()).unwrap();

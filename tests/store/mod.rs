@@ -45,6 +45,7 @@ mod room;
 mod salvage;
 mod security;
 mod segments;
+mod sharing;
 mod stalls;
 mod stress;
 mod table_reader;

@@ -47,7 +47,7 @@ fn answers(db: &Db) -> Vec<(&'static str, Answer)> {
     let empty = WriteBatch::new();
     let there = db.keyspace("there").unwrap();
     let walk = |iter: maplsm::Iter| iter.collect::<Result<Vec<_>>>();
-    let mut changed = db.transaction();
+    let changed = db.transaction();
     changed.insert("key", "value").unwrap();
     let mut all = vec![
         ("insert", answer(db.insert("key", "value"))),

@@ -169,7 +169,7 @@ fn every_form_of_a_range_removes() {
             db.write(WriteBatch::new().remove_range::<$kind>($range).remove_range_from::<$kind>(&named, $range))
                 .unwrap();
             removed($left);
-            let mut tx = db.transaction();
+            let tx = db.transaction();
             tx.remove_range::<$kind>($range).unwrap();
             tx.remove_range_from::<$kind>(&named, $range).unwrap();
             tx.commit().unwrap();
@@ -181,7 +181,7 @@ fn every_form_of_a_range_removes() {
             removed($left);
             db.write(WriteBatch::new().remove_range($range).remove_range_from(&named, $range)).unwrap();
             removed($left);
-            let mut tx = db.transaction();
+            let tx = db.transaction();
             tx.remove_range($range).unwrap();
             tx.remove_range_from(&named, $range).unwrap();
             tx.commit().unwrap();

@@ -81,7 +81,7 @@ fn ends_are_what_a_walk_begins_and_ends_with() {
         assert_eq!((key_of(snapshot.first()), key_of(snapshot.last())), (Some(b"a".to_vec()), Some(b"c".to_vec())));
         assert!(!db.is_empty().unwrap() && named.is_empty().unwrap() && before.is_empty().unwrap());
     }
-    let mut tx = db.transaction();
+    let tx = db.transaction();
     tx.remove("a").unwrap();
     tx.insert("d", "4").unwrap();
     assert_eq!((key_of(tx.first()), key_of(tx.last())), (Some(b"b".to_vec()), Some(b"d".to_vec())));
@@ -105,7 +105,7 @@ fn what_a_transaction_sees_at_its_ends_counts_as_read() {
     for look in looks {
         let db = open();
         db.write(WriteBatch::new().insert("b", "1").insert("c", "1")).unwrap();
-        let mut tx = db.transaction_with(Isolation::Serializable);
+        let tx = db.transaction_with(Isolation::Serializable);
         look(&tx);
         tx.insert("z", "1").unwrap();
         db.insert("a", "1").unwrap();
@@ -113,7 +113,7 @@ fn what_a_transaction_sees_at_its_ends_counts_as_read() {
     }
     let db = open();
     db.insert("b", "1").unwrap();
-    let mut tx = db.transaction();
+    let tx = db.transaction();
     tx.insert("c", "own").unwrap();
     tx.remove("b").unwrap();
     let values = tx.multi_get(["c", "b", "x"]).unwrap();

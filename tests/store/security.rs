@@ -138,7 +138,7 @@ fn handles_do_not_print_keys_or_values() {
     let (mut iter, mut cursor) = (db.iter(), db.cursor());
     iter.next();
     assert!(cursor.seek(SECRET).unwrap());
-    let mut transaction = db.transaction();
+    let transaction = db.transaction();
     transaction.get(format!("{SECRET} key 3")).unwrap();
     transaction.insert(SECRET, SECRET).unwrap();
     print(&mut printed, &transaction);

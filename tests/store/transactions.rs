@@ -56,7 +56,7 @@ fn a_range_that_was_removed_and_flushed_is_a_conflict() {
     let db = open();
     db.write(WriteBatch::new().insert("b", "").insert("q", "")).unwrap();
     let reader_of = |key: &str| {
-        let mut tx = db.transaction();
+        let tx = db.transaction();
         assert!(tx.contains_key(key).unwrap());
         tx.insert("mine", key).unwrap();
         tx
@@ -75,7 +75,7 @@ fn write_skew_is_refused_where_reads_count() {
         let db = open();
         db.write(WriteBatch::new().insert("alice", "on call").insert("bob", "on call")).unwrap();
         let leave = |who: &str| {
-            let mut tx = db.transaction_with(isolation);
+            let tx = db.transaction_with(isolation);
             assert_eq!(tx.iter().count(), 2);
             tx.remove(who).unwrap();
             tx
@@ -120,7 +120,7 @@ fn phantoms_are_seen_in_what_was_read_and_nowhere_else() {
             for how in 0..4 {
                 let db = open();
                 db.write(WriteBatch::new().insert("a", "1").insert("c", "3")).unwrap();
-                let mut tx = db.transaction();
+                let tx = db.transaction();
                 read(&tx);
                 tx.insert("out", "of the way").unwrap();
                 match how {
@@ -144,7 +144,7 @@ fn phantoms_are_seen_in_what_was_read_and_nowhere_else() {
 fn what_was_not_read_does_not_matter() {
     let db = open();
     db.insert("a", "1").unwrap();
-    let mut blind = db.transaction();
+    let blind = db.transaction();
     blind.insert("a", "mine").unwrap();
     blind.remove_range("x"..).unwrap();
     assert_eq!(blind.get("a").unwrap().unwrap(), "mine", "its own writes are no reads");
@@ -156,7 +156,7 @@ fn what_was_not_read_does_not_matter() {
     reader.commit().unwrap();
     assert_eq!(db.get("a").unwrap().unwrap(), "mine");
     assert!(db.get("xyz").unwrap().is_none());
-    let mut kept = db.transaction();
+    let kept = db.transaction();
     kept.insert("a", "forgotten").unwrap();
     drop(kept);
     assert_eq!(db.get("a").unwrap().unwrap(), "mine");
@@ -166,12 +166,12 @@ fn what_was_not_read_does_not_matter() {
 fn a_removed_range_is_a_write_of_all_its_keys() {
     for isolation in [Isolation::Serializable, Isolation::Snapshot] {
         let db = open();
-        let mut tx = db.transaction_with(isolation);
+        let tx = db.transaction_with(isolation);
         tx.get("k").unwrap();
         tx.insert("k", "1").unwrap();
         db.remove_range("a".."z").unwrap();
         assert!(is_conflict(tx.commit()));
-        let mut remover = db.transaction_with(Isolation::Snapshot);
+        let remover = db.transaction_with(Isolation::Snapshot);
         remover.remove_range("a".."z").unwrap();
         db.insert("m", "1").unwrap();
         assert!(is_conflict(remover.commit()));
@@ -222,7 +222,7 @@ fn a_transaction_sees_its_own_writes_everywhere() {
             db.insert(&key, format!("stored {step}")).unwrap();
             map.insert(key, format!("stored {step}"));
         }
-        let mut tx = db.transaction();
+        let tx = db.transaction();
         let mut savepoints: Vec<(Savepoint, BTreeMap<_, _>)> = Vec::new();
         for step in 0..120 {
             match random.below(12) {
@@ -407,7 +407,7 @@ fn random_history(db: &Db, isolation: Isolation, seed: u64, threads: u64, each: 
                 for _ in 0..each {
                     let number = numbers.fetch_add(1, Ordering::SeqCst);
                     let mut done = Committed { number, ..Committed::default() };
-                    let mut tx = db.transaction_with(isolation);
+                    let tx = db.transaction_with(isolation);
                     for _ in 0..=random.below(4) {
                         let key = random.below(KEYS);
                         if random.below(4) == 0 {
@@ -468,7 +468,7 @@ fn a_transaction_over_keyspaces_is_one() {
     let (from, to) = (db.keyspace("from").unwrap(), db.keyspace("to").unwrap());
     from.insert("a", "1").unwrap();
     let take = || {
-        let mut tx = db.transaction();
+        let tx = db.transaction();
         let value = tx.get_from(&from, "a").unwrap().unwrap();
         tx.remove_from(&from, "a").unwrap();
         tx.insert_into(&to, "a", &value).unwrap();
@@ -484,7 +484,7 @@ fn a_transaction_over_keyspaces_is_one() {
     assert_eq!(to.get("a").unwrap().unwrap(), "1");
 
     // The same key in another keyspace is another key.
-    let mut tx = db.transaction();
+    let tx = db.transaction();
     assert!(tx.get_from(&from, "b").unwrap().is_none());
     to.insert("b", "2").unwrap();
     db.insert("b", "2").unwrap();
@@ -497,7 +497,7 @@ fn no_transaction_outlives_its_keyspace() {
     let db = open();
     let gone = db.keyspace("gone").unwrap();
     gone.insert("a", "1").unwrap();
-    let (mut reader, mut writer) = (db.transaction(), db.transaction());
+    let (reader, writer) = (db.transaction(), db.transaction());
     assert!(reader.get_from(&gone, "a").unwrap().is_some());
     reader.insert("read", "it").unwrap();
     writer.insert_into(&gone, "b", "2").unwrap();

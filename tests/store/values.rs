@@ -311,7 +311,7 @@ fn transactions_read_and_write_large_values() {
         Ok(())
     })
     .unwrap();
-    let mut transaction = db.transaction();
+    let transaction = db.transaction();
     assert!(transaction.get(key(6)).unwrap().is_some());
     transaction.insert("other", "x").unwrap();
     write(&db, 6..7, 2);
