@@ -107,7 +107,7 @@ pub trait Encode {
 /// What encodes as the equal `K` does: a `&str` as a `String`, a tuple with a `&str` as one with a `String`, each type as
 /// itself.
 ///
-/// [`Typed`](crate::Db) takes keys of all these types. Of a type with an [`Encode`] of its own, it is one line:
+/// [`Typed`](crate::Typed) takes keys of all these types. Of a type with an [`Encode`] of its own, it is one line:
 /// `impl EncodeAs<Self> for Subject {}`.
 pub trait EncodeAs<K: ?Sized>: Encode {}
 

@@ -5,7 +5,7 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use crate::batch::WriteBatch;
-use crate::engine::{Explanation, Ingested, KeyspaceEnd};
+use crate::engine::{Engine, Explanation, Ingested, KeyspaceEnd};
 use crate::error::{Error, Result};
 use crate::format::entry::Kind;
 use crate::format::range::{Edge, edges};
@@ -62,6 +62,10 @@ impl Keyspace {
 
     pub(crate) fn state(&self) -> &Arc<KeyspaceState> {
         &self.state
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        self.db.engine()
     }
 
     /// Its name.

@@ -31,6 +31,25 @@
 //! of these. Values have up to 4 GiB - 1 bytes. One process at a time writes a database, from any number of threads; other
 //! processes may open it [read-only](Options::read_only) while no writer has it.
 //!
+//! # Keys and values of types
+//! [`Typed`] is a keyspace whose keys are numbers, strings, tuples or one's own types, in the order of these ([`key`]), and
+//! whose values are those of a [codec](ValueCodec): strings, numbers, types of [`zerocopy`], with the feature `serde` types of
+//! that, or what one says. It is the same over a keyspace, a snapshot and in a transaction.
+//!
+//! ```
+//! # fn main() -> maplsm::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let db = maplsm::Db::open(dir.path().join("db"))?;
+//! let population: maplsm::Typed<(String, u16), u64> = maplsm::Typed::new(db.keyspace("population")?);
+//! population.insert(("berlin", 1990), &3_433_695)?;
+//! population.insert(("berlin", 2020), &3_664_088)?;
+//! population.insert(("hamburg", 2020), &1_852_478)?;
+//! let berlin: Vec<_> = population.prefix(("berlin",)).collect::<maplsm::Result<_>>()?;
+//! assert_eq!(berlin.last(), Some(&(("berlin".to_owned(), 2020), 3_664_088)));
+//! # db.close()
+//! # }
+//! ```
+//!
 //! # Durability
 //! | [`Durability`] | done means | survives |
 //! |---|---|---|
@@ -195,6 +214,7 @@
 //! how to work on it.
 
 mod batch;
+mod codec;
 mod commit;
 mod db;
 mod digest;
@@ -221,12 +241,16 @@ mod stats;
 mod sys;
 pub mod table;
 mod transaction;
+mod typed;
 mod unwind;
 mod update;
 mod version;
 mod visibility;
 
 pub use batch::WriteBatch;
+#[cfg(feature = "serde")]
+pub use codec::Postcard;
+pub use codec::{CodecError, Layout, ValueCodec};
 pub use commit::Commit;
 pub use db::Db;
 pub use digest::Digest;
@@ -253,6 +277,7 @@ pub use stats::{
 pub use sys::sim::{Fault, SimFs};
 pub use sys::{FileSystem, guard_mappings};
 pub use transaction::{Savepoint, Transaction, TransactionIter, TransactionKeyspace};
+pub use typed::{Typed, TypedIter, TypedStore, TypedWrite};
 pub use update::CompareError;
 /// The crate whose traits [`Slice::get_as`] asks for, in the version that it needs.
 pub use zerocopy;

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::iter::Entry;
 use crate::keyspace_state::KeyspaceState;
 use crate::slice::Slice;
+use crate::sys::Pinned;
 
 /// Why [`Db::compare_and_swap`](crate::Db::compare_and_swap) has not changed anything: the value was another one than expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub(crate) fn update<V: AsRef<[u8]>>(
     key: &[u8],
     mut new: impl FnMut(Option<&[u8]>) -> Option<V>,
 ) -> Result<(Option<Slice>, Option<V>)> {
-    let decide = |old: Option<&[u8]>| match new(old) {
+    let decide = |old: Option<&Pinned>| match new(old.map(|old| &**old)) {
         Some(value) => Decision::Put(value),
         None if old.is_some() => Decision::Remove,
         None => Decision::Keep,
@@ -47,6 +48,16 @@ pub(crate) fn update<V: AsRef<[u8]>>(
     Ok((old.map(Slice), value))
 }
 
+/// Changes a key as is decided; `decide` may be called again, and what it has said last is done.
+pub(crate) fn decide<V: AsRef<[u8]>>(
+    engine: &Engine,
+    keyspace: &KeyspaceState,
+    key: &[u8],
+    decide: impl FnMut(Option<&Pinned>) -> Decision<V>,
+) -> Result<()> {
+    engine.committer.update(keyspace, key, decide).map(drop)
+}
+
 pub(crate) fn compare_and_swap(
     engine: &Engine,
     keyspace: &KeyspaceState,
@@ -55,8 +66,8 @@ pub(crate) fn compare_and_swap(
     new: Option<&[u8]>,
 ) -> Result<Result<(), CompareError>> {
     let mut is_equal = false;
-    let decide = |actual: Option<&[u8]>| {
-        is_equal = actual == old;
+    let decide = |actual: Option<&Pinned>| {
+        is_equal = actual.map(|actual| &**actual) == old;
         match new {
             Some(value) if is_equal => Decision::Put(value),
             None if is_equal && actual.is_some() => Decision::Remove,
@@ -74,7 +85,7 @@ pub(crate) fn insert_if_absent(
     key: &[u8],
     value: &[u8],
 ) -> Result<Option<Slice>> {
-    let decide = |old: Option<&[u8]>| if old.is_some() { Decision::Keep } else { Decision::Put(value) };
+    let decide = |old: Option<&Pinned>| if old.is_some() { Decision::Keep } else { Decision::Put(value) };
     Ok(engine.committer.update(keyspace, key, decide)?.0.map(Slice))
 }
 

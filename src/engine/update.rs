@@ -55,7 +55,7 @@ impl Committer {
         &self,
         keyspace: &KeyspaceState,
         key: &[u8],
-        mut decide: impl FnMut(Option<&[u8]>) -> Decision<V>,
+        mut decide: impl FnMut(Option<&Pinned>) -> Decision<V>,
     ) -> Result<(Option<Pinned>, Decision<V>)> {
         self.health.check_writable()?;
         check_lengths(key, &[])?;
@@ -65,7 +65,7 @@ impl Committer {
             let (found, seen) = self.get_seen(keyspace.id, hash, key)?;
             let found = keyspace.checked(found)?;
             check_none_held();
-            let decision = decide(found.as_deref());
+            let decision = decide(found.as_ref());
             let (kind, value) = match &decision {
                 Decision::Keep => return Ok((found, decision)),
                 Decision::Put(value) => (Kind::Put, value.as_ref()),

@@ -50,6 +50,7 @@ mod stalls;
 mod stress;
 mod table_reader;
 mod transactions;
+mod typed;
 mod updating;
 mod values;
 mod versions;
