@@ -6,6 +6,7 @@ use maplsm::{Db, KeyspaceOptions, Result};
 
 /// A record whose fields have no alignment, so that it can be viewed wherever its bytes stand.
 #[derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[zerocopy(crate = "maplsm::zerocopy")]
 #[repr(C)]
 struct Point {
     x: U32,

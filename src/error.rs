@@ -192,7 +192,8 @@ pub enum Error {
     },
     /// A value is not what a type looks like in memory: it was to be read in place with
     /// [`Slice::get_as`](crate::Slice::get_as) or the like, and has another length or a place that is not a multiple of the
-    /// type's alignment.
+    /// type's alignment. Values are aligned in keyspaces created with
+    /// [`KeyspaceOptions::value_alignment`](crate::KeyspaceOptions::value_alignment).
     WrongLayout {
         /// The name of the type; of a list, that of an element.
         of: &'static str,

@@ -27,7 +27,8 @@ impl Slice {
     /// Types of alignment 1, like those made of [`zerocopy::little_endian`] integers, fit anywhere. For others, up to an
     /// alignment of 16, create the keyspace with
     /// [`KeyspaceOptions::value_alignment`](crate::KeyspaceOptions::value_alignment). The bytes are those of the machine
-    /// that wrote them: little-endian types read the same on all.
+    /// that wrote them: little-endian types read the same on all. The derives need `zerocopy` as a dependency of the crate that
+    /// they are in, or the attribute that says where else it is.
     ///
     /// ```
     /// # fn main() -> maplsm::Result<()> {
@@ -36,6 +37,7 @@ impl Slice {
     /// use maplsm::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, little_endian::U32};
     ///
     /// #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+    /// #[zerocopy(crate = "maplsm::zerocopy")]
     /// #[repr(C)]
     /// struct Point {
     ///     x: U32,
@@ -217,7 +219,10 @@ mod tests {
         let refused = slice(12, 8).get_as::<u64>().unwrap_err();
         let text =
             "a value of 8 bytes at a multiple of 4 cannot be read as u64, which takes 8 bytes at a multiple of 8";
-        assert_eq!(refused.to_string(), text);
+        let option = "; values of a keyspace with `KeyspaceOptions::value_alignment(8)` are";
+        assert_eq!(refused.to_string(), [text, option].concat());
+        assert!(slice(16, 9).get_as::<u64>().unwrap_err().to_string().ends_with("at a multiple of 8"));
+        assert!(slice(1, 4).get_as::<u32>().unwrap_err().to_string().ends_with(option));
         for (start, length) in [(16, 7), (16, 9), (17, 8)] {
             assert!(matches!(slice(start, length).get_as::<u64>(), Err(Error::WrongLayout { size: 8, .. })));
         }

@@ -21,6 +21,7 @@ use crate::slice::Slice;
 /// use maplsm::{Layout, Typed};
 ///
 /// #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+/// #[zerocopy(crate = "maplsm::zerocopy")]
 /// #[repr(C)]
 /// struct Point {
 ///     x: U32,

@@ -64,11 +64,18 @@ impl fmt::Display for Error {
                 write!(f, "the keyspace `{keyspace}` needs the merge operator `{operator}`: set `Options::{option}`")
             }
             Self::InvalidOptions { option, problem } => write!(f, "option {option}: {problem}"),
-            Self::WrongLayout { of, size, alignment, bytes, aligned_to } => write!(
-                f,
-                "a value of {bytes} bytes at a multiple of {aligned_to} cannot be read as {of}, \
-                 which takes {size} bytes at a multiple of {alignment}"
-            ),
+            Self::WrongLayout { of, size, alignment, bytes, aligned_to } => {
+                write!(
+                    f,
+                    "a value of {bytes} bytes at a multiple of {aligned_to} cannot be read as {of}, \
+                     which takes {size} bytes at a multiple of {alignment}"
+                )?;
+                let option = (*alignment).max(8);
+                if aligned_to < alignment && option <= 16 {
+                    write!(f, "; values of a keyspace with `KeyspaceOptions::value_alignment({option})` are")?;
+                }
+                Ok(())
+            }
             Self::Codec { call, what, problem } => write!(f, "cannot {call} a {what}: {problem}"),
             Self::TooManyOpenTables { open, limit, max_open_tables } => write!(
                 f,

@@ -181,6 +181,27 @@ fn files_can_be_held_in_mind() {
     }
 }
 
+/// Who copies an example has no dependency but this crate.
+#[test]
+fn examples_derive_by_what_this_crate_exports() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut derives = 0;
+    for folder in ["src", "examples"] {
+        visit(&root.join(folder), &mut |path| {
+            let text = fs::read_to_string(path).unwrap();
+            let lines: Vec<&str> = text.lines().map(str::trim).collect();
+            for (line, next) in lines.iter().zip(&lines[1..]) {
+                let is_shown = folder == "examples" || line.starts_with("//");
+                if is_shown && line.contains("derive(") && line.contains("FromBytes") {
+                    derives += 1;
+                    assert!(next.contains(r#"#[zerocopy(crate = "maplsm::zerocopy")]"#), "{}: {line}", path.display());
+                }
+            }
+        });
+    }
+    assert!(derives > 2, "they are found");
+}
+
 /// Files and rooms that ARCHITECTURE.md speaks of are there, and all rooms are in it.
 #[test]
 fn the_map_names_what_is_there() {
