@@ -36,8 +36,9 @@ pub enum Error {
     MappingLost(Arc<PathBuf>),
     /// A file was written by a newer version or with a feature that this build does not have. Nothing was changed.
     UnsupportedFormat(Arc<Unsupported>),
-    /// Another process, or another [`Db`](crate::Db) of this process, holds the directory.
-    Locked(Arc<PathBuf>),
+    /// Another process, or another [`Db`](crate::Db) of this process, holds the directory. Within a process, clones of one
+    /// handle share a database.
+    Locked(Arc<InUse>),
     /// The file `LOCK` of an open database, which is named here, was removed or replaced by another program, so somebody else
     /// may have locked the new one and write as well. The store takes no more writes, and reads go on. What was acknowledged
     /// as `Sync` before is on disk. Keep whatever cleans up there away from the directory, make sure that nobody else has the
@@ -252,6 +253,15 @@ pub struct Corruption {
     pub offset: u64,
     /// What is wrong.
     pub what: Damage,
+}
+
+/// The directory behind [`Error::Locked`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InUse {
+    /// The directory.
+    pub path: PathBuf,
+    /// Whether this process has it open: the program opens it twice. It is known on Unix, of opens by this crate.
+    pub by_this_process: bool,
 }
 
 /// The unknown feature behind [`Error::UnsupportedFormat`].

@@ -259,7 +259,7 @@ pub use engine::{
     LookupAnswer, LookupPlace, LookupStep, LostKey, LostRange, Outcome, RecoveryReport, RepairReport, Report,
     StallStats,
 };
-pub use error::{Bug, Corruption, Damage, Error, ErrorKind, Feature, IoError, Result, Unsupported};
+pub use error::{Bug, Corruption, Damage, Error, ErrorKind, Feature, InUse, IoError, Result, Unsupported};
 pub use event::{CompactionReason, Event, StallReason};
 pub use iter::{Cursor, Entry, Iter, KeyIter, ValueIter};
 pub use keyspace::Keyspace;

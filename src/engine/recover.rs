@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{Damage, Error, Result};
+use crate::error::{Damage, Error, InUse, Result};
 use crate::event::Event;
 use crate::format::checksum::Id;
 use crate::format::names::{self, FileKind, numbered};
@@ -103,7 +103,10 @@ pub(super) fn lock_if_there(dir: &dyn Dir, read_only: bool, create: bool) -> Res
     let path = dir.path();
     match dir.lock(names::LOCK, mode).map_err(|e| Error::io("lock", &path.join(names::LOCK), e))? {
         Lock::Held(guard) => Ok(Some(guard)),
-        Lock::Busy => Err(Error::Locked(Arc::new(path.to_owned()))),
+        busy @ (Lock::Busy | Lock::BusyHere) => {
+            let by_this_process = matches!(busy, Lock::BusyHere);
+            Err(Error::Locked(Arc::new(InUse { path: path.to_owned(), by_this_process })))
+        }
         Lock::Absent => Ok(None),
     }
 }

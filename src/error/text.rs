@@ -11,11 +11,12 @@ impl fmt::Display for Error {
             Self::Corruption(c) => c.fmt(f),
             Self::UnsupportedFormat(u) => write!(f, "{}: {}", u.path.display(), u.what),
             Self::MappingLost(path) => write!(f, "{} could not be read any more while it was mapped", path.display()),
-            Self::Locked(path) => write!(
+            Self::Locked(held) if held.by_this_process => write!(
                 f,
-                "{} is in use by another process, or by another handle of this one, which `Db::clone` would share",
-                path.display()
+                "{} is opened by two handles in one process, which can share one: `Db::clone`",
+                held.path.display()
             ),
+            Self::Locked(held) => write!(f, "{} is in use by another process", held.path.display()),
             Self::LockLost(path) => write!(
                 f,
                 "{} is not the file that was locked at open: it was removed or replaced, and another process may write here",

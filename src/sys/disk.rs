@@ -2,6 +2,7 @@
 //!
 //! A path is looked up once, when a directory is opened; from then on, names are looked up in what is held open ([`Handle`]).
 
+mod held;
 mod how;
 mod lock;
 mod log;
@@ -345,12 +346,12 @@ mod tests {
         assert!(matches!(dir.lock("LOCK", LockMode::Shared), Ok(Lock::Absent)));
         let exclusive = dir.lock("LOCK", LockMode::Exclusive { create: true }).unwrap();
         assert!(matches!(exclusive, Lock::Held(_)));
-        assert!(matches!(dir.lock("LOCK", LockMode::Shared), Ok(Lock::Busy)));
-        assert!(matches!(dir.lock("LOCK", LockMode::Exclusive { create: false }), Ok(Lock::Busy)));
+        assert!(matches!(dir.lock("LOCK", LockMode::Shared), Ok(Lock::BusyHere)));
+        assert!(matches!(dir.lock("LOCK", LockMode::Exclusive { create: false }), Ok(Lock::BusyHere)));
         drop(exclusive);
         let shared = dir.lock("LOCK", LockMode::Shared).unwrap();
         assert!(matches!(dir.lock("LOCK", LockMode::Shared), Ok(Lock::Held(_))));
-        assert!(matches!(dir.lock("LOCK", LockMode::Exclusive { create: false }), Ok(Lock::Busy)));
+        assert!(matches!(dir.lock("LOCK", LockMode::Exclusive { create: false }), Ok(Lock::BusyHere)));
         drop(shared);
     }
 

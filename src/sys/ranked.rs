@@ -82,6 +82,8 @@ pub(crate) enum LockRank {
     Events,
     /// What an operator has made of a key.
     KeptValues,
+    /// Directories that this process has locked.
+    Held,
     /// The simulated disk.
     Disk,
 }

@@ -27,6 +27,8 @@ pub(crate) enum Lock {
     Held(Box<dyn HeldLock>),
     /// Somebody else has it.
     Busy,
+    /// Somebody else in this process has it.
+    BusyHere,
     /// There is no lock file, so the directory is no database.
     Absent,
 }

@@ -72,6 +72,40 @@ fn a_writer_is_alone() {
     }
 }
 
+/// Who opens a database twice is told so, however he calls its directory, and nobody else is.
+#[test]
+fn a_second_open_of_a_process_is_told_from_that_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let told = |opened: maplsm::Result<Db>| match opened {
+        Err(Error::Locked(held)) => held.by_this_process,
+        other => panic!("{other:?}"),
+    };
+    let db = Db::open(&path).unwrap();
+    for same in [path.clone(), dir.path().join(".").join("db"), path.join("..").join("db")] {
+        let refused = Db::open(&same).unwrap_err();
+        assert!(refused.to_string().contains("by two handles in one process"), "{refused}");
+        assert!(told(Db::open(&same)) && told(Options::new().read_only(true).open(&same)));
+    }
+    db.close().unwrap();
+    let readers = [(); 2].map(|()| Options::new().read_only(true).open(&path).unwrap());
+    for reader in readers {
+        assert!(told(Db::open(&path)));
+        drop(reader);
+    }
+    // Somebody else has locked it: stands for another process, as this one has not opened it.
+    let lock = std::fs::File::open(path.join("LOCK")).unwrap();
+    lock.lock().unwrap();
+    assert!(!told(Db::open(&path)));
+    let refused = Db::open(&path).unwrap_err().to_string();
+    assert!(refused.ends_with("is in use by another process"), "{refused}");
+    drop(lock);
+    Db::open(&path).unwrap();
+    let fs = SimFs::new();
+    let _db = sim_options(&fs).open(DIR).unwrap();
+    assert!(told(sim_options(&fs).open(DIR)));
+}
+
 #[test]
 fn another_process_is_refused() {
     // The lock belongs to the open file, so a second open of the same process stands for one of another process; a child

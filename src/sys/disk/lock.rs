@@ -9,6 +9,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::sync::Arc;
 
+use super::held;
 use super::how::{How, not_regular};
 #[cfg(not(unix))]
 use super::portable::Handle;
@@ -25,12 +26,13 @@ const ATTEMPTS: usize = 16;
 pub(super) fn take(dir: &Arc<Handle>, name: &str, mode: LockMode) -> io::Result<Lock> {
     // First of all, since what is held must be known to be ours from then on.
     let ours = Flag::raised()?;
-    let Some(directory) = Directory::lock(dir, mode)? else { return Ok(Lock::Busy) };
+    let Some(directory) = Directory::lock(dir, mode)? else { return Ok(held::busy(dir)) };
     let refused = match lock_file(dir, name, mode) {
         Ok(Ok(file)) => {
-            let dir = Arc::clone(dir);
-            return Ok(Lock::Held(Box::new(Held { file, directory, dir, name: name.to_owned(), ours })));
+            let (noted, dir) = (held::note(dir), Arc::clone(dir));
+            return Ok(Lock::Held(Box::new(Held { file, directory, dir, name: name.to_owned(), noted, ours })));
         }
+        Ok(Err(Lock::Busy)) => Ok(held::busy(dir)),
         Ok(Err(refused)) => Ok(refused),
         Err(e) => Err(e),
     };
@@ -71,6 +73,7 @@ struct Held {
     directory: Directory,
     dir: Arc<Handle>,
     name: String,
+    noted: Option<held::Place>,
     /// Down in a forked child, which shares both locks with us.
     ours: Flag,
 }
@@ -88,6 +91,9 @@ impl Drop for Held {
         if self.ours.lower() {
             let _ = self.file.unlock();
             self.directory.unlock();
+            if let Some(place) = self.noted {
+                held::forget(place);
+            }
         }
     }
 }

@@ -91,7 +91,7 @@ impl Dir for SimDir {
     fn lock(&self, name: &str, mode: LockMode) -> io::Result<Lock> {
         let mut disk = self.fs.disk.lock();
         if !disk.acquire(Lockable::Folder(self.folder), mode) {
-            return Ok(Lock::Busy);
+            return Ok(Lock::BusyHere);
         }
         let create = matches!(mode, LockMode::Exclusive { create: true });
         let refused = match disk.lock_file(self.folder, name, create) {
@@ -99,7 +99,7 @@ impl Dir for SimDir {
                 let (fs, folder, name) = (self.fs.clone(), self.folder, name.to_owned());
                 return Ok(Lock::Held(Box::new(SimLock { fs, folder, name, file })));
             }
-            Ok(Some(_)) => Ok(Lock::Busy),
+            Ok(Some(_)) => Ok(Lock::BusyHere),
             Ok(None) => Ok(Lock::Absent),
             Err(e) => Err(e),
         };

@@ -269,12 +269,12 @@ fn locks_exclude_each_other_until_dropped() {
     let shared = || dir.lock("LOCK", LockMode::Shared).unwrap();
     assert!(matches!((shared(), exclusive(false)), (Lock::Absent, Lock::Absent)));
     let held = exclusive(true);
-    assert!(matches!((&held, shared(), exclusive(true)), (Lock::Held(_), Lock::Busy, Lock::Busy)));
+    assert!(matches!((&held, shared(), exclusive(true)), (Lock::Held(_), Lock::BusyHere, Lock::BusyHere)));
     drop(held);
     let (first, second) = (shared(), shared());
-    assert!(matches!((&first, &second, exclusive(true)), (Lock::Held(_), Lock::Held(_), Lock::Busy)));
+    assert!(matches!((&first, &second, exclusive(true)), (Lock::Held(_), Lock::Held(_), Lock::BusyHere)));
     drop(first);
-    assert!(matches!(exclusive(true), Lock::Busy));
+    assert!(matches!(exclusive(true), Lock::BusyHere));
     drop(second);
     assert!(matches!(exclusive(true), Lock::Held(_)));
     assert_eq!(outcomes(&fs), sets(&[&["LOCK"]]));
