@@ -3,6 +3,8 @@
 mod as_io;
 mod bug;
 mod damage;
+#[cfg(feature = "serde")]
+mod serialize;
 mod text;
 
 use std::io;

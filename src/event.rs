@@ -8,6 +8,7 @@ use crate::error::{Corruption, Error};
 
 /// Why a compaction is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum CompactionReason {
     /// Level 0 has as many tables as it may have: [`Options::l0_tables`](crate::Options::l0_tables), twice that over a large
@@ -37,6 +38,7 @@ pub enum CompactionReason {
 
 /// Why a commit is held up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum StallReason {
     /// Memtables wait to be flushed, so each commit is delayed: a flush takes longer than it takes to fill one.
@@ -49,7 +51,10 @@ pub enum StallReason {
 }
 
 /// Something that has happened in a store; see [`Options::listener`](crate::Options::listener).
+///
+/// For serializers (feature `serde`), durations are numbers of seconds, in fields `took_seconds`.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Event {
     /// The open has read the log: [`Db::recovery_report`](crate::Db::recovery_report) says more. The first event of a store.
@@ -78,6 +83,7 @@ pub enum Event {
         /// What they and their value files and indexes take.
         bytes: u64,
         /// How long it has taken.
+        #[cfg_attr(feature = "serde", serde(rename = "took_seconds", serialize_with = "crate::serial::seconds"))]
         took: Duration,
         /// Why nothing has come of it, if it has failed.
         error: Option<Error>,
@@ -108,6 +114,7 @@ pub enum Event {
         /// What they and their value files and indexes take.
         bytes: u64,
         /// How long it has taken.
+        #[cfg_attr(feature = "serde", serde(rename = "took_seconds", serialize_with = "crate::serial::seconds"))]
         took: Duration,
         /// Why nothing has come of it, if it has failed.
         error: Option<Error>,
@@ -124,9 +131,11 @@ pub enum Event {
         /// Why they were.
         reason: StallReason,
         /// For how long.
+        #[cfg_attr(feature = "serde", serde(rename = "took_seconds", serialize_with = "crate::serial::seconds"))]
         took: Duration,
     },
-    /// A read, a flush or a compaction has come upon damage. Each place is told once.
+    /// A call, or work in the background, has come upon damage, or [`Db::verify`](crate::Db::verify) has found it. Each place
+    /// is told once.
     CorruptionFound(Arc<Corruption>),
     /// A flush or a compaction has failed on a background thread, and is going to be tried again. Callers hear of it when it
     /// keeps failing and they have to wait for it.

@@ -235,6 +235,8 @@ mod meter;
 mod offline;
 mod operator;
 mod options;
+#[cfg(feature = "serde")]
+mod serial;
 mod slice;
 mod snapshot;
 mod stats;

@@ -19,7 +19,11 @@ pub use space::{FileBytes, WrittenBytes};
 use space::{hidden_bytes, live_bytes};
 
 /// What the store holds and has done, at one moment. Costs a look at every table's metadata.
+///
+/// For serializers (feature `serde`), durations are numbers of seconds, in fields whose names end in `seconds`, and histograms
+/// are their quantiles and buckets in nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Stats {
     /// Entries that are in the log only, all versions and tombstones counted.
@@ -59,6 +63,7 @@ pub struct Stats {
     /// Commits since the open that had to wait until something was flushed.
     pub write_stalls: u64,
     /// How long they have waited together.
+    #[cfg_attr(feature = "serde", serde(rename = "write_stall_seconds", serialize_with = "crate::serial::seconds"))]
     pub write_stall_time: Duration,
     /// Compactions under way.
     pub compactions_running: Vec<CompactionStats>,
@@ -118,6 +123,7 @@ pub struct Stats {
 /// One value file: values that stand apart from their entries; see
 /// [`Options::large_value_bytes`](crate::Options::large_value_bytes).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ValueFileStats {
     /// The number in its file name.
@@ -149,6 +155,7 @@ impl ValueFileStats {
 
 /// One level.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LevelStats {
     /// 0 is the youngest.
@@ -165,6 +172,7 @@ pub struct LevelStats {
 
 /// One table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TableStats {
     /// The number in its file names.
@@ -183,6 +191,7 @@ pub struct TableStats {
 
 /// One compaction, under way or due.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CompactionStats {
     /// Why it is done.
@@ -223,6 +232,7 @@ impl CompactionStats {
 
 /// One keyspace.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct KeyspaceStats {
     /// Its name; `default` for the one of [`Db`](crate::Db) itself.

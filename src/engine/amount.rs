@@ -24,7 +24,7 @@ impl Readers {
                 amount.add(of_memtable(memtable, keyspace.id, &at, within)?);
             }
             for (_, table) in read_state.version.of_keyspace(keyspace.id) {
-                amount.add(of_table(table, keyspace.id, within)?);
+                amount.add(self.health.events.noted(of_table(table, keyspace.id, within))?);
             }
         }
         self.mapped(None)?;

@@ -24,16 +24,19 @@ use crate::version::read_current;
 
 /// One backup of a directory of backups: what [`backups`](crate::backups) lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Backup {
     /// Counts the backups of a directory, from 1.
     pub number: u64,
     /// The directory that it is in: a database, which may be opened read-only, verified and restored.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::path"))]
     pub path: PathBuf,
 }
 
 /// What a backup took.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BackupReport {
     /// The backup that was made.

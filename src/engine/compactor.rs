@@ -74,7 +74,7 @@ impl Compactor {
 
     /// Helps with a compaction under way, or begins the most urgent one that may run beside those.
     pub(super) fn compact_next(&self, calm: bool) -> Result<Work> {
-        self.with_space(|| self.try_compact_next(calm))
+        self.health.events.noted(self.with_space(|| self.try_compact_next(calm)))
     }
 
     fn try_compact_next(&self, calm: bool) -> Result<Work> {
@@ -108,7 +108,9 @@ impl Compactor {
         {
             let compactions = self.scheduler.stand_still();
             let version = self.readers.version();
-            let Some(edit) = self.merger.covered(&version, compactions.running())? else { return Ok(()) };
+            let Some(edit) = self.health.events.noted(self.merger.covered(&version, compactions.running()))? else {
+                return Ok(());
+            };
             self.store.install_edit(edit)?;
         }
         self.files.purge(&self.readers);
@@ -125,10 +127,8 @@ impl Compactor {
         self.scheduler.stand_still().waiting += 1;
         let begun = self.begin_range(keyspace, range, is_due);
         self.scheduler.stand_still().waiting -= 1;
-        match begun? {
-            Some(begun) => self.compact_planned(begun),
-            None => Ok(()),
-        }
+        let compacted = begun.and_then(|begun| begun.map_or(Ok(()), |begun| self.compact_planned(begun)));
+        self.health.events.noted(compacted)
     }
 
     /// Waits until the compaction of a range may begin.

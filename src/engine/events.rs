@@ -2,7 +2,8 @@
 //!
 //! Most of it happens while locks are held, and none of it must wait for code of the caller. So an event goes into a queue, and
 //! one thread tells the listener of one after the other. The queue is bounded: a listener that does not keep up misses events,
-//! and is told how many. Without a listener there is neither a thread nor an event.
+//! and is told how many. Without a listener, and a subscriber of `tracing`, there is
+//! neither a thread nor an event.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -11,7 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::error::Error;
+#[cfg(feature = "tracing")]
+use super::tracer::Tracer;
+use crate::error::{Error, Result};
 use crate::event::{Event, Listener};
 use crate::sys::{Condvar, LockRank, Mutex};
 
@@ -23,6 +26,8 @@ const PLACES_MAX: usize = 1 << 10;
 
 pub(crate) struct Events {
     pub(super) listener: Option<Listener>,
+    #[cfg(feature = "tracing")]
+    pub(super) tracer: Option<Tracer>,
     queue: Mutex<Queue>,
     /// There is something in it, or nothing more will come.
     changed: Condvar,
@@ -46,12 +51,22 @@ impl fmt::Debug for Events {
 impl Events {
     pub(super) fn new(listener: Option<&Listener>) -> Arc<Self> {
         let queue = Mutex::new(LockRank::Events, Queue::default());
-        Arc::new(Self { listener: listener.cloned(), queue, changed: Condvar::default() })
+        Arc::new(Self {
+            listener: listener.cloned(),
+            #[cfg(feature = "tracing")]
+            tracer: Tracer::of_this_thread(),
+            queue,
+            changed: Condvar::default(),
+        })
     }
 
     /// Whether anybody hears of what happens.
     #[inline]
     pub(super) fn are_heard(&self) -> bool {
+        #[cfg(feature = "tracing")]
+        if self.tracer.is_some() {
+            return true;
+        }
         self.listener.is_some()
     }
 
@@ -89,6 +104,12 @@ impl Events {
         if queue.damaged.len() < PLACES_MAX && queue.damaged.insert((found.path.clone(), found.offset)) {
             self.push(&mut queue, Event::CorruptionFound(Arc::clone(found)));
         }
+    }
+
+    /// What a call returns, which may be damage that it has come upon.
+    #[inline]
+    pub(super) fn noted<T>(&self, returned: Result<T>) -> Result<T> {
+        returned.inspect_err(|e| self.note_error(e))
     }
 
     /// A thread tells of what happens, for [`end`](Self::end) to wait for.

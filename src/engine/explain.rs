@@ -16,9 +16,11 @@ use crate::table::{Answer, Table, Witness};
 
 /// How a get of a key has found its value, or that there is none: see [`Db::explain`](crate::Db::explain).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Explanation {
     /// The key.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::bytes"))]
     pub key: Vec<u8>,
     /// The sequence number at which it was looked up. Newer versions do not count.
     pub sequence: u64,
@@ -31,6 +33,7 @@ pub struct Explanation {
 
 /// One place that a lookup has asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LookupStep {
     /// What was asked.
@@ -47,6 +50,7 @@ pub struct LookupStep {
 
 /// Where a lookup asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum LookupPlace {
     /// The memtable over a segment of the log.
@@ -77,6 +81,7 @@ pub enum LookupPlace {
 
 /// An entry of a table that a lookup has looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct EntryLookedAt {
     /// Where it stands: its offset in the file, or, in a compressed section, in what that is unpacked.
@@ -87,6 +92,7 @@ pub struct EntryLookedAt {
 
 /// What a place says about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum LookupAnswer {
     /// Nothing. The next one is asked.

@@ -137,8 +137,10 @@ impl Health {
         error
     }
 
-    /// A bug on the way to the disk stops all further writes as well: what else is wrong, nobody knows.
+    /// The error of work: whoever listens hears of damage. A bug on the way to the disk stops all further writes as well: what
+    /// else is wrong, nobody knows.
     pub(super) fn stop_at_bug(&self, error: Error) -> Error {
+        self.events.note_error(&error);
         if matches!(error, Error::Bug(_)) { self.poison(error) } else { error }
     }
 

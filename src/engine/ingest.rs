@@ -42,6 +42,7 @@ const ROUNDS: usize = 4;
 
 /// What a load has added to the store; see [`Db::ingest`](crate::Db::ingest).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Ingested {
     /// Entries.

@@ -32,7 +32,7 @@ impl Readers {
         let mut values = Vec::with_capacity(keys.len());
         for window in keys.chunks(WINDOW) {
             let window: Vec<Hashed<'_>> = window.iter().map(|key| (key_hash(keyspace, key), *key)).collect();
-            self.get_window(keyspace, &window, at, &mut values)?;
+            self.health.events.noted(self.get_window(keyspace, &window, at, &mut values))?;
         }
         Ok(values)
     }

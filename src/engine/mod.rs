@@ -57,6 +57,8 @@ mod sync;
 mod teller;
 mod threads;
 mod told_dir;
+#[cfg(feature = "tracing")]
+mod tracer;
 mod turnstile;
 mod update;
 mod validate;
@@ -310,12 +312,12 @@ impl Engine {
 
     /// Makes a copy of what is committed now in the directory `path`; see [`Db::checkpoint`](crate::Db::checkpoint).
     pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
-        self.copier().copy_to(path, Links::Source).map(|_| ())
+        self.health.events.noted(self.copier().copy_to(path, Links::Source)).map(|_| ())
     }
 
     /// Makes a backup in a directory of backups; see [`Db::backup`](crate::Db::backup).
     pub(crate) fn backup(&self, path: &Path) -> Result<BackupReport> {
-        self.copier().backup(path)
+        self.health.events.noted(self.copier().backup(path))
     }
 
     fn copier(&self) -> Copier<'_> {

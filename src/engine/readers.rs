@@ -268,6 +268,10 @@ impl Readers {
 
     /// The length of the value of a key at a registered sequence. A value that stands apart from its entry is not looked at.
     pub(crate) fn size_at(&self, keyspace: KeyspaceId, key: &[u8], at: &Registration) -> Result<Option<u64>> {
+        self.health.events.noted(self.find_size(keyspace, key, at))
+    }
+
+    fn find_size(&self, keyspace: KeyspaceId, key: &[u8], at: &Registration) -> Result<Option<u64>> {
         self.health.check_open()?;
         let hash = key_hash(keyspace, key);
         let mut opened = Opened::default();

@@ -23,6 +23,7 @@ use crate::version::{Handles, State, Version, read_manifest};
 
 /// What an open found in the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RecoveryReport {
     /// Whether the last run ended with [`Db::close`](crate::Db::close), or there was nothing in the log.
@@ -46,8 +47,10 @@ impl RecoveryReport {
 
 /// The torn end of the log of a crashed run.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct DroppedTail {
     /// The segment in which the log ends.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::path"))]
     pub path: PathBuf,
     /// Where it ends, in bytes from the segment's start.
     pub offset: u64,

@@ -7,6 +7,7 @@ use crate::event::StallReason;
 
 /// Write stalls for one reason, since the open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct StallStats {
     /// Why commits were held up.
@@ -14,8 +15,10 @@ pub struct StallStats {
     /// How many were.
     pub count: u64,
     /// For how long together.
+    #[cfg_attr(feature = "serde", serde(rename = "seconds", serialize_with = "crate::serial::seconds"))]
     pub time: Duration,
     /// The longest time.
+    #[cfg_attr(feature = "serde", serde(rename = "longest_seconds", serialize_with = "crate::serial::seconds"))]
     pub longest: Duration,
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::body::Body;
 use super::log::Writer;
 use super::read_state::{Find, NOTHING_OPENED, Opened};
+use super::registry::Registration;
 use super::turnstile::Turnstile;
 use super::validate::ReadSet;
 use super::write::{Check, Committed, Committer};
@@ -62,7 +63,7 @@ impl Committer {
         let hash = key_hash(keyspace.id, key);
         let turn = self.turnstiles.of_key(hash).map(Turnstile::enter);
         loop {
-            let (found, seen) = self.get_seen(keyspace.id, hash, key)?;
+            let (found, seen) = self.health.events.noted(self.get_seen(keyspace.id, hash, key))?;
             let found = keyspace.checked(found)?;
             check_none_held();
             let decision = decide(found.as_ref());
@@ -88,11 +89,9 @@ impl Committer {
         let turn = self.turnstiles.of_key(key_hash(keyspace.id, &[])).map(Turnstile::enter);
         loop {
             let (at, began) = self.readers.begin();
-            let mut scan = self.readers.reading(keyspace, at.clone())?.scan((Edge::START, Edge::End))?;
-            let place = if end == KeyspaceEnd::First { Place::First } else { Place::Last };
-            let entry = if scan.go(place)? { scan.pin() } else { None };
-            let Some(entry) = entry else { return Ok(None) };
-            let key = scan.key().to_vec();
+            let Some((key, entry)) = self.health.events.noted(self.entry_at(keyspace, end, at))? else {
+                return Ok(None);
+            };
             let mut batch = WriteBatch::new();
             batch.push_into(keyspace, Kind::Delete, &key, &[]);
             // Nobody may have come between the key and the end either.
@@ -113,6 +112,19 @@ impl Committer {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// The entry at one end of a keyspace, with its key.
+    fn entry_at(
+        &self,
+        keyspace: &KeyspaceState,
+        end: KeyspaceEnd,
+        at: Registration,
+    ) -> Result<Option<(Vec<u8>, PinnedEntry)>> {
+        let mut scan = self.readers.reading(keyspace, at)?.scan((Edge::START, Edge::End))?;
+        let place = if end == KeyspaceEnd::First { Place::First } else { Place::Last };
+        let entry = if scan.go(place)? { scan.pin() } else { None };
+        Ok(entry.map(|entry| (scan.key().to_vec(), entry)))
     }
 
     /// Makes durable what has been committed, if that is wanted.

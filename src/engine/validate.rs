@@ -63,7 +63,7 @@ impl Committer {
         }
         let mut validated = began;
         for _ in 0..ROUNDS {
-            validated = self.validate(read_set, validated)?;
+            validated = self.health.events.noted(self.validate(read_set, validated))?;
             if self.readers.visible().0.saturating_sub(validated.sequence.0) > LEFT_FOR_LOCK {
                 continue;
             }

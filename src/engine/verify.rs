@@ -16,6 +16,7 @@ use crate::version::{Handles, Version, read_current, read_manifest};
 
 /// What [`Db::verify`](crate::Db::verify) found.
 #[derive(Debug, Clone, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Report {
     /// Tables checked.
@@ -30,9 +31,11 @@ pub struct Report {
     pub problems: Vec<Error>,
     /// Files that are no part of the database though their names say so, sorted: what earlier runs have left of work that was
     /// cut off. No damage: nothing reads them, and the first durable write after an open removes them.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::paths"))]
     pub leftovers: Vec<PathBuf>,
     /// What earlier [repairs](crate::repair) have kept beside the database, sorted: directories with the files as they were,
     /// and lists of what is lost. No part of the database; remove them when they are not needed any more.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::paths"))]
     pub kept: Vec<PathBuf>,
     /// Other names in the directory that the format does not know. No damage either; they are never touched.
     pub foreign: usize,
@@ -53,6 +56,7 @@ pub(super) fn verify(health: &Health, files: &Files, readers: &Readers, manifest
     let mut check = Check { health, files, readers, manifest, report: Report::default() };
     let looked = health.check_open().and_then(|()| check.look_at_all());
     check.report.problems.extend(looked.err());
+    check.report.problems.iter().for_each(|problem| health.events.note_error(problem));
     check.report
 }
 

@@ -30,6 +30,7 @@ const LARGE_VALUE_BYTES: u32 = 4 << 10;
 /// [`Options::cache_bytes`](crate::Options::cache_bytes). A block that does not shrink by an eighth is stored as it is, and
 /// read in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Compression {
     /// Entries are stored as they are and read in place.
     #[default]
@@ -42,6 +43,7 @@ pub enum Compression {
 
 /// How a table answers whether a key is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum PointIndex {
     /// A hash index from keys to entries: 9.1 bytes a key, about two cache misses a lookup, and it is the filter as well. Seeks
     /// find their entry in groups of 31 keys, 4.4 bytes a key. For what is read much and mostly fits into memory.

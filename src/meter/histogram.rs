@@ -171,6 +171,7 @@ impl Histogram {
 
 /// How long operations have taken since the open, as their callers have waited for them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Latencies {
     /// Gets of one key, of the database, a keyspace, a snapshot or a transaction. One in 256.

@@ -63,6 +63,7 @@ impl LookupSums {
 /// What gets of one key have touched since the open. One in 256 of them is looked at; the numbers are those of these lookups,
 /// so their ratios are the ones of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LookupStats {
     /// How many lookups there have been for each that was looked at, on average.

@@ -12,6 +12,8 @@
 mod histogram;
 mod lookups;
 mod sample;
+#[cfg(feature = "serde")]
+mod serialize;
 
 use std::time::Duration;
 

@@ -26,6 +26,10 @@ impl Options {
     /// over, and the next event comes. What it may call of the same database is listed [here](crate#callbacks): all but what
     /// would have to wait for it, or drives the work of which it is told.
     ///
+    /// With the feature `tracing`, the subscriber that the thread which opens the store has, or the process, is told of the same
+    /// in the same way, with a listener or without: flushes, compactions and stalls are spans, with what has come of them, and
+    /// the rest are events, all of the target `maplsm::engine::tracer`. A store that was opened before there was one tells none.
+    ///
     /// ```
     /// # fn main() -> maplsm::Result<()> {
     /// # let dir = tempfile::tempdir().unwrap();

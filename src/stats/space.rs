@@ -9,6 +9,7 @@ use crate::format::section::Section;
 
 /// The lengths of the files in the directory, by kind: those that are obsolete and wait for their last reader as well.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct FileBytes {
     /// Segments of the log, with the space that they have taken ahead.
@@ -35,6 +36,7 @@ impl FileBytes {
 
 /// What has been written since the open, in bytes, by why.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct WrittenBytes {
     /// Keys and values of commits and [loads](crate::Db::ingest): what has been asked for.

@@ -49,6 +49,8 @@ mod sharing;
 mod stalls;
 mod stress;
 mod table_reader;
+#[cfg(feature = "tracing")]
+mod tracing;
 mod transactions;
 mod typed;
 mod updating;

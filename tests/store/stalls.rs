@@ -1,12 +1,12 @@
 //! How much waits to be flushed: `Options::max_frozen_bytes`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use maplsm::{Db, Durability, Error, Options, SimFs, StallReason, Stats, Verdict, WriteBatch};
+use maplsm::{Db, Durability, Error, Event, Options, SimFs, StallReason, Stats, Verdict, WriteBatch};
 
-use crate::support::Gate;
+use crate::support::{Gate, until};
 
 const MEMTABLE: usize = 64 << 10;
 const MOST: u64 = 4 * MEMTABLE as u64;
@@ -59,9 +59,13 @@ struct HeldUp {
 
 impl HeldUp {
     fn new() -> Self {
+        Self::told(|_| {})
+    }
+
+    fn told(listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         let gate = Gate::default();
         let (held, mut options) = (gate.clone(), options(&SimFs::new(), 1));
-        options.l0_tables(1).compaction_filter(move |_| {
+        options.listener(listener).l0_tables(1).compaction_filter(move |_| {
             held.pass();
             Verdict::Keep
         });
@@ -93,6 +97,46 @@ impl Drop for HeldUp {
     fn drop(&mut self) {
         self.gate.open();
     }
+}
+
+/// A delay, and then a wait: both are told when they begin and when they end.
+#[test]
+fn a_listener_hears_of_delays_and_of_waits() {
+    let heard = Arc::<Mutex<Vec<(StallReason, Option<Duration>)>>>::default();
+    let notes = Arc::clone(&heard);
+    let held_up = HeldUp::told(move |event| {
+        let note = match event {
+            Event::StallBegan { reason, .. } => (*reason, None),
+            Event::StallEnded { reason, took, .. } => (*reason, Some(*took)),
+            _ => return,
+        };
+        notes.lock().unwrap().push(note);
+    });
+    held_up.fill();
+    let db = &held_up.db;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for number in 0..8u32 {
+                db.insert([b"later".as_slice(), &number.to_be_bytes()].concat(), vec![2; 30 << 10]).unwrap();
+            }
+        });
+        let waits = || heard.lock().unwrap().contains(&(StallReason::FrozenBytes, None));
+        until("told of the wait", waits);
+        assert!(heard.lock().unwrap().contains(&(StallReason::FrozenMemtables, None)));
+        std::thread::sleep(Duration::from_millis(20));
+        held_up.gate.open();
+        writer.join().unwrap();
+    });
+    db.wait_for_background().unwrap();
+    db.close().unwrap();
+    let heard = heard.lock().unwrap();
+    for reason in [StallReason::FrozenMemtables, StallReason::Level0Tables, StallReason::FrozenBytes] {
+        // Each ends before it begins anew, and all of them have ended.
+        let of_reason: Vec<_> = heard.iter().filter(|(of, _)| *of == reason).map(|(_, took)| took).collect();
+        assert!(of_reason.chunks(2).all(|pair| matches!(pair, [None, Some(_)])), "{heard:?}");
+    }
+    let longest = heard.iter().filter(|(of, _)| *of == StallReason::FrozenBytes).filter_map(|(_, took)| *took).max();
+    assert!(longest >= Some(Duration::from_millis(20)), "{heard:?}");
 }
 
 #[test]

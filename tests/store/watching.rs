@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use maplsm::{
     CompactionReason, Db, Error, Event, Fault, Histogram, Latencies, LookupAnswer, LookupPlace, Options, PointIndex,
-    SimFs,
+    SimFs, StallReason,
 };
 
 use crate::support::{DIR, Gate, change, names, sim_options, until};
@@ -277,6 +277,56 @@ fn operands_are_explained() {
     assert!(many.to_string().contains("kept in memory: written at"), "{many}");
 }
 
+/// The names and units that programs rely on; `maplsm stats --json` prints the same.
+#[cfg(feature = "serde")]
+#[test]
+fn statistics_reports_and_events_are_serialized() {
+    use serde_json::{Value, json, to_value};
+
+    let fs = SimFs::new();
+    let mut options = sim_options(&fs);
+    let events = heard(&mut options);
+    let db = options.open(DIR).unwrap();
+    (0..1000u32).for_each(|number| db.insert(number.to_be_bytes(), vec![1; 100]).unwrap());
+    db.flush().unwrap();
+    db.insert([0; 4], "new").unwrap();
+    db.flush().unwrap();
+    db.compact().unwrap();
+    let stats = db.stats();
+    let value = to_value(&stats).unwrap();
+    assert_eq!(value["tables"][0]["entries"], json!(1000));
+    assert_eq!(value["keyspaces"][0]["name"], json!("default"));
+    assert_eq!(value["file_bytes"]["tables"], json!(stats.file_bytes.tables));
+    assert_eq!(value["write_stall_seconds"], json!(0.0));
+    assert_eq!(value["oldest_snapshot"], Value::Null);
+    let stall = json!({ "reason": "Level0Tables", "count": 0, "seconds": 0.0, "longest_seconds": 0.0 });
+    assert!(value["stalls"].as_array().unwrap().contains(&stall), "{value}");
+    let flush = &value["latencies"]["flush"];
+    let longest = u64::try_from(stats.latencies.flush.longest().unwrap().as_nanos()).unwrap();
+    assert_eq!(
+        (&flush["samples"], &flush["longest_ns"], &flush["p99.9_ns"]),
+        (&json!(2), &json!(longest), &json!(longest))
+    );
+    let buckets = flush["buckets_ns"].as_array().unwrap();
+    assert_eq!(buckets.iter().filter_map(|bucket| bucket[1].as_u64()).sum::<u64>(), 2, "{buckets:?}");
+    let explanation = to_value(db.explain([0, 0, 0, 7]).unwrap()).unwrap();
+    assert_eq!((&explanation["key"], &explanation["value_bytes"]), (&json!("\\x00\\x00\\x00\\x07"), &json!(100)));
+    assert!(explanation["steps"][0]["place"]["Table"]["number"].is_u64(), "{explanation}");
+    let report = to_value(db.recovery_report()).unwrap();
+    assert_eq!(report, json!({ "clean": true, "segments": 0, "groups": 0, "entries": 0, "dropped": null }));
+    db.close().unwrap();
+
+    change(&fs, &names(&fs, ".sst")[0], |bytes| bytes[100] ^= 1);
+    let db = sim_options(&fs).open(DIR).unwrap();
+    let problems = &to_value(db.verify()).unwrap()["problems"];
+    assert_eq!((&problems[0]["kind"], problems[0]["offset"].is_u64()), (&json!("Corruption"), true), "{problems}");
+    assert!(problems[0]["path"].as_str().unwrap().starts_with(DIR), "{problems}");
+    let events = events.lock().unwrap().iter().map(|event| to_value(event).unwrap()).collect::<Vec<_>>();
+    assert!(events[0]["Recovered"]["clean"].is_boolean(), "{events:?}");
+    assert!(events.iter().any(|event| event["FlushEnded"]["took_seconds"].is_f64()), "{events:?}");
+    assert!(events.iter().any(|event| event["CompactionBegan"]["reason"] == json!("Asked")), "{events:?}");
+}
+
 /// Every place that a lookup can ask, and every answer.
 #[test]
 fn a_lookup_is_explained() {
@@ -455,6 +505,101 @@ fn a_listener_hears_at_once_what_goes_wrong() {
     let events = events.lock().unwrap();
     let flushes = events.iter().filter(|event| matches!(event, Event::FlushEnded { .. })).count();
     assert!(flushes > 0, "{events:?}");
+}
+
+/// Every call that comes upon damage tells of it, whatever it looks for.
+#[test]
+fn a_listener_hears_of_damage_from_every_call() {
+    type Call = (&'static str, fn(&Db) -> Result<(), Error>);
+    const KEY: [u8; 4] = 0u32.to_be_bytes();
+    let calls: &[Call] = &[
+        ("get", |db| db.get(KEY).map(drop)),
+        ("explain", |db| db.explain(KEY).map(drop)),
+        ("size_of", |db| db.size_of(KEY).map(drop)),
+        ("multi_get", |db| db.multi_get([KEY]).map(drop)),
+        ("get of a snapshot", |db| db.snapshot().get(KEY).map(drop)),
+        ("size_of of a snapshot", |db| db.snapshot().size_of(KEY).map(drop)),
+        ("multi_get of a snapshot", |db| db.snapshot().multi_get([KEY]).map(drop)),
+        ("first", |db| db.first().map(drop)),
+        ("is_empty", |db| db.is_empty().map(drop)),
+        ("iter", |db| db.iter().next().transpose().map(drop)),
+        ("range, backwards", |db| db.range(..100u32.to_be_bytes()).next_back().transpose().map(drop)),
+        ("keys", |db| db.keys().next().transpose().map(drop)),
+        ("values", |db| db.values().next().transpose().map(drop)),
+        ("seek", |db| db.cursor().seek(KEY).map(drop)),
+        ("digest", |db| db.snapshot().digest().map(drop)),
+        ("update", |db| db.update(KEY, |_| Some("new")).map(drop)),
+        ("compare_and_swap", |db| db.compare_and_swap(KEY, Some(b"value"), Some(b"new")).map(drop)),
+        ("insert_if_absent", |db| db.insert_if_absent(KEY, "new").map(drop)),
+        ("take", |db| db.take(KEY).map(drop)),
+        ("pop_first", |db| db.pop_first().map(drop)),
+        ("get of a transaction", |db| db.transaction().get(KEY).map(drop)),
+        ("range of a transaction", |db| db.transaction().iter().next().transpose().map(drop)),
+        ("verify", |db| db.verify().problems.into_iter().next().map_or(Ok(()), Err)),
+        ("backup", |db| db.backup("/backups").map(drop)),
+        ("compact", |db| {
+            // A table that overlaps no other one would move.
+            db.insert(KEY, "new")?;
+            db.flush()?;
+            db.compact()
+        }),
+        ("compact_range", |db| {
+            db.insert(KEY, "new")?;
+            db.flush()?;
+            db.compact_range(KEY..1u32.to_be_bytes())
+        }),
+    ];
+    for (name, call) in calls {
+        let fs = SimFs::new();
+        let db = sim_options(&fs).open(DIR).unwrap();
+        (0..1000u32).for_each(|number| db.insert(number.to_be_bytes(), "value").unwrap());
+        db.flush().unwrap();
+        db.close().unwrap();
+        change(&fs, &names(&fs, ".sst")[0], |bytes| bytes[100] ^= 1);
+        let mut options = sim_options(&fs);
+        let events = heard(&mut options);
+        let db = options.open(DIR).unwrap();
+        let error = call(&db).expect_err(name);
+        assert!(error.is_corruption(), "{name}: {error}");
+        db.close().unwrap();
+        let events = events.lock().unwrap();
+        let told = |event: &&Event| matches!(event, Event::CorruptionFound(_));
+        assert_eq!(events.iter().filter(told).count(), 1, "{name}: {events:?}");
+    }
+}
+
+/// Delays for tables of level 0, from the first to the last.
+#[test]
+fn a_listener_hears_when_commits_are_held_up() {
+    let mut options = sim_options(&SimFs::new());
+    let events = heard(options.l0_tables(1));
+    let db = options.open(DIR).unwrap();
+    let mut pressed = 0;
+    while db.stats().write_pressure == 0.0 {
+        db.insert("again", [7; 100]).unwrap();
+        db.flush().unwrap();
+        pressed += 1;
+        assert!(pressed < 100, "nothing slows writers down");
+    }
+    // More of the same is no news.
+    db.insert("again", "and again").unwrap();
+    db.flush().unwrap();
+    db.compact().unwrap();
+    assert!(db.stats().write_pressure <= 0.0);
+    db.close().unwrap();
+    let events = std::mem::take(&mut *events.lock().unwrap());
+    let stalls = events.iter().filter(|event| matches!(event, Event::StallBegan { .. } | Event::StallEnded { .. }));
+    let stalls: Vec<&Event> = stalls.collect();
+    assert!(
+        matches!(
+            stalls[..],
+            [
+                Event::StallBegan { reason: StallReason::Level0Tables, .. },
+                Event::StallEnded { reason: StallReason::Level0Tables, .. }
+            ]
+        ),
+        "{stalls:?}"
+    );
 }
 
 #[test]

@@ -5,8 +5,8 @@ mod measured;
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 
-use maplsm::{CompactionStats, Stats, TableStats, ValueFileStats};
-use serde_json::{Value, json};
+use maplsm::{Stats, ValueFileStats};
+use serde_json::Value;
 
 use crate::args::Target;
 use crate::escape::Escaped;
@@ -17,7 +17,7 @@ pub(crate) fn print(target: &Target, json: bool) -> Result<Status, Failure> {
     let stats = open::to_read(target)?.stats();
     let mut out = BufWriter::new(io::stdout().lock());
     if json {
-        writeln!(out, "{}", to_json(&stats))?;
+        writeln!(out, "{}", to_json(&stats)?)?;
     } else {
         row(&mut out, "directory", target.db.display())?;
         write_text(&mut out, &stats)?;
@@ -33,7 +33,7 @@ pub(crate) fn ls(target: &Target, json: bool) -> Result<Status, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     if json {
         for table in &stats.tables {
-            writeln!(out, "{}", table_to_json(table))?;
+            writeln!(out, "{}", serde_json::to_string(table).map_err(Failure::new)?)?;
         }
     } else {
         write_tables(&mut out, &stats)?;
@@ -111,91 +111,12 @@ pub(crate) fn row(out: &mut (impl Write + ?Sized), name: &str, value: impl fmt::
     writeln!(out, "{name:<18}{value}")
 }
 
-/// One object with the names of [`Stats`].
-pub(crate) fn to_json(stats: &Stats) -> Value {
-    let levels = stats.levels.iter().map(|level| {
-        json!({
-            "level": level.level,
-            "tables": level.tables,
-            "bytes": level.bytes,
-            "entries": level.entries,
-            "tombstones": level.tombstones,
-        })
-    });
-    let tables = stats.tables.iter().map(table_to_json);
-    let value_files = stats.value_files.iter().map(|file| {
-        json!({
-            "number": file.number,
-            "bytes": file.bytes,
-            "values": file.values,
-            "live_values": file.live_values,
-            "live_bytes": file.live_bytes,
-            "garbage_bytes": file.garbage_bytes,
-        })
-    });
-    let keyspaces = stats.keyspaces.iter().map(|keyspace| {
-        json!({
-            "name": keyspace.name,
-            "memtable_entries": keyspace.memtable_entries,
-            "entries": keyspace.entries,
-            "tombstones": keyspace.tombstones,
-            "bytes": keyspace.bytes,
-            "value_bytes": keyspace.value_bytes,
-            "tables": keyspace.tables,
-            "level_scores": keyspace.level_scores,
-        })
-    });
-    let compactions = |compactions: &[CompactionStats]| {
-        let compactions = compactions.iter().map(|compaction| {
-            json!({
-                "reason": format!("{:?}", compaction.reason),
-                "score": compaction.score,
-                "keyspaces": compaction.keyspaces,
-                "level": compaction.level,
-                "output_level": compaction.output_level,
-                "tables": compaction.tables,
-                "bytes": compaction.bytes,
-            })
-        });
-        compactions.collect::<Vec<_>>()
-    };
-    let mut object = json!({
-        "memtable_entries": stats.memtable_entries,
-        "memtable_bytes": stats.memtable_bytes,
-        "frozen_memtables": stats.frozen_memtables,
-        "levels": levels.collect::<Vec<_>>(),
-        "tables": tables.collect::<Vec<_>>(),
-        "value_files": value_files.collect::<Vec<_>>(),
-        "keyspaces": keyspaces.collect::<Vec<_>>(),
-        "log_segments": stats.log_segments,
-        "last_sequence": stats.last_sequence,
-        "snapshots": stats.snapshots,
-        "oldest_snapshot": stats.oldest_snapshot,
-        "hidden_bytes": stats.hidden_bytes,
-        "open_tables": stats.open_tables,
-        "kept_index_bytes": stats.kept_index_bytes,
-        "index_memory_bytes": stats.index_memory_bytes,
-        "table_openings": stats.table_openings,
-        "compactions_running": compactions(&stats.compactions_running),
-        "compactions_due": compactions(&stats.compactions_due),
-        "write_pressure": stats.write_pressure,
-        "frozen_bytes": stats.frozen_bytes,
-        "write_stalls": stats.write_stalls,
-        "write_stall_seconds": stats.write_stall_time.as_secs_f64(),
-    });
-    measured::add_json(&mut object, stats);
-    object
-}
-
-fn table_to_json(table: &TableStats) -> Value {
-    json!({
-        "number": table.number,
-        "level": table.level,
-        "bytes": table.bytes,
-        "index_bytes": table.index_bytes,
-        "entries": table.entries,
-        "tombstones": table.tombstones,
-    })
+/// One object with the names of [`Stats`], and what follows from its numbers.
+pub(crate) fn to_json(stats: &Stats) -> Result<Value, Failure> {
+    let mut object = serde_json::to_value(stats).map_err(Failure::new)?;
+    object["write_amplification"] = stats.write_amplification().into();
+    object["space_amplification"] = stats.space_amplification().into();
+    Ok(object)
 }
 
 /// A number of bytes with a unit and one decimal.

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use maplsm::{Histogram, Latencies, Stats};
-use serde_json::{Value, json};
 
 use super::{Size, row};
 
@@ -92,64 +91,4 @@ impl std::fmt::Display for Time {
             None => write!(f, "{} ns", self.0.as_nanos()),
         }
     }
-}
-
-/// The fields that `object` gets for all this, with the names of [`Stats`].
-pub(super) fn add_json(object: &mut Value, stats: &Stats) {
-    let (files, written, lookups) = (&stats.file_bytes, &stats.written, &stats.lookups);
-    let latencies = histograms(&stats.latencies).into_iter().map(|(name, histogram)| {
-        let nanos = |time: Option<Duration>| time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-        let mut of = json!({
-            "operations": histogram.operations(),
-            "samples": histogram.samples(),
-            "mean_ns": nanos(histogram.mean()),
-            "longest_ns": nanos(histogram.longest()),
-        });
-        for (share, quantile) in QUANTILES {
-            of[format!("{quantile}_ns")] = nanos(histogram.quantile(share)).into();
-        }
-        (name.to_owned(), of)
-    });
-    let stalls = stats.stalls.iter().map(|stall| {
-        json!({
-            "reason": format!("{:?}", stall.reason),
-            "count": stall.count,
-            "seconds": stall.time.as_secs_f64(),
-            "longest_seconds": stall.longest.as_secs_f64(),
-        })
-    });
-    object["file_bytes"] = json!({
-        "log": files.log,
-        "tables": files.tables,
-        "indexes": files.indexes,
-        "values": files.values,
-        "manifest": files.manifest,
-        "other": files.other,
-    });
-    object["live_bytes"] = stats.live_bytes.into();
-    object["space_amplification"] = stats.space_amplification().into();
-    object["obsolete_bytes"] = stats.obsolete_bytes.into();
-    object["pinned_bytes"] = stats.pinned_bytes.into();
-    object["oldest_snapshot_age"] = stats.oldest_snapshot_age.into();
-    object["written"] = json!({
-        "by_users": written.by_users,
-        "log": written.log,
-        "loads": written.loads,
-        "flushes": written.flushes,
-        "compactions": written.compactions,
-    });
-    object["write_amplification"] = stats.write_amplification().into();
-    object["stalls"] = stalls.collect::<Vec<_>>().into();
-    object["lookups"] = json!({
-        "one_in": lookups.one_in,
-        "lookups": lookups.lookups,
-        "found": lookups.found,
-        "memtables": lookups.memtables,
-        "tables": lookups.tables,
-        "ruled_out": lookups.ruled_out,
-        "false_positives": lookups.false_positives,
-        "bytes_read": lookups.bytes_read,
-        "bytes_returned": lookups.bytes_returned,
-    });
-    object["latencies"] = Value::Object(latencies.collect());
 }
