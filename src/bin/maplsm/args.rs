@@ -63,6 +63,16 @@ pub(crate) struct Target {
 pub(crate) enum Command {
     /// Print the value of a key; `(nil)` on stderr and exit code 1 if it is not there
     Get(GetArgs),
+    /// Print what a lookup of a key asks, in that order, and what each place says; exit code 1 if the key is not there
+    ///
+    /// Memtables come first, then tables from the youngest on, each with the offsets that are looked at.
+    Explain {
+        #[arg(value_parser = typed(), allow_negative_numbers = true)]
+        key: Typed,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Store a value under a key; durable when the command ends
     Set(SetArgs),
     /// Remove a key; no error if it is not there

@@ -24,6 +24,7 @@ pub(crate) fn run(mut target: Target, command: Command) -> Result<Status, Failur
     let target = &target;
     match command {
         Command::Get(args) => reading::get(target, &args),
+        Command::Explain { key: Typed(key), json } => reading::explain(target, &key, json),
         Command::Set(args) => set(target, args),
         Command::Del { key: Typed(key) } => {
             let db = open::to_change(target)?;

@@ -33,6 +33,18 @@ pub(crate) fn get(target: &Target, args: &GetArgs) -> Result<Status, Failure> {
     Ok(Status::Success)
 }
 
+/// Prints how a key is found, or that it is not.
+pub(crate) fn explain(target: &Target, key: &[u8], json: bool) -> Result<Status, Failure> {
+    let explanation = open::existing(&open::to_read(target)?, target)?.explain(key)?;
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&explanation).map_err(Failure::new)?)?;
+    } else {
+        writeln!(out, "{explanation}")?;
+    }
+    Ok(if explanation.value_bytes.is_some() { Status::Success } else { Status::Failed })
+}
+
 /// Prints those entries of a range that `wanted` lets pass.
 pub(crate) fn scan(target: &Target, args: ScanArgs, wanted: impl Fn(&Entry) -> bool) -> Result<Status, Failure> {
     let keyspace = open::existing(&open::to_read(target)?, target)?;

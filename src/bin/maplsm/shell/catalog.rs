@@ -31,6 +31,14 @@ The value is the rest of the line without the blanks at its ends, or one word in
 ",
     ),
     usage("GET", "<key>", "Show the value of a key", "Shows `(nil)` if it is not there.\n"),
+    usage(
+        "EXPLAIN",
+        "<key>",
+        "Show what a lookup of a key asks, and what it is told",
+        "\
+Memtables come first, then tables from the youngest on, each with the offsets that are looked at.
+",
+    ),
     usage("DEL", "<key>", "Remove a key", "`OK` if it was there, `(nil)` if not.\n"),
     usage("EXISTS", "<key>", "Show 1 if a key is there, else 0", ""),
     usage(

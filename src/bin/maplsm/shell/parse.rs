@@ -12,6 +12,7 @@ use crate::shell::words::{BadWord, Word, Words};
 pub(crate) enum Command {
     Set { key: Vec<u8>, value: Vec<u8> },
     Get { key: Vec<u8> },
+    Explain { key: Vec<u8> },
     Del { key: Vec<u8> },
     Exists { key: Vec<u8> },
     Incr { key: Vec<u8>, by: i64 },
@@ -101,6 +102,7 @@ fn arguments(usage: &Usage, mut words: Words<'_>) -> Result<Option<Command>, Mis
     let mut words = words.all()?;
     Ok(match (usage.name, &mut words[..]) {
         ("GET", [key]) => Some(Command::Get { key: key.take() }),
+        ("EXPLAIN", [key]) => Some(Command::Explain { key: key.take() }),
         ("DEL", [key]) => Some(Command::Del { key: key.take() }),
         ("EXISTS", [key]) => Some(Command::Exists { key: key.take() }),
         ("INCR", [key]) => Some(Command::Incr { key: key.take(), by: 1 }),

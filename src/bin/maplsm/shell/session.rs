@@ -69,6 +69,7 @@ impl Session<'_> {
                 Some(value) => writeln!(out, "{}", Escaped(&value))?,
                 None => writeln!(out, "(nil)")?,
             },
+            Command::Explain { key } => writeln!(out, "{}", self.keyspace.explain(key)?)?,
             Command::Del { key } => {
                 let was_there = self.keyspace.take(key)?.is_some();
                 writeln!(out, "{}", if was_there { "OK" } else { "(nil)" })?;
