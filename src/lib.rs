@@ -50,6 +50,9 @@
 //! # }
 //! ```
 //!
+//! The [guide] goes through all of it chapter by chapter: what to begin with, [tuning](guide::tuning), [memory](guide::memory) and
+//! containers, [mapped files](guide::mapped_files), asynchronous programs, and what calls of other stores are called here.
+//!
 //! # Durability
 //! | [`Durability`] | done means | survives |
 //! |---|---|---|
@@ -80,38 +83,6 @@
 //!   what was synced stays. A disk that acknowledges what it has not written breaks every promise here. So do network file
 //!   systems, whose locks and mappings mean something else, and two machines that mount one disk.
 //!
-//! # Mapped files
-//! Files are written once, mapped, never changed, only unlinked; that makes it sound to hand out slices of them. It rests on
-//! **the exclusive directory**: no other process, and no other code of this one, changes a file in the database's directory,
-//! which has mode 0700 and is locked. Whoever breaks this rule can cause undefined behaviour; copying and removing files is
-//! harmless. Decoders check every bound whatever the checksums said, so that wrong bytes are wrong data at worst.
-//!
-//! Data may be larger than memory. The kernel is told that tables and value files are read at random
-//! ([`Options::advise_random`]), so a lookup of what is not in memory reads the pages that its entry stands on, which is one
-//! or two, and nothing around them. Scans and compactions say themselves what they are about to read
-//! ([`Options::max_readahead_bytes`]). Indexes, 13.5 bytes a key by default ([`TableStats::index_bytes`]), are brought in as a
-//! whole when a table is opened and are to stay in memory, up to a budget ([`Options::index_memory_bytes`]).
-//!
-//! # Memory
-//! A store's memory is mapped files, nearly all of it, which the system takes back when it needs the memory. `top` counts them
-//! as resident, and a control group (a container) as used. What must fit is a memtable or two ([`Options::memtable_bytes`]),
-//! since a flush walks through its segment in order of keys; by default they are made for that. With less memory than the data
-//! takes, all goes on, and reads more. Two million entries of 16 + 100 bytes written in random order, all of them overwritten,
-//! and settled each time, with a control group whose limit counts the page cache as well; memory of its own is what is not
-//! mapped:
-//!
-//! | limit | memtables of | takes | read from the disk | longest put | memory of its own |
-//! |---|---:|---:|---:|---:|---:|
-//! | none | 64 MiB | 5.1 s | 0 | 26 ms | 40 MB |
-//! | none | 16 MiB | 4.1 s | 0 | 10 ms | 18 MB |
-//! | 512 MiB | 64 MiB | 4.4 s | 0.6 GB | 14 ms | 41 MB |
-//! | 256 MiB | 32 MiB | 5.6 s | 1.4 GB | 59 ms | 28 MB |
-//! | 128 MiB | 16 MiB | 6.0 s | 1.4 GB | 23 ms | 20 MB |
-//! | 64 MiB | 8 MiB | 12.8 s | 2.5 GB | 21 ms | 14 MB |
-//!
-//! An index takes 13.5 bytes a key and is wanted in memory first; where there is no room for that, there is
-//! [`PointIndex::Bloom`].
-//!
 //! # The directory
 //! A path is looked up once, by the call that is given it. From then on, files are made, opened, renamed and removed through
 //! the open directory: a relative path means what it meant then whatever becomes of the working directory, and a directory
@@ -130,10 +101,6 @@
 //! databases of its own before `exec`: a forked child of a process with threads may only call what is async-signal-safe
 //! ([POSIX, `fork`](https://pubs.opengroup.org/onlinepubs/9799919799/functions/fork.html)), and the queues of this crate's
 //! locks are among the things that such a child finds in the middle of something.
-//!
-//! If a mapped file is truncated, or the disk fails to read a page of it, the kernel sends `SIGBUS`, which ends the process.
-//! Chunks are made present before they are first read, so that most of these are errors; [`guard_mappings`] installs a
-//! handler for the rest. [`IoMode::Read`] maps nothing and has none of these conditions.
 //!
 //! # Merge operators
 //! A counter, a set or a list that many threads change is an [`update`](Db::update) for each change: read, decide, commit, and
@@ -212,6 +179,7 @@
 //! # How it is made
 //! `ARCHITECTURE.md`, beside the sources, is the map of the code, `FORMAT.md` specifies the files, and `CONTRIBUTING.md` says
 //! how to work on it.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batch;
 mod codec;
@@ -222,6 +190,7 @@ mod engine;
 mod error;
 mod event;
 mod format;
+pub mod guide;
 mod handle;
 pub mod inspect;
 mod iter;

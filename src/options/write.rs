@@ -11,7 +11,7 @@ impl Options {
     /// the process allows, if that is less.
     ///
     /// A flush walks through the segment in order of keys, so it must fit into memory beside all else: with 64 MiB of log and
-    /// 64 MiB of memory, it finds no end. See [Memory](crate#memory).
+    /// 64 MiB of memory, it finds no end. See [Memory](crate::guide::memory).
     pub fn memtable_bytes(&mut self, bytes: usize) -> &mut Self {
         self.memtable_bytes = bytes;
         self

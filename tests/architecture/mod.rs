@@ -18,6 +18,7 @@ const FLOORS: [&[&str]; 12] = [
         "commit",
         "db",
         "digest",
+        "guide",
         "handle",
         "inspect",
         "iter",
