@@ -967,7 +967,12 @@ mod tests {
     /// What the fuzzer once found: `fuzz/regressions/<target>/<what>`.
     #[test]
     fn what_was_found_once_is_not_found_again() {
-        let regressions = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        if !root.join(".ci").exists() {
+            eprintln!("packages have no fuzz targets");
+            return;
+        }
+        let regressions = root.join("fuzz/regressions");
         for target in std::fs::read_dir(regressions).unwrap() {
             let target = target.unwrap();
             for input in std::fs::read_dir(target.path()).unwrap() {
