@@ -30,6 +30,11 @@ pub mod transactions {
     #![doc = include_str!("guide/transactions.md")]
 }
 
+/// Changing values without reading them.
+pub mod merge_operators {
+    #![doc = include_str!("guide/merge_operators.md")]
+}
+
 /// What to measure, and what to change then.
 pub mod tuning {
     #![doc = include_str!("guide/tuning.md")]

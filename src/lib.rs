@@ -50,8 +50,9 @@
 //! # }
 //! ```
 //!
-//! The [guide] goes through all of it chapter by chapter: what to begin with, [tuning](guide::tuning), [memory](guide::memory) and
-//! containers, [mapped files](guide::mapped_files), asynchronous programs, and what calls of other stores are called here.
+//! The [guide] goes through all of it chapter by chapter: what to begin with, [merge operators](guide::merge_operators),
+//! [tuning](guide::tuning), [memory](guide::memory) and containers, [mapped files](guide::mapped_files), asynchronous programs, and
+//! what calls of other stores are called here.
 //!
 //! # Durability
 //! | [`Durability`] | done means | survives |
@@ -101,40 +102,6 @@
 //! databases of its own before `exec`: a forked child of a process with threads may only call what is async-signal-safe
 //! ([POSIX, `fork`](https://pubs.opengroup.org/onlinepubs/9799919799/functions/fork.html)), and the queues of this crate's
 //! locks are among the things that such a child finds in the middle of something.
-//!
-//! # Merge operators
-//! A counter, a set or a list that many threads change is an [`update`](Db::update) for each change: read, decide, commit, and
-//! one after another. A [`merge`](Db::merge) writes what is to be done, an *operand*, and reads nothing. The keyspace has a
-//! [`MergeOperator`], which makes the value of operands and what they work on, when somebody reads and in compactions.
-//!
-//! ```
-//! # fn main() -> maplsm::Result<()> {
-//! # let dir = tempfile::tempdir().unwrap();
-//! use maplsm::operators::Counter;
-//! use maplsm::{KeyspaceOptions, WriteBatch};
-//!
-//! let db = maplsm::Db::open(dir.path().join("db"))?;
-//! let visits = db.create_keyspace("visits", KeyspaceOptions::new().merge_operator(Counter))?;
-//! let one = 1u64.to_le_bytes();
-//! visits.merge("home", one)?;
-//! db.write(WriteBatch::new().insert("page", "text").merge_into(&visits, "home", one))?;
-//! assert_eq!(visits.get("home")?.unwrap(), 2u64.to_le_bytes());
-//! # db.close()
-//! # }
-//! ```
-//!
-//! - **Names.** The name of the operator is kept with the keyspace, and an open without the operator of that name is refused
-//!   ([`Error::OtherOperator`]) before anything is changed. [`operators`] come with the crate and need not be named again.
-//! - **What sees what.** Operands work in the order of their commits. Batches, transactions, snapshots, scans, checkpoints and
-//!   backups see them as they see puts, and a compaction never makes one entry of what a snapshot sees apart. A merge is no
-//!   read of a [transaction](Transaction::merge): two that merge into one key do not conflict.
-//! - **Cost.** A merge costs what a put does. A read of a key with operands is slower than one of a value by what its
-//!   operator does, of about 64 operands: what was made of longer chains is kept, 32 MiB of such values in all, none longer
-//!   than 1 MiB. A compaction makes one entry of all that no snapshot needs. A million increments of one counter take 0.21 us
-//!   each; a get of it takes 0.38 us as long as they are in the log, 1.1 us in a table, and 0.11 us once they are one entry.
-//!   Of four threads at once, a merge takes 0.23 to 0.38 us, and an update 14 to 18 us.
-//! - **Errors.** An operator that returns an error or panics is an error of the key that is read ([`Error::MergeFailed`]), of
-//!   no other, and compactions keep the operands of that key. Flush, recovery, checkpoint and backup never ask an operator.
 //!
 //! # Callbacks
 //! The store calls the program's code in seven places, and holds no lock meanwhile: the [compaction

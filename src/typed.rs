@@ -19,7 +19,7 @@ use crate::transaction::{Transaction, TransactionKeyspace};
 pub use iter::TypedIter;
 pub use store::{TypedStore, TypedWrite};
 
-/// A keyspace whose keys are `K`, encoded by [`key`](crate::key) in the order of their type, and whose values are those of the
+/// A keyspace whose keys are `K`, encoded by [`key`](mod@crate::key) in the order of their type, and whose values are those of the
 /// [codec](ValueCodec) `V`.
 ///
 /// It is a view: it keeps nothing, costs nothing beyond encoding and decoding, and the [keyspace](Self::store) may be read
