@@ -1,6 +1,6 @@
 //! A counter that eight threads add to, by merges, which read nothing, and by updates, which go one after another.
 //!
-//! `cargo run --release --example counter -- directory`
+//! `cargo run --release --example counter`
 
 use std::time::Instant;
 
@@ -26,11 +26,9 @@ fn count(db: &Db, key: &str, add_one: impl Fn() -> maplsm::Result<()> + Sync) ->
 }
 
 fn main() -> maplsm::Result<()> {
-    let directory = std::env::args().nth(1).unwrap_or_else(|| "counter.db".to_owned());
-    let db = Options::new().merge_operator(Counter).durability(Durability::Buffered).open(directory)?;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let db = Options::new().merge_operator(Counter).durability(Durability::Buffered).open(dir.path().join("db"))?;
     let (merged, updated) = ("merged", "updated");
-    db.remove(merged)?;
-    db.remove(updated)?;
 
     count(&db, merged, || db.merge(merged, 1u64.to_le_bytes()))?;
     count(&db, updated, || {
