@@ -110,6 +110,13 @@ pub(crate) fn key_hash(keyspace: KeyspaceId, key: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(key, u64::from(keyspace.0))
 }
 
+/// What two keys, and so all keys between them, begin with.
+#[inline]
+pub(crate) fn common_prefix<'k>(a: &'k [u8], b: &[u8]) -> &'k [u8] {
+    let length = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    a.split_at(length).0
+}
+
 /// The first eight bytes of a key as a number that orders like the key, zero-padded; equal heads decide nothing.
 #[inline]
 #[expect(clippy::indexing_slicing, reason = "the ranges are bounded by the length tested in the same expression")]

@@ -1,7 +1,7 @@
 //! A sorted run of a memtable's entries, and how a key is found in it.
 
 use crate::format::entry::key_at;
-use crate::format::key_head;
+use crate::format::{common_prefix, key_head};
 use crate::sys::prefetch;
 
 /// An entry of a sorted run.
@@ -110,7 +110,7 @@ impl Run {
 #[inline]
 pub(super) fn shorten(prefix: &mut Vec<u8>, key: &[u8]) {
     if !key.starts_with(prefix) {
-        prefix.truncate(prefix.iter().zip(key).take_while(|(a, b)| a == b).count());
+        prefix.truncate(common_prefix(prefix, key).len());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Keys as numbers.
 
-use crate::format::key_head;
+use crate::format::{common_prefix, key_head};
 
 /// What decides most comparisons of keys: a number that orders like them, in the direction of travel. Equal ones decide
 /// nothing.
@@ -55,9 +55,11 @@ impl Prefix {
     /// What keys with all these bounds begin with.
     pub(super) fn of<'k>(mut bounds: impl Iterator<Item = (&'k [u8], &'k [u8])>) -> Self {
         let Some((lower, upper)) = bounds.next() else { return Self::default() };
-        let mut length = common(lower, upper).min(PREFIX_BYTES_MAX);
+        let mut length = common_prefix(lower, upper).len().min(PREFIX_BYTES_MAX);
         for (other_lower, other_upper) in bounds {
-            length = length.min(common(lower, other_lower)).min(common(lower, other_upper));
+            for other in [other_lower, other_upper] {
+                length = length.min(common_prefix(lower, other).len());
+            }
         }
         let prefix = lower.get(..length).unwrap_or_default();
         let mut bytes = [0; PREFIX_BYTES_MAX];
@@ -104,11 +106,6 @@ impl Prefix {
     }
 }
 
-/// How many bytes both begin with.
-fn common(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,7 +125,7 @@ mod tests {
         for bound in (0..keys.len()).step_by(7) {
             let (lower, upper) = (&keys[bound][..], &keys[(bound + 1).min(keys.len() - 1)][..]);
             let prefix = Prefix::of([(lower, upper), (lower, lower)].into_iter());
-            assert_eq!(prefix.length, common(lower, upper).min(PREFIX_BYTES_MAX));
+            assert_eq!(prefix.length, common_prefix(lower, upper).len().min(PREFIX_BYTES_MAX));
             for pair in keys.windows(2) {
                 let [front, behind] = [&pair[0], &pair[1]].map(|key| prefix.rank(key));
                 assert!(Rank::FIRST < front && front <= behind && behind < Rank::EXHAUSTED, "{pair:?} {prefix:?}");

@@ -18,6 +18,7 @@ use super::file::ChunkedFile;
 use crate::error::{Damage, Error, Fault, Result};
 use crate::format::bytes;
 use crate::format::checksum::Id;
+use crate::format::common_prefix;
 use crate::format::index::IndexSection;
 use crate::format::prefix::Magic;
 use crate::format::section::Section;
@@ -87,12 +88,6 @@ impl Index {
         let line = bytes::slice(self.file.bytes(), offset, size_of::<T>() as u64).map_err(self.at(offset))?;
         T::ref_from_bytes(line).map_err(|_| self.mismatch(offset))
     }
-}
-
-/// What the smallest and the largest key, and so all keys of a section, begin with.
-fn common_prefix<'k>(min_key: &'k [u8], max_key: &[u8]) -> &'k [u8] {
-    let common = min_key.iter().zip(max_key).take_while(|(a, b)| a == b).count();
-    min_key.get(..common).unwrap_or_default()
 }
 
 fn decode_directory(file: &ChunkedFile) -> Result<Vec<IndexSection>, Fault> {

@@ -10,9 +10,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::Table;
-use crate::format::key_head;
 use crate::format::range::Edge;
 use crate::format::section::Section;
+use crate::format::{common_prefix, key_head};
 
 /// Tables in order of key that do not overlap, each with one section.
 #[derive(Debug, Clone, Default)]
@@ -35,19 +35,13 @@ struct Fence {
     upper: u64,
 }
 
-/// What two keys begin with.
-fn common<'k>(a: &'k [u8], b: &[u8]) -> &'k [u8] {
-    let length = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-    a.split_at(length).0
-}
-
 impl FromIterator<Arc<Table>> for Level {
     /// Takes time by the number of tables.
     fn from_iter<I: IntoIterator<Item = Arc<Table>>>(tables: I) -> Self {
         let tables: Box<[_]> = tables.into_iter().collect();
         let sections = || tables.iter().map(|table| table.only_section());
         let keys = sections().flatten().flat_map(|section| [section.lower.key(), section.upper.key()]);
-        let Some(shared) = keys.reduce(common) else { return Self::default() };
+        let Some(shared) = keys.reduce(common_prefix) else { return Self::default() };
         let head_of = |edge: &Edge| match edge {
             Edge::Before(key) | Edge::After(key) => key_head(key.split_at(shared.len()).1),
             Edge::End => u64::MAX,

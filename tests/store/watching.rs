@@ -392,6 +392,19 @@ fn heard(options: &mut Options) -> Arc<Mutex<Vec<Event>>> {
     events
 }
 
+/// A store with a damaged table, and what it tells.
+fn damaged() -> (Db, Arc<Mutex<Vec<Event>>>) {
+    let fs = SimFs::new();
+    let db = sim_options(&fs).open(DIR).unwrap();
+    (0..1000u32).for_each(|number| db.insert(number.to_be_bytes(), "value").unwrap());
+    db.flush().unwrap();
+    db.close().unwrap();
+    change(&fs, &names(&fs, ".sst")[0], |bytes| bytes[100] ^= 1);
+    let mut options = sim_options(&fs);
+    let events = heard(&mut options);
+    (options.open(DIR).unwrap(), events)
+}
+
 #[test]
 fn a_listener_hears_what_the_store_does() {
     let fs = SimFs::new();
@@ -447,15 +460,7 @@ fn a_listener_hears_what_the_store_does() {
 #[test]
 fn a_listener_hears_at_once_what_goes_wrong() {
     // Damage: once, however often it is met.
-    let fs = SimFs::new();
-    let db = sim_options(&fs).open(DIR).unwrap();
-    (0..1000u32).for_each(|number| db.insert(number.to_be_bytes(), "value").unwrap());
-    db.flush().unwrap();
-    db.close().unwrap();
-    change(&fs, &names(&fs, ".sst")[0], |bytes| bytes[100] ^= 1);
-    let mut options = sim_options(&fs);
-    let events = heard(&mut options);
-    let db = options.open(DIR).unwrap();
+    let (db, events) = damaged();
     for _ in 0..3 {
         assert!(db.get(0u32.to_be_bytes()).is_err());
         assert!(db.iter().any(|entry| entry.is_err()));
@@ -550,15 +555,7 @@ fn a_listener_hears_of_damage_from_every_call() {
         }),
     ];
     for (name, call) in calls {
-        let fs = SimFs::new();
-        let db = sim_options(&fs).open(DIR).unwrap();
-        (0..1000u32).for_each(|number| db.insert(number.to_be_bytes(), "value").unwrap());
-        db.flush().unwrap();
-        db.close().unwrap();
-        change(&fs, &names(&fs, ".sst")[0], |bytes| bytes[100] ^= 1);
-        let mut options = sim_options(&fs);
-        let events = heard(&mut options);
-        let db = options.open(DIR).unwrap();
+        let (db, events) = damaged();
         let error = call(&db).expect_err(name);
         assert!(error.is_corruption(), "{name}: {error}");
         db.close().unwrap();

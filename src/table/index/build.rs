@@ -5,7 +5,6 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 
 use super::super::bloom;
 use super::super::file::position;
-use super::common_prefix;
 use crate::error::Damage;
 use crate::format::checksum::{Id, Seed};
 use crate::format::index::{
@@ -14,7 +13,7 @@ use crate::format::index::{
 };
 use crate::format::prefix::Magic;
 use crate::format::table::{TableHeader, Totals, encode_tail};
-use crate::format::{KeyspaceId, UNIT, key_head};
+use crate::format::{KeyspaceId, UNIT, common_prefix, key_head};
 use crate::options::{PointIndex, SectionOptions, TableOptions};
 use crate::sys::Scratch;
 
